@@ -1,0 +1,100 @@
+//! The two halves of a ledger row. `Opened` is written before the request goes upstream, `Closed`
+//! before the end of its response is released; the drain joins them into a [`Row`].
+
+use std::sync::Arc;
+
+use crate::usage::{End, Flags, Usage, UsageSource};
+
+/// The id of one client request, also the answer's `x-request-id`: a UUIDv7 (RFC 9562 §5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(pub [u8; 16]);
+
+/// What is known before the request goes upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub event_id: EventId,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: i64,
+    pub tenant: Arc<str>,
+    pub key_id: Arc<str>,
+    /// The model that the client asked for.
+    pub model: Arc<str>,
+    /// The name of the configured upstream.
+    pub upstream: Arc<str>,
+    /// The route's path, such as `/v1/chat/completions`.
+    pub endpoint: Arc<str>,
+    /// The estimate of the prompt, in tokens; part of `reserved_tokens`.
+    pub estimated_input_tokens: u64,
+    pub reserved_tokens: u64,
+    /// The client asked for a stream.
+    pub streamed: bool,
+}
+
+/// What is known once the request has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub event_id: EventId,
+    pub end: End,
+    pub usage_source: UsageSource,
+    pub usage: Usage,
+    /// The upstream's usage object as it was sent, up to 2 KiB.
+    pub raw_usage: Option<Box<str>>,
+    /// The model that the upstream says it used.
+    pub model_served: Option<Box<str>>,
+    /// The status that the client saw; 0 when it saw none.
+    pub status: u16,
+    pub upstream_status: Option<u16>,
+    /// From the request's arrival to the first byte of the response, in milliseconds.
+    pub ttfb_ms: Option<u64>,
+    pub duration_ms: u64,
+    /// How often the request was sent to an upstream.
+    pub attempts: u32,
+    pub flags: Flags,
+    pub upstream_request_id: Option<Box<str>>,
+}
+
+/// One request, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub opened: Opened,
+    pub closed: Closed,
+}
+
+impl EventId {
+    /// The canonical text form: 36 characters, lower case.
+    pub fn to_text(self) -> String {
+        uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
+    }
+
+    pub fn from_text(text: &str) -> Option<Self> {
+        uuid::Uuid::try_parse(text).ok().map(|id| Self(id.into_bytes()))
+    }
+}
+
+impl Closed {
+    /// What stands for the missing half after a crash: the reservation is the estimate
+    /// (prompt first, the rest as output), and nothing is known of the answer.
+    pub fn crashed(opened: &Opened) -> Self {
+        let input = opened.estimated_input_tokens.min(opened.reserved_tokens);
+        Self {
+            event_id: opened.event_id,
+            end: End::Crashed,
+            usage_source: UsageSource::Estimated,
+            usage: Usage {
+                input,
+                output: opened.reserved_tokens - input,
+                total: opened.reserved_tokens,
+                ..Usage::default()
+            },
+            raw_usage: None,
+            model_served: None,
+            status: 0,
+            upstream_status: None,
+            ttfb_ms: None,
+            duration_ms: 0,
+            attempts: 1,
+            flags: Flags::default(),
+            upstream_request_id: None,
+        }
+    }
+}

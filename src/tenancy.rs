@@ -1,0 +1,57 @@
+//! Tenants and their keys as they are stored: names, limits and life cycle, never a key itself.
+//! The store reads and writes these, the identity snapshot is built from them.
+
+use std::sync::Arc;
+
+/// What a key or a tenant may use. `None` is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per minute.
+    pub rpm: Option<u32>,
+    /// Tokens per minute.
+    pub tpm: Option<u64>,
+    /// Requests in flight at once.
+    pub concurrency: Option<u32>,
+    pub daily_tokens: Option<u64>,
+    pub monthly_tokens: Option<u64>,
+    pub daily_requests: Option<u64>,
+    pub monthly_requests: Option<u64>,
+}
+
+/// A tenant: a team, a service or a customer, with limits for all its keys together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub name: Arc<str>,
+    pub limits: Limits,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: i64,
+}
+
+/// A key: what a client authenticates with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Stable through rotation, such as `key_7Hq2…`.
+    pub id: Arc<str>,
+    pub tenant: Arc<str>,
+    /// What its owner calls it; may be empty.
+    pub name: String,
+    pub limits: Limits,
+    /// The models that it may use; `None`: all.
+    pub models: Option<Vec<String>>,
+    pub created_at_ms: i64,
+    pub expires_at_ms: Option<i64>,
+    pub revoked_at_ms: Option<i64>,
+    /// The secrets that open it: one, or two while a rotation overlaps.
+    pub secrets: Vec<Secret>,
+}
+
+/// What is kept of a key's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// SHA-256 of the whole key text.
+    pub digest: [u8; 32],
+    /// The last four characters, for people to tell keys apart.
+    pub last4: String,
+    /// The old secret of a rotation ends here.
+    pub expires_at_ms: Option<i64>,
+}

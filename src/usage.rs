@@ -1,0 +1,151 @@
+//! What a request used, where the numbers came from, and how the request ended: the words that the
+//! meter, the ledger and the reports share.
+
+/// One usage record; every field is a count of tokens. Cached and cache-written tokens are part of
+/// `input`; reasoning and rejected predictions are part of `output`: neither is counted twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: u64,
+    pub cached: u64,
+    pub cache_write: u64,
+    pub output: u64,
+    pub reasoning: u64,
+    pub audio_input: u64,
+    pub audio_output: u64,
+    pub image_input: u64,
+    pub image_output: u64,
+    pub accepted_prediction: u64,
+    pub rejected_prediction: u64,
+    /// The upstream's own total where it gave one, else input + output.
+    pub total: u64,
+}
+
+/// Where a row's numbers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum UsageSource {
+    /// The upstream stated the final usage.
+    Reported = 0,
+    /// The last running usage of a stream that did not reach its end.
+    Running = 1,
+    /// Weir's own estimate, from sizes.
+    Estimated = 2,
+    /// Nothing was used, or nothing can be known.
+    None = 3,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum End {
+    /// The end of the response was released to the client.
+    Complete = 0,
+    ClientClosed = 1,
+    UpstreamError = 2,
+    UpstreamTruncated = 3,
+    UpstreamRejected = 4,
+    Timeout = 5,
+    QuotaCut = 6,
+    NotSent = 7,
+    Shutdown = 8,
+    Crashed = 9,
+}
+
+/// Remarks on a row; a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u32);
+
+impl UsageSource {
+    pub const ALL: [Self; 4] = [Self::Reported, Self::Running, Self::Estimated, Self::None];
+
+    /// The name in the store and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Running => "running",
+            Self::Estimated => "estimated",
+            Self::None => "none",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u8 == code)
+    }
+}
+
+impl End {
+    pub const ALL: [Self; 10] = [
+        Self::Complete,
+        Self::ClientClosed,
+        Self::UpstreamError,
+        Self::UpstreamTruncated,
+        Self::UpstreamRejected,
+        Self::Timeout,
+        Self::QuotaCut,
+        Self::NotSent,
+        Self::Shutdown,
+        Self::Crashed,
+    ];
+
+    /// The name in the store and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamTruncated => "upstream_truncated",
+            Self::UpstreamRejected => "upstream_rejected",
+            Self::Timeout => "timeout",
+            Self::QuotaCut => "quota_cut",
+            Self::NotSent => "not_sent",
+            Self::Shutdown => "shutdown",
+            Self::Crashed => "crashed",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u8 == code)
+    }
+}
+
+impl Flags {
+    /// A stream ended cleanly with a `finish_reason` but without `[DONE]`.
+    pub const NO_DONE: Self = Self(1);
+    /// The upstream stated usage that cannot be: negative, decreasing, not a number, too large.
+    pub const USAGE_SUSPECT: Self = Self(1 << 1);
+    /// The client stopped reading until the write deadline.
+    pub const STALLED: Self = Self(1 << 2);
+    /// The client went away and the upstream was read to its end for the usage.
+    pub const DRAINED: Self = Self(1 << 3);
+    /// The request was sent again without the usage option, which the upstream had refused.
+    pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
+
+    const NAMES: [(Self, &'static str); 5] = [
+        (Self::NO_DONE, "no_done"),
+        (Self::USAGE_SUSPECT, "usage_suspect"),
+        (Self::STALLED, "stalled"),
+        (Self::DRAINED, "drained"),
+        (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
+    ];
+
+    pub fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The names of the bits that are set, in a fixed order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(bit, _)| self.contains(*bit)).map(|(_, name)| name)
+    }
+}
