@@ -1,0 +1,239 @@
+//! One request to one upstream: a connection out of the worker's own pool or a new one, the head
+//! rewritten, deadlines for connecting and for the response's head, one more try when an idle
+//! connection turns out closed. What comes back is the response's head, its body as it arrives, and a
+//! [`Lease`] on the connection: dropped before the body's end it closes the connection at once.
+
+pub(crate) mod headers;
+mod body;
+mod connect;
+mod pool;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use secrecy::ExposeSecret;
+
+use crate::config;
+use crate::forward::connect::Connector;
+use crate::forward::pool::Pool;
+use crate::telemetry::metrics::Shard;
+
+pub(crate) use crate::forward::body::Frames;
+pub(crate) use crate::forward::connect::{Resolve, system_resolver};
+pub(crate) use crate::forward::pool::Lease;
+
+/// Why there is no response. `FAULTS` below is by whose fault it is and what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("the upstream's name does not resolve")]
+    Dns,
+    #[error("resolving the upstream's name took too long")]
+    DnsTimeout,
+    #[error("the upstream refuses connections")]
+    Connect,
+    #[error("connecting to the upstream took too long")]
+    ConnectTimeout,
+    #[error("the upstream's certificate is not trusted or TLS failed")]
+    Tls,
+    /// The connection ended after a byte of the request may have left and before a response.
+    #[error("the upstream closed the connection before it answered")]
+    Reset,
+    #[error("the upstream did not begin to answer in time")]
+    HeadTimeout,
+    #[error("the upstream's answer is not HTTP/1.1")]
+    Protocol,
+}
+
+impl SendError {
+    /// Whether a byte of the request may have reached the upstream.
+    pub(crate) fn is_sent(self) -> bool {
+        matches!(self, Self::Reset | Self::HeadTimeout | Self::Protocol)
+    }
+}
+
+/// Whether an upstream takes `stream_options.include_usage`; shared by all workers.
+#[derive(Debug, Default)]
+pub(crate) struct UsageOption(AtomicU8);
+
+impl UsageOption {
+    const ACCEPTED: u8 = 1;
+    const REFUSED: u8 = 2;
+
+    /// It answered 400 or 422 with the option and succeeded without: it must not be asked again.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::REFUSED
+    }
+
+    /// It has accepted the option before: a 400 is about something else.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::ACCEPTED
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.0.store(Self::ACCEPTED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.0.store(Self::REFUSED, Ordering::Relaxed);
+    }
+}
+
+/// One upstream as one worker sees it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) config: Arc<config::Upstream>,
+    pub(crate) usage_option: Arc<UsageOption>,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
+    connector: Connector,
+    pool: Rc<Pool>,
+    shard: Arc<Shard>,
+    /// Drains of abandoned streams that run now.
+    pub(crate) drains: Rc<Cell<usize>>,
+}
+
+/// A request, ready to be sent, and to be sent again.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) method: Method,
+    /// The endpoint's path and the client's query, byte for byte.
+    pub(crate) path_and_query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<Bytes>,
+}
+
+/// What an upstream answered.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+}
+
+/// An upstream's settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream `{upstream}`: {reason}")]
+pub(crate) struct UnusableUpstream {
+    upstream: String,
+    reason: String,
+}
+
+impl Upstream {
+    pub(crate) fn new(
+        config: Arc<config::Upstream>,
+        usage_option: Arc<UsageOption>,
+        resolve: Resolve,
+        shard: Arc<Shard>,
+    ) -> Result<Self, UnusableUpstream> {
+        let unusable = |reason: String| UnusableUpstream { upstream: config.name.to_string(), reason };
+        let host = HeaderValue::from_str(&config.base_url.authority)
+            .map_err(|_| unusable("`base_url` has a host that cannot be sent".into()))?;
+        let authorization = match &config.api_key {
+            None => None,
+            Some(key) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+                    .map_err(|_| unusable("`api_key` has characters that cannot be sent".into()))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let connector = Connector::new(&config, resolve).map_err(unusable)?;
+        let idle = Duration::from_millis(config.pool_idle_ms);
+        let pool = Rc::new(Pool::new(idle, config.pool_max_idle));
+        Ok(Self {
+            config,
+            usage_option,
+            host,
+            authorization,
+            connector,
+            pool,
+            shard,
+            drains: Rc::default(),
+        })
+    }
+
+    /// The head that goes upstream, made from the client's in place.
+    pub(crate) fn rewrite(&self, headers: &mut HeaderMap) {
+        headers::toward_upstream(headers, &self.host, self.authorization.as_ref());
+    }
+
+    /// Sends `outbound` and waits for the head of the response.
+    pub(crate) async fn send(&self, outbound: &Outbound) -> Result<Inbound, SendError> {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.head_ms);
+        // An idle connection may have been closed by the upstream at this very moment. As long as
+        // nothing of the request has left, it goes out again on a connection that is new.
+        while let Some(lease) = self.pool.take() {
+            self.shard.upstream_reused();
+            match self.exchange(lease, outbound, deadline).await {
+                Err(Failure::NotSent) => {}
+                Err(Failure::Failed(error)) => return Err(error),
+                Ok(inbound) => return Ok(inbound),
+            }
+        }
+        let sender = self.connector.connect(&self.shard).await?;
+        let lease = Lease::new(sender, self.pool.clone());
+        match self.exchange(lease, outbound, deadline).await {
+            Ok(inbound) => Ok(inbound),
+            Err(Failure::NotSent) => Err(SendError::Reset),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut lease: Lease,
+        outbound: &Outbound,
+        deadline: tokio::time::Instant,
+    ) -> Result<Inbound, Failure> {
+        let request = self.request(outbound)?;
+        let answer = lease.sender().try_send_request(request);
+        match tokio::time::timeout_at(deadline, answer).await {
+            Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Failure::Failed(SendError::Protocol))
+            }
+            Ok(Ok(response)) => Ok(Inbound { response, lease }),
+            Ok(Err(mut refused)) => match refused.take_message() {
+                Some(_) => Err(Failure::NotSent),
+                None => Err(Failure::Failed(classify(refused.error()))),
+            },
+        }
+    }
+
+    fn request(&self, outbound: &Outbound) -> Result<Request<Frames>, Failure> {
+        let path = format!("{}{}", self.config.base_url.path_prefix, outbound.path_and_query);
+        let uri: Uri = path.parse().map_err(|_| Failure::Failed(SendError::Protocol))?;
+        let mut request = Request::new(Frames::new(&outbound.body));
+        *request.method_mut() = outbound.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = outbound.headers.clone();
+        Ok(request)
+    }
+
+    /// Closes idle connections that are too old; called on a timer.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    /// Connections in the pool.
+    pub(crate) fn idle(&self) -> usize {
+        self.pool.len()
+    }
+}
+
+/// How one exchange on one connection failed.
+enum Failure {
+    /// hyper gave the request back: no byte of it has left.
+    NotSent,
+    Failed(SendError),
+}
+
+/// An error after the request may have been sent.
+fn classify(error: &hyper::Error) -> SendError {
+    if error.is_parse() { SendError::Protocol } else { SendError::Reset }
+}

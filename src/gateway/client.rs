@@ -1,0 +1,52 @@
+//! What a request knows of the connection that it came in on. The connection's reading and writing half
+//! (in `server`) writes these cells, the response body reads them; both live on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::task::{Context, Poll, Waker};
+
+/// One client connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// It is one too many, and is only told so.
+    pub(crate) is_surplus: bool,
+    /// The client read nothing until the write deadline.
+    pub(crate) is_stalled: Cell<bool>,
+    is_flushed: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Client {
+    pub(crate) fn new(address: IpAddr, is_surplus: bool) -> Self {
+        Self {
+            address,
+            is_surplus,
+            is_stalled: Cell::new(false),
+            is_flushed: Cell::new(false),
+            waiting: RefCell::new(None),
+        }
+    }
+
+    /// From now on, [`Client::poll_flushed`] waits for everything yielded so far.
+    pub(crate) fn expect_flush(&self) {
+        self.is_flushed.set(false);
+    }
+
+    /// Ready once everything has been handed to the operating system.
+    pub(crate) fn poll_flushed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_flushed.get() {
+            return Poll::Ready(());
+        }
+        *self.waiting.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Told by the connection whenever nothing is left to write.
+    pub(crate) fn flushed(&self) {
+        self.is_flushed.set(true);
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The upstream's body on its way to the client: every piece passes the meter and goes on, nothing waits
+//! but what the meter holds, and the ledger is written before the end mark is released.
+//!
+//! It ends exactly once. Complete: `Closed` is written when the end mark is in hand (`[DONE]`, the piece
+//! that completes Content-Length, or the end of the chunks), then the mark is released. Failed: the client is
+//! told by an error event where it can be, and the connection is cut without a terminator. Dropped: the
+//! client went away; the upstream connection is closed, or read on for its usage, by policy.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use crate::gateway::Worker;
+use crate::gateway::client::Client;
+use crate::gateway::outgoing::Cut;
+use crate::gateway::source::{Event, Source};
+use crate::refusal::Refusal;
+use crate::usage::{End, Flags};
+
+/// Reading on for the usage after the client has gone.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    pub(crate) time: Duration,
+    pub(crate) max: usize,
+    /// How many run now, on this worker and for this upstream.
+    pub(crate) running: Rc<std::cell::Cell<usize>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Metered {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    /// Gone only while this is dropped.
+    source: Option<Source>,
+    drain: Option<Drain>,
+    /// What the meter has passed on and hyper has not taken.
+    out: Vec<Bytes>,
+    state: State,
+    is_stream: bool,
+    /// Bytes of the announced Content-Length that have not arrived.
+    left: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Flowing,
+    /// Booked; the end mark is in `out` or has left.
+    Ended,
+    /// Booked; what is in `out` still leaves, then the connection is cut.
+    Failing,
+}
+
+impl Metered {
+    /// `left`: the Content-Length that the client will see.
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        client: Rc<Client>,
+        source: Source,
+        is_stream: bool,
+        left: Option<u64>,
+        drain: Option<Drain>,
+    ) -> Self {
+        let state = State::Flowing;
+        let out = Vec::new();
+        Self { worker, client, source: Some(source), drain, out, state, is_stream, left }
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            if !self.out.is_empty() {
+                // It is a short list, nearly always of one.
+                return Poll::Ready(Some(Ok(Frame::data(self.out.remove(0)))));
+            }
+            match self.state {
+                State::Failing => return self.poll_cut(cx),
+                State::Ended if !self.source().is_open() => return Poll::Ready(None),
+                State::Flowing if self.worker.is_cut() => {
+                    self.fail(End::Shutdown, &Refusal::server_shutdown());
+                }
+                // Past `[DONE]` the upstream is still read to its end, and what it says passes.
+                State::Flowing | State::Ended => match self.source().poll_event(cx) {
+                    Poll::Ready(event) => self.take(event),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// What the upstream did is passed on, and booked where it is the end.
+    pub(crate) fn take(&mut self, event: Event) {
+        match event {
+            Event::Data(piece) => self.take_data(piece),
+            Event::End => self.take_end(),
+            Event::Failed(end, refusal) => self.fail(end, &refusal),
+        }
+    }
+
+    fn take_data(&mut self, piece: Bytes) {
+        let was_between = self.source().meter.between_events();
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(piece.len() as u64);
+        }
+        let mut out = std::mem::take(&mut self.out);
+        let meter = &mut self.source().meter;
+        meter.push(piece, &mut out);
+        let is_done = meter.done();
+        self.out = out;
+        let is_whole = self.left == Some(0);
+        if is_whole {
+            self.source().give_back();
+        }
+        if self.state == State::Flowing && (is_whole || (self.is_stream && is_done)) {
+            self.end(was_between);
+        }
+    }
+
+    /// The upstream's body has ended cleanly; whether the answer is whole is another matter.
+    fn take_end(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        let source = self.source();
+        source.give_back();
+        let was_between = source.meter.between_events();
+        source.meter.finish(&mut out);
+        let reading = source.meter.reading();
+        self.out = out;
+        let is_cut_short = self.is_stream && !(reading.finish_reason || reading.done || reading.error);
+        match self.state {
+            State::Ended | State::Failing => {}
+            State::Flowing if is_cut_short => {
+                self.fail(End::UpstreamTruncated, &Refusal::upstream_truncated());
+            }
+            State::Flowing => self.end(was_between),
+        }
+    }
+
+    /// Books the answer as it ended, and only then lets its last bytes go.
+    fn end(&mut self, was_between: bool) {
+        let is_stream = self.is_stream;
+        let source = self.source();
+        let reading = source.meter.reading();
+        let end = match source.settlement().map(|settlement| settlement.status) {
+            Some(status) if status >= 500 => End::UpstreamError,
+            Some(status) if status >= 400 => End::UpstreamRejected,
+            _ if reading.error => End::UpstreamError,
+            _ => End::Complete,
+        };
+        let no_done = is_stream && !reading.done && reading.finish_reason;
+        let flags = if no_done { Flags::NO_DONE } else { Flags::default() };
+        if source.settle(end, flags) {
+            self.state = State::Ended;
+        } else {
+            self.out.clear();
+            self.cut(was_between, &Refusal::ledger_failed_at_end());
+        }
+    }
+
+    /// Books the answer as failed and cuts it.
+    fn fail(&mut self, end: End, refusal: &Refusal) {
+        self.source().close();
+        if self.state == State::Ended {
+            // The client has the end mark already: what follows it is not worth breaking a connection.
+            return;
+        }
+        let source = self.source();
+        // Could it not be written, the journal keeps it; the client is told of the failure all the same.
+        let _ = source.settle(end, Flags::default());
+        source.meter.discard_held();
+        let is_between = source.meter.between_events();
+        self.cut(is_between, refusal);
+    }
+
+    fn cut(&mut self, is_between_events: bool, refusal: &Refusal) {
+        self.source().close();
+        self.state = State::Failing;
+        if self.is_stream && is_between_events {
+            self.out.push(refusal.event());
+        }
+        self.client.expect_flush();
+    }
+
+    /// hyper discards what it has not written when a body fails, so the failure waits for the flush.
+    fn poll_cut(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.client.poll_flushed(cx).map(|()| Some(Err(Cut)))
+    }
+
+    fn source(&mut self) -> &mut Source {
+        self.source.as_mut().expect("it is taken only by drop")
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.state == State::Ended && self.left == Some(0) && self.out.is_empty()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let Some(left) = self.left else { return SizeHint::default() };
+        let out: u64 = self.out.iter().map(|bytes| bytes.len() as u64).sum();
+        SizeHint::with_exact(left + out)
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        let Some(mut source) = self.source.take() else { return };
+        let Some(settlement) = source.settlement() else {
+            if source.is_open() && !self.worker.is_cut() {
+                tokio::task::spawn_local(source.read_out());
+            }
+            return;
+        };
+        let end = settlement.abandoned();
+        match self.drain.take() {
+            Some(drain) if end == End::ClientClosed && drain.running.get() < drain.max => {
+                let running = Running::new(drain.running);
+                tokio::task::spawn_local(async move {
+                    source.drain(drain.time).await;
+                    drop(running);
+                });
+            }
+            // The lease goes with the source, and closes the connection.
+            _ => drop(source.settle(end, Flags::default())),
+        }
+    }
+}
+
+/// A drain that runs, counted for as long as this lives.
+struct Running(Rc<std::cell::Cell<usize>>);
+
+impl Running {
+    fn new(count: Rc<std::cell::Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

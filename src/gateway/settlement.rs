@@ -1,0 +1,211 @@
+//! What is owed for a request between its `Opened` and its `Closed`: made when the first is in the
+//! journal, consumed by writing the second. It happens once, whatever happens: a settlement that is
+//! dropped settles itself.
+
+use std::rc::Rc;
+
+use crate::admit::Permit;
+use crate::clock::Now;
+use crate::gateway::Worker;
+use crate::gateway::client::Client;
+use crate::gateway::request_body::Held;
+use crate::ledger::journal::AppendError;
+use crate::ledger::record::{Closed, EventId};
+use crate::meter::Reading;
+use crate::usage::{End, Flags, Usage, UsageSource};
+
+/// Bytes of text that make about one token; the cheap bound that estimates use.
+const BYTES_PER_TOKEN: u64 = 4;
+/// What an image in an answer is taken for when the upstream reports nothing: what the API document
+/// shows for one image of the smallest size.
+const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
+
+/// An open request.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    /// Gone once settled.
+    permit: Option<Permit>,
+    pub(crate) event_id: EventId,
+    arrived: Now,
+    model_index: usize,
+    estimated_input: u64,
+    /// How often the request was sent.
+    pub(crate) attempts: u32,
+    pub(crate) status: u16,
+    pub(crate) upstream_status: Option<u16>,
+    pub(crate) flags: Flags,
+    pub(crate) upstream_request_id: Option<Box<str>>,
+    ttfb_ms: Option<u64>,
+    /// The request's bytes are counted until the upstream has answered.
+    held: Option<Held>,
+}
+
+/// What a request is known to have used.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) usage: Usage,
+    pub(crate) source: Option<UsageSource>,
+    pub(crate) raw: Option<Box<str>>,
+    pub(crate) model_served: Option<Box<str>>,
+    pub(crate) is_suspect: bool,
+}
+
+impl Used {
+    /// Nothing: the request did not run.
+    pub(crate) fn nothing() -> Self {
+        Self { source: Some(UsageSource::None), ..Self::default() }
+    }
+}
+
+impl Settlement {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        client: Rc<Client>,
+        permit: Permit,
+        opened: &crate::ledger::record::Opened,
+        arrived: Now,
+        model_index: usize,
+        held: Held,
+    ) -> Self {
+        worker.shard.in_flight(1);
+        Self {
+            worker,
+            client,
+            permit: Some(permit),
+            event_id: opened.event_id,
+            arrived,
+            model_index,
+            estimated_input: opened.estimated_input_tokens,
+            attempts: 1,
+            status: 0,
+            upstream_status: None,
+            flags: Flags::default(),
+            upstream_request_id: None,
+            ttfb_ms: None,
+            held: Some(held),
+        }
+    }
+
+    /// The first byte of the response is about to be released.
+    pub(crate) fn first_byte(&mut self) {
+        self.held = None;
+        if self.ttfb_ms.is_none() {
+            self.ttfb_ms = Some(self.elapsed_ms());
+        }
+    }
+
+    /// Only the prompt is known to have gone upstream: it is what the request cost, as far as anyone
+    /// can tell.
+    pub(crate) fn prompt_only(&self) -> Used {
+        let input = self.estimated_input;
+        Used {
+            usage: Usage { input, total: input, ..Usage::default() },
+            source: Some(UsageSource::Estimated),
+            ..Used::default()
+        }
+    }
+
+    /// What the meter has read, or an estimate where it has read no usage.
+    pub(crate) fn used(&self, reading: Reading, end: End) -> Used {
+        let (usage, source) = match reading.usage {
+            Some(usage) if reading.is_final => (usage, UsageSource::Reported),
+            // A complete answer that states its usage along the way has stated it.
+            Some(usage) if end == End::Complete => (usage, UsageSource::Reported),
+            Some(usage) => (usage, UsageSource::Running),
+            None => (self.estimate(&reading), UsageSource::Estimated),
+        };
+        Used {
+            usage,
+            source: Some(source),
+            raw: reading.raw_usage,
+            model_served: reading.model_served,
+            is_suspect: reading.suspect,
+        }
+    }
+
+    fn estimate(&self, reading: &Reading) -> Usage {
+        let input = self.estimated_input;
+        let text = reading.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
+        let images = u64::from(reading.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
+        let output = text.saturating_add(images);
+        Usage { input, output, total: input.saturating_add(output), ..Usage::default() }
+    }
+
+    /// Books the request: the permit is settled, the record written, the metrics told. On an error the
+    /// record could not be written, and the end of the response must not be released.
+    pub(crate) fn settle(mut self, end: End, used: Used) -> Result<(), AppendError> {
+        self.settle_once(end, used)
+    }
+
+    fn settle_once(&mut self, end: End, used: Used) -> Result<(), AppendError> {
+        let Some(permit) = self.permit.take() else { return Ok(()) };
+        let now = self.worker.clock.now();
+        if self.client.is_stalled.get() && end == End::ClientClosed {
+            self.flags.set(Flags::STALLED);
+        }
+        if used.is_suspect {
+            self.flags.set(Flags::USAGE_SUSPECT);
+        }
+        let source = used.source.unwrap_or(UsageSource::Estimated);
+        let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
+        permit.settle(used.usage.total, now);
+        let shard = &self.worker.shard;
+        shard.in_flight(-1);
+        shard.ended(end, duration_ns);
+        shard.tokens(self.model_index, &used.usage);
+        tracing::debug!(
+            event_id = %self.event_id.to_text(),
+            end = end.name(),
+            status = self.status,
+            usage_source = source.name(),
+            total_tokens = used.usage.total,
+            duration_ms = duration_ns / 1_000_000,
+            "request settled"
+        );
+        self.worker.close(Closed {
+            event_id: self.event_id,
+            end,
+            usage_source: source,
+            usage: used.usage,
+            raw_usage: used.raw,
+            model_served: used.model_served,
+            status: self.status,
+            upstream_status: self.upstream_status,
+            ttfb_ms: self.ttfb_ms,
+            duration_ms: duration_ns / 1_000_000,
+            attempts: self.attempts,
+            flags: self.flags,
+            upstream_request_id: self.upstream_request_id.take(),
+        })
+    }
+
+    /// How a request ends whose client is not there any more: by its own will, or because Weir stops.
+    pub(crate) fn abandoned(&self) -> End {
+        if self.worker.is_cut() { End::Shutdown } else { End::ClientClosed }
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.worker.clock.now().mono_ns.saturating_sub(self.arrived.mono_ns) / 1_000_000
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if self.permit.is_some() {
+            let end = self.abandoned();
+            let used = self.prompt_only();
+            // The journal keeps what it cannot write now, and the client is gone.
+            let _ = self.settle_once(end, used);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Who is asking: `Authorization` → key text → digest → what the caller of this stage keeps for the key.
+//! The checksum in a key tells a typo without a look-up; a look-up is by digest only, so that no
+//! secret is compared and an unknown key costs as little as a known one.
+
+pub(crate) mod key_text;
+mod failed_keys;
+
+use std::collections::HashMap;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::identify::key_text::KeyText;
+
+pub(crate) use crate::identify::failed_keys::FailedKeys;
+
+/// SHA-256 of a key's text.
+pub(crate) type Digest = [u8; 32];
+
+/// Why a request belongs to nobody. The client learns no more than that its key is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unidentified {
+    #[error("no bearer token")]
+    Missing,
+    #[error("not the form of a key, or its checksum is wrong")]
+    Malformed,
+    #[error("no such key")]
+    Unknown,
+    #[error("the key has expired")]
+    Expired,
+    #[error("the key was revoked")]
+    Revoked,
+}
+
+/// All keys by digest, each with what the gateway keeps for it.
+#[derive(Debug)]
+pub(crate) struct Keys<T> {
+    by_digest: HashMap<Digest, Entry<T>>,
+}
+
+/// One secret of a key. Two secrets of one key share their `identity` while a rotation overlaps.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    pub(crate) identity: T,
+    pub(crate) is_revoked: bool,
+    /// The earlier of the key's and the secret's own end, in milliseconds since the Unix epoch.
+    pub(crate) expires_at_ms: Option<i64>,
+}
+
+impl<T> Keys<T> {
+    pub(crate) fn new(entries: impl IntoIterator<Item = (Digest, Entry<T>)>) -> Self {
+        Self { by_digest: entries.into_iter().collect() }
+    }
+
+    /// Whose request this is, by its headers alone: nothing of the body has been read.
+    pub(crate) fn identify(&self, headers: &HeaderMap, unix_ms: i64) -> Result<&T, Unidentified> {
+        let text = bearer(headers)?;
+        let key = KeyText::parse(text).map_err(|_| Unidentified::Malformed)?;
+        let entry = self.by_digest.get(&key.digest()).ok_or(Unidentified::Unknown)?;
+        if entry.is_revoked {
+            return Err(Unidentified::Revoked);
+        }
+        if entry.expires_at_ms.is_some_and(|end| end <= unix_ms) {
+            return Err(Unidentified::Expired);
+        }
+        Ok(&entry.identity)
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1; the scheme's case does not matter, RFC 9110
+/// §11.1). Two such headers are nobody's.
+fn bearer(headers: &HeaderMap) -> Result<&str, Unidentified> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Unidentified::Missing)?;
+    if values.next().is_some() {
+        return Err(Unidentified::Malformed);
+    }
+    let value = value.to_str().map_err(|_| Unidentified::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Unidentified::Malformed)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Unidentified::Malformed);
+    }
+    Ok(token.trim_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn ask(keys: &Keys<u8>, value: &str) -> Result<u8, Unidentified> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+        keys.identify(&headers, 1_000).copied()
+    }
+
+    #[test]
+    fn only_a_live_key_in_a_bearer_header_is_somebody() {
+        let texts: Vec<KeyText> =
+            (0..4).map(|_| KeyText::generate().expect("randomness")).collect();
+        let entry = |identity, is_revoked, expires_at_ms| Entry { identity, is_revoked, expires_at_ms };
+        let keys = Keys::new([
+            (texts[0].digest(), entry(0, false, None)),
+            (texts[1].digest(), entry(1, true, None)),
+            (texts[2].digest(), entry(2, false, Some(1_000))),
+        ]);
+        let bearer = |n: usize| format!("Bearer {}", texts[n].expose());
+        assert_eq!(ask(&keys, &bearer(0)), Ok(0));
+        assert_eq!(ask(&keys, &bearer(0).replace("Bearer", "bEARER")), Ok(0));
+        assert_eq!(ask(&keys, &bearer(1)), Err(Unidentified::Revoked));
+        assert_eq!(ask(&keys, &bearer(2)), Err(Unidentified::Expired));
+        assert_eq!(ask(&keys, &bearer(3)), Err(Unidentified::Unknown));
+        let typo = format!("{}x", &bearer(0)[..bearer(0).len() - 1]);
+        assert_eq!(ask(&keys, &typo), Err(Unidentified::Malformed));
+        for hostile in ["", "Bearer", "Bearer ", "Basic eDp5", "Bearer sk-no-key", "Bearer \u{7f}", "Bearer é"] {
+            if let Ok(value) = HeaderValue::from_bytes(hostile.as_bytes()) {
+                let mut headers = HeaderMap::new();
+                headers.insert(AUTHORIZATION, value);
+                assert_eq!(keys.identify(&headers, 0), Err(Unidentified::Malformed), "{hostile}");
+            }
+        }
+        let mut twice = HeaderMap::new();
+        let value = HeaderValue::from_str(&bearer(0)).expect("a value");
+        twice.append(AUTHORIZATION, value.clone());
+        twice.append(AUTHORIZATION, value);
+        assert_eq!(keys.identify(&twice, 0), Err(Unidentified::Malformed));
+        assert_eq!(keys.identify(&HeaderMap::new(), 0), Err(Unidentified::Missing));
+    }
+}

@@ -1,0 +1,259 @@
+//! The drain carries records from the journal to the store: it joins each `Opened` with its `Closed`,
+//! appends the rows in batches together with how far it has read, and removes segments whose every
+//! request has ended and is stored. It owns no truth: whatever it holds can be read again, and the store
+//! takes a row only once. While the store is away it waits, and the journal grows.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::ledger::codec::{self, Names, Record, Step};
+use crate::ledger::journal::{Directory, HEADER, Segment};
+use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::ledger::store::{Position, Store, StoreError};
+
+/// Rows in one transaction.
+const MAX_BATCH: usize = 2_000;
+/// Bytes of a segment read at once; many times the longest record.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What kept records from the store. None is lost: they stay in the journal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DrainError {
+    #[error("journal segment {number}: {source}")]
+    Journal { number: u64, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Rows that were new to the store.
+    pub(crate) rows: u64,
+    /// Bytes that were not records and had to be passed over.
+    pub(crate) damaged_bytes: u64,
+}
+
+/// The reading end of the journal.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    directory: Arc<Directory>,
+    store: Store,
+    names: Names,
+    cursors: HashMap<u64, Cursor>,
+    /// Requests that are open, and in which segment.
+    open: HashMap<EventId, (u64, Opened)>,
+    rows: Vec<Row>,
+    progress: Progress,
+}
+
+/// How far one segment has been read.
+#[derive(Debug)]
+struct Cursor {
+    file: File,
+    read: u64,
+    /// Before this offset an earlier run has stored every `Closed`.
+    stored: u64,
+    /// Requests opened in this segment that have not ended.
+    open: usize,
+}
+
+impl Drain {
+    pub(crate) fn new(directory: Arc<Directory>, store: Store) -> Self {
+        Self {
+            directory,
+            store,
+            names: Names::default(),
+            cursors: HashMap::new(),
+            open: HashMap::new(),
+            rows: Vec::new(),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Carries over everything that is published now, oldest segment first: a `Closed` can stand in a
+    /// later segment than its `Opened`, never in an earlier one.
+    pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
+        self.progress = Progress::default();
+        // What the store would not take last time goes first, so that no more than a batch ever waits.
+        self.store_rows()?;
+        for segment in self.directory.segments() {
+            self.read(&segment).map_err(|error| match error {
+                ReadError::Io(source) => DrainError::Journal { number: segment.number, source },
+                ReadError::Store(error) => DrainError::Store(error),
+            })?;
+        }
+        self.store_rows()?;
+        self.remove_finished()?;
+        Ok(self.progress)
+    }
+
+    /// At start, when nobody writes: what is open then was cut off by a crash, and becomes a row.
+    pub(crate) fn replay(&mut self) -> Result<Progress, DrainError> {
+        self.pass()?;
+        let mut total = self.progress;
+        let crashed = std::mem::take(&mut self.open);
+        for (segment, opened) in crashed.into_values() {
+            if let Some(cursor) = self.cursors.get_mut(&segment) {
+                cursor.open -= 1;
+            }
+            let closed = Closed::crashed(&opened);
+            self.rows.push(Row { opened, closed });
+        }
+        self.progress = Progress::default();
+        self.store_rows()?;
+        self.remove_finished()?;
+        total.rows += self.progress.rows;
+        Ok(total)
+    }
+
+    /// Published bytes that have not been read.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        let read = |number| self.cursors.get(&number).map_or(HEADER.len() as u64, |c| c.read);
+        let segments = self.directory.segments();
+        segments.iter().map(|s| s.published().saturating_sub(read(s.number))).sum()
+    }
+
+    /// Makes what has been written survive a power cut as well.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.cursors.values().try_for_each(|cursor| cursor.file.sync_data())
+    }
+
+    /// Reads one segment up to where it is published.
+    fn read(&mut self, segment: &Segment) -> Result<(), ReadError> {
+        let published = segment.published();
+        if !self.cursors.contains_key(&segment.number) {
+            let cursor = self.open_segment(segment)?;
+            self.cursors.insert(segment.number, cursor);
+        }
+        let mut chunk = Vec::new();
+        loop {
+            let cursor = self.cursors.get(&segment.number).expect("it was inserted above");
+            let at = cursor.read;
+            let length = usize::try_from(published.saturating_sub(at)).unwrap_or(usize::MAX);
+            if length == 0 {
+                return Ok(());
+            }
+            chunk.resize(length.min(READ_BYTES), 0);
+            cursor.file.read_exact_at(&mut chunk, at)?;
+            let is_last = at + chunk.len() as u64 == published;
+            let used = self.take_records(segment.number, &chunk, at, is_last)?;
+            let cursor = self.cursors.get_mut(&segment.number).expect("it was inserted above");
+            cursor.read = at + used as u64;
+        }
+    }
+
+    /// Takes the whole records of a chunk; returns how many bytes they were. A damaged place ends the
+    /// segment: after it, nothing says where a record begins.
+    fn take_records(
+        &mut self,
+        number: u64,
+        chunk: &[u8],
+        at: u64,
+        is_last: bool,
+    ) -> Result<usize, ReadError> {
+        let mut used = 0;
+        loop {
+            match codec::decode(&chunk[used..], &mut self.names) {
+                Step::Record(record, length) => {
+                    used += length;
+                    self.take(number, record, at + used as u64)?;
+                }
+                Step::Partial if !is_last => return Ok(used),
+                Step::Partial | Step::Damaged => {
+                    self.progress.damaged_bytes += (chunk.len() - used) as u64;
+                    return Ok(chunk.len());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64, record: Record, end: u64) -> Result<(), ReadError> {
+        let cursor = self.cursors.get_mut(&number).expect("only a read segment has records");
+        match record {
+            Record::Opened(opened) => {
+                cursor.open += 1;
+                self.open.insert(opened.event_id, (number, opened));
+            }
+            Record::Closed(closed) => {
+                let is_stored = end <= cursor.stored;
+                let Some((origin, opened)) = self.open.remove(&closed.event_id) else {
+                    return Ok(());
+                };
+                if let Some(cursor) = self.cursors.get_mut(&origin) {
+                    cursor.open -= 1;
+                }
+                if !is_stored {
+                    self.rows.push(Row { opened, closed });
+                }
+                if self.rows.len() >= MAX_BATCH {
+                    self.cursors.get_mut(&number).expect("as above").read = end;
+                    self.store_rows()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what has been joined, with how far every segment has been read.
+    fn store_rows(&mut self) -> Result<(), StoreError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let positions: Vec<Position> = self
+            .cursors
+            .iter()
+            .map(|(number, cursor)| Position { segment: number.to_string(), offset: cursor.read })
+            .collect();
+        self.progress.rows += self.store.append(&self.rows, &positions)? as u64;
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Removes segments that nobody will write to and whose requests are all stored.
+    fn remove_finished(&mut self) -> Result<(), DrainError> {
+        for segment in self.directory.segments() {
+            let is_sealed = segment.is_sealed();
+            let Some(cursor) = self.cursors.get(&segment.number) else { continue };
+            if is_sealed && cursor.open == 0 && cursor.read >= segment.published() {
+                // The position goes first: left behind, it would be taken for that of a later segment
+                // with the same number. Without it, a segment that stays is only read once more.
+                self.store.forget_segment(&segment.name())?;
+                self.directory
+                    .remove(&segment)
+                    .map_err(|source| DrainError::Journal { number: segment.number, source })?;
+                self.cursors.remove(&segment.number);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_segment(&self, segment: &Segment) -> Result<Cursor, ReadError> {
+        let file = File::open(&segment.path)?;
+        let mut header = [0; HEADER.len()];
+        if segment.published() >= HEADER.len() as u64 {
+            file.read_exact_at(&mut header, 0)?;
+            if header != HEADER {
+                let reason = "not a journal segment of this version; move it away or use the \
+                              version that wrote it";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
+            }
+        }
+        let name = segment.name();
+        let stored = self.store.positions()?.into_iter().find(|p| p.segment == name);
+        let stored = stored.map_or(0, |position| position.offset);
+        Ok(Cursor { file, read: HEADER.len() as u64, stored, open: 0 })
+    }
+}
+
+/// Either side of a pass can fail.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

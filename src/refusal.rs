@@ -1,0 +1,294 @@
+//! The only map from what can go wrong to what a client sees.
+//!
+//! Every stage has a small error of its own, about its own matter. Here each becomes one row of a table:
+//! a status, a type, a code and a message that says what to do, in the form of the API documents
+//! (`{"error":{"message","type","code"}}`), plus the headers that official SDKs obey: `retry-after` and
+//! `x-should-retry`. What an operator needs beyond that goes to the log, never into an answer: an answer
+//! names no host, no address, no key and nothing of a prompt.
+//!
+//! Whose fault it is shows in the type: `authentication_error`, `invalid_request_error`,
+//! `rate_limit_error` and `insufficient_quota` are the client's, `upstream_error` the upstream's,
+//! `server_error` ours.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::admit::Denied;
+use crate::forward::SendError;
+use crate::identify::Unidentified;
+use crate::inspect::Invalid;
+use crate::route::UnknownModel;
+
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(crate) const ORIGIN: HeaderName = HeaderName::from_static("x-weir-origin");
+pub(crate) const LIMIT: HeaderName = HeaderName::from_static("x-weir-limit");
+pub(crate) const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-weir-upstream-status");
+
+/// Official SDKs ignore a longer wait and try again at once, so over this they are told not to.
+const LONGEST_RETRY_SECONDS: u64 = 60;
+
+/// An answer of Weir's own that refuses a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    kind: &'static str,
+    pub(crate) code: &'static str,
+    message: Cow<'static, str>,
+    retry_after: Option<u64>,
+    should_retry: Option<bool>,
+    limit: Option<&'static str>,
+    allow: Option<&'static str>,
+    upstream_status: Option<u16>,
+}
+
+impl Refusal {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            code,
+            message: message.into(),
+            retry_after: None,
+            should_retry: None,
+            limit: None,
+            allow: None,
+            upstream_status: None,
+        }
+    }
+
+    fn client(code: &'static str, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status, "invalid_request_error", code, message)
+    }
+
+    fn upstream(code: &'static str, status: StatusCode, message: &'static str) -> Self {
+        Self::new(status, "upstream_error", code, message)
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        if seconds > LONGEST_RETRY_SECONDS {
+            self.should_retry = Some(false);
+        }
+        self
+    }
+
+    fn should_retry(mut self, should: bool) -> Self {
+        self.should_retry = Some(should);
+        self
+    }
+
+    pub(crate) fn unknown_path() -> Self {
+        let message = "Unknown path. This gateway serves POST /v1/chat/completions, \
+                       GET /v1/models and GET /v1/models/{id}.";
+        Self::client("not_found", StatusCode::NOT_FOUND, message)
+    }
+
+    pub(crate) fn wrong_method(allow: &'static str) -> Self {
+        let message = format!("This path answers {allow} only.");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
+    }
+
+    pub(crate) fn unidentified() -> Self {
+        let status = StatusCode::UNAUTHORIZED;
+        Self::new(status, "authentication_error", "invalid_api_key", "Invalid API key.")
+    }
+
+    /// An address has presented too many keys that are nobody's.
+    pub(crate) fn failed_keys(wait: Duration) -> Self {
+        Self::rate_limited(wait.as_secs() + u64::from(wait.subsec_nanos() > 0), "address-failed-keys")
+    }
+
+    fn rate_limited(seconds: u64, limit: &'static str) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let message = "Rate limit exceeded.";
+        let refusal = Self::new(status, "rate_limit_error", "rate_limit_exceeded", message);
+        Self { limit: Some(limit), ..refusal }.retry_after(seconds)
+    }
+
+    pub(crate) fn body_too_large(limit: u64) -> Self {
+        let message = format!("The request body is larger than {limit} bytes.");
+        Self::client("request_too_large", StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    pub(crate) fn unknown_coding() -> Self {
+        let message = "This content-encoding is not supported; send the body uncompressed.";
+        Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    pub(crate) fn body_stalled() -> Self {
+        let message = "Invalid request. The request body did not arrive in time.";
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn overloaded(what: &'static str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "server_error", "overloaded", what).retry_after(1)
+    }
+
+    pub(crate) fn ledger_unavailable() -> Self {
+        let message = "The usage ledger cannot be written, so no request is forwarded.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "server_error", "ledger_unavailable", message).retry_after(1)
+    }
+
+    /// The usage ledger failed when the answer was already there.
+    pub(crate) fn ledger_failed_at_end() -> Self {
+        Self { retry_after: None, ..Self::ledger_unavailable() }.should_retry(false)
+    }
+
+    pub(crate) fn shutting_down(is_sent: bool) -> Self {
+        let message = "The gateway is shutting down.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "server_error", "shutting_down", message).should_retry(!is_sent)
+    }
+
+    pub(crate) fn internal(is_sent: bool) -> Self {
+        let message = "Something is wrong in the gateway; its log has the cause under this request id.";
+        let refusal = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "internal_error",
+            message,
+        );
+        if is_sent { refusal.should_retry(false) } else { refusal }
+    }
+
+    /// The upstream does not know the gateway's own key.
+    pub(crate) fn upstream_auth() -> Self {
+        let message = "The upstream does not accept the gateway's credentials; \
+                       the operator of this gateway has to renew them.";
+        Self::upstream("upstream_auth", StatusCode::BAD_GATEWAY, message).should_retry(false)
+    }
+
+    /// An error without a body that a client could read.
+    pub(crate) fn upstream_failed(status: StatusCode) -> Self {
+        let message = "The upstream failed.";
+        let refusal = Self::upstream("upstream_error", StatusCode::BAD_GATEWAY, message);
+        Self { upstream_status: Some(status.as_u16()), ..refusal }.should_retry(false)
+    }
+
+    pub(crate) fn upstream_protocol() -> Self {
+        SendError::Protocol.into()
+    }
+
+    pub(crate) fn upstream_truncated() -> Self {
+        let message = "The upstream's answer ended before it was complete.";
+        Self::upstream("upstream_truncated", StatusCode::BAD_GATEWAY, message).should_retry(false)
+    }
+
+    pub(crate) fn upstream_reset() -> Self {
+        SendError::Reset.into()
+    }
+
+    pub(crate) fn upstream_idle() -> Self {
+        let message = "The upstream stopped sending before its answer was complete.";
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        Self::upstream("upstream_idle_timeout", status, message).should_retry(false)
+    }
+
+    pub(crate) fn server_shutdown() -> Self {
+        let message = "The gateway is shutting down and could not wait for the end of this answer.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "server_error", "server_shutdown", message)
+    }
+
+    /// The body, as the API documents print it.
+    pub(crate) fn body(&self) -> Bytes {
+        let error = serde_json::json!({
+            "error": { "message": self.message, "type": self.kind, "code": self.code }
+        });
+        Bytes::from(error.to_string())
+    }
+
+    /// The same as an event of a stream (contract section 2.5): a plain `data:` line.
+    pub(crate) fn event(&self) -> Bytes {
+        let mut event = b"data: ".to_vec();
+        event.extend_from_slice(&self.body());
+        event.extend_from_slice(b"\n\n");
+        Bytes::from(event)
+    }
+
+    /// The headers that belong to it.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ORIGIN, HeaderValue::from_static("gateway"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(should) = self.should_retry {
+            let value = if should { "true" } else { "false" };
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static(value));
+        }
+        if let Some(limit) = self.limit {
+            headers.insert(LIMIT, HeaderValue::from_static(limit));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(status) = self.upstream_status {
+            headers.insert(UPSTREAM_STATUS, HeaderValue::from(status));
+        }
+        headers
+    }
+}
+
+impl From<Unidentified> for Refusal {
+    fn from(_: Unidentified) -> Self {
+        Self::unidentified()
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        let message = format!("Invalid request. {invalid}.");
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl From<UnknownModel> for Refusal {
+    fn from(unknown: UnknownModel) -> Self {
+        Self::client("model_not_found", StatusCode::NOT_FOUND, unknown.to_string())
+    }
+}
+
+impl From<SendError> for Refusal {
+    fn from(error: SendError) -> Self {
+        let bad = StatusCode::BAD_GATEWAY;
+        let late = StatusCode::GATEWAY_TIMEOUT;
+        let (code, status, message) = match error {
+            SendError::Dns => ("upstream_dns", bad, "The upstream's name does not resolve."),
+            SendError::DnsTimeout => {
+                ("upstream_dns_timeout", late, "The upstream's name did not resolve in time.")
+            }
+            SendError::Connect => ("upstream_connect", bad, "The upstream refuses connections."),
+            SendError::ConnectTimeout => {
+                ("upstream_connect_timeout", late, "The upstream could not be reached in time.")
+            }
+            SendError::Tls => ("upstream_tls", bad, "The upstream's identity cannot be verified."),
+            SendError::Reset => {
+                ("upstream_reset", bad, "The upstream closed the connection before it answered.")
+            }
+            SendError::HeadTimeout => {
+                ("upstream_timeout", late, "The upstream did not answer in time.")
+            }
+            SendError::Protocol => {
+                ("upstream_protocol", bad, "The upstream's answer cannot be understood.")
+            }
+        };
+        // Once a byte was sent, a retry would run the request twice at the tenant's cost; a wrong
+        // certificate does not become right by asking again.
+        let should = !error.is_sent() && error != SendError::Tls;
+        Self::upstream(code, status, message).should_retry(should)
+    }
+}
