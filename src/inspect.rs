@@ -1,0 +1,466 @@
+//! One pass over the body of a chat completion request: which model, streamed or not, how much it
+//! may answer, and how much goes in.
+//!
+//! The keys that decide can follow megabytes of base64, so the whole body is scanned, frame by frame
+//! as it arrives. Nothing is built from it and nothing of it is copied but the model's name; what the
+//! upstream needs otherwise is spliced into the client's own bytes. Whatever is not named here passes
+//! untouched: unknown fields are the upstream's business.
+
+mod name;
+mod reader;
+mod splice;
+
+use crate::json::{Malformed, Scanner};
+use reader::Reader;
+use splice::Places;
+pub(crate) use splice::{Splice, apply};
+
+/// Bytes of a model's name, decoded, at most.
+pub(crate) const MODEL_MAX: usize = 256;
+
+/// Input tokens assumed for an image. What one costs depends on its size and on the model, from about
+/// a hundred to a few thousand; this is in the middle, and only the reservation is made of it: what is
+/// settled is what the upstream reports.
+pub(crate) const TOKENS_PER_IMAGE: u64 = 1024;
+
+/// What the body says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Decoded; 1 to [`MODEL_MAX`] bytes.
+    pub(crate) model: String,
+    /// Whether `stream` is `true`; null and absent are `false`.
+    pub(crate) stream: bool,
+    /// `stream_options.include_usage`, if it is a boolean.
+    pub(crate) include_usage: Option<bool>,
+    /// Tokens: `max_completion_tokens`, else the older `max_tokens`. Saturated at `u64::MAX`.
+    pub(crate) max_output_tokens: Option<u64>,
+    /// Answers asked for, 1 to `u32::MAX` (saturated).
+    pub(crate) n: u64,
+    /// Raw bytes of the strings a model may read: those in messages, prompts, tools and schemas.
+    pub(crate) text_bytes: u64,
+    /// Raw bytes of images, audio and files in base64 or `data:` URLs.
+    pub(crate) media_bytes: u64,
+    /// Image parts, inline or by address.
+    pub(crate) images: u32,
+    pub(crate) body_bytes: u64,
+    places: Places,
+}
+
+/// Why the body is refused. The messages are public: they name keys we know, never the client's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Invalid {
+    #[error("malformed JSON at byte {}", .0.at)]
+    Malformed(#[from] Malformed),
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// Parsers disagree about which of two counts, so what we admit might not be what is served.
+    #[error("duplicate key `{0}`")]
+    Duplicate(&'static str),
+    #[error("`{key}` must be {expected}")]
+    Type { key: &'static str, expected: &'static str },
+    #[error("`model` must not be empty")]
+    ModelEmpty,
+    #[error("`model` must be at most {MODEL_MAX} bytes long")]
+    ModelTooLong,
+    #[error("`model` must be valid Unicode")]
+    ModelNotUnicode,
+}
+
+/// A body being scanned.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    scanner: Scanner,
+    reader: Reader,
+    body_bytes: u64,
+}
+
+impl Scan {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Scans the next frame.
+    ///
+    /// # Errors
+    /// The first thing wrong in the body, however it is cut into frames; later calls repeat it.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
+        let verdict = self.scanner.push(piece, &mut self.reader);
+        self.body_bytes += piece.len() as u64;
+        // The reader sees nothing after a malformed byte, so what it refused came before that.
+        self.reader.verdict()?;
+        Ok(verdict?)
+    }
+
+    /// The body ended.
+    ///
+    /// # Errors
+    /// What [`Self::push`] said, or what is missing.
+    pub(crate) fn finish(mut self) -> Result<Facts, Invalid> {
+        let verdict = self.scanner.finish(&mut self.reader);
+        self.reader.verdict()?;
+        verdict?;
+        self.reader.facts(self.body_bytes)
+    }
+}
+
+impl Facts {
+    /// Tokens to reserve for the input, at least 1: a quarter of the text's bytes, rounded up, and
+    /// [`TOKENS_PER_IMAGE`] for each image. Other media count nothing until the upstream reports them.
+    pub(crate) fn estimated_input_tokens(&self) -> u64 {
+        let images = u64::from(self.images) * TOKENS_PER_IMAGE;
+        (self.text_bytes.div_ceil(4) + images).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Facts, Invalid> {
+        let mut scan = Scan::new();
+        for piece in pieces {
+            if let Err(invalid) = scan.push(piece) {
+                assert_eq!(scan.push(b" "), Err(invalid), "repeated");
+                assert_eq!(scan.finish(), Err(invalid), "repeated");
+                return Err(invalid);
+            }
+        }
+        scan.finish()
+    }
+
+    /// The facts, which are the same however the body is cut.
+    fn inspect(body: &[u8]) -> Result<Facts, Invalid> {
+        let whole = scan([body]);
+        assert_eq!(scan(body.chunks(1)), whole, "in single bytes");
+        for cut in 0..=body.len().min(600) {
+            assert_eq!(scan([&body[..cut], &body[cut..]]), whole, "cut at {cut}");
+        }
+        whole
+    }
+
+    fn valid(body: &str) -> Facts {
+        inspect(body.as_bytes()).expect(body)
+    }
+
+    #[test]
+    fn every_clients_order() {
+        let messages = r#""messages":[{"role":"user","content":"hello"}]"#;
+        let options = r#""stream_options":{"include_usage":true}"#;
+        let cases = [
+            (format!(r#"{{"model":"m-1","stream":true,{messages},{options}}}"#), true, Some(true)),
+            (format!(r#"{{"model":"m-1",{messages}}}"#), false, None),
+            (format!(r#"{{{messages},"model":"m-1","stream":true,{options}}}"#), true, Some(true)),
+            (format!(r#"{{"model":"m-1",{messages},"stream":false}}"#), false, None),
+            (format!(r#"{{"model":"m-1","stream":true,{options},{messages}}}"#), true, Some(true)),
+        ];
+        for (body, stream, include_usage) in cases {
+            let facts = valid(&body);
+            assert_eq!((&*facts.model, facts.stream), ("m-1", stream), "{body}");
+            assert_eq!(facts.include_usage, include_usage, "{body}");
+            assert_eq!(facts.text_bytes, "userhello".len() as u64);
+            assert_eq!((facts.media_bytes, facts.images), (0, 0));
+            assert_eq!(facts.body_bytes, body.len() as u64);
+            assert_eq!(facts.estimated_input_tokens(), 3);
+        }
+    }
+
+    #[test]
+    fn limits_and_counts() {
+        // Rest of the body, most output tokens, n.
+        let cases = [
+            ("", None, 1),
+            (r#","max_tokens":5,"n":3"#, Some(5), 3),
+            (r#","max_completion_tokens":7,"max_tokens":5"#, Some(7), 1),
+            (r#","max_completion_tokens":null,"max_tokens":5,"n":null"#, Some(5), 1),
+            (r#","max_tokens":0,"n":0"#, Some(0), 1),
+            (r#","max_t\u006fkens":18446744073709551615"#, Some(u64::MAX), 1),
+            (r#","max_tokens":99999999999999999999999,"n":4294967296"#, Some(u64::MAX), 4294967295),
+            (r#","extra":{"n":9,"max_tokens":[8],"stream":1,"model":2},"x":1e9"#, None, 1),
+        ];
+        for (rest, max_output_tokens, n) in cases {
+            let facts = valid(&format!(r#"{{"model":"m"{rest}}}"#));
+            assert_eq!((facts.max_output_tokens, facts.n), (max_output_tokens, n), "{rest}");
+        }
+    }
+
+    #[test]
+    fn images_media_and_text() {
+        // A content part, images, bytes of media, bytes of text without `"content"`'s surroundings.
+        let cases = [
+            (r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#, 1, 26, 9),
+            (r#"{"type":"image_url","image_url":{"url":"https://a/b","detail":"low"}}"#, 1, 0, 23),
+            (r#"{"type":"image","image":"data:image/png;base64,AAAA"}"#, 1, 26, 5),
+            (r#"{"type":"image","image":"AAAA"}"#, 1, 4, 5),
+            (r#"{"type":"image","im\u0061ge":"AA\/A"}"#, 1, 5, 5),
+            (r#"{"type":"input_image","image_url":"https://a/b"}"#, 1, 0, 22),
+            (r#"{"type":"input_image","image_url":"data:x"}"#, 1, 6, 11),
+            (r#"{"type":"image_base64","image_base64":"AAAA"}"#, 1, 4, 12),
+            (r#"{"b64_json":["AAAA","BB"]}"#, 2, 6, 0),
+            (r#"{"image_url":[{"url":"data:x"},{"url":"http"}]}"#, 2, 6, 4),
+            (r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#, 0, 4, 14),
+            (r#"{"type":"file","file":{"file_data":"AAAA","filename":"f"}}"#, 0, 4, 5),
+            (r#"{"file":{"url":"data:,A"}}"#, 0, 7, 0),
+            (r#"{"other":{"data":"AAAA","url":"data"},"x":["data:"]}"#, 0, 5, 8),
+            (r#"{"type":"text","text":"data: is text, \u00e9"}"#, 0, 0, 25),
+            (r#""data:image/png;base64,AAAA""#, 0, 0, 26),
+            (r#"{"image":{"description":"words"}}"#, 0, 0, 5),
+            (r#"{"image":null,"image_url":{"url":3},"data:":1}"#, 0, 0, 0),
+        ];
+        for (part, images, media_bytes, text_bytes) in cases {
+            let body = format!(r#"{{"messages":[{{"content":[{part}]}}],"model":"m","user":"u"}}"#);
+            let facts = valid(&body);
+            let found = (facts.images, facts.media_bytes, facts.text_bytes);
+            assert_eq!(found, (images, media_bytes, text_bytes), "{part}");
+        }
+        let elsewhere =
+            r#"{"model":"m","tools":[{"a":"12"}],"prompt":"345","input":["6"],"z":"no"}"#;
+        assert_eq!(valid(elsewhere).text_bytes, 6);
+    }
+
+    #[test]
+    fn estimates() {
+        let facts = |text: usize, images: usize| {
+            let images = vec![r#"{"image":"A"}"#; images].join(",");
+            let text = "x".repeat(text);
+            valid(&format!(r#"{{"model":"m","prompt":"{text}","messages":[{images}]}}"#))
+        };
+        for (text, images, tokens) in [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 2), (8, 2, 2050)] {
+            assert_eq!(facts(text, images).estimated_input_tokens(), tokens);
+        }
+    }
+
+    #[test]
+    fn names_are_decoded() {
+        for (raw, model) in [(r"\u0067pt\/4", "gpt/4"), ("é", "é"), (r"\ud834\udd1e", "𝄞")] {
+            assert_eq!(valid(&format!(r#"{{"model":"{raw}"}}"#)).model, model);
+        }
+        let longest = format!(r#"{{"model":"{}"}}"#, r"\u0061".repeat(MODEL_MAX));
+        assert_eq!(valid(&longest).model, "a".repeat(MODEL_MAX));
+    }
+
+    #[test]
+    fn refusals() {
+        let depth = crate::json::MAX_DEPTH;
+        let deep = format!(r#"{{"model":"m","a":{}"#, "[".repeat(depth));
+        let deep_message = format!("malformed JSON at byte {}", deep.len() - 1);
+        let (long, longer) = ("m".repeat(MODEL_MAX + 1), r"\u0061".repeat(MODEL_MAX + 1));
+        let cases = [
+            ("", "malformed JSON at byte 0"),
+            ("model=m", "malformed JSON at byte 0"),
+            ("{model:1}", "malformed JSON at byte 1"),
+            ("nonsense", "the body must be a JSON object"),
+            (r#"{"model":"m""#, "malformed JSON at byte 12"),
+            (r#"{"model":"m"} x"#, "malformed JSON at byte 14"),
+            (&deep, &deep_message),
+            (r#"[{"model":"m"}]"#, "the body must be a JSON object"),
+            ("3", "the body must be a JSON object"),
+            ("{}", "`model` is missing"),
+            (r#"{"messages":[{"model":"m"}]}"#, "`model` is missing"),
+            (r#"{"Model":"m"}"#, "`model` is missing"),
+            (r#"{"model":null}"#, "`model` must be a string"),
+            (r#"{"model":["m"]}"#, "`model` must be a string"),
+            (r#"{"model":""}"#, "`model` must not be empty"),
+            (r#"{"model":"\ud800"}"#, "`model` must be valid Unicode"),
+            (&format!(r#"{{"model":"{long}"}}"#), "`model` must be at most 256 bytes long"),
+            (&format!(r#"{{"model":"{longer}"}}"#), "`model` must be at most 256 bytes long"),
+            (r#"{"model":"m","mod\u0065l":"m"}"#, "duplicate key `model`"),
+            (r#"{"stream":null,"stream":true,"model":"m"}"#, "duplicate key `stream`"),
+            (r#"{"stream_options":null,"stream_options":{}}"#, "duplicate key `stream_options`"),
+            (r#"{"max_tokens":1,"max_tokens":1}"#, "duplicate key `max_tokens`"),
+            (r#"{"n":1,"\u006e":1}"#, "duplicate key `n`"),
+            (
+                r#"{"max_completion_tokens":1,"max_completion_tokens":1}"#,
+                "duplicate key `max_completion_tokens`",
+            ),
+            (
+                r#"{"stream_options":{"include_usage":true,"a":1,"include_usage":false}}"#,
+                "duplicate key `include_usage`",
+            ),
+            (r#"{"stream":"true"}"#, "`stream` must be a boolean"),
+            (r#"{"stream":1}"#, "`stream` must be a boolean"),
+            (r#"{"stream_options":true}"#, "`stream_options` must be an object"),
+            (r#"{"stream_options":[]}"#, "`stream_options` must be an object"),
+            (r#"{"max_tokens":"5"}"#, "`max_tokens` must be a non-negative integer"),
+            (r#"{"max_tokens":-5}"#, "`max_tokens` must be a non-negative integer"),
+            (r#"{"max_tokens":5.0}"#, "`max_tokens` must be a non-negative integer"),
+            (r#"{"n":1e2}"#, "`n` must be a non-negative integer"),
+            (
+                r#"{"max_completion_tokens":{}}"#,
+                "`max_completion_tokens` must be a non-negative integer",
+            ),
+            // The first fault counts, wherever the frames end.
+            (r#"{"stream":1}}"#, "`stream` must be a boolean"),
+        ];
+        for (body, message) in cases {
+            let invalid = inspect(body.as_bytes()).expect_err(body);
+            assert_eq!(invalid.to_string(), message, "{body}");
+        }
+        let latin = b"{\"model\":\"\xe9\"}";
+        assert_eq!(inspect(latin), Err(Invalid::ModelNotUnicode));
+    }
+
+    #[test]
+    fn what_does_not_concern_us_passes() {
+        let bodies: [&[u8]; 6] = [
+            b"{\"model\":\"m\",\"user\":\"\xff\xfe\"}",
+            br#"{"model":"m","include_usage":1,"include_usage":[[2]]}"#,
+            br#"{"model":"m","user":1,"user":2,"":0,"":{}}"#,
+            br#"{"model":"m","stream_options":{"include_usage":"yes","x":1,"x":2}}"#,
+            br#"{"model":"m","metadata":{"model":1,"model":2,"n":"x","include_usage":0}}"#,
+            b"\r\n\t {\"model\" : \"m\"}\n\n",
+        ];
+        for body in bodies {
+            let facts = inspect(body).expect("valid");
+            assert_eq!((&*facts.model, facts.n, facts.include_usage), ("m", 1, None));
+        }
+        let long_key = format!(r#"{{"{}":1,"model":"m"}}"#, "model".repeat(100));
+        assert_eq!(valid(&long_key).model, "m");
+    }
+
+    #[test]
+    fn megabytes_of_base64_before_the_model() {
+        let data = "iVBORw0KGgo+/AAA".repeat(512 * 1024);
+        let body = format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image","image":"data:image/png;base64,{data}"}}]}}],"model":"m","stream":true}}"#
+        );
+        let facts = scan(body.as_bytes().chunks(16 * 1024)).expect("valid");
+        assert_eq!((&*facts.model, facts.stream, facts.images), ("m", true, 1));
+        assert_eq!(facts.media_bytes, (data.len() + "data:image/png;base64,".len()) as u64);
+        assert_eq!(facts.text_bytes, "userimage".len() as u64);
+        assert_eq!(scan([body.as_bytes()]), Ok(facts));
+    }
+
+    /// Adds to `[text bytes, media bytes, images]` what stands under `name`, itself under `parent`.
+    fn measure(value: &Value, name: &str, parent: &str, sums: &mut [u64; 3]) {
+        match value {
+            Value::String(text) => {
+                let raw = value.to_string().len() as u64 - 2;
+                let words = ["messages", "tools", "prompt", "content", "text"].contains(&name);
+                let image = ["image", "image_base64", "b64_json"].contains(&name);
+                let media = image
+                    || name == "file_data"
+                    || (name, parent) == ("data", "input_audio")
+                    || (!words && text.starts_with("data:"));
+                sums[usize::from(media)] += raw;
+                let address = name == "image_url" || (name, parent) == ("url", "image_url");
+                sums[2] += u64::from(image || address);
+            }
+            // An item stands under the array's key, and so does what stands in the item.
+            Value::Array(items) => items.iter().for_each(|item| measure(item, name, name, sums)),
+            Value::Object(fields) => {
+                for (key, field) in fields {
+                    measure(field, key, name, sums);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn content() -> impl Strategy<Value = Value> {
+        let name = prop::sample::select(vec![
+            "content",
+            "text",
+            "image",
+            "image_url",
+            "url",
+            "file_data",
+            "data",
+            "input_audio",
+            "b64_json",
+            "image_base64",
+            "messages",
+            "model",
+            "stream",
+            "other",
+        ]);
+        let leaf = prop_oneof![
+            any::<u32>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+            "data:[a-z\"\\\\]{0,9}".prop_map(Value::from),
+            "data?".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 40, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((name.clone().prop_map(String::from), inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn field() -> impl Strategy<Value = (&'static str, Value)> {
+        let integer = || prop_oneof![Just(Value::Null), any::<u32>().prop_map(Value::from)];
+        let truth = || prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from)];
+        prop_oneof![
+            integer().prop_map(|value| ("max_tokens", value)),
+            integer().prop_map(|value| ("max_completion_tokens", value)),
+            integer().prop_map(|value| ("n", value)),
+            truth().prop_map(|value| ("stream", value)),
+            Just(("stream_options", Value::Null)),
+            truth().prop_map(|value| ("stream_options", json!({"include_usage": value, "z": [1]}))),
+            Just(("stream_options", json!({}))),
+            content().prop_map(|value| ("messages", value)),
+            content().prop_map(|value| ("tools", value)),
+            content().prop_map(|value| ("prompt", value)),
+            content().prop_map(|value| ("metadata", value)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn facts_are_those_of_a_parsed_document(
+            model in ".{1,20}",
+            at in any::<prop::sample::Index>(),
+            fields in prop::collection::vec(field(), 0..8),
+            upstream in prop::option::of(".{1,9}"),
+            ask_usage in any::<bool>(),
+        ) {
+            let mut order: Vec<(&str, Value)> = Vec::new();
+            for (key, value) in fields {
+                if order.iter().all(|(seen, _)| *seen != key) {
+                    order.push((key, value));
+                }
+            }
+            order.insert(at.index(order.len() + 1), ("model", model.clone().into()));
+            let written: Vec<_> =
+                order.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            let body = format!("{{{}}}", written.join(","));
+            let mut value: Value = serde_json::from_str(&body).expect("written by serde_json");
+
+            let facts = valid(&body);
+            let mut sums = [0; 3];
+            for name in ["messages", "tools", "prompt"] {
+                measure(&value[name], name, "", &mut sums);
+            }
+            prop_assert_eq!([facts.text_bytes, facts.media_bytes, u64::from(facts.images)], sums);
+            prop_assert_eq!(&facts.model, &model);
+            prop_assert_eq!(facts.stream, value["stream"] == json!(true));
+            prop_assert_eq!(facts.include_usage, value["stream_options"]["include_usage"].as_bool());
+            let max = value["max_completion_tokens"].as_u64().or(value["max_tokens"].as_u64());
+            prop_assert_eq!(facts.max_output_tokens, max);
+            prop_assert_eq!(facts.n, value["n"].as_u64().unwrap_or(1).max(1));
+
+            let splices = facts.splices(upstream.as_deref(), ask_usage);
+            let frames = [bytes::Bytes::from(body)];
+            let edited: Value = serde_json::from_slice(&apply(&frames, &splices).concat())
+                .expect("still JSON");
+            if let Some(upstream) = upstream {
+                value["model"] = upstream.into();
+            }
+            if ask_usage {
+                if value["stream_options"].is_null() {
+                    value["stream_options"] = json!({});
+                }
+                value["stream_options"]["include_usage"] = json!(true);
+            }
+            prop_assert_eq!(edited, value);
+        }
+    }
+}

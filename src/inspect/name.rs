@@ -1,0 +1,119 @@
+//! The keys that mean something to us.
+
+/// Raw bytes of a key that are kept: the longest we look for, with each letter written `\uXXXX`.
+const KEPT: usize = 6 * "max_completion_tokens".len();
+
+/// What a key means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Name {
+    // These decide, and may stand only once: the first six in the root, the last in `stream_options`.
+    Model,
+    Stream,
+    StreamOptions,
+    MaxTokens,
+    MaxCompletionTokens,
+    N,
+    IncludeUsage,
+    /// A field of the root whose strings reach the model.
+    Prompt,
+    /// Words, even if they begin with `data:`.
+    Text,
+    /// An image's bytes: the API documents' part, and their answers sent back as history.
+    Image,
+    ImageUrl,
+    Url,
+    FileData,
+    InputAudio,
+    Data,
+    #[default]
+    Other,
+}
+
+impl Name {
+    /// The key as we know it, for those that may stand only once.
+    pub(super) fn single(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Model => "model",
+            Self::Stream => "stream",
+            Self::StreamOptions => "stream_options",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::N => "n",
+            Self::IncludeUsage => "include_usage",
+            _ => return None,
+        })
+    }
+
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"model" => Self::Model,
+            b"stream" => Self::Stream,
+            b"stream_options" => Self::StreamOptions,
+            b"max_tokens" => Self::MaxTokens,
+            b"max_completion_tokens" => Self::MaxCompletionTokens,
+            b"n" => Self::N,
+            b"include_usage" => Self::IncludeUsage,
+            b"messages" | b"prompt" | b"suffix" | b"input" | b"instructions" | b"tools"
+            | b"functions" | b"response_format" => Self::Prompt,
+            b"content" | b"text" => Self::Text,
+            b"image" | b"image_base64" | b"b64_json" => Self::Image,
+            b"image_url" => Self::ImageUrl,
+            b"url" => Self::Url,
+            b"file_data" => Self::FileData,
+            b"input_audio" => Self::InputAudio,
+            b"data" => Self::Data,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A key as it comes in: raw, in pieces.
+#[derive(Debug)]
+pub(super) struct Key {
+    bytes: [u8; KEPT],
+    /// May be more than is kept; such a key is none of ours.
+    length: usize,
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self { bytes: [0; KEPT], length: 0 }
+    }
+}
+
+impl Key {
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    #[inline]
+    pub(super) fn extend(&mut self, piece: &[u8]) {
+        keep(&mut self.bytes, self.length, piece);
+        self.length = self.length.saturating_add(piece.len());
+    }
+
+    /// What the key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
+    pub(super) fn name(&self) -> Name {
+        match self.bytes.get(..self.length) {
+            None => Name::Other,
+            Some(raw) if raw.contains(&b'\\') => {
+                decode(raw).map_or(Name::Other, |key| Name::of(key.as_bytes()))
+            }
+            Some(raw) => Name::of(raw),
+        }
+    }
+}
+
+/// Copies the bytes of `piece`, which stand `at` so many, as far as `kept` has room for them.
+#[inline]
+pub(super) fn keep(kept: &mut [u8], at: usize, piece: &[u8]) {
+    if let Some(room) = kept.get_mut(at..) {
+        let fits = piece.len().min(room.len());
+        room[..fits].copy_from_slice(&piece[..fits]);
+    }
+}
+
+/// The text of a string whose bytes between the quotes are `raw`; none if it is not Unicode.
+pub(super) fn decode(raw: &[u8]) -> Option<String> {
+    serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
+}

@@ -1,0 +1,295 @@
+//! What the scanner's tokens mean in a chat completion request: a small state, fed token by token.
+
+use super::name::{Key, Name, decode, keep};
+use super::splice::{Options, Places};
+use super::{Facts, Invalid, MODEL_MAX};
+use crate::json::{MAX_DEPTH, Sink, Token};
+
+/// Raw bytes that a name of [`MODEL_MAX`] bytes can take: each one escaped as `\uXXXX`.
+const MODEL_RAW_MAX: usize = 6 * MODEL_MAX;
+
+/// How a string begins that is a file and not text (RFC 2397).
+const DATA_URL: [u8; 5] = *b"data:";
+
+/// The sink of the scan: gathers the facts.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// For each depth the key under which the current value stands; the elements of an array stand
+    /// under the array's key.
+    names: [Name; MAX_DEPTH + 1],
+    /// The keys seen that may stand only once; a bit for each.
+    seen: u16,
+    current: Use,
+    key: Key,
+    /// The model's raw name; cut off after the first byte too many.
+    model: Vec<u8>,
+    /// The current number, as long as it is a non-negative integer.
+    integer: Option<u64>,
+    /// The string being measured: its length and its first bytes.
+    length: u64,
+    prefix: [u8; DATA_URL.len()],
+    /// Where the value began that may have to be replaced.
+    began: u64,
+    facts: Facts,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    /// The first thing wrong. Nothing is read after it.
+    invalid: Option<Invalid>,
+}
+
+/// What the text of the current token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Use {
+    #[default]
+    Nothing,
+    Key,
+    Model,
+    Integer,
+    /// A string the model may read: only its size matters.
+    Measure,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            names: [Name::Other; MAX_DEPTH + 1],
+            seen: 0,
+            current: Use::Nothing,
+            key: Key::default(),
+            model: Vec::new(),
+            integer: None,
+            length: 0,
+            prefix: [0; DATA_URL.len()],
+            began: 0,
+            facts: Facts {
+                model: String::new(),
+                stream: false,
+                include_usage: None,
+                max_output_tokens: None,
+                n: 1,
+                text_bytes: 0,
+                media_bytes: 0,
+                images: 0,
+                body_bytes: 0,
+                places: Places::default(),
+            },
+            max_tokens: None,
+            max_completion_tokens: None,
+            invalid: None,
+        }
+    }
+}
+
+impl Sink for Reader {
+    #[inline]
+    fn begin(&mut self, token: Token, depth: usize, at: u64) {
+        self.current = Use::Nothing;
+        if self.invalid.is_some() {
+            return;
+        }
+        match (token, depth) {
+            (Token::Key, _) => {
+                self.key.clear();
+                self.current = Use::Key;
+            }
+            (Token::Object, 0) => self.facts.places.root = at + 1,
+            (_, 0) => self.invalid = Some(Invalid::NotAnObject),
+            (_, 1) if self.names[1].single().is_some() => self.field(self.names[1], token, at),
+            (Token::Array, _) => self.names[depth + 1] = self.names[depth],
+            (Token::String, _) if self.names[1] == Name::Prompt => {
+                self.length = 0;
+                self.current = Use::Measure;
+            }
+            _ => {}
+        }
+        if self.is_include_usage(depth) {
+            self.began = at;
+        }
+    }
+
+    #[inline]
+    fn text(&mut self, piece: &[u8]) {
+        match self.current {
+            Use::Nothing => {}
+            Use::Key => self.key.extend(piece),
+            Use::Measure => {
+                if let Ok(at) = usize::try_from(self.length) {
+                    keep(&mut self.prefix, at, piece);
+                }
+                self.length += piece.len() as u64;
+            }
+            Use::Model => {
+                let room = (MODEL_RAW_MAX + 1).saturating_sub(self.model.len());
+                self.model.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            Use::Integer => {
+                self.integer = piece.iter().fold(self.integer, |integer, byte| match byte {
+                    b'0'..=b'9' => {
+                        integer.map(|n| n.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+                    }
+                    _ => None,
+                });
+            }
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, token: Token, depth: usize, end: u64) {
+        if self.invalid.is_some() {
+            return;
+        }
+        match (token, depth) {
+            (Token::Key, _) => self.key_ended(depth),
+            _ if self.current == Use::Measure => self.measured(depth),
+            (_, 1) => self.field_ended(self.names[1], token, end),
+            _ if self.is_include_usage(depth) => {
+                self.facts.include_usage = match token {
+                    Token::True => Some(true),
+                    Token::False => Some(false),
+                    _ => None,
+                };
+                if let Options::Object { include_usage, .. } = &mut self.facts.places.options {
+                    *include_usage = Some(self.began..end);
+                }
+            }
+            _ => {}
+        }
+        self.current = Use::Nothing;
+    }
+}
+
+impl Reader {
+    pub(super) fn verdict(&self) -> Result<(), Invalid> {
+        self.invalid.map_or(Ok(()), Err)
+    }
+
+    /// What was gathered, once the body is complete.
+    pub(super) fn facts(self, body_bytes: u64) -> Result<Facts, Invalid> {
+        if self.facts.model.is_empty() {
+            return Err(Invalid::Missing("model"));
+        }
+        let max_output_tokens = self.max_completion_tokens.or(self.max_tokens);
+        Ok(Facts { max_output_tokens, body_bytes, ..self.facts })
+    }
+
+    /// Whether a value at this depth is that of `stream_options.include_usage`.
+    #[inline]
+    fn is_include_usage(&self, depth: usize) -> bool {
+        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2] == Name::IncludeUsage
+    }
+
+    fn key_ended(&mut self, depth: usize) {
+        let name = self.key.name();
+        self.names[depth] = name;
+        let in_options = depth == 2 && self.names[1] == Name::StreamOptions;
+        if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
+            *empty = false;
+        }
+        let counts = if name == Name::IncludeUsage { in_options } else { depth == 1 };
+        if counts && let Some(key) = name.single() {
+            let bit = 1 << name as u16;
+            if self.seen & bit != 0 {
+                self.invalid = Some(Invalid::Duplicate(key));
+            }
+            self.seen |= bit;
+        }
+    }
+
+    /// The value of a field of the root that decides begins.
+    fn field(&mut self, name: Name, token: Token, at: u64) {
+        let expected = match (name, token) {
+            (Name::Model, Token::String) => {
+                self.began = at;
+                self.current = Use::Model;
+                return;
+            }
+            (Name::Stream, Token::True | Token::False | Token::Null) => {
+                self.facts.stream = token == Token::True;
+                return;
+            }
+            (Name::StreamOptions, Token::Object) => {
+                self.facts.places.options =
+                    Options::Object { inside: at + 1, empty: true, include_usage: None };
+                return;
+            }
+            (Name::StreamOptions, Token::Null) => {
+                self.began = at;
+                return;
+            }
+            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Null) => return,
+            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Number) => {
+                self.integer = Some(0);
+                self.current = Use::Integer;
+                return;
+            }
+            // A key of `stream_options` that stands in the root means nothing there.
+            (Name::IncludeUsage, _) => return,
+            (Name::Model, _) => "a string",
+            (Name::Stream, _) => "a boolean",
+            (Name::StreamOptions, _) => "an object",
+            _ => INTEGER,
+        };
+        self.refuse(name, expected);
+    }
+
+    fn refuse(&mut self, name: Name, expected: &'static str) {
+        self.invalid = name.single().map(|key| Invalid::Type { key, expected });
+    }
+
+    /// The value of a field of the root ended; its type has been found right.
+    fn field_ended(&mut self, name: Name, token: Token, end: u64) {
+        match (name, token) {
+            (Name::Model, _) => match decode_model(&self.model) {
+                Ok(model) => {
+                    self.facts.model = model;
+                    self.facts.places.model = self.began..end;
+                }
+                Err(invalid) => self.invalid = Some(invalid),
+            },
+            (Name::StreamOptions, Token::Null) => {
+                self.facts.places.options = Options::Null(self.began..end);
+            }
+            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Number) => {
+                match (name, self.integer) {
+                    (_, None) => self.refuse(name, INTEGER),
+                    (Name::N, Some(n)) => self.facts.n = n.clamp(1, u64::from(u32::MAX)),
+                    (Name::MaxTokens, tokens) => self.max_tokens = tokens,
+                    (_, tokens) => self.max_completion_tokens = tokens,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A string the model may read ended: it is text, an image, or other media.
+    fn measured(&mut self, depth: usize) {
+        let name = self.names[depth];
+        let parent = self.names[depth - 1];
+        let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
+        if address || name == Name::Image {
+            self.facts.images = self.facts.images.saturating_add(1);
+        }
+        let is_media = match name {
+            Name::Image | Name::FileData => true,
+            Name::Data if parent == Name::InputAudio => true,
+            Name::Prompt | Name::Text => false,
+            _ => self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL,
+        };
+        let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
+        *bytes += self.length;
+    }
+}
+
+const INTEGER: &str = "a non-negative integer";
+
+fn decode_model(raw: &[u8]) -> Result<String, Invalid> {
+    if raw.len() > MODEL_RAW_MAX {
+        return Err(Invalid::ModelTooLong);
+    }
+    let model = decode(raw).ok_or(Invalid::ModelNotUnicode)?;
+    match model.len() {
+        0 => Err(Invalid::ModelEmpty),
+        1..=MODEL_MAX => Ok(model),
+        _ => Err(Invalid::ModelTooLong),
+    }
+}
