@@ -1,13 +1,35 @@
 //! The configuration, valid by construction: what the file and the environment say
 //! (`config/raw.rs`) has been checked, defaulted and turned into what the parts need.
 
+mod error;
+mod raw;
+mod keys;
+mod suggest;
+mod source;
+mod secret;
+mod base_url;
+mod validate;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use self::error::Problems;
+use self::source::Variables;
 use crate::tenancy::Limits;
+
+pub use self::error::ConfigErrors;
+
+/// Whether the secrets that the configuration refers to have to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// To serve: a missing upstream key is an error, and so is a missing file.
+    Required,
+    /// For what never goes upstream, such as `weir key`: secrets stay unresolved, all `None`.
+    Optional,
+}
 
 /// Everything that `weir serve` needs to know.
 #[derive(Clone, Debug)]
@@ -159,4 +181,273 @@ pub struct Log {
     /// A `tracing` filter, such as `info` or `weir=debug`.
     pub filter: String,
     pub json: bool,
+}
+
+impl Config {
+    /// Loads `file` (else `config/weir.toml` where there is one, else the built-in defaults), and
+    /// what the environment overrides (`WEIR__SERVER__LISTEN=…`).
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, at once.
+    pub fn load(file: Option<&Path>, secrets: Secrets) -> Result<Self, ConfigErrors> {
+        let file = Self::file_in_use(file);
+        let text = source::read(file.as_deref())?;
+        // `parent` of a bare file name is "", from which `join` makes paths as they were given.
+        let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        Self::build(&text, base, &Variables::of_process(), secrets)
+            .map_err(|errors| errors.in_file(file.as_deref()))
+    }
+
+    /// Reads a configuration from the text of a file. No key is overridden by the environment,
+    /// relative paths start at the working directory.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, at once.
+    pub fn from_toml(text: &str, secrets: Secrets) -> Result<Self, ConfigErrors> {
+        let variables = Variables::of_process().without_overrides();
+        Self::build(text, Path::new(""), &variables, secrets)
+    }
+
+    /// The file that [`Config::load`] reads for this `--config`; `None`: built-in defaults.
+    pub fn file_in_use(named: Option<&Path>) -> Option<PathBuf> {
+        source::file_in_use(named)
+    }
+
+    /// The names of the environment variables that override keys now.
+    pub fn overriding_variables() -> Vec<String> {
+        Variables::of_process().overrides().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn build(
+        text: &str,
+        base: &Path,
+        variables: &Variables,
+        secrets: Secrets,
+    ) -> Result<Self, ConfigErrors> {
+        let mut tree = source::merge(text, variables)?;
+        let mut problems = Problems::default();
+        keys::check(&mut tree, &mut problems);
+        let raw = tree.try_deserialize().map_err(|error| ConfigErrors::whole(error.to_string()))?;
+        let context = validate::Context { base, variables, secrets };
+        let config = validate::config(raw, &context, &mut problems);
+        problems.into_result(config, variables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTED: &str = include_str!("../config/weir.toml");
+    const KEY: (&str, &str) = ("WEIR_UPSTREAM_API_KEY", "sk-upstream-secret");
+
+    fn build(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::build(text, Path::new("etc"), &Variables::of(variables), Secrets::Required)
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_and_the_documented_one_mean_the_same() {
+        let empty = build("", &[KEY]).expect("the defaults are valid");
+        let mut documented = build(DOCUMENTED, &[KEY]).expect("the documented file is valid");
+        for model in std::mem::take(&mut documented.models) {
+            let listed = |name: &ModelName| name.name == model.name;
+            assert!(empty.upstreams[0].models.iter().any(listed), "{model:?}");
+            assert_eq!(model.default_output_tokens, 1024);
+            assert_eq!((model.created, model.owned_by.as_str()), (1_780_000_000, "system"));
+        }
+        assert_eq!(format!("{empty:#?}"), format!("{documented:#?}"));
+    }
+
+    #[test]
+    fn the_documented_file_has_every_key() {
+        let tree = source::merge(DOCUMENTED, &Variables::default()).expect("it is TOML");
+        let tables = tree.into_table().expect("the root is a table");
+        for table in keys::ROOT {
+            let value =
+                tables.get(table.name).unwrap_or_else(|| panic!("{} is missing", table.name));
+            let (keys, value) = match table.kind {
+                keys::Kind::Table(keys) => (keys, value.clone()),
+                keys::Kind::Tables(keys) => {
+                    (keys, value.clone().into_array().expect("it is a list").remove(0))
+                }
+                _ => panic!("all keys stand in tables"),
+            };
+            let documented = value.into_table().expect("it is a table");
+            for key in keys {
+                assert!(documented.contains_key(key.name), "{}.{}", table.name, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_built_in_upstream_is_complete() {
+        let config = build("", &[KEY]).expect("the defaults are valid");
+        let [upstream] = config.upstreams.as_slice() else { panic!("one upstream") };
+        assert_eq!((&*upstream.name, upstream.base_url.tls), ("yisu", true));
+        assert_eq!(upstream.base_url.authority, "api.yisu.com");
+        assert!(upstream.api_key.is_some() && config.admin.token.is_none());
+        assert!(config.server.workers >= 1 && config.models.is_empty());
+        let text = format!("{config:?}");
+        assert!(!text.contains("sk-upstream-secret"), "a secret is printed: {text}");
+    }
+
+    #[test]
+    fn reads_what_a_file_and_the_environment_say() {
+        let text = r#"
+            [server]
+            workers = 3
+            [limits]
+            rpm = 60
+            time_zone = "Europe/Berlin"
+            [[upstream]]
+            name = "lab"
+            base_url = "http://127.0.0.1:9999/v1"
+            models = ["a", { name = "b", upstream_name = "b-2026" }]
+            on_disconnect = "drain"
+            [[model]]
+            name = "b"
+            default_output_tokens = 7
+        "#;
+        let variables = [
+            ("WEIR__SERVER__LISTEN", "0.0.0.0:0"),
+            ("WEIR__SERVER__WORKERS", "5"),
+            ("WEIR__SERVER__CORS_ORIGINS", "https://a.example, https://b.example"),
+            ("WEIR__DATA__DIR", "2026"),
+            ("WEIR__LOG__FORMAT", "json"),
+            ("WEIR__ADMIN__TOKEN", "env:TOKEN"),
+            ("TOKEN", "t"),
+        ];
+        let config = build(text, &variables).expect("all of it is valid");
+        assert_eq!(config.server.listen, SocketAddr::from(([0, 0, 0, 0], 0)));
+        assert_eq!(config.server.workers, 5);
+        assert_eq!(config.server.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.data.dir, Path::new("2026"));
+        assert!(config.log.json && config.admin.token.is_some());
+        assert_eq!((config.limits.new_key.rpm, config.limits.new_key.tpm), (Some(60), None));
+        assert_eq!(config.limits.time_zone.iana_name(), Some("Europe/Berlin"));
+        let upstream = &config.upstreams[0];
+        assert_eq!(upstream.models[1].upstream_name, "b-2026");
+        assert_eq!(upstream.on_disconnect, OnDisconnect::Drain);
+        assert!(upstream.api_key.is_none() && config.upstreams.len() == 1);
+        assert_eq!(config.models[0].default_output_tokens, 7);
+    }
+
+    #[test]
+    fn a_missing_upstream_key_is_an_error_only_for_who_needs_it() {
+        let error = build("", &[]).expect_err("no key");
+        assert_eq!(
+            error,
+            "the configuration is not valid: upstream[0].api_key: the environment variable \
+             WEIR_UPSTREAM_API_KEY is not set; set it to the secret, as in \
+             WEIR_UPSTREAM_API_KEY=…"
+        );
+        let config = Config::build("", Path::new(""), &Variables::default(), Secrets::Optional)
+            .expect("no secret is needed");
+        assert!(config.upstreams[0].api_key.is_none());
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once() {
+        let text = r#"
+            sever = 1
+            listen = "127.0.0.1:1"
+            [server]
+            listen = 8080
+            workers = 5000
+            max_connectons = 5
+            [admin]
+            token = "my-secret-token"
+            [data]
+            durability = "power"
+            [log]
+            format = "xml"
+            [[upstream]]
+            base_url = "ftp://x"
+            api_key = "sk-inline-secret"
+            models = [1, "a", "a"]
+            connect_ms = "5s"
+            [[model]]
+            name = "b"
+        "#;
+        let error = build(text, &[("WEIR__LIMITS__RPM", "many")]).expect_err("nothing is right");
+        let expected = [
+            "admin.token: must be a reference",
+            "data.durability = \"power\": is not offered",
+            "limits.rpm = \"many\" (from WEIR__LIMITS__RPM): must be a whole number from 0 to",
+            "listen: is not a known key here; it belongs into [server]",
+            "log.format = \"xml\": must be \"text\" or \"json\"",
+            "model[0].name = \"b\": is a model that no upstream lists",
+            "server.listen = 8080: must be an IP address with a port",
+            "server.max_connectons: is not a known key; did you mean \"max_connections\"?",
+            "server.workers = 5000: must be a whole number from 0 to 1024",
+            "sever: is not a known key; did you mean \"server\"?",
+            "upstream[0].api_key: must be a reference",
+            "upstream[0].base_url = \"ftp://x\": must begin with https:// or http://",
+            "upstream[0].connect_ms = \"5s\": must be a whole number from 1 to 86400000",
+            "upstream[0].models[0] = 1: must be a list of model names",
+            "upstream[0].models[2] = \"a\": is listed twice",
+            "upstream[0].name: is missing",
+        ];
+        let lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{line}\nshould be\n{expected}");
+        }
+        assert_eq!(lines.len(), expected.len(), "{error}");
+        assert!(!error.contains("secret-token") && !error.contains("inline-secret"), "{error}");
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        let upstream = "[[upstream]]\nname = 'x'\nbase_url = 'http://x'\n";
+        let cases = [
+            ("server = 1", "server = 1: must be a table"),
+            ("upstream = []", "must hold at least one upstream"),
+            ("upstream = [1]", "upstream[0] = 1: must be a table"),
+            ("[upstream]\nname = 'x'", "upstream = { … }: must be a list of tables"),
+            ("[server]\nmax_head_bytes = 8191", "from 8192 to"),
+            ("[server]\nmax_body_bytes = 1.5", "= 1.5: must be a whole number"),
+            ("[server]\nmax_inflight_body_bytes = 4096", "is less than server.max_body_bytes"),
+            ("[server]\nlisten = 'localhost:80'", "must be an IP address"),
+            ("[server]\ncors_origins = ['https://x/y']", "cors_origins[0] = \"https://x/y\""),
+            ("[server]\ncors_origins = [1]", "must be a list of origins"),
+            ("[admin]\nlisten = '127.0.0.1:8080'", "must differ from server.listen"),
+            ("[admin]\ntoken = 5", "admin.token: must be a reference"),
+            ("[data]\ndir = ''", "data.dir = \"\": must be a directory"),
+            ("[limits]\ntime_zone = 'Mars'", "= \"Mars\": must be a time zone"),
+            ("[log]\nfilter = 'weir=loud'", "must be a filter"),
+            (upstream, "upstream[0].models: must list the models"),
+            (&format!("{upstream}models = ['']"), "must be a model's name"),
+            (&format!("{upstream}models = [{{ upstream_name = 'a' }}]"), "is missing its name"),
+            (&format!("{upstream}models = ['a']\nca_file = 'none.pem'"), "none at etc/none.pem"),
+            (
+                &format!("{upstream}models = ['a']\n{upstream}models = ['b']"),
+                "upstream[1].name = \"x\": must differ from all others",
+            ),
+            ("[[model]]\nname = 'gpt-5.5'", "did you mean \"gpt-5.4\"?"),
+            ("[[model]]\nname = 'gpt-5.4'\n[[model]]\nname = 'gpt-5.4'", "already"),
+        ];
+        for (text, expected) in cases {
+            let error = build(text, &[KEY]).map(|_| ()).expect_err(text);
+            assert!(error.contains(expected) && error.lines().count() == 1, "{text}\n{error}");
+        }
+        let error = build("", &[KEY, ("WEIR__UPSTREAM__0__NAME", "x")]).expect_err("only in files");
+        assert!(error.contains("only a file can give"), "{error}");
+    }
+
+    #[test]
+    fn the_file_is_named_and_must_exist() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let path = dir.path().join("weir.toml");
+        let load = || Config::load(Some(&path), Secrets::Optional).map_err(|e| e.to_string());
+        let error = load().expect_err("there is no such file yet");
+        assert!(error.contains("can't read") && error.contains("--config FILE"), "{error}");
+        std::fs::write(&path, "[server]\nworkers = -1\n").expect("a file for the test");
+        let error = load().expect_err("a negative number");
+        assert!(error.contains(&format!("in {} is not valid", path.display())), "{error}");
+        std::fs::write(&path, "[server]\nworkers = 2\n").expect("a file for the test");
+        assert_eq!(load().expect("it is valid now").server.workers, 2);
+    }
 }

@@ -7,3 +7,5 @@ mod config;
 mod tenancy;
 mod usage;
 mod ledger;
+mod telemetry;
+mod admin;

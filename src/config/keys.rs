@@ -1,0 +1,320 @@
+//! The table of all configuration keys, with the type and the range of each. The merged tree of
+//! file and environment is walked against it before serde sees it, because serde stops at the
+//! first thing it does not like, and a person wants to hear everything at once.
+
+use config::{Value, ValueKind};
+
+use super::error::{Problems, shown};
+use super::source::ENVIRONMENT;
+use super::suggest::nearest;
+
+/// One key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a key's value has to be.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Bool,
+    /// A whole number from … to …, both included.
+    Int(i64, i64),
+    /// Text; the words say which.
+    Text(&'static str),
+    /// A secret reference: text that is never shown.
+    Secret,
+    /// A list of text; from the environment, divided by commas.
+    Texts(&'static str),
+    /// A list of model names or mappings.
+    Models,
+    Table(&'static [Key]),
+    Tables(&'static [Key]),
+}
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key { name, kind }
+}
+
+const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\"";
+const DAY_MS: i64 = 86_400_000;
+/// Token counts and the like: anything that can be counted in this life.
+const MANY: i64 = 1 << 60;
+const U32: i64 = u32::MAX as i64;
+
+/// The whole file.
+pub(super) const ROOT: &[Key] = &[
+    key("server", Kind::Table(SERVER)),
+    key("admin", Kind::Table(ADMIN)),
+    key("data", Kind::Table(DATA)),
+    key("limits", Kind::Table(LIMITS)),
+    key("deadlines", Kind::Table(DEADLINES)),
+    key("upstream", Kind::Tables(UPSTREAM)),
+    key("model", Kind::Tables(MODEL)),
+    key("log", Kind::Table(LOG)),
+];
+
+const SERVER: &[Key] = &[
+    key("listen", Kind::Text(ADDRESS)),
+    key("workers", Kind::Int(0, 1024)),
+    key("max_connections", Kind::Int(1, 1_000_000)),
+    key("max_headers", Kind::Int(16, 1024)),
+    // hyper's parser refuses buffers below 8 KiB.
+    key("max_head_bytes", Kind::Int(8192, 1 << 20)),
+    key("max_body_bytes", Kind::Int(1024, 1 << 30)),
+    key("max_inflight_body_bytes", Kind::Int(1024, 1 << 40)),
+    key("failed_keys_per_minute", Kind::Int(0, 1_000_000)),
+    key("cors_origins", Kind::Texts("origins, such as [\"https://app.example.com\"]")),
+];
+
+const ADMIN: &[Key] = &[key("listen", Kind::Text(ADDRESS)), key("token", Kind::Secret)];
+
+const DATA: &[Key] = &[
+    key("dir", Kind::Text("a directory, such as \"weir-data\"")),
+    key("durability", Kind::Text("\"crash\"")),
+    key("segment_bytes", Kind::Int(64 << 10, 1 << 30)),
+];
+
+const LIMITS: &[Key] = &[
+    key("rpm", Kind::Int(0, U32)),
+    key("tpm", Kind::Int(0, MANY)),
+    key("concurrency", Kind::Int(0, U32)),
+    key("daily_tokens", Kind::Int(0, MANY)),
+    key("monthly_tokens", Kind::Int(0, MANY)),
+    key("daily_requests", Kind::Int(0, MANY)),
+    key("monthly_requests", Kind::Int(0, MANY)),
+    key("rpm_burst", Kind::Int(0, U32)),
+    key("time_zone", Kind::Text("a time zone, such as \"UTC\" or \"Europe/Berlin\"")),
+];
+
+const DEADLINES: &[Key] = &[
+    key("request_head_ms", Kind::Int(1, DAY_MS)),
+    key("request_body_idle_ms", Kind::Int(1, DAY_MS)),
+    key("write_progress_ms", Kind::Int(1, DAY_MS)),
+    key("shutdown_ms", Kind::Int(0, DAY_MS)),
+];
+
+const UPSTREAM: &[Key] = &[
+    key("name", Kind::Text("a name, such as \"yisu\"")),
+    key("base_url", Kind::Text("a URL, such as \"https://api.example.com/v1\"")),
+    key("api_key", Kind::Secret),
+    key("models", Kind::Models),
+    key("inject_usage", Kind::Bool),
+    key("on_disconnect", Kind::Text("\"cancel\" or \"drain\"")),
+    key("drain_ms", Kind::Int(1, DAY_MS)),
+    key("drain_max", Kind::Int(0, 100_000)),
+    key("ca_file", Kind::Text("the path of a PEM file")),
+    key("connect_ms", Kind::Int(1, DAY_MS)),
+    key("head_ms", Kind::Int(1, DAY_MS)),
+    key("idle_ms", Kind::Int(1, DAY_MS)),
+    key("total_ms", Kind::Int(0, DAY_MS)),
+    key("pool_idle_ms", Kind::Int(0, DAY_MS)),
+    key("pool_max_idle", Kind::Int(0, 100_000)),
+];
+
+/// A model under another name.
+const MAPPING: &[Key] = &[
+    key("name", Kind::Text("the public name")),
+    key("upstream_name", Kind::Text("the upstream's name")),
+];
+
+const MODEL: &[Key] = &[
+    key("name", Kind::Text("a model's public name")),
+    key("default_output_tokens", Kind::Int(1, 100_000_000)),
+    // Up to the end of the year 9999.
+    key("created", Kind::Int(0, 253_402_300_799)),
+    key("owned_by", Kind::Text("a name, such as \"system\"")),
+];
+
+const LOG: &[Key] = &[
+    key("filter", Kind::Text("a filter, such as \"info\" or \"weir=debug\"")),
+    key("format", Kind::Text("\"text\" or \"json\"")),
+];
+
+/// Reports every unknown key, wrong type and number out of range in `root`, and takes them out, so
+/// that what is left deserializes into `Raw`.
+pub(super) fn check(root: &mut Value, problems: &mut Problems) {
+    check_value("", root, &Kind::Table(ROOT), problems);
+}
+
+fn check_table(
+    path: &str,
+    table: &mut config::Map<String, Value>,
+    keys: &[Key],
+    problems: &mut Problems,
+) {
+    table.retain(|name, value| {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match keys.iter().find(|key| key.name == name) {
+            Some(key) => check_value(&path, value, &key.kind, problems),
+            None => {
+                // An unknown key may be a misspelt secret, so its value is not shown.
+                problems.at(&path, unknown(name, keys));
+                false
+            }
+        }
+    });
+}
+
+/// Checks one value, and says whether it may stay.
+fn check_value(path: &str, value: &mut Value, kind: &Kind, problems: &mut Problems) -> bool {
+    if value.origin() == Some(ENVIRONMENT) {
+        parse_variable(value, kind);
+    }
+    let fits = match (kind, &mut value.kind) {
+        (Kind::Table(keys), ValueKind::Table(table)) => {
+            check_table(path, table, keys, problems);
+            true
+        }
+        (Kind::Tables(keys), ValueKind::Array(tables)) => {
+            check_tables(path, tables, keys, problems);
+            true
+        }
+        (Kind::Models, ValueKind::Array(models)) => {
+            return check_models(path, models, problems);
+        }
+        (Kind::Texts(_), ValueKind::Array(texts)) => {
+            texts.iter().all(|text| matches!(text.kind, ValueKind::String(_)))
+        }
+        (Kind::Bool, ValueKind::Boolean(_)) => true,
+        (Kind::Int(from, to), ValueKind::I64(number)) => (*from..=*to).contains(number),
+        (Kind::Text(_) | Kind::Secret, ValueKind::String(_)) => true,
+        _ => false,
+    };
+    if !fits {
+        let value = (!matches!(kind, Kind::Secret)).then(|| show(value));
+        problems.push(path, value, kind.wanted());
+    }
+    fits
+}
+
+/// Checks a list of tables; what is no table is reported and stands as an empty one.
+fn check_tables(path: &str, tables: &mut [Value], keys: &'static [Key], problems: &mut Problems) {
+    for (index, table) in tables.iter_mut().enumerate() {
+        if !check_value(&format!("{path}[{index}]"), table, &Kind::Table(keys), problems) {
+            table.kind = ValueKind::Table(config::Map::new());
+        }
+    }
+}
+
+fn check_models(path: &str, models: &mut Vec<Value>, problems: &mut Problems) -> bool {
+    for (index, model) in models.iter_mut().enumerate() {
+        let path = format!("{path}[{index}]");
+        match &mut model.kind {
+            ValueKind::String(_) => {}
+            ValueKind::Table(table) => check_table(&path, table, MAPPING, problems),
+            _ => {
+                problems.push(&path, Some(show(model)), Kind::Models.wanted());
+                model.kind = ValueKind::Table(config::Map::new());
+            }
+        }
+    }
+    true
+}
+
+/// The environment holds only text: reads it as what its key wants. What can't be read stays text,
+/// and is then reported like any other wrong type.
+fn parse_variable(value: &mut Value, kind: &Kind) {
+    let ValueKind::String(text) = &value.kind else { return };
+    let text = text.trim();
+    let parsed = match kind {
+        Kind::Bool => text.parse().ok().map(ValueKind::Boolean),
+        Kind::Int(..) => text.parse().ok().map(ValueKind::I64),
+        Kind::Texts(_) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Some(ValueKind::Array(parts.map(|part| Value::new(None, part)).collect()))
+        }
+        _ => None,
+    };
+    if let Some(parsed) = parsed {
+        value.kind = parsed;
+    }
+}
+
+/// A value as an error shows it.
+fn show(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => shown(text),
+        ValueKind::Table(_) => "{ … }".to_owned(),
+        ValueKind::Array(_) => "[ … ]".to_owned(),
+        plain => plain.to_string(),
+    }
+}
+
+/// What to say about a key that no table has under this name.
+fn unknown(name: &str, siblings: &[Key]) -> String {
+    if let Some(near) = nearest(name, siblings.iter().map(|key| key.name)) {
+        return format!("is not a known key; did you mean {near:?}?");
+    }
+    let elsewhere = ROOT.iter().find_map(|table| match table.kind {
+        Kind::Table(keys) => keys.iter().any(|key| key.name == name).then_some(table.name),
+        _ => None,
+    });
+    if let Some(table) = elsewhere {
+        return format!("is not a known key here; it belongs into [{table}]");
+    }
+    let names: Vec<_> = siblings.iter().map(|key| key.name).collect();
+    format!("is not a known key; known are {}", names.join(", "))
+}
+
+impl Kind {
+    fn wanted(&self) -> String {
+        match self {
+            Self::Bool => "must be true or false".to_owned(),
+            Self::Int(from, to) => format!("must be a whole number from {from} to {to}"),
+            Self::Text(which) => format!("must be {which}"),
+            Self::Secret => "must be a reference, \"env:NAME\" or \"file:PATH\"".to_owned(),
+            Self::Texts(which) => format!("must be a list of {which}"),
+            Self::Models => "must be a list of model names, each \"NAME\" or { name = \"NAME\", \
+                             upstream_name = \"OTHER\" }"
+                .to_owned(),
+            Self::Table(_) => "must be a table".to_owned(),
+            Self::Tables(_) => {
+                "must be a list of tables, which only a file can give: [[…]]".to_owned()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::de::DeserializeOwned;
+
+    use super::super::raw::{
+        Raw, RawAdmin, RawData, RawDeadlines, RawLimits, RawLog, RawMapping, RawModel, RawServer,
+        RawUpstream,
+    };
+    use super::*;
+
+    /// The fields of `T`, from serde's own mouth: it lists them when it meets an unknown one.
+    fn fields<T: DeserializeOwned>() -> BTreeSet<String> {
+        let table = config::Map::from([("?".to_owned(), Value::new(None, 1))]);
+        let error = Value::new(None, table).try_deserialize::<T>().err();
+        let error = error.expect("no struct has a field called ?").to_string();
+        let (_, expected) = error.split_once("expected").expect("serde lists what it expects");
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_table_and_the_mirror_of_the_file_have_the_same_keys() {
+        let pairs = [
+            (ROOT, fields::<Raw>()),
+            (SERVER, fields::<RawServer>()),
+            (ADMIN, fields::<RawAdmin>()),
+            (DATA, fields::<RawData>()),
+            (LIMITS, fields::<RawLimits>()),
+            (DEADLINES, fields::<RawDeadlines>()),
+            (UPSTREAM, fields::<RawUpstream>()),
+            (MAPPING, fields::<RawMapping>()),
+            (MODEL, fields::<RawModel>()),
+            (LOG, fields::<RawLog>()),
+        ];
+        for (keys, fields) in pairs {
+            let keys: BTreeSet<String> = keys.iter().map(|key| key.name.to_owned()).collect();
+            assert_eq!(keys, fields);
+        }
+    }
+}

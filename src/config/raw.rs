@@ -1,0 +1,253 @@
+//! The mirror of the configuration file: the same tables and keys, with every default in place.
+//! Nothing is checked here beyond shape; `validate.rs` turns it into a [`super::Config`].
+
+use serde::Deserialize;
+
+/// Where requests go when the file names no upstream.
+pub(super) const DEFAULT_UPSTREAM: &str = "yisu";
+/// The Base URL of the default upstream.
+pub(super) const DEFAULT_BASE_URL: &str = "https://api.yisu.com";
+/// The models that the default upstream serves.
+pub(super) const DEFAULT_MODELS: [&str; 2] = ["gpt-5.4", "gpt-5.4-image-2"];
+/// Where the default upstream's key is found.
+pub(super) const DEFAULT_KEY: &str = "env:WEIR_UPSTREAM_API_KEY";
+/// Reserved for an answer whose length the request does not limit, in tokens.
+pub(super) const DEFAULT_OUTPUT_TOKENS: u64 = 1024;
+/// `created` in the model list, in seconds since the Unix epoch.
+pub(super) const DEFAULT_CREATED: i64 = 1_780_000_000;
+/// `owned_by` in the model list.
+pub(super) const DEFAULT_OWNER: &str = "system";
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) server: RawServer,
+    pub(super) admin: RawAdmin,
+    pub(super) data: RawData,
+    pub(super) limits: RawLimits,
+    pub(super) deadlines: RawDeadlines,
+    /// `None`: the default upstream.
+    pub(super) upstream: Option<Vec<RawUpstream>>,
+    pub(super) model: Vec<RawModel>,
+    pub(super) log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawServer {
+    pub(super) listen: String,
+    /// 0: one per core.
+    pub(super) workers: usize,
+    pub(super) max_connections: usize,
+    pub(super) max_headers: usize,
+    pub(super) max_head_bytes: usize,
+    pub(super) max_body_bytes: u64,
+    pub(super) max_inflight_body_bytes: u64,
+    pub(super) failed_keys_per_minute: u32,
+    pub(super) cors_origins: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    pub(super) listen: String,
+    /// A secret reference.
+    pub(super) token: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawData {
+    pub(super) dir: String,
+    pub(super) durability: String,
+    pub(super) segment_bytes: u64,
+}
+
+/// In all of these 0 stands for "not limited".
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) rpm: u32,
+    pub(super) tpm: u64,
+    pub(super) concurrency: u32,
+    pub(super) daily_tokens: u64,
+    pub(super) monthly_tokens: u64,
+    pub(super) daily_requests: u64,
+    pub(super) monthly_requests: u64,
+    pub(super) rpm_burst: u32,
+    pub(super) time_zone: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDeadlines {
+    pub(super) request_head_ms: u64,
+    pub(super) request_body_idle_ms: u64,
+    pub(super) write_progress_ms: u64,
+    pub(super) shutdown_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    pub(super) name: Option<String>,
+    pub(super) base_url: Option<String>,
+    /// A secret reference; empty: requests are sent without a key.
+    pub(super) api_key: String,
+    pub(super) models: Option<Vec<RawModelName>>,
+    pub(super) inject_usage: bool,
+    pub(super) on_disconnect: String,
+    pub(super) drain_ms: u64,
+    pub(super) drain_max: usize,
+    /// Empty: the public authorities.
+    pub(super) ca_file: String,
+    pub(super) connect_ms: u64,
+    pub(super) head_ms: u64,
+    pub(super) idle_ms: u64,
+    pub(super) total_ms: u64,
+    pub(super) pool_idle_ms: u64,
+    pub(super) pool_max_idle: usize,
+}
+
+/// `"gpt-5.4"`, or `{ name = "gpt-5.4", upstream_name = "gpt-5.4-2026" }`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawModelName {
+    Same(String),
+    Mapped(RawMapping),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawMapping {
+    pub(super) name: Option<String>,
+    pub(super) upstream_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) name: Option<String>,
+    pub(super) default_output_tokens: u64,
+    pub(super) created: i64,
+    pub(super) owned_by: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) filter: String,
+    pub(super) format: String,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            workers: 0,
+            max_connections: 10_000,
+            max_headers: 100,
+            max_head_bytes: 64 << 10,
+            max_body_bytes: 32 << 20,
+            max_inflight_body_bytes: 1 << 30,
+            failed_keys_per_minute: 60,
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8081".to_owned(), token: "env:WEIR_ADMIN_TOKEN".to_owned() }
+    }
+}
+
+impl Default for RawData {
+    fn default() -> Self {
+        Self {
+            dir: "weir-data".to_owned(),
+            durability: "crash".to_owned(),
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            rpm: 0,
+            tpm: 0,
+            concurrency: 0,
+            daily_tokens: 0,
+            monthly_tokens: 0,
+            daily_requests: 0,
+            monthly_requests: 0,
+            rpm_burst: 0,
+            time_zone: "UTC".to_owned(),
+        }
+    }
+}
+
+impl Default for RawDeadlines {
+    fn default() -> Self {
+        Self {
+            request_head_ms: 10_000,
+            request_body_idle_ms: 30_000,
+            write_progress_ms: 60_000,
+            shutdown_ms: 30_000,
+        }
+    }
+}
+
+impl Default for RawUpstream {
+    fn default() -> Self {
+        Self {
+            name: None,
+            base_url: None,
+            api_key: String::new(),
+            models: None,
+            inject_usage: true,
+            on_disconnect: "cancel".to_owned(),
+            drain_ms: 30_000,
+            drain_max: 64,
+            ca_file: String::new(),
+            connect_ms: 5_000,
+            head_ms: 600_000,
+            idle_ms: 120_000,
+            total_ms: 0,
+            pool_idle_ms: 15_000,
+            pool_max_idle: 64,
+        }
+    }
+}
+
+impl RawUpstream {
+    /// The upstream of an empty file.
+    pub(super) fn built_in() -> Self {
+        Self {
+            name: Some(DEFAULT_UPSTREAM.to_owned()),
+            base_url: Some(DEFAULT_BASE_URL.to_owned()),
+            api_key: DEFAULT_KEY.to_owned(),
+            models: Some(DEFAULT_MODELS.map(|name| RawModelName::Same(name.to_owned())).into()),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for RawModel {
+    fn default() -> Self {
+        Self {
+            name: None,
+            default_output_tokens: DEFAULT_OUTPUT_TOKENS,
+            created: DEFAULT_CREATED,
+            owned_by: DEFAULT_OWNER.to_owned(),
+        }
+    }
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: "text".to_owned() }
+    }
+}

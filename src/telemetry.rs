@@ -1,0 +1,5 @@
+//! What Weir tells about itself: logs for people, metrics for machines. Neither ever holds a key,
+//! a prompt or an answer.
+
+pub(crate) mod log;
+pub(crate) mod metrics;

@@ -1,0 +1,349 @@
+//! The one table of all metrics: name, type, labels, help, and where the numbers come from. What
+//! is not here is not exposed, and the documentation is compared with it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Metrics;
+use super::cells::{Counter, Histogram};
+use super::shard::{
+    CLASSES, Endpoint, LIMITS, Level, OTHER, REFUSALS, STATUSES, Shard, TOKEN_KINDS,
+};
+use crate::usage::End;
+
+/// One metric.
+#[derive(Debug)]
+pub(super) struct Metric {
+    /// As it is exposed; a counter's ends in `_total`.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+    /// Reads the samples: their label values, in the order of `labels`, and their numbers.
+    pub(super) read: fn(&Metrics) -> Samples,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+pub(super) type Samples = Vec<(Vec<String>, Number)>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Number {
+    Count(u64),
+    Level(f64),
+    /// The sum in seconds; upper bounds in seconds with what fell into each bucket alone.
+    Distribution(f64, Vec<(f64, u64)>),
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// All metrics, in the order of a request's life.
+pub(super) const TABLE: &[Metric] = &[
+    Metric {
+        name: "weir_build_info",
+        kind: Kind::Gauge,
+        labels: &["version"],
+        help: "Always 1; the version of this program.",
+        read: |_| vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], Number::Level(1.0))],
+    },
+    Metric {
+        name: "weir_uptime_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Since the start.",
+        read: |metrics| alone(Number::Level(seconds(metrics.uptime_ns()))),
+    },
+    Metric {
+        name: "weir_client_connections_open",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections from clients.",
+        read: |metrics| level(metrics, Level::Client),
+    },
+    Metric {
+        name: "weir_requests_in_flight",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Requests whose response has not ended.",
+        read: |metrics| level(metrics, Level::Request),
+    },
+    Metric {
+        name: "weir_request_body_bytes_in_flight",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of request bodies held; the cap is server.max_inflight_body_bytes.",
+        read: |metrics| level_of(metrics.shared.body_bytes.load(Relaxed)),
+    },
+    Metric {
+        name: "weir_requests_total",
+        kind: Kind::Counter,
+        labels: &["endpoint", "status"],
+        help: "Answers by route and by the status that the client saw; rare statuses by class, \
+               none where the client saw none.",
+        read: requests,
+    },
+    Metric {
+        name: "weir_refusals_total",
+        kind: Kind::Counter,
+        labels: &["code"],
+        help: "Answers that Weir gave instead of an upstream, by error code.",
+        read: |metrics| by_name(metrics, &REFUSALS, |shard| &shard.refusals),
+    },
+    Metric {
+        name: "weir_limit_decisions_total",
+        kind: Kind::Counter,
+        labels: &["limit", "decision"],
+        help: "Requests that passed all limits (limit=all, decision=admitted), and those that one \
+               stopped (decision=refused), by limit.",
+        read: limit_decisions,
+    },
+    Metric {
+        name: "weir_request_ends_total",
+        kind: Kind::Counter,
+        labels: &["end"],
+        help: "Requests that were sent upstream, by how they ended.",
+        read: |metrics| by_name(metrics, &End::ALL.map(End::name), |shard| &shard.ends),
+    },
+    Metric {
+        name: "weir_request_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "From a request's arrival to the end of its response, for requests sent upstream.",
+        read: |metrics| distribution(metrics, |shard| &shard.duration),
+    },
+    Metric {
+        name: "weir_time_to_first_byte_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "From a request's arrival to the first byte of its response.",
+        read: |metrics| distribution(metrics, |shard| &shard.first_byte),
+    },
+    Metric {
+        name: "weir_tokens_total",
+        kind: Kind::Counter,
+        labels: &["model", "kind"],
+        help: "Tokens used, by public model name. cached is part of input, reasoning of output.",
+        read: tokens,
+    },
+    Metric {
+        name: "weir_upstream_connections_opened_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "New connections to upstreams.",
+        read: |metrics| count(metrics.sum(|shard| shard.upstream_opened.value())),
+    },
+    Metric {
+        name: "weir_upstream_connections_reused_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Requests that went over an idle connection.",
+        read: |metrics| count(metrics.sum(|shard| shard.upstream_reused.value())),
+    },
+    Metric {
+        name: "weir_upstream_connections_open",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections to upstreams, the idle ones included.",
+        read: |metrics| level(metrics, Level::Upstream),
+    },
+    Metric {
+        name: "weir_upstream_connections_idle",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections to upstreams that wait for a request.",
+        read: |metrics| level(metrics, Level::UpstreamIdle),
+    },
+    Metric {
+        name: "weir_journal_records_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Records appended to the journal: two per request.",
+        read: |metrics| count(metrics.sum(|shard| shard.journal_append.counts().sum())),
+    },
+    Metric {
+        name: "weir_journal_bytes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Bytes appended to the journal.",
+        read: |metrics| count(metrics.sum(|shard| shard.journal_bytes.value())),
+    },
+    Metric {
+        name: "weir_journal_append_errors_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Records that could not be appended: new requests are refused, a person must act.",
+        read: |metrics| count(metrics.sum(|shard| shard.journal_errors.value())),
+    },
+    Metric {
+        name: "weir_journal_append_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "What an append to the journal takes; long ones mean a disk that stalls.",
+        read: |metrics| distribution(metrics, |shard| &shard.journal_append),
+    },
+    Metric {
+        name: "weir_drain_rows_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Rows moved from the journal to the store.",
+        read: |metrics| count(metrics.shared.drained_rows.load(Relaxed)),
+    },
+    Metric {
+        name: "weir_drain_errors_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Batches that the store did not take; they are tried again.",
+        read: |metrics| count(metrics.shared.drain_errors.load(Relaxed)),
+    },
+    Metric {
+        name: "weir_drain_lag_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of the journal that are not in the store yet.",
+        read: |metrics| level_of(metrics.shared.drain_lag_bytes.load(Relaxed)),
+    },
+];
+
+fn alone(number: Number) -> Samples {
+    vec![(Vec::new(), number)]
+}
+
+fn count(count: u64) -> Samples {
+    alone(Number::Count(count))
+}
+
+fn level(metrics: &Metrics, level: Level) -> Samples {
+    level_of(metrics.sum(|shard| shard.level(level)))
+}
+
+/// f64 is what the format has; it is exact to 2^53.
+fn level_of(level: u64) -> Samples {
+    alone(Number::Level(level as f64))
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Sums one counter per name over all shards.
+fn by_name<const N: usize>(
+    metrics: &Metrics,
+    names: &[&str; N],
+    of: fn(&Shard) -> &[Counter; N],
+) -> Samples {
+    let sample = |(index, name): (usize, &&str)| {
+        let total = metrics.sum(|shard| of(shard)[index].value());
+        (vec![(*name).to_owned()], Number::Count(total))
+    };
+    names.iter().enumerate().map(sample).collect()
+}
+
+/// Only what has happened: routes times statuses are many, and most never do.
+fn requests(metrics: &Metrics) -> Samples {
+    let statuses = STATUSES.iter().map(u16::to_string);
+    let labels: Vec<String> =
+        statuses.chain(CLASSES.iter().map(|class| (*class).to_owned())).collect();
+    let mut samples = Samples::new();
+    for endpoint in Endpoint::ALL {
+        for (index, status) in labels.iter().enumerate() {
+            let total = metrics.sum(|shard| shard.requests[endpoint as usize][index].value());
+            if total > 0 {
+                let labels = vec![endpoint.name().to_owned(), status.clone()];
+                samples.push((labels, Number::Count(total)));
+            }
+        }
+    }
+    samples
+}
+
+fn limit_decisions(metrics: &Metrics) -> Samples {
+    let admitted = metrics.sum(|shard| shard.admitted.value());
+    let mut samples =
+        vec![(vec!["all".to_owned(), "admitted".to_owned()], Number::Count(admitted))];
+    for (mut labels, number) in by_name(metrics, &LIMITS, |shard| &shard.limited) {
+        labels.push("refused".to_owned());
+        samples.push((labels, number));
+    }
+    samples
+}
+
+fn tokens(metrics: &Metrics) -> Samples {
+    let models = metrics.models.iter().map(String::as_str).chain([OTHER]);
+    let mut samples = Samples::new();
+    for (model, name) in models.enumerate() {
+        for (kind, kind_name) in TOKEN_KINDS.iter().enumerate() {
+            let total = metrics.sum(|shard| shard.tokens[model][kind].value());
+            samples.push((vec![name.to_owned(), (*kind_name).to_owned()], Number::Count(total)));
+        }
+    }
+    samples
+}
+
+fn distribution(metrics: &Metrics, of: fn(&Shard) -> &Histogram) -> Samples {
+    let Some(first) = metrics.shards.first() else { return Samples::new() };
+    let bounds = of(first).bounds_ns.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
+    let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
+    for shard in &metrics.shards {
+        for (bucket, count) in buckets.iter_mut().zip(of(shard).counts()) {
+            bucket.1 += count;
+        }
+    }
+    let sum = metrics.sum(|shard| of(shard).sum_ns());
+    alone(Number::Distribution(seconds(sum), buckets))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// The table as `docs/metrics.md` shows it.
+    fn markdown() -> String {
+        let mut text = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+        for metric in TABLE {
+            let labels: Vec<String> =
+                metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            text += &format!(
+                "| `{}` | {} | {} | {} |\n",
+                metric.name,
+                metric.kind.name(),
+                labels.join(", "),
+                metric.help
+            );
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_shows_this_table() {
+        let documented = include_str!("../../../docs/metrics.md");
+        assert!(documented.contains(&markdown()), "docs/metrics.md should hold\n{}", markdown());
+    }
+
+    #[test]
+    fn names_follow_the_convention() {
+        let mut names = HashSet::new();
+        for metric in TABLE {
+            assert!(metric.name.starts_with("weir_"), "{}", metric.name);
+            assert!(names.insert(metric.name), "{} stands here twice", metric.name);
+            let total = metric.name.ends_with("_total");
+            assert_eq!(total, metric.kind == Kind::Counter, "{}", metric.name);
+            let seconds = metric.name.ends_with("_seconds");
+            assert!(seconds || metric.kind != Kind::Histogram, "{}", metric.name);
+            assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '\\', '|']));
+        }
+    }
+}
