@@ -14,21 +14,24 @@ mod lock;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Data;
 use crate::ledger::drain::{Drain, DrainError};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
 use crate::ledger::store::{Store, StoreError};
+use crate::telemetry::metrics::Shared;
 
 /// Between two passes of the drain: half of this is the typical age of the newest row in a report.
 const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Between two background syncs of the journal.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long a start waits for the data directory, and in which steps.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the ledger can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,27 +53,15 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
-    health: Arc<Health>,
     stop: Sender<()>,
     thread: JoinHandle<()>,
     _lock: DirectoryLock,
 }
 
-/// What the drain tells the metrics.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    pub(crate) rows: AtomicU64,
-    pub(crate) lag_bytes: AtomicU64,
-    pub(crate) errors: AtomicU64,
-    pub(crate) damaged_bytes: AtomicU64,
-    /// The last pass failed; the journal keeps what the store does not take.
-    pub(crate) is_behind: AtomicBool,
-}
-
 impl Ledger {
     /// Takes the data directory, replays the journal into the store, and starts the drain.
-    pub(crate) fn open(data: &Data) -> Result<Self, LedgerError> {
-        let (lock, directory, mut drain) = prepare(data)?;
+    pub(crate) fn open(data: &Data, metrics: Arc<Shared>) -> Result<Self, LedgerError> {
+        let (lock, directory, mut drain) = prepare_patiently(data)?;
         let replayed = drain.replay()?;
         if replayed.rows > 0 || replayed.damaged_bytes > 0 {
             tracing::info!(
@@ -79,25 +70,17 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let health = Arc::new(Health::default());
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn({
-                let health = health.clone();
-                move || run(drain, &health, &stopped)
-            })
+            .spawn(move || run(drain, &metrics, &stopped))
             .map_err(|source| directory_error(data, source))?;
-        Ok(Self { directory, health, stop, thread, _lock: lock })
+        Ok(Self { directory, stop, thread, _lock: lock })
     }
 
     /// A new writing end, for one worker.
     pub(crate) fn journal(&self) -> Journal {
         Journal::new(self.directory.clone())
-    }
-
-    pub(crate) fn health(&self) -> Arc<Health> {
-        self.health.clone()
     }
 
     /// The segments; tests use it to make the disk full.
@@ -145,14 +128,26 @@ fn directory_error(data: &Data, source: io::Error) -> LedgerError {
     LedgerError::Directory { path: data.dir.display().to_string(), source }
 }
 
+/// Another process may only be looking: a report replays the journal and is gone in a moment.
+fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), LedgerError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match prepare(data) {
+            Err(LedgerError::InUse { .. }) => std::thread::park_timeout(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    prepare(data)
+}
+
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, health: &Health, stopped: &Receiver<()>) {
-    let mut last_sync = std::time::Instant::now();
+fn run(mut drain: Drain, metrics: &Shared, stopped: &Receiver<()>) {
+    let mut last_sync = Instant::now();
+    let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
-        pass(&mut drain, health);
+        pass(&mut drain, metrics, &mut is_behind);
         if stop || last_sync.elapsed() >= SYNC_EVERY {
-            last_sync = std::time::Instant::now();
+            last_sync = Instant::now();
             if let Err(error) = drain.sync() {
                 tracing::error!(%error, "the journal could not be synced; a power cut could lose rows");
             }
@@ -163,24 +158,24 @@ fn run(mut drain: Drain, health: &Health, stopped: &Receiver<()>) {
     }
 }
 
-fn pass(drain: &mut Drain, health: &Health) {
+/// One pass; a failure is told when it begins and when it ends, not all the time between.
+fn pass(drain: &mut Drain, metrics: &Shared, is_behind: &mut bool) {
     match drain.pass() {
         Ok(progress) => {
-            health.rows.fetch_add(progress.rows, Ordering::Relaxed);
-            health.damaged_bytes.fetch_add(progress.damaged_bytes, Ordering::Relaxed);
+            metrics.drained(progress.rows);
             if progress.damaged_bytes > 0 {
                 tracing::error!(bytes = progress.damaged_bytes, "damaged bytes in the journal");
             }
-            if health.is_behind.swap(false, Ordering::Relaxed) {
+            if std::mem::take(is_behind) {
                 tracing::info!("the store takes rows again");
             }
         }
         Err(error) => {
-            health.errors.fetch_add(1, Ordering::Relaxed);
-            if !health.is_behind.swap(true, Ordering::Relaxed) {
+            metrics.drain_failed();
+            if !std::mem::replace(is_behind, true) {
                 tracing::error!(%error, "the store takes no rows; the journal keeps them");
             }
         }
     }
-    health.lag_bytes.store(drain.lag_bytes(), Ordering::Relaxed);
+    metrics.drain_lag(drain.lag_bytes());
 }

@@ -161,8 +161,8 @@ impl Journal {
         Self { directory, current: None, buffer: Vec::with_capacity(1024), late: VecDeque::new() }
     }
 
-    /// Writes that a request is about to go upstream. On an error it must not go.
-    pub(crate) fn open(&mut self, opened: &Opened) -> Result<(), AppendError> {
+    /// Writes that a request is about to go upstream; returns the bytes. On an error it must not go.
+    pub(crate) fn open(&mut self, opened: &Opened) -> Result<u64, AppendError> {
         self.flush_late()?;
         self.buffer.clear();
         codec::encode_opened(opened, &mut self.buffer);
@@ -171,8 +171,8 @@ impl Journal {
 
     /// Writes how a request ended. On an error its end must not be shown to the client; the record is
     /// kept, marked as not released, and written as soon as the disk lets it.
-    pub(crate) fn close(&mut self, closed: Closed) -> Result<(), AppendError> {
-        let result = self.flush_late().and_then(|()| {
+    pub(crate) fn close(&mut self, closed: Closed) -> Result<u64, AppendError> {
+        let result = self.flush_late().and_then(|_| {
             self.buffer.clear();
             codec::encode_closed(&closed, &mut self.buffer);
             self.append()
@@ -186,8 +186,10 @@ impl Journal {
         result
     }
 
-    /// Tries again what could not be written. A client did not see these answers complete.
-    pub(crate) fn flush_late(&mut self) -> Result<(), AppendError> {
+    /// Tries again what could not be written, and returns how many that were. A client did not see
+    /// these answers complete.
+    pub(crate) fn flush_late(&mut self) -> Result<usize, AppendError> {
+        let waiting = self.late.len();
         while let Some(closed) = self.late.front() {
             let mut unseen = closed.clone();
             if unseen.end == crate::usage::End::Complete {
@@ -198,16 +200,16 @@ impl Journal {
             self.append()?;
             self.late.pop_front();
         }
-        Ok(())
+        Ok(waiting)
     }
 
     /// Writes the buffer at the segment's end and then publishes it.
-    fn append(&mut self) -> Result<(), AppendError> {
+    fn append(&mut self) -> Result<u64, AppendError> {
         self.try_append()
             .map_err(|source| AppendError { path: self.directory.path.clone(), source })
     }
 
-    fn try_append(&mut self) -> io::Result<()> {
+    fn try_append(&mut self) -> io::Result<u64> {
         let length = self.buffer.len() as u64;
         if let Some((_, segment)) = &self.current
             && segment.published.load(Ordering::Relaxed) + length > self.directory.segment_bytes
@@ -224,7 +226,7 @@ impl Journal {
         let end = segment.published.load(Ordering::Relaxed);
         file.write_all_at(&self.buffer, end)?;
         segment.published.store(end + length, Ordering::Release);
-        Ok(())
+        Ok(length)
     }
 
     fn seal(&mut self) {

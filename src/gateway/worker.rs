@@ -1,0 +1,147 @@
+//! What one worker thread owns: its journal, its upstream connections, its metrics, its ids. Nothing of
+//! it is shared with another worker but what [`Shared`] names.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::admin::Readiness;
+use crate::clock::Clock;
+use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOption};
+use crate::gateway::cors::Cors;
+use crate::gateway::endpoints::ENDPOINTS;
+use crate::gateway::event_ids::EventIds;
+use crate::gateway::request_body::Bounds;
+use crate::gateway::snapshot::{Registry, Snapshot};
+use crate::identify::FailedKeys;
+use crate::ledger::journal::{AppendError, Journal};
+use crate::ledger::record::{Closed, Opened};
+use crate::telemetry::metrics::Shard;
+
+/// What all workers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) failed_keys: Arc<FailedKeys>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) clock: Clock,
+    pub(crate) bounds: Bounds,
+    pub(crate) cors: Arc<Cors>,
+    pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOption>)>,
+    pub(crate) resolve: Resolve,
+}
+
+pub(crate) struct Worker {
+    pub(crate) clock: Clock,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) event_ids: EventIds,
+    pub(crate) cors: Arc<Cors>,
+    pub(crate) bounds: Bounds,
+    pub(crate) failed_keys: Arc<FailedKeys>,
+    /// In the configuration's order.
+    pub(crate) upstreams: Vec<Upstream>,
+    registry: Arc<Registry>,
+    readiness: Arc<Readiness>,
+    journal: RefCell<Journal>,
+    is_ledger_failed: Cell<bool>,
+    /// The shutdown deadline has come: what still runs ends now.
+    cut: Cell<bool>,
+    endpoint_names: [Arc<str>; ENDPOINTS.len()],
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: &Shared,
+        journal: Journal,
+        shard: Arc<Shard>,
+    ) -> Result<Self, UnusableUpstream> {
+        let upstreams = shared.upstreams.iter().map(|(config, usage_option)| {
+            let resolve = shared.resolve.clone();
+            Upstream::new(config.clone(), usage_option.clone(), resolve, shard.clone())
+        });
+        Ok(Self {
+            clock: shared.clock.clone(),
+            upstreams: upstreams.collect::<Result<_, _>>()?,
+            shard,
+            event_ids: EventIds::new(),
+            cors: shared.cors.clone(),
+            bounds: shared.bounds.clone(),
+            failed_keys: shared.failed_keys.clone(),
+            registry: shared.registry.clone(),
+            readiness: shared.readiness.clone(),
+            journal: RefCell::new(journal),
+            is_ledger_failed: Cell::new(false),
+            cut: Cell::new(false),
+            endpoint_names: ENDPOINTS.each_ref().map(|endpoint| endpoint.path.into()),
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.registry.current()
+    }
+
+    /// Writes that a request is about to go upstream.
+    pub(crate) fn open(&self, opened: &Opened) -> Result<(), AppendError> {
+        self.append(|journal| journal.open(opened))
+    }
+
+    /// Writes how a request ended.
+    pub(crate) fn close(&self, closed: Closed) -> Result<(), AppendError> {
+        self.append(|journal| journal.close(closed))
+    }
+
+    fn append(
+        &self,
+        write: impl FnOnce(&mut Journal) -> Result<u64, AppendError>,
+    ) -> Result<(), AppendError> {
+        let begun = Instant::now();
+        match write(&mut self.journal.borrow_mut()) {
+            Ok(bytes) => {
+                let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.shard.journal_appended(bytes, ns);
+                if self.is_ledger_failed.take() {
+                    self.readiness.ledger(true);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.shard.journal_failed();
+                if !self.is_ledger_failed.replace(true) {
+                    self.readiness.ledger(false);
+                    tracing::error!(%error, "the journal fails; new requests are refused");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What has to happen now and then: old connections are closed, late records written.
+    pub(crate) fn sweep(&self) {
+        self.upstreams.iter().for_each(Upstream::sweep);
+        let late = self.journal.borrow_mut().flush_late();
+        if late.is_ok_and(|written| written > 0) && self.is_ledger_failed.take() {
+            self.readiness.ledger(true);
+        }
+    }
+
+    /// Ends what still runs: streams with an error event, waiting requests with a 503.
+    pub(crate) fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// An endpoint's name as records share it.
+    pub(crate) fn endpoint_name(&self, path: &str) -> Arc<str> {
+        let known = self.endpoint_names.iter().find(|name| ***name == *path);
+        known.cloned().unwrap_or_else(|| path.into())
+    }
+}

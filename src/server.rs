@@ -1,0 +1,255 @@
+//! A running gateway: the ledger, the workers that serve requests, the thread that accepts connections,
+//! and the control plane, which has a thread of its own and is never on a request's path.
+//!
+//! What is started here is ended here, in reverse: no more connections, running requests until a deadline,
+//! then the workers, and the ledger last.
+
+mod accept;
+mod control;
+mod io;
+mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::Readiness;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forward::{Resolve, UnusableUpstream, UsageOption, system_resolver};
+use crate::gateway::snapshot::Registry;
+use crate::gateway::{Bounds, Shared, Worker};
+use crate::identify::FailedKeys;
+use crate::route::Routes;
+use crate::ledger::store::{Store, StoreError};
+use crate::ledger::{Ledger, LedgerError};
+use crate::server::accept::Lane;
+use crate::telemetry::metrics::Metrics;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {source}; is another server running there?")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Upstream(#[from] UnusableUpstream),
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Serving,
+    /// No new connections; running requests go on.
+    Draining,
+    /// The deadline: what still runs is ended and accounted for.
+    Cut,
+}
+
+/// A running server; purposefully not `Clone`: whoever started it ends it.
+pub struct Server {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    shutdown_after: Duration,
+    stage: watch::Sender<Stage>,
+    readiness: Arc<Readiness>,
+    registry: Arc<Registry>,
+    acceptor: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+    control: JoinHandle<()>,
+    ledger: Ledger,
+}
+
+/// What a test may put in the place of the machine.
+#[derive(Clone)]
+pub struct Environment {
+    pub(crate) clock: Clock,
+    pub(crate) resolve: Resolve,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self { clock: Clock::system(), resolve: system_resolver() }
+    }
+}
+
+impl Server {
+    /// Starts everything and returns once requests are served.
+    pub fn start(config: &Config, environment: Environment) -> Result<Self, StartError> {
+        let Environment { clock, resolve } = environment;
+        let routes = Arc::new(Routes::new(config));
+        let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
+        let metrics = Arc::new(metrics);
+        let ledger = Ledger::open(&config.data, metrics.shared.clone())?;
+        let store = Store::open(&config.data.dir)?;
+        let registry = Arc::new(Registry::load(config, routes, &store, clock.clone())?);
+        let readiness = Arc::new(Readiness::default());
+        let shared = Shared {
+            registry: registry.clone(),
+            failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
+            readiness: readiness.clone(),
+            clock,
+            bounds: bounds(config, &metrics),
+            cors: Arc::new(crate::gateway::cors(&config.server.cors_origins)),
+            upstreams: config
+                .upstreams
+                .iter()
+                .map(|upstream| (upstream.clone(), Arc::new(UsageOption::default())))
+                .collect(),
+            resolve,
+        };
+        let (stage, staged) = watch::channel(Stage::Serving);
+        let (data, address) = listen(config.server.listen)?;
+        let (admin, admin_address) = listen(config.admin.listen)?;
+        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged)?;
+        let control = control::Control {
+            registry: registry.clone(),
+            failed_keys: shared.failed_keys.clone(),
+            metrics,
+            readiness: readiness.clone(),
+            store,
+        };
+        let control = thread("weir-control", {
+            let staged = staged.clone();
+            move |runtime| runtime.block_on(control.run(admin, staged))
+        })?;
+        let max_connections = config.server.max_connections;
+        let acceptor = thread("weir-accept", move |runtime| {
+            runtime.block_on(async {
+                match TcpListener::from_std(data) {
+                    Ok(data) => accept::run(data, lanes, max_connections, staged).await,
+                    Err(error) => tracing::error!(%error, "the data listener cannot be used"),
+                }
+            });
+        })?;
+        readiness.serving();
+        let shutdown_after = Duration::from_millis(config.deadlines.shutdown_ms);
+        Ok(Self {
+            address,
+            admin_address,
+            shutdown_after,
+            stage,
+            readiness,
+            registry,
+            acceptor,
+            workers,
+            control,
+            ledger,
+        })
+    }
+
+    /// The data listener's address, with the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The administration listener's address.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
+    /// When this returns, every request is in the store.
+    pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
+        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } = self;
+        readiness.shutting_down();
+        stage.send_replace(Stage::Draining);
+        let (ended, all_ended) = tokio::sync::oneshot::channel();
+        let joining = std::thread::spawn(move || {
+            for thread in std::iter::once(acceptor).chain(workers) {
+                if thread.join().is_err() {
+                    tracing::error!("a thread had failed; its requests are recovered at the next start");
+                }
+            }
+            let _ = ended.send(());
+        });
+        tokio::select! {
+            _ = all_ended => {}
+            () = tokio::time::sleep(shutdown_after) => {}
+            () = hurry => {}
+        }
+        stage.send_replace(Stage::Cut);
+        // The workers have a second for their last words, then they end by themselves.
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = joining.join();
+            let _ = control.join();
+            ledger.close();
+        });
+        let _ = ended.await;
+    }
+}
+
+fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
+    Bounds {
+        max_body_bytes: config.server.max_body_bytes,
+        max_inflight_bytes: config.server.max_inflight_body_bytes,
+        idle: Duration::from_millis(config.deadlines.request_body_idle_ms),
+        inflight: metrics.shared.body_bytes.clone(),
+    }
+}
+
+/// An open listener, and the address that it got.
+fn listen(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = accept::listen(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Starts the workers; each makes what it owns on its own thread.
+fn workers(
+    config: &Config,
+    shared: &Shared,
+    ledger: &Ledger,
+    metrics: &Metrics,
+    stage: &watch::Receiver<Stage>,
+) -> Result<(Vec<Lane>, Vec<JoinHandle<()>>), StartError> {
+    let mut lanes = Vec::new();
+    let mut threads = Vec::new();
+    for (number, shard) in metrics.shards.iter().enumerate() {
+        // Made once here, so that settings that can't be used stop the start.
+        Worker::new(shared, ledger.journal(), shard.clone())?;
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let (shared, journal, shard) = (shared.clone(), ledger.journal(), shard.clone());
+        let settings = serve::Settings::new(config);
+        let stage = stage.clone();
+        threads.push(thread(&format!("weir-worker-{number}"), move |runtime| {
+            match Worker::new(&shared, journal, shard) {
+                Ok(worker) => serve::run(&runtime, worker, &settings, arrivals, stage),
+                Err(error) => tracing::error!(%error, "a worker cannot start"),
+            }
+        })?);
+        lanes.push(Lane { sender, open: Arc::new(AtomicUsize::new(0)) });
+    }
+    Ok((lanes, threads))
+}
+
+/// A thread with a single-threaded runtime of its own.
+fn thread(
+    name: &str,
+    run: impl FnOnce(LocalRuntime) + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let built = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match built {
+                Ok(runtime) => run(runtime),
+                Err(error) => tracing::error!(%error, "a runtime cannot be built"),
+            }
+        })
+        .map_err(StartError::Thread)
+}
