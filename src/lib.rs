@@ -5,4 +5,5 @@ mod clock;
 mod config;
 mod tenancy;
 mod usage;
+mod admit;
 mod ledger;
