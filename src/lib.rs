@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod tenancy;
 mod usage;
+mod admit;
 mod ledger;
 mod telemetry;
 mod admin;

@@ -1,0 +1,40 @@
+//! Admission: may this request go upstream now, and what is set aside for it until it ends?
+//!
+//! Everything of one tenant and its keys stands behind one short lock ([`TenantLive`]), so that
+//! checking and counting are one step: of a thousand requests that arrive before any ends, exactly
+//! those get in whose reservations fit. Everything is checked before anything is spent.
+//!
+//! What is asked, in this order; the first that says no is what the client hears ([`Denied`]):
+//!
+//! 1. Could it ever fit? A prompt above the whole tokens-per-minute limit, a reservation above a
+//!    whole token quota, any limit of 0: refused as too large, because no waiting helps.
+//! 2. Quotas per day and calendar month. They come before the rates: whoever is told to wait two
+//!    seconds should not hear after them that the month is used up. Of several that are used up,
+//!    the one that opens last is named.
+//! 3. Concurrency.
+//! 4. Requests and tokens per minute, of key and tenant. The longest wait of those that refuse is
+//!    named, for only after that one will the request succeed.
+//!
+//! The yes is a [`Permit`]. It holds its place and its reservation until it is settled with what
+//! the request really used, revoked because nothing was ever sent, or dropped, which counts the
+//! whole reservation as used.
+
+mod go_duration;
+mod window;
+mod denied;
+mod rate;
+mod tokens;
+mod quota;
+mod account;
+mod live;
+mod permit;
+
+pub(crate) use denied::{Denied, Kind, Level, Limit, Scope, Standing};
+pub(crate) use go_duration::GoDuration;
+pub(crate) use live::{Ask, KeySlot, Settings, TenantLive, Totals};
+pub(crate) use permit::Permit;
+pub(crate) use quota::{Balances, Used};
+pub(crate) use window::{Window, Windows};
+
+#[cfg(test)]
+mod tests;

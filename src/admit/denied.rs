@@ -1,0 +1,186 @@
+//! The answers of admission: which limit said no and when to come back, and how much of each rate
+//! is left.
+
+use std::time::Duration;
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    Key,
+    Tenant,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Requests per minute.
+    Requests,
+    /// Tokens per minute.
+    Tokens,
+    /// Requests in flight.
+    Concurrency,
+    DailyTokens,
+    MonthlyTokens,
+    DailyRequests,
+    MonthlyRequests,
+}
+
+/// One limit of one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Limit {
+    pub(crate) scope: Scope,
+    pub(crate) kind: Kind,
+}
+
+/// Why a request was not admitted. Nothing was spent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// Larger than the whole limit; no waiting helps.
+    #[error("the request asks for {asked}, more than the whole limit {} of {allowed}", .limit.name())]
+    TooLarge { limit: Limit, allowed: u64, asked: u64, standing: Standing },
+    /// Used up, what others have reserved included, until `resets_at_ms` (Unix milliseconds).
+    #[error("the quota {} is used up until {resets_at_ms} ms after the epoch", .limit.name())]
+    Quota { limit: Limit, resets_at_ms: i64, standing: Standing },
+    /// As many in flight as may be.
+    #[error("the limit {} is reached", .limit.name())]
+    Concurrency { limit: Limit, standing: Standing },
+    /// Too fast, by requests or by tokens. After `wait` the request succeeds, if nothing else uses
+    /// the key and its tenant meanwhile.
+    #[error("the limit {} is reached for another {} ms", .limit.name(), .wait.as_millis())]
+    Rate { limit: Limit, wait: Duration, standing: Standing },
+}
+
+/// One rate limit at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level {
+    /// Per minute.
+    pub(crate) limit: u64,
+    /// Whole requests or tokens that would pass at once now; 0 while there is debt.
+    pub(crate) remaining: u64,
+    /// Until all of it is there again, if nothing is used meanwhile.
+    pub(crate) reset: Duration,
+}
+
+/// What `x-ratelimit-*` tells: of key and tenant the one with less left, where that limit exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) requests: Option<Level>,
+    pub(crate) tokens: Option<Level>,
+}
+
+impl Limit {
+    /// The name in `x-weir-limit` and in metrics: `key-requests`, `tenant-daily-tokens`, …
+    pub(crate) fn name(self) -> &'static str {
+        match (self.scope, self.kind) {
+            (Scope::Key, Kind::Requests) => "key-requests",
+            (Scope::Key, Kind::Tokens) => "key-tokens",
+            (Scope::Key, Kind::Concurrency) => "key-concurrency",
+            (Scope::Key, Kind::DailyTokens) => "key-daily-tokens",
+            (Scope::Key, Kind::MonthlyTokens) => "key-monthly-tokens",
+            (Scope::Key, Kind::DailyRequests) => "key-daily-requests",
+            (Scope::Key, Kind::MonthlyRequests) => "key-monthly-requests",
+            (Scope::Tenant, Kind::Requests) => "tenant-requests",
+            (Scope::Tenant, Kind::Tokens) => "tenant-tokens",
+            (Scope::Tenant, Kind::Concurrency) => "tenant-concurrency",
+            (Scope::Tenant, Kind::DailyTokens) => "tenant-daily-tokens",
+            (Scope::Tenant, Kind::MonthlyTokens) => "tenant-monthly-tokens",
+            (Scope::Tenant, Kind::DailyRequests) => "tenant-daily-requests",
+            (Scope::Tenant, Kind::MonthlyRequests) => "tenant-monthly-requests",
+        }
+    }
+}
+
+impl Denied {
+    /// The limit that said no.
+    pub(crate) fn limit(&self) -> Limit {
+        match self {
+            Self::TooLarge { limit, .. }
+            | Self::Quota { limit, .. }
+            | Self::Concurrency { limit, .. }
+            | Self::Rate { limit, .. } => *limit,
+        }
+    }
+
+    /// Its name, for the header `x-weir-limit`.
+    pub(crate) fn limit_name(&self) -> &'static str {
+        self.limit().name()
+    }
+
+    /// The rates at the moment of the refusal.
+    pub(crate) fn standing(&self) -> Standing {
+        match self {
+            Self::TooLarge { standing, .. }
+            | Self::Quota { standing, .. }
+            | Self::Concurrency { standing, .. }
+            | Self::Rate { standing, .. } => *standing,
+        }
+    }
+
+    /// `Retry-After` in whole seconds, at least 1: the true wait rounded up for a rate, 1 without
+    /// any promise for concurrency, nothing for what cannot be waited out.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooLarge { .. } | Self::Quota { .. } => None,
+            Self::Concurrency { .. } => Some(1),
+            Self::Rate { wait, .. } => {
+                let begun = u64::from(wait.subsec_nanos() > 0);
+                Some(wait.as_secs().saturating_add(begun).max(1))
+            }
+        }
+    }
+}
+
+impl Standing {
+    /// Both hold, so the one with less left counts; of equals the key's own.
+    pub(super) fn tighter(key: Self, tenant: Self) -> Self {
+        Self {
+            requests: less_left(key.requests, tenant.requests),
+            tokens: less_left(key.tokens, tenant.tokens),
+        }
+    }
+}
+
+fn less_left(key: Option<Level>, tenant: Option<Level>) -> Option<Level> {
+    match (key, tenant) {
+        (Some(key), Some(tenant)) if tenant.remaining < key.remaining => Some(tenant),
+        (key, tenant) => key.or(tenant),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_and_never_zero() {
+        let limit = Limit { scope: Scope::Key, kind: Kind::Requests };
+        let standing = Standing::default();
+        let cases = [
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(1), 1),
+            (Duration::new(1, 1), 2),
+            (Duration::from_millis(59_999), 60),
+            (Duration::MAX, u64::MAX),
+        ];
+        for (wait, seconds) in cases {
+            let denied = Denied::Rate { limit, wait, standing };
+            assert_eq!(denied.retry_after_s(), Some(seconds), "{wait:?}");
+        }
+        assert_eq!(Denied::Concurrency { limit, standing }.retry_after_s(), Some(1));
+        assert_eq!(Denied::Quota { limit, resets_at_ms: 0, standing }.retry_after_s(), None);
+    }
+
+    #[test]
+    fn the_standing_names_the_one_with_less_left() {
+        let level = |remaining| Level { limit: 60, remaining, reset: Duration::ZERO };
+        for (key, tenant, named) in [
+            (Some(level(5)), Some(level(4)), Some(level(4))),
+            (Some(level(4)), Some(level(5)), Some(level(4))),
+            (Some(level(9)), None, Some(level(9))),
+            (None, Some(level(9)), Some(level(9))),
+            (None, None, None),
+        ] {
+            assert_eq!(less_left(key, tenant), named);
+        }
+    }
+}

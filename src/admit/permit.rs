@@ -1,0 +1,65 @@
+//! The yes of admission, as a value: whoever holds it is in flight, and its end gives back what was
+//! reserved and not used, exactly once, however the request ends.
+
+use std::sync::Arc;
+
+use super::denied::{Denied, Standing};
+use super::live::{Ask, KeySlot, Outcome, Reservation, TenantLive};
+use crate::clock::Now;
+
+/// An admitted request: its place among those in flight and its reservation. It lives until the
+/// response body has ended. Purposefully not `Clone`, because it ends once.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped at once counts its whole reservation as used"]
+pub(crate) struct Permit {
+    live: Arc<TenantLive>,
+    held: Reservation,
+    closed: bool,
+}
+
+impl TenantLive {
+    /// Admits a request of a key, or says which limit is in the way; the order of the questions is
+    /// at the head of [`crate::admit`]. `now` must be the instant that the ledger writes down as the
+    /// request's start, so that both count it in the same day.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        slot: KeySlot,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Permit, Denied> {
+        let held = self.reserve(slot, ask, now)?;
+        Ok(Permit { live: self.clone(), held, closed: false })
+    }
+}
+
+impl Permit {
+    /// The request has ended and used so many tokens: what was reserved above that is given back, what
+    /// was used above the reservation is booked in full. The request itself stays counted.
+    pub(crate) fn settle(mut self, used_tokens: u64, now: Now) {
+        self.close(Outcome::Used { tokens: used_tokens, now });
+    }
+
+    /// The request was never sent and will have no row: everything is given back, the request too, as
+    /// if it had not been admitted.
+    pub(crate) fn revoke(mut self, now: Now) {
+        self.close(Outcome::NeverSent { now });
+    }
+
+    /// What was left of the rates just after admission, for the answer's `x-ratelimit-*`.
+    pub(crate) fn standing(&self) -> Standing {
+        self.held.standing
+    }
+
+    fn close(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.live.close(&self.held, outcome);
+        }
+    }
+}
+
+impl Drop for Permit {
+    /// Nobody said what was used, so the whole reservation counts, as it does in the ledger.
+    fn drop(&mut self) {
+        self.close(Outcome::Abandoned);
+    }
+}

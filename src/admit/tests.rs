@@ -1,0 +1,378 @@
+//! Admission as a whole: what each limit promises, and a long walk beside a plain model.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::clock::Now;
+use crate::tenancy::Limits;
+
+mod model;
+
+const MS: u64 = 1_000_000;
+
+/// A tenant with one key at an instant.
+struct World {
+    live: std::sync::Arc<TenantLive>,
+    slot: KeySlot,
+    now: Now,
+}
+
+impl World {
+    fn new(key: Limits, tenant: Limits) -> Self {
+        Self::at(TimeZone::UTC, "2026-05-10T12:00Z", key, tenant)
+    }
+
+    fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
+        let now = Now { unix_ms: ms(time), mono_ns: 5 };
+        let live = TenantLive::new(Settings { rpm_burst: None, time_zone }, now);
+        live.set_tenant_limits(&tenant, now);
+        let slot = live.key_slot("key_a");
+        live.set_key_limits(slot, &key, now);
+        Self { live, slot, now }
+    }
+
+    fn admit(&self, prompt_tokens: u64, reserve_tokens: u64) -> Result<Permit, Denied> {
+        self.live.admit(self.slot, Ask { prompt_tokens, reserve_tokens }, self.now)
+    }
+
+    /// The name of the limit that refuses.
+    fn refused(&self, prompt_tokens: u64, reserve_tokens: u64) -> &'static str {
+        self.admit(prompt_tokens, reserve_tokens).expect_err("no room was left").limit_name()
+    }
+
+    fn pass_ns(&mut self, ns: u64) {
+        self.now.mono_ns += ns;
+        self.now.unix_ms += i64::try_from(ns / MS).expect("a test's own time");
+    }
+
+    fn jump(&mut self, time: &str) {
+        self.now.unix_ms = ms(time);
+    }
+
+    fn used(&self) -> (Used, Used) {
+        let balances = self.live.balances(self.slot, self.now);
+        let tenant = self.live.tenant_balances(self.now);
+        assert_eq!(balances, tenant, "the only key is all of its tenant");
+        (balances.daily, balances.monthly)
+    }
+}
+
+fn ms(text: &str) -> i64 {
+    text.parse::<jiff::Timestamp>().expect("a test's own time").as_millisecond()
+}
+
+fn zone(name: &str) -> TimeZone {
+    TimeZone::get(name).expect("a zone of the time zone database")
+}
+
+/// Each limit alone, with room for `room` requests of 10 tokens.
+fn each_limit(room: u32) -> Vec<(&'static str, Limits)> {
+    let (requests, tokens) = (u64::from(room), 10 * u64::from(room));
+    let none = Limits::default;
+    vec![
+        ("requests", Limits { rpm: Some(room), ..none() }),
+        ("tokens", Limits { tpm: Some(tokens), ..none() }),
+        ("concurrency", Limits { concurrency: Some(room), ..none() }),
+        ("daily-tokens", Limits { daily_tokens: Some(tokens), ..none() }),
+        ("monthly-tokens", Limits { monthly_tokens: Some(tokens), ..none() }),
+        ("daily-requests", Limits { daily_requests: Some(requests), ..none() }),
+        ("monthly-requests", Limits { monthly_requests: Some(requests), ..none() }),
+    ]
+}
+
+#[test]
+fn of_a_thousand_at_once_exactly_fifty_get_in() {
+    for (name, limits) in each_limit(50) {
+        for of_tenant in [false, true] {
+            let (key, tenant) = match of_tenant {
+                true => (Limits::default(), limits.clone()),
+                false => (limits.clone(), Limits::default()),
+            };
+            let world = World::new(key, tenant);
+            let other = world.live.key_slot("key_b");
+            let gate = Barrier::new(8);
+            let permits: Vec<Permit> = std::thread::scope(|scope| {
+                let run = |thread: usize| {
+                    let (world, gate) = (&world, &gate);
+                    // A tenant's limit holds over all its keys together.
+                    let slot = if of_tenant && thread % 2 == 1 { other } else { world.slot };
+                    move || {
+                        gate.wait();
+                        let ask = Ask { prompt_tokens: 1, reserve_tokens: 10 };
+                        let all = (0..125).map(|_| world.live.admit(slot, ask, world.now));
+                        all.filter_map(Result::ok).collect::<Vec<_>>()
+                    }
+                };
+                let threads: Vec<_> = (0..8).map(|thread| scope.spawn(run(thread))).collect();
+                threads.into_iter().flat_map(|one| one.join().expect("no panic")).collect()
+            });
+            assert_eq!(permits.len(), 50, "{name}, of the tenant: {of_tenant}");
+            let expected = format!("{}-{name}", if of_tenant { "tenant" } else { "key" });
+            assert_eq!(world.refused(1, 10), expected);
+            assert_eq!(world.live.totals(), Totals { in_flight: 50, reserved_tokens: 500 });
+            permits.into_iter().for_each(|permit| permit.settle(10, world.now));
+            assert_eq!(world.live.totals(), Totals::default(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_spends_nothing() {
+    for (name, refusing) in each_limit(2) {
+        // The key can afford anything; the tenant, asked last, refuses.
+        let key = Limits { rpm: Some(100), tpm: Some(5000), ..Limits::default() };
+        let mut world = World::new(key, refusing);
+        let permits = [world.admit(1, 10).unwrap(), world.admit(1, 10).unwrap()];
+        world.pass_ns(MS);
+        let before = (world.live.totals(), world.used());
+        let standing = world.live.standing(world.slot, world.now);
+        for _ in 0..200 {
+            let denied = world.admit(1, 10).unwrap_err();
+            assert_eq!(denied.limit_name(), format!("tenant-{name}"));
+            assert_eq!(denied.standing(), standing);
+        }
+        assert_eq!((world.live.totals(), world.used()), before, "{name}");
+        assert_eq!(world.live.standing(world.slot, world.now), standing, "{name}");
+        drop(permits);
+    }
+}
+
+#[test]
+fn every_end_of_a_request_is_booked_once() {
+    let limits = Limits { rpm: Some(10), tpm: Some(1000), ..Limits::default() };
+    // How it ends, then requests and tokens booked, and what is left of both rates.
+    type End = fn(Permit, Now);
+    let cases: [(&str, End, u64, u64, u64, u64); 5] = [
+        ("used less", |permit, now| permit.settle(30, now), 1, 30, 9, 970),
+        ("used all", |permit, now| permit.settle(400, now), 1, 400, 9, 600),
+        ("used more", |permit, now| permit.settle(700, now), 1, 700, 9, 300),
+        ("never sent", |permit, now| permit.revoke(now), 0, 0, 10, 1000),
+        ("dropped", |permit, _| drop(permit), 1, 400, 9, 600),
+    ];
+    for (name, end, requests, tokens, requests_left, tokens_left) in cases {
+        let world = World::new(limits.clone(), Limits::default());
+        let permit = world.admit(100, 400).unwrap();
+        let at_admission = permit.standing();
+        assert_eq!(at_admission.requests.map(|level| level.remaining), Some(9));
+        assert_eq!(at_admission.tokens.map(|level| level.remaining), Some(600));
+        assert_eq!(at_admission.tokens.map(|level| level.reset), Some(Duration::from_secs(24)));
+        assert_eq!(world.live.totals(), Totals { in_flight: 1, reserved_tokens: 400 });
+        end(permit, world.now);
+        assert_eq!(world.live.totals(), Totals::default(), "{name}");
+        let used = Used { requests, tokens };
+        assert_eq!(world.used(), (used, used), "{name}");
+        let standing = world.live.standing(world.slot, world.now);
+        assert_eq!(standing.requests.unwrap().remaining, requests_left, "{name}");
+        assert_eq!(standing.tokens.unwrap().remaining, tokens_left, "{name}");
+    }
+}
+
+#[test]
+fn what_can_never_fit_is_too_large() {
+    let none = Limits::default;
+    // Key and tenant, prompt and reservation, then the limit named, its size and what is asked.
+    let cases = [
+        (Limits { tpm: Some(99), ..none() }, none(), 100, 200, "key-tokens", 99, 100),
+        (none(), Limits { tpm: Some(99), ..none() }, 100, 200, "tenant-tokens", 99, 100),
+        (
+            Limits { daily_tokens: Some(199), ..none() },
+            none(),
+            1,
+            200,
+            "key-daily-tokens",
+            199,
+            200,
+        ),
+        (
+            Limits { monthly_tokens: Some(80), ..none() },
+            Limits { daily_tokens: Some(70), ..none() },
+            100,
+            200,
+            "tenant-daily-tokens",
+            70,
+            200,
+        ),
+        (Limits { rpm: Some(0), ..none() }, none(), 1, 1, "key-requests", 0, 1),
+        (Limits { concurrency: Some(0), ..none() }, none(), 1, 1, "key-concurrency", 0, 1),
+        (
+            Limits { monthly_requests: Some(0), ..none() },
+            none(),
+            1,
+            1,
+            "key-monthly-requests",
+            0,
+            1,
+        ),
+        (Limits { tpm: Some(0), ..none() }, none(), 0, 0, "key-tokens", 0, 1),
+    ];
+    for (key, tenant, prompt, reserve, name, size, most) in cases {
+        let world = World::new(key, tenant);
+        match world.admit(prompt, reserve).unwrap_err() {
+            Denied::TooLarge { limit, allowed, asked, .. } => {
+                assert_eq!((limit.name(), allowed, asked), (name, size, most));
+            }
+            other => panic!("{name}: {other}"),
+        }
+    }
+    // An answer that may be larger than the whole rate reserves the whole rate.
+    let world = World::new(Limits { tpm: Some(100), ..none() }, none());
+    let permit = world.admit(100, 5000).expect("the prompt fits");
+    assert_eq!(permit.standing().tokens.unwrap().remaining, 0);
+    permit.settle(150, world.now);
+    let standing = world.live.standing(world.slot, world.now).tokens.unwrap();
+    assert_eq!((standing.remaining, standing.reset), (0, Duration::from_secs(90)));
+}
+
+#[test]
+fn the_refusal_that_helps_most_is_named() {
+    let limits = Limits {
+        rpm: Some(1),
+        tpm: Some(100),
+        concurrency: Some(1),
+        daily_requests: Some(2),
+        monthly_requests: Some(2),
+        ..Limits::default()
+    };
+    let mut world = World::new(limits.clone(), limits);
+    let first = world.admit(50, 100).unwrap();
+    assert_eq!(world.refused(1, 50), "key-concurrency");
+    first.settle(130, world.now);
+    // A request comes in 60 s; 100 tokens with 30 of debt take 78 s, 10 with that debt 24 s.
+    for (reserve, name, wait) in [(100, "key-tokens", 78), (10, "key-requests", 60)] {
+        let denied = world.admit(1, reserve).unwrap_err();
+        assert_eq!((denied.limit_name(), denied.retry_after_s()), (name, Some(wait)));
+    }
+    world.pass_ns(60_000 * MS);
+    world.admit(1, 10).unwrap().settle(10, world.now);
+    // The rates would refuse as well, but the month is used up, and opens after the day.
+    match world.admit(1, 10).unwrap_err() {
+        Denied::Quota { limit, resets_at_ms, .. } => {
+            assert_eq!(limit.name(), "key-monthly-requests");
+            assert_eq!(resets_at_ms, ms("2026-06-01T00:00Z"));
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn quotas_open_when_their_window_does() {
+    let daily = || Limits { daily_tokens: Some(100), ..Limits::default() };
+    let monthly = || Limits { monthly_tokens: Some(100), ..Limits::default() };
+    // The zone, a time in the window, and the instant when the next one begins.
+    let cases = [
+        ("UTC", daily(), "2026-05-10T12:00Z", "2026-05-11T00:00Z"),
+        ("Asia/Kolkata", daily(), "2026-05-10T12:00Z", "2026-05-10T18:30Z"),
+        ("Europe/Berlin", daily(), "2026-03-29T12:00Z", "2026-03-29T22:00Z"),
+        ("Europe/Berlin", daily(), "2026-10-24T22:30Z", "2026-10-25T23:00Z"),
+        ("UTC", monthly(), "2028-02-01T00:00Z", "2028-03-01T00:00Z"),
+        ("Europe/Berlin", monthly(), "2026-03-10T00:00Z", "2026-03-31T22:00Z"),
+        ("Asia/Kolkata", monthly(), "2026-12-31T18:29Z", "2026-12-31T18:30Z"),
+    ];
+    for (name, limits, within, opens) in cases {
+        let mut world = World::at(zone(name), within, limits, Limits::default());
+        world.admit(1, 60).unwrap().settle(60, world.now);
+        world.now.unix_ms = ms(opens) - 1;
+        match world.admit(1, 60).unwrap_err() {
+            Denied::Quota { resets_at_ms, .. } => assert_eq!(resets_at_ms, ms(opens), "{within}"),
+            other => panic!("{within}: {other}"),
+        }
+        world.now.unix_ms = ms(opens);
+        world.admit(1, 60).expect("a new window has begun").settle(60, world.now);
+    }
+}
+
+#[test]
+fn a_clock_set_back_reopens_no_quota() {
+    let limits = Limits { daily_requests: Some(1), monthly_requests: Some(9), ..Limits::default() };
+    let mut world = World::at(TimeZone::UTC, "2026-05-31T23:59Z", limits, Limits::default());
+    world.admit(1, 1).unwrap().settle(1, world.now);
+    world.jump("2026-06-01T00:00Z");
+    world.admit(1, 1).unwrap().settle(1, world.now);
+    world.jump("2026-05-31T12:00Z");
+    assert_eq!(world.refused(1, 1), "key-daily-requests");
+    world.jump("2026-06-01T23:59Z");
+    assert_eq!(world.refused(1, 1), "key-daily-requests");
+    let used = Used { requests: 1, tokens: 1 };
+    assert_eq!(world.used(), (used, used));
+}
+
+#[test]
+fn a_permit_belongs_to_the_window_of_its_start() {
+    let limits = Limits { daily_tokens: Some(100), ..Limits::default() };
+    let mut world = World::at(TimeZone::UTC, "2026-05-10T23:59Z", limits, Limits::default());
+    let old =
+        [world.admit(1, 30).unwrap(), world.admit(1, 30).unwrap(), world.admit(1, 40).unwrap()];
+    world.jump("2026-05-11T00:00Z");
+    let new = world.admit(1, 100).expect("the new day owes nothing to the old one");
+    assert_eq!(world.live.totals(), Totals { in_flight: 4, reserved_tokens: 200 });
+    let [settled, revoked, dropped] = old;
+    settled.settle(80, world.now);
+    revoked.revoke(world.now);
+    drop(dropped);
+    let (daily, monthly) = world.used();
+    assert_eq!(daily, Used { requests: 1, tokens: 0 });
+    assert_eq!(monthly, Used { requests: 3, tokens: 120 });
+    assert_eq!(world.refused(1, 1), "key-daily-tokens");
+    new.settle(99, world.now);
+    world.admit(1, 1).unwrap().settle(1, world.now);
+    assert_eq!(world.live.totals(), Totals::default());
+}
+
+#[test]
+fn balances_of_the_ledger_count_from_the_start() {
+    let limits = Limits { daily_tokens: Some(100), monthly_requests: Some(9), ..Limits::default() };
+    let mut world = World::new(limits.clone(), limits);
+    let windows = Windows::at(&TimeZone::UTC, world.now.unix_ms);
+    let some = Balances {
+        windows,
+        daily: Used { requests: 2, tokens: 60 },
+        monthly: Used { requests: 7, tokens: 900 },
+    };
+    world.live.load_balances(world.slot, &some);
+    world.live.load_tenant_balances(&Balances { daily: Used { requests: 3, tokens: 95 }, ..some });
+    assert_eq!(world.refused(1, 10), "tenant-daily-tokens");
+    assert_eq!(world.refused(1, 41), "key-daily-tokens");
+    world.admit(1, 5).unwrap().settle(5, world.now);
+    world.jump("2026-05-11T12:00Z");
+    world.admit(1, 5).unwrap().settle(5, world.now);
+    assert_eq!(world.refused(1, 5), "key-monthly-requests");
+    // What was true yesterday is not loaded into today.
+    world.live.load_balances(world.slot, &some);
+    assert_eq!(world.live.balances(world.slot, world.now).daily, Used { requests: 1, tokens: 5 });
+}
+
+#[test]
+fn limits_change_under_requests_in_flight() {
+    let world = World::new(Limits::default(), Limits::default());
+    let set = |limits| world.live.set_key_limits(world.slot, &limits, world.now);
+    let unlimited = world.admit(10, 500).unwrap();
+    assert_eq!(unlimited.standing(), Standing::default());
+    set(Limits { rpm: Some(5), tpm: Some(100), concurrency: Some(1), ..Limits::default() });
+    assert_eq!(world.refused(1, 1), "key-concurrency");
+    unlimited.settle(400, world.now);
+    let limited = world.admit(1, 100).unwrap();
+    // Lifted and set again: the old reservation has nothing to give to the new bucket.
+    set(Limits::default());
+    set(Limits { rpm: Some(5), tpm: Some(100), ..Limits::default() });
+    world.admit(1, 60).unwrap().settle(60, world.now);
+    limited.revoke(world.now);
+    let standing = world.live.standing(world.slot, world.now);
+    assert_eq!(standing.tokens.map(|level| level.remaining), Some(40));
+    assert_eq!(standing.requests.map(|level| level.remaining), Some(4));
+    assert_eq!(world.live.totals(), Totals::default());
+    // Balances were kept all along, so a quota that is set now counts them.
+    set(Limits { daily_tokens: Some(460), ..Limits::default() });
+    assert_eq!(world.refused(1, 1), "key-daily-tokens");
+}
+
+#[test]
+fn slots_are_found_again() {
+    let world = World::new(Limits::default(), Limits::default());
+    let other = world.live.key_slot("key_b");
+    assert_ne!(other, world.slot);
+    assert_eq!(world.live.key_slot("key_a"), world.slot);
+    assert_eq!(world.live.key_slot("key_b"), other);
+}
