@@ -1,3 +1,688 @@
 //! A JSON scanner that is fed in pieces: it validates (RFC 8259), reports tokens with their offsets
 //! to a sink, and keeps nothing. It finds a field in a body of any size, cut anywhere, in one pass
 //! and constant memory.
+//!
+//! Strictness is serde_json's, nesting limit included, with one difference: the bytes of strings are
+//! not checked to be UTF-8, because most of them only pass through. Whoever decodes a string checks
+//! it then.
+
+/// Containers inside one another, at most; serde_json stops at the same depth.
+pub(crate) const MAX_DEPTH: usize = 127;
+
+/// What a piece of JSON is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    Object,
+    Array,
+    Key,
+    String,
+    Number,
+    True,
+    False,
+    Null,
+}
+
+/// Who is told about the tokens. Offsets count from the first byte ever pushed.
+pub(crate) trait Sink {
+    /// A token begins: `at` is the absolute offset of its first byte (of the opening quote for Key
+    /// and String). `depth` is 0 for the root value, 1 for keys and values directly in the root, and
+    /// so on.
+    fn begin(&mut self, token: Token, depth: usize, at: u64);
+
+    /// Raw bytes of a Key or String between its quotes (escapes not decoded), or of a Number, in one
+    /// or several pieces, none of them empty.
+    fn text(&mut self, piece: &[u8]);
+
+    /// The token ended; `end` is the offset just after its last byte (closing quotes and braces
+    /// included).
+    fn end(&mut self, token: Token, depth: usize, end: u64);
+}
+
+/// The input is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed JSON at byte {at}: {reason}")]
+pub(crate) struct Malformed {
+    /// Offset of the byte that cannot stand there, or the length of an input that ended too early.
+    pub(crate) at: u64,
+    pub(crate) reason: &'static str,
+}
+
+/// The scanner's state between two pieces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scanner {
+    /// Offset of the next piece's first byte.
+    base: u64,
+    state: State,
+    /// Containers open.
+    depth: usize,
+    /// One bit for each open container, the innermost lowest; set for an object.
+    objects: u128,
+    /// Once malformed, always malformed.
+    failed: Option<Malformed>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// A value must follow: at the root, after `:`, after `,` in an array.
+    #[default]
+    Value,
+    /// After `[`: a value or `]`.
+    FirstElement,
+    /// After `{`: a key or `}`.
+    FirstKey,
+    /// After `,` in an object.
+    NextKey,
+    Colon,
+    /// After a value in a container: `,` or the container's end.
+    AfterValue,
+    /// The root value is complete: only whitespace may follow.
+    Done,
+    Text(Token, Text),
+    Number(Number),
+    /// In `true`, `false` or `null`, with so many bytes seen.
+    Literal(Token, u8),
+}
+
+/// Where in a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    Plain,
+    /// After a backslash.
+    Escape,
+    /// In `\uXXXX`, with so many digits to come.
+    Hex(u8),
+}
+
+/// Where in a number: after the part named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Start,
+    Minus,
+    Zero,
+    Integer,
+    Dot,
+    Fraction,
+    E,
+    Sign,
+    Exponent,
+}
+
+impl Scanner {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Scans the next piece of the input.
+    ///
+    /// # Errors
+    /// The input is not JSON, whatever may follow. Every later call says the same.
+    pub(crate) fn push<S: Sink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), Malformed> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let mut at = 0;
+        while at < piece.len() {
+            let step = match self.state {
+                State::Text(token, part) => self.text(token, part, piece, at, sink),
+                State::Number(part) => self.number(part, piece, at, sink),
+                State::Literal(token, seen) => self.literal(token, seen, piece, at, sink),
+                _ => self.structure(piece, at, sink),
+            };
+            match step {
+                Ok(next) => at = next,
+                Err((index, reason)) => return self.fail(self.offset(index), reason),
+            }
+        }
+        self.base += piece.len() as u64;
+        Ok(())
+    }
+
+    /// The input ended. Ends a number at the root, which nothing else can.
+    ///
+    /// # Errors
+    /// What came is not exactly one value with optional whitespace around it.
+    pub(crate) fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), Malformed> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        if let State::Number(part) = self.state
+            && self.depth == 0
+            && part.may_end()
+        {
+            self.close(Token::Number, 0, sink);
+        }
+        if self.is_complete() { Ok(()) } else { self.fail(self.base, "the input ended too early") }
+    }
+
+    /// Whether the root value is complete. (A number at the root is only after [`Self::finish`].)
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state == State::Done && self.failed.is_none()
+    }
+
+    /// Begins again, with the next piece at offset 0.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn offset(&self, index: usize) -> u64 {
+        self.base + index as u64
+    }
+
+    #[cold]
+    fn fail(&mut self, at: u64, reason: &'static str) -> Result<(), Malformed> {
+        let failed = Malformed { at, reason };
+        self.failed = Some(failed);
+        Err(failed)
+    }
+
+    /// Whitespace, punctuation and the first bytes of values and keys.
+    #[inline]
+    fn structure<S: Sink>(&mut self, piece: &[u8], at: usize, sink: &mut S) -> Step {
+        let byte = piece[at];
+        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+            let more = piece[at..].iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t'));
+            return Ok(more.map_or(piece.len(), |blanks| at + blanks));
+        }
+        match (self.state, byte) {
+            (State::AfterValue, b',') => {
+                self.state = if self.in_object() { State::NextKey } else { State::Value };
+            }
+            (State::Colon, b':') => self.state = State::Value,
+            (State::FirstKey | State::NextKey, b'"') => {
+                sink.begin(Token::Key, self.depth, self.offset(at));
+                self.state = State::Text(Token::Key, Text::Plain);
+            }
+            (State::FirstKey, b'}') => self.close_container(Token::Object, at, sink),
+            (State::FirstElement, b']') => self.close_container(Token::Array, at, sink),
+            (State::AfterValue, b'}') if self.in_object() => {
+                self.close_container(Token::Object, at, sink);
+            }
+            (State::AfterValue, b']') if !self.in_object() => {
+                self.close_container(Token::Array, at, sink);
+            }
+            (State::Value | State::FirstElement, _) => return self.value(byte, at, sink),
+            (state, _) => return Err((at, expectation(state))),
+        }
+        Ok(at + 1)
+    }
+
+    /// The first byte of a value.
+    #[inline]
+    fn value<S: Sink>(&mut self, byte: u8, at: usize, sink: &mut S) -> Step {
+        let (token, state) = match byte {
+            b'"' => (Token::String, State::Text(Token::String, Text::Plain)),
+            b'{' => (Token::Object, State::FirstKey),
+            b'[' => (Token::Array, State::FirstElement),
+            b'-' | b'0'..=b'9' => (Token::Number, State::Number(Number::Start)),
+            b't' => (Token::True, State::Literal(Token::True, 1)),
+            b'f' => (Token::False, State::Literal(Token::False, 1)),
+            b'n' => (Token::Null, State::Literal(Token::Null, 1)),
+            _ => return Err((at, "a value was expected")),
+        };
+        let container = matches!(token, Token::Object | Token::Array);
+        if container && self.depth == MAX_DEPTH {
+            return Err((at, "nested too deeply"));
+        }
+        sink.begin(token, self.depth, self.offset(at));
+        if container {
+            self.depth += 1;
+            self.objects = self.objects << 1 | u128::from(token == Token::Object);
+        }
+        self.state = state;
+        // A number's first byte is part of its text.
+        Ok(if token == Token::Number { at } else { at + 1 })
+    }
+
+    /// The inside of a key or string, as far as this piece goes.
+    #[inline]
+    fn text<S: Sink>(
+        &mut self,
+        token: Token,
+        mut part: Text,
+        piece: &[u8],
+        from: usize,
+        sink: &mut S,
+    ) -> Step {
+        let mut at = from;
+        loop {
+            if part == Text::Plain {
+                at += plain(&piece[at..]);
+            }
+            let Some(&byte) = piece.get(at) else { break };
+            part = match (part, byte) {
+                (Text::Plain, b'"') => {
+                    give(&piece[from..at], sink);
+                    self.close(token, self.offset(at + 1), sink);
+                    return Ok(at + 1);
+                }
+                (Text::Plain, b'\\') => Text::Escape,
+                (Text::Plain, _) => return Err((at, "a control character in a string")),
+                (Text::Escape, b'u') => Text::Hex(4),
+                (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                    Text::Plain
+                }
+                (Text::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Text::Plain,
+                (Text::Hex(left), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Text::Hex(left - 1),
+                (Text::Escape | Text::Hex(_), _) => return Err((at, "an invalid escape")),
+            };
+            at += 1;
+        }
+        give(&piece[from..], sink);
+        self.state = State::Text(token, part);
+        Ok(at)
+    }
+
+    /// The rest of a number, as far as this piece goes.
+    #[inline]
+    fn number<S: Sink>(
+        &mut self,
+        mut part: Number,
+        piece: &[u8],
+        from: usize,
+        sink: &mut S,
+    ) -> Step {
+        let mut at = from;
+        while let Some(&byte) = piece.get(at) {
+            match part.next(byte) {
+                Some(next) => part = next,
+                None if part.may_end() => {
+                    give(&piece[from..at], sink);
+                    self.close(Token::Number, self.offset(at), sink);
+                    return Ok(at);
+                }
+                None => return Err((at, "an invalid number")),
+            }
+            at += 1;
+        }
+        give(&piece[from..], sink);
+        self.state = State::Number(part);
+        Ok(at)
+    }
+
+    /// The rest of `true`, `false` or `null`, as far as this piece goes.
+    #[inline]
+    fn literal<S: Sink>(
+        &mut self,
+        token: Token,
+        seen: u8,
+        piece: &[u8],
+        from: usize,
+        sink: &mut S,
+    ) -> Step {
+        let whole: &[u8] = match token {
+            Token::True => b"true",
+            Token::False => b"false",
+            _ => b"null",
+        };
+        let mut at = from;
+        for expected in &whole[usize::from(seen)..] {
+            match piece.get(at) {
+                Some(byte) if byte == expected => at += 1,
+                Some(_) => return Err((at, "an invalid literal")),
+                None => {
+                    // At most five bytes, so the sum fits.
+                    self.state = State::Literal(token, seen + (at - from) as u8);
+                    return Ok(at);
+                }
+            }
+        }
+        self.close(token, self.offset(at), sink);
+        Ok(at)
+    }
+
+    fn in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+
+    #[inline]
+    fn close_container<S: Sink>(&mut self, token: Token, at: usize, sink: &mut S) {
+        self.depth -= 1;
+        self.objects >>= 1;
+        self.close(token, self.offset(at + 1), sink);
+    }
+
+    /// A token ended: tells the sink, and decides what must follow.
+    #[inline]
+    fn close<S: Sink>(&mut self, token: Token, end: u64, sink: &mut S) {
+        sink.end(token, self.depth, end);
+        self.state = match token {
+            Token::Key => State::Colon,
+            _ if self.depth == 0 => State::Done,
+            _ => State::AfterValue,
+        };
+    }
+}
+
+/// The index in the piece to go on from; or of the byte that cannot stand there, and why.
+type Step = Result<usize, (usize, &'static str)>;
+
+impl Number {
+    /// Whether the number is complete if nothing of it follows.
+    fn may_end(self) -> bool {
+        matches!(self, Self::Zero | Self::Integer | Self::Fraction | Self::Exponent)
+    }
+
+    /// The state after `byte`, if it goes on with the number (RFC 8259, section 6).
+    #[inline]
+    fn next(self, byte: u8) -> Option<Self> {
+        match (self, byte) {
+            (Self::Start, b'-') => Some(Self::Minus),
+            (Self::Start | Self::Minus, b'0') => Some(Self::Zero),
+            (Self::Start | Self::Minus | Self::Integer, b'0'..=b'9') => Some(Self::Integer),
+            (Self::Zero | Self::Integer, b'.') => Some(Self::Dot),
+            (Self::Dot | Self::Fraction, b'0'..=b'9') => Some(Self::Fraction),
+            (Self::Zero | Self::Integer | Self::Fraction, b'e' | b'E') => Some(Self::E),
+            (Self::E, b'+' | b'-') => Some(Self::Sign),
+            (Self::E | Self::Sign | Self::Exponent, b'0'..=b'9') => Some(Self::Exponent),
+            _ => None,
+        }
+    }
+}
+
+fn give<S: Sink>(text: &[u8], sink: &mut S) {
+    if !text.is_empty() {
+        sink.text(text);
+    }
+}
+
+#[cold]
+fn expectation(state: State) -> &'static str {
+    match state {
+        State::FirstKey => "a key or `}` was expected",
+        State::NextKey => "a key was expected",
+        State::Colon => "`:` was expected",
+        State::AfterValue => "`,` or the container's end was expected",
+        _ => "nothing may follow the root value",
+    }
+}
+
+/// How many bytes at the beginning of `bytes` are neither `"`, `\` nor control characters.
+///
+/// Whole blocks are tested without a branch, which the compiler turns into vector instructions; the
+/// place within a block is found a word at a time. One pass does what memchr2 and a check for control
+/// characters would do in two.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    const WORD: usize = 8;
+    let mut at = 0;
+    loop {
+        // Keys and most strings end early: look at a few words before starting on blocks.
+        for _ in 0..BLOCK / WORD {
+            let Some(word) = bytes[at..].first_chunk::<WORD>() else {
+                let rest = &bytes[at..];
+                return at + rest.iter().position(|b| is_special(*b)).unwrap_or(rest.len());
+            };
+            let special = specials(u64::from_le_bytes(*word));
+            if special != 0 {
+                return at + special.trailing_zeros() as usize / 8;
+            }
+            at += WORD;
+        }
+        while let Some(block) = bytes[at..].first_chunk::<BLOCK>() {
+            if block.iter().fold(false, |found, b| found | is_special(*b)) {
+                break;
+            }
+            at += BLOCK;
+        }
+    }
+}
+
+#[inline]
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// Sets the high bit of the bytes that are special. Bytes above the lowest special one may be marked
+/// wrongly (a borrow runs upwards), so only the lowest mark counts.
+#[inline]
+fn specials(word: u64) -> u64 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero_byte = |x: u64| x.wrapping_sub(LOW) & !x;
+    let control = word.wrapping_sub(LOW * 0x20) & !word;
+    let quote = zero_byte(word ^ (LOW * u64::from(b'"')));
+    let backslash = zero_byte(word ^ (LOW * u64::from(b'\\')));
+    (control | quote | backslash) & HIGH
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Tokens with their text joined, which is what must not depend on the cuts.
+    #[derive(Debug, Default, PartialEq)]
+    struct Recorder {
+        seen: Vec<(Token, usize, u64, u64, Vec<u8>)>,
+        open: Vec<usize>,
+    }
+
+    impl Sink for Recorder {
+        fn begin(&mut self, token: Token, depth: usize, at: u64) {
+            self.open.push(self.seen.len());
+            self.seen.push((token, depth, at, 0, Vec::new()));
+        }
+
+        fn text(&mut self, piece: &[u8]) {
+            assert!(!piece.is_empty());
+            let current = *self.open.last().expect("text stands in a token");
+            self.seen[current].4.extend_from_slice(piece);
+        }
+
+        fn end(&mut self, token: Token, depth: usize, end: u64) {
+            let current = self.open.pop().expect("an end follows a beginning");
+            assert_eq!((token, depth), (self.seen[current].0, self.seen[current].1));
+            self.seen[current].3 = end;
+        }
+    }
+
+    type Outcome = (Recorder, Result<(), Malformed>);
+
+    fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        let (mut scanner, mut sink) = (Scanner::new(), Recorder::default());
+        for piece in pieces {
+            if let Err(malformed) = scanner.push(piece, &mut sink) {
+                assert_eq!(scanner.push(b" ", &mut sink), Err(malformed), "stays malformed");
+                assert_eq!(scanner.finish(&mut sink), Err(malformed), "stays malformed");
+                return (sink, Err(malformed));
+            }
+        }
+        let verdict = scanner.finish(&mut sink);
+        assert_eq!(scanner.is_complete(), verdict.is_ok());
+        (sink, verdict)
+    }
+
+    /// serde_json's verdict and ours: whole, in single bytes, and cut in two everywhere.
+    fn check(input: &[u8]) -> bool {
+        let mut whole = scan([input]);
+        let expected = serde_json::from_slice::<IgnoredAny>(input).is_ok();
+        let shown = String::from_utf8_lossy(input);
+        assert_eq!(whole.1.is_ok(), expected, "{shown}: {:?}", whole.1);
+        let forget_unfinished = |outcome: &mut Outcome| {
+            if outcome.1.is_err() {
+                outcome.0.seen.iter_mut().filter(|t| t.3 == 0).for_each(|t| t.4.clear());
+            }
+        };
+        forget_unfinished(&mut whole);
+        let again = |pieces: Vec<&[u8]>, cut: usize| {
+            let mut outcome = scan(pieces);
+            forget_unfinished(&mut outcome);
+            assert_eq!(outcome, whole, "{shown} cut at {cut}");
+        };
+        again(input.chunks(1).collect(), usize::MAX);
+        for cut in 0..=input.len().min(400) {
+            again(vec![&input[..cut], &input[cut..]], cut);
+        }
+        for (token, _, from, to, text) in whole.0.seen.iter().filter(|token| token.3 > 0) {
+            let slice = &input[*from as usize..*to as usize];
+            match token {
+                Token::Key | Token::String => assert_eq!(slice[1..slice.len() - 1], text[..]),
+                Token::Number => assert_eq!(slice, &text[..]),
+                Token::Object => assert!(slice.starts_with(b"{") && slice.ends_with(b"}")),
+                Token::Array => assert!(slice.starts_with(b"[") && slice.ends_with(b"]")),
+                Token::True => assert_eq!(slice, b"true"),
+                Token::False => assert_eq!(slice, b"false"),
+                Token::Null => assert_eq!(slice, b"null"),
+            }
+        }
+        expected
+    }
+
+    #[test]
+    fn valid_documents() {
+        let documents = r#"
+            {} | [] | [[]] | [{}] | {"a":{}} | "" | "a" | 0 | -0 | 12 | -1.5 | 1e5 | 1E+5 | 0.0e-0
+            | true | false | null | [1,2] | [1 , "x" , null] | {"a":1,"b":[true,false]} | {"":""}
+            | "\u00e9\n\"\\\/\b\f\r\t" | "\ud800" | {"a":1,"a":2} | [1.25e-7,-3] | "é€𝄞"
+            | 123456789012345678901234567890 | {"a\u0062":"\\"} | "0123456789abcdef0123456789\\\""
+        "#;
+        for document in documents.split('|').map(str::trim) {
+            assert!(check(document.as_bytes()), "{document}");
+            assert!(check(format!(" \r\n\t{document}\n ").as_bytes()), "{document}");
+        }
+        assert!(check(b"\"\x7f\""));
+    }
+
+    #[test]
+    fn invalid_documents() {
+        let documents = r#"
+            { | } | [ | ] | {] | [} | [1,] | [,1] | [1 2] | {"a"} | {"a":} | {"a":1,} | {,} | {a:1}
+            | {"a" 1} | {"a":1 "b":2} | {1:2} | "a | "\x" | "\u12g4" | "\u12" | 01 | -01 | - | +1
+            | .5 | 1. | 1.e5 | 1e | 1e+ | 1.5.5 | 1-2 | 0x1 | tru | truE | nul | nulll | True | 1 2
+            | {} {} | [] , | NaN | 'a' | // | {"a":1}} | [1]] | {"a":[1}] | "\
+        "#;
+        for document in documents.split('|').map(str::trim) {
+            assert!(!check(document.as_bytes()), "{document}");
+        }
+        let raw = ["", " ", "\"a\nb\"", "\"\0\"", "\"0123456789\x1f\"", "\u{feff}{}", "[1\x0c]"];
+        for document in raw {
+            assert!(!check(document.as_bytes()), "{document:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_depths_and_offsets() {
+        let (recorder, verdict) = scan([&br#" {"a":[1,"x"],"":{"b":null}} "#[..]]);
+        assert_eq!(verdict, Ok(()));
+        let seen: Vec<_> = recorder.seen.iter().map(|t| (t.0, t.1, t.2, t.3)).collect();
+        let expected = [
+            (Token::Object, 0, 1, 28),
+            (Token::Key, 1, 2, 5),
+            (Token::Array, 1, 6, 13),
+            (Token::Number, 2, 7, 8),
+            (Token::String, 2, 9, 12),
+            (Token::Key, 1, 14, 16),
+            (Token::Object, 1, 17, 27),
+            (Token::Key, 2, 18, 21),
+            (Token::Null, 2, 22, 26),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn says_where_it_went_wrong() {
+        let cases = [
+            ("", 0),
+            (r#"{"a":1"#, 6),
+            (r#"{"a":1]"#, 6),
+            ("[1,]", 3),
+            ("01", 1),
+            ("tru!", 3),
+            ("\"ab\u{1}\"", 3),
+            (r#"["\u00zz"]"#, 6),
+        ];
+        for (input, at) in cases {
+            assert_eq!(scan([input.as_bytes()]).1.expect_err(input).at, at, "{input}");
+        }
+    }
+
+    #[test]
+    fn nests_as_deep_as_serde_json() {
+        for depth in 120..140 {
+            for (open, inner, close) in [("[", "", "]"), (r#"{"a":"#, "1", "}")] {
+                let input = open.repeat(depth) + inner + &close.repeat(depth);
+                let expected = serde_json::from_str::<serde_json::Value>(&input).is_ok();
+                assert_eq!(scan([input.as_bytes()]).1.is_ok(), expected, "{depth}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_special_byte_is_found_wherever_it_stands() {
+        for length in 0..200 {
+            for special in [0x00, 0x1f, b'"', b'\\'] {
+                for fill in [0x20, b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+                    let mut bytes = vec![fill; length];
+                    bytes.extend([special, special, 0, fill]);
+                    assert_eq!(plain(&bytes), length, "{special} in {fill}");
+                    assert_eq!(plain(&bytes[..length]), length, "only {fill}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reset_begins_again() {
+        let (mut scanner, mut sink) = (Scanner::new(), Recorder::default());
+        scanner.push(b"[[}", &mut sink).expect_err("malformed");
+        scanner.reset();
+        assert!(!scanner.is_complete());
+        let mut sink = Recorder::default();
+        scanner.push(b"[]", &mut sink).expect("well-formed");
+        assert!(scanner.is_complete());
+        assert_eq!(sink.seen[0].3, 2);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            ".{0,80}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 24, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                prop::collection::vec((".{0,9}", inner), 0..5)
+                    .prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+        #[test]
+        fn random_documents_and_mutations(
+            value in json(),
+            pretty in any::<bool>(),
+            edits in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0..3u8, any::<u8>()), 0..4
+            ),
+        ) {
+            const LIKELY: &[u8] = b"{}[],:\"\\0123-+.eEtfn u/";
+            let written = if pretty {
+                serde_json::to_vec_pretty(&value)
+            } else {
+                serde_json::to_vec(&value)
+            };
+            let mut text = written.expect("a value can be written");
+            prop_assert!(check(&text));
+            for (index, kind, byte) in edits {
+                let at = index.index(text.len() + 1);
+                let byte = if byte < 200 { LIKELY[usize::from(byte) % LIKELY.len()] } else { byte };
+                match kind {
+                    0 => text.insert(at, byte),
+                    1 if at < text.len() => text[at] = byte,
+                    _ if at < text.len() => drop(text.remove(at)),
+                    _ => {}
+                }
+            }
+            check(&text);
+        }
+    }
+}

@@ -6,3 +6,4 @@ mod config;
 mod tenancy;
 mod usage;
 mod ledger;
+mod meter;
