@@ -11,11 +11,16 @@
 
 mod sse;
 mod keys;
+mod facts;
+mod capture;
+mod name;
+mod text;
 mod dialect;
 mod stated;
 mod tally;
 mod outlet;
 mod hide;
+mod event;
 
 use std::ops::Range;
 
@@ -24,6 +29,7 @@ use bytes::Bytes;
 use crate::json::Scanner;
 use crate::usage::Usage;
 use dialect::Document;
+use event::Event;
 use hide::Verdict;
 use outlet::Outlet;
 use sse::{Lines, Part};
@@ -32,9 +38,6 @@ use tally::Tally;
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
 /// passes as it comes.
 pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
-
-/// What ends a chat stream, as the value of a data line.
-const DONE: &[u8] = b"[DONE]";
 
 /// How a response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,26 +103,6 @@ pub(crate) struct Meter {
     at: u64,
 }
 
-/// The event that is being read, or the body.
-#[derive(Debug, Default)]
-struct Event {
-    open: bool,
-    /// Where it begins in the stream.
-    at: u64,
-    /// Bytes of JSON that have been scanned.
-    scanned: u64,
-    /// It is no JSON document, or one that is broken.
-    broken: bool,
-    /// Its bytes leave as they come; else they wait for the verdict.
-    passing: bool,
-    /// So many bytes of `[DONE]` have come in this data line.
-    done_matched: usize,
-    /// The model's name to replace, found while the event is held.
-    rename: Option<Range<u64>>,
-    /// The last event was taken out of the stream.
-    dropped: bool,
-}
-
 impl Kind {
     /// By the response's head: encoded bodies and unknown types are opaque.
     pub(crate) fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
@@ -146,11 +129,11 @@ impl Meter {
         Self {
             kind,
             hide,
-            public_model: model.map(|(_, to)| dialect::json_string(to)),
+            public_model: model.map(|(_, to)| name::json_string(to)),
             lines: Lines::new(),
             scanner: Scanner::new(),
             document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
-            event: Event { passing: true, ..Event::default() },
+            event: Event::none(),
             tally: Tally::default(),
             done: false,
             outlet: (hide || model.is_some()).then(Outlet::default),
@@ -236,12 +219,12 @@ impl Meter {
             usage: pick.as_ref().map(|pick| pick.usage),
             is_final: pick.as_ref().is_some_and(|pick| pick.is_final),
             raw_usage: pick.and_then(|pick| pick.raw),
-            model_served: self.document.model(),
+            model_served: self.document.name.model(),
             finish_reason: tally.finish_reason,
             done: self.done,
             error: tally.error,
             suspect: tally.suspect,
-            output_text_bytes: self.document.text_bytes,
+            output_text_bytes: self.document.text.bytes(),
             output_images: tally.images,
         }
     }
@@ -263,8 +246,7 @@ impl Meter {
             rest = more;
             let event = matches!(part, Part::Field | Part::Data { .. });
             if event && !self.event.open {
-                let passing = !self.hide;
-                self.event = Event { open: true, at: self.at, passing, ..Event::default() };
+                self.event = Event::begin(self.at, !self.hide);
             }
             if let Part::Data { first } = part {
                 self.scan_data(run, first, out);
@@ -284,33 +266,14 @@ impl Meter {
 
     /// A piece of a data line's value.
     fn scan_data(&mut self, piece: &[u8], first: bool, out: &mut Vec<Bytes>) {
-        if first {
-            self.event.done_matched = 0;
-            if self.event.scanned > 0 && !self.event.broken {
-                // The data lines of an event are joined by line feeds.
-                self.scan_json(b"\n", out);
-            }
+        self.done |= self.event.completes_end_mark(piece, first);
+        if first && self.event.scanned > 0 {
+            // The data lines of an event are joined by line feeds.
+            self.scan_json(b"\n", out);
         }
-        if first || self.event.done_matched > 0 {
-            self.look_for_done(piece);
-        }
-        if !self.event.broken {
-            self.scan_json(piece, out);
-        }
+        self.scan_json(piece, out);
         if self.event.broken {
             self.pass(out);
-        }
-    }
-
-    /// Clients take a line for the end that begins with `[DONE]`, and some don't wait for its end.
-    fn look_for_done(&mut self, piece: &[u8]) {
-        let matched = self.event.done_matched;
-        let expected = &DONE[matched..];
-        let len = expected.len().min(piece.len());
-        self.event.done_matched = if piece[..len] == expected[..len] { matched + len } else { 0 };
-        if self.event.done_matched == DONE.len() {
-            self.event.done_matched = 0;
-            self.done = true;
         }
     }
 
@@ -322,12 +285,12 @@ impl Meter {
         let scanned = self.event.scanned;
         self.document.stands(self.at.wrapping_sub(scanned));
         self.event.broken = self.scanner.push(piece, &mut self.document).is_err();
-        self.document.collect(piece, scanned);
+        self.document.captures.collect(piece, scanned);
         self.event.scanned += piece.len() as u64;
         if self.event.broken {
-            self.document.abandon();
+            self.document.name.abandon();
         }
-        if let Some(span) = self.document.renamed() {
+        if let Some(span) = self.document.name.renamed() {
             if self.event.passing {
                 self.rename(span, out);
             } else {
@@ -339,7 +302,7 @@ impl Meter {
     /// A blank line has ended the event.
     fn end_event(&mut self, out: &mut Vec<Bytes>) {
         let whole = self.event.scanned > 0 && self.absorb();
-        self.document.abandon();
+        self.document.name.abandon();
         let short = self.at - self.event.at <= HOLD_LIMIT;
         let mut dropped = false;
         if whole
@@ -380,7 +343,7 @@ impl Meter {
 
     /// No event is open any more.
     fn close(&mut self) {
-        self.event = Event { passing: true, ..Event::default() };
+        self.event = Event::none();
         self.scanner.reset();
         self.document.reset();
     }
@@ -403,7 +366,7 @@ impl Meter {
         if let Some(outlet) = &mut self.outlet
             && self.event.passing
         {
-            outlet.clear(self.document.undecided_from().unwrap_or(self.at));
+            outlet.clear(self.document.name.undecided_from().unwrap_or(self.at));
         }
     }
 

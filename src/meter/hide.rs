@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::dialect::{Facts, Member};
+use super::facts::{Facts, Member};
 use super::outlet::Outlet;
 
 /// What becomes of an event.

@@ -2,7 +2,9 @@
 //! chunk, per choice, in two halves, or not at all; the rule here makes one record of it and never
 //! adds up what is cumulative.
 
-use super::dialect::{CHOICES_LIMIT, Choice, Document, Facts, Member, RAW_USAGE_LIMIT, Slot};
+use super::capture::RAW_USAGE_LIMIT;
+use super::dialect::Document;
+use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
 use super::stated::{Insane, Stated};
 use crate::usage::Usage;
 
@@ -73,7 +75,7 @@ impl Tally {
             },
         };
         for slot in Slot::ALL {
-            if let Some(raw) = document.captured(slot)
+            if let Some(raw) = document.captures.found(slot)
                 && self.state(slot, raw, facts, origin).is_err()
             {
                 self.suspect = true;
