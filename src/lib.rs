@@ -1,12 +1,21 @@
 //! Weir, a streaming gateway for LLM APIs that meters every token exactly once.
 
-mod json;
+pub mod cli;
+pub mod server;
+mod admin;
+mod gateway;
+mod refusal;
+mod identify;
 mod inspect;
-mod clock;
-mod config;
+mod route;
+mod admit;
+mod forward;
+mod meter;
+pub mod ledger;
+mod telemetry;
+pub mod simulator;
+pub mod config;
 mod tenancy;
 mod usage;
-mod admit;
-mod ledger;
-mod telemetry;
-mod admin;
+mod json;
+mod clock;

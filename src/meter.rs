@@ -1,0 +1,387 @@
+//! Watches the response of one upstream request on its way to the client, and reads from it what
+//! was used and how it ended.
+//!
+//! The meter observes: it can be wrong about usage, and says so; it can neither break, delay nor
+//! change the stream, apart from three edits that are switched on one by one. Usage that the client
+//! did not ask for is taken out of a stream again: whole events, or a `"usage":null`. And the
+//! model's name at the top of a document becomes the one that the client knows.
+//!
+//! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
+//! of lines, events or bodies: everything is scanned in the pieces in which it comes.
+
+mod sse;
+mod keys;
+mod facts;
+mod capture;
+mod name;
+mod text;
+mod dialect;
+mod stated;
+mod tally;
+mod outlet;
+mod hide;
+mod event;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::json::Scanner;
+use crate::usage::Usage;
+use dialect::Document;
+use event::Event;
+use hide::Verdict;
+use outlet::Outlet;
+use sse::{Lines, Part};
+use tally::Tally;
+
+/// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
+/// passes as it comes.
+pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
+
+/// How a response is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One JSON document.
+    Json,
+    /// An event stream.
+    Sse,
+    /// Not at all.
+    Opaque,
+}
+
+/// What to do with a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) kind: Kind,
+    /// Weir asked for usage in the stream, and the client did not.
+    pub(crate) hide_usage: bool,
+    /// What the upstream calls the model, and what the client calls it.
+    pub(crate) model: Option<(&'a str, &'a str)>,
+}
+
+/// What a response has said so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The usage that counts, if any was stated; explicit zeros stay zeros.
+    pub(crate) usage: Option<Usage>,
+    /// The usage is that of the whole answer, not of what had come so far.
+    pub(crate) is_final: bool,
+    /// The usage object as it was sent; at most 2 KiB.
+    pub(crate) raw_usage: Option<Box<str>>,
+    /// The model that the upstream says it used.
+    pub(crate) model_served: Option<Box<str>>,
+    /// A choice has finished, or an API that knows no choices has said its last.
+    pub(crate) finish_reason: bool,
+    /// As [`Meter::done`].
+    pub(crate) done: bool,
+    /// An error was stated at the top of a document.
+    pub(crate) error: bool,
+    /// Usage was stated that cannot be.
+    pub(crate) suspect: bool,
+    /// Bytes of text that the model said, decoded.
+    pub(crate) output_text_bytes: u64,
+    pub(crate) output_images: u32,
+}
+
+/// Meters one response. See the module's head.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    kind: Kind,
+    hide: bool,
+    /// The model's public name in quotes, if it is to be put in.
+    public_model: Option<Bytes>,
+    lines: Lines,
+    scanner: Scanner,
+    document: Document,
+    event: Event,
+    tally: Tally,
+    done: bool,
+    /// `None` if nothing is ever edited.
+    outlet: Option<Outlet>,
+    /// Offset in the stream of the next byte to be scanned.
+    at: u64,
+}
+
+impl Kind {
+    /// By the response's head: encoded bodies and unknown types are opaque.
+    pub(crate) fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
+        let encoding = content_encoding.unwrap_or_default().trim();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            return Self::Opaque;
+        }
+        let full = content_type.unwrap_or_default();
+        let media = full.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match &*media {
+            "text/event-stream" => Self::Sse,
+            "application/json" => Self::Json,
+            other if other.ends_with("+json") => Self::Json,
+            _ => Self::Opaque,
+        }
+    }
+}
+
+impl Meter {
+    pub(crate) fn new(setup: Setup<'_>) -> Self {
+        let Setup { kind, hide_usage, model } = setup;
+        let model = model.filter(|(from, to)| from != to && kind != Kind::Opaque);
+        let hide = hide_usage && kind == Kind::Sse;
+        Self {
+            kind,
+            hide,
+            public_model: model.map(|(_, to)| name::json_string(to)),
+            lines: Lines::new(),
+            scanner: Scanner::new(),
+            document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
+            event: Event::none(),
+            tally: Tally::default(),
+            done: false,
+            outlet: (hide || model.is_some()).then(Outlet::default),
+            at: 0,
+        }
+    }
+
+    /// Whether bytes may be edited, so that the length announced may not be the one that leaves.
+    pub(crate) fn edits(&self) -> bool {
+        self.outlet.is_some()
+    }
+
+    /// Takes a frame in; what may leave is appended to `out`.
+    pub(crate) fn push(&mut self, frame: Bytes, out: &mut Vec<Bytes>) {
+        if frame.is_empty() {
+            return;
+        }
+        if let Some(outlet) = &mut self.outlet {
+            outlet.open(&frame);
+        }
+        match self.kind {
+            Kind::Opaque => {}
+            Kind::Json => self.scan_body(&frame, out),
+            Kind::Sse => self.scan_events(&frame, out),
+        }
+        match &mut self.outlet {
+            Some(outlet) => outlet.shut(out),
+            None => out.push(frame),
+        }
+    }
+
+    /// The upstream ended cleanly: what is held leaves, an unfinished event as it is.
+    pub(crate) fn finish(&mut self, out: &mut Vec<Bytes>) {
+        // Strictly, an event without its blank line is none; what it states was used all the same.
+        if self.event.scanned > 0 && !(self.kind == Kind::Json && self.done) {
+            self.absorb();
+            self.event.scanned = 0;
+        }
+        self.pass(out);
+        if let Some(outlet) = &mut self.outlet {
+            outlet.clear(self.at);
+            outlet.shut(out);
+        }
+    }
+
+    /// Whether the end has been seen: `data: [DONE]`, or the last byte of a JSON body. What
+    /// completes it may be in `out` of the very push that made this true.
+    pub(crate) fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether an event of ours can be put after the bytes that have left; what is held must be
+    /// discarded first.
+    pub(crate) fn between_events(&self) -> bool {
+        let whole = |outlet: &Outlet| self.event.open && outlet.released() == self.event.at;
+        match (self.kind, &self.outlet) {
+            (Kind::Sse, Some(outlet)) if outlet.holds() => whole(outlet),
+            (Kind::Sse, _) => self.lines.is_between(),
+            _ => false,
+        }
+    }
+
+    /// Throws away the unfinished event that is held: it will never be finished.
+    pub(crate) fn discard_held(&mut self) {
+        if let Some(outlet) = &mut self.outlet
+            && outlet.holds()
+        {
+            outlet.discard();
+            self.close();
+            self.lines = Lines::new();
+        }
+    }
+
+    /// What has been said so far. May be called at any time.
+    pub(crate) fn reading(&self) -> Reading {
+        let mut tally = self.tally.clone();
+        if self.kind == Kind::Json && !self.done {
+            // A body that was cut may have stated its usage already.
+            tally.absorb(&self.document, true);
+        }
+        let pick = tally.pick;
+        Reading {
+            usage: pick.as_ref().map(|pick| pick.usage),
+            is_final: pick.as_ref().is_some_and(|pick| pick.is_final),
+            raw_usage: pick.and_then(|pick| pick.raw),
+            model_served: self.document.name.model(),
+            finish_reason: tally.finish_reason,
+            done: self.done,
+            error: tally.error,
+            suspect: tally.suspect,
+            output_text_bytes: self.document.text.bytes(),
+            output_images: tally.images,
+        }
+    }
+
+    fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
+        self.scan_json(frame, out);
+        self.at += frame.len() as u64;
+        self.clear();
+        if !self.done && self.scanner.is_complete() {
+            self.absorb();
+        }
+    }
+
+    fn scan_events(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
+        let mut rest = frame;
+        while !rest.is_empty() {
+            let (part, len) = self.lines.next(rest);
+            let (run, more) = rest.split_at(len);
+            rest = more;
+            let event = matches!(part, Part::Field | Part::Data { .. });
+            if event && !self.event.open {
+                self.event = Event::begin(self.at, !self.hide);
+            }
+            if let Part::Data { first } = part {
+                self.scan_data(run, first, out);
+            }
+            let from = self.at;
+            self.at += len as u64;
+            match part {
+                Part::End => self.end_event(out),
+                Part::Tail if self.event.dropped => self.cut(from..self.at, out),
+                _ => self.clear(),
+            }
+        }
+        if self.event.open && self.at - self.event.at > HOLD_LIMIT {
+            self.pass(out);
+        }
+    }
+
+    /// A piece of a data line's value.
+    fn scan_data(&mut self, piece: &[u8], first: bool, out: &mut Vec<Bytes>) {
+        self.done |= self.event.completes_end_mark(piece, first);
+        if first && self.event.scanned > 0 {
+            // The data lines of an event are joined by line feeds.
+            self.scan_json(b"\n", out);
+        }
+        self.scan_json(piece, out);
+        if self.event.broken {
+            self.pass(out);
+        }
+    }
+
+    /// The next bytes of the document, which stand at `self.at` in the stream.
+    fn scan_json(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
+        if self.event.broken {
+            return;
+        }
+        let scanned = self.event.scanned;
+        self.document.stands(self.at.wrapping_sub(scanned));
+        self.event.broken = self.scanner.push(piece, &mut self.document).is_err();
+        self.document.captures.collect(piece, scanned);
+        self.event.scanned += piece.len() as u64;
+        if self.event.broken {
+            self.document.name.abandon();
+        }
+        if let Some(span) = self.document.name.renamed() {
+            if self.event.passing {
+                self.rename(span, out);
+            } else {
+                self.event.rename = Some(span);
+            }
+        }
+    }
+
+    /// A blank line has ended the event.
+    fn end_event(&mut self, out: &mut Vec<Bytes>) {
+        let whole = self.event.scanned > 0 && self.absorb();
+        self.document.name.abandon();
+        let short = self.at - self.event.at <= HOLD_LIMIT;
+        let mut dropped = false;
+        if whole
+            && short
+            && !self.event.passing
+            && let Some(outlet) = &self.outlet
+        {
+            match hide::verdict(&self.document.facts, outlet) {
+                Verdict::Pass => {}
+                Verdict::Drop => {
+                    self.cut(self.event.at..self.at, out);
+                    self.event.rename = None;
+                    dropped = true;
+                }
+                Verdict::TakeOut(span) => {
+                    if self.event.rename.as_ref().is_some_and(|name| name.start < span.start) {
+                        self.pass_rename(out);
+                    }
+                    self.cut(span, out);
+                }
+            }
+        }
+        self.pass(out);
+        self.clear();
+        self.close();
+        self.event.dropped = dropped;
+    }
+
+    /// Takes in what the document said, if it is whole.
+    fn absorb(&mut self) -> bool {
+        let whole = !self.event.broken && self.scanner.finish(&mut self.document).is_ok();
+        if whole {
+            self.tally.absorb(&self.document, self.kind == Kind::Json);
+            self.done |= self.kind == Kind::Json;
+        }
+        whole
+    }
+
+    /// No event is open any more.
+    fn close(&mut self) {
+        self.event = Event::none();
+        self.scanner.reset();
+        self.document.reset();
+    }
+
+    /// The event is no longer held: nothing will be hidden in it.
+    fn pass(&mut self, out: &mut Vec<Bytes>) {
+        self.pass_rename(out);
+        self.event.passing = true;
+        self.clear();
+    }
+
+    fn pass_rename(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(span) = self.event.rename.take() {
+            self.rename(span, out);
+        }
+    }
+
+    /// Everything that has been scanned may leave, unless it waits for a decision.
+    fn clear(&mut self) {
+        if let Some(outlet) = &mut self.outlet
+            && self.event.passing
+        {
+            outlet.clear(self.document.name.undecided_from().unwrap_or(self.at));
+        }
+    }
+
+    fn cut(&mut self, span: Range<u64>, out: &mut Vec<Bytes>) {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.replace(span, &Bytes::new(), out);
+        }
+    }
+
+    fn rename(&mut self, span: Range<u64>, out: &mut Vec<Bytes>) {
+        if let (Some(outlet), Some(public)) = (&mut self.outlet, &self.public_model) {
+            outlet.replace(span, public, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

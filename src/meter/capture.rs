@@ -1,0 +1,76 @@
+//! The raw bytes of the usage objects of a document, copied out of the pieces in which it comes.
+
+use std::ops::Range;
+
+use super::facts::Slot;
+
+/// A usage object larger than this is not read.
+pub(super) const RAW_USAGE_LIMIT: usize = 2 * 1024;
+
+/// One usage object at most for each place where there may be one; of two the later.
+#[derive(Debug, Default)]
+pub(super) struct Captures {
+    slots: [Capture; Slot::ALL.len()],
+    /// The one that is open, and its depth.
+    open: Option<(Slot, usize)>,
+}
+
+/// The bytes of one usage object.
+#[derive(Debug, Default)]
+struct Capture {
+    span: Option<Range<u64>>,
+    complete: bool,
+    bytes: Vec<u8>,
+}
+
+impl Captures {
+    /// The next document begins.
+    pub(super) fn reset(&mut self) {
+        self.open = None;
+        for capture in &mut self.slots {
+            capture.span = None;
+        }
+    }
+
+    /// An object begins; offsets are those of the document.
+    pub(super) fn begin(&mut self, slot: Slot, depth: usize, at: u64) {
+        let capture = &mut self.slots[slot as usize];
+        capture.span = Some(at..u64::MAX);
+        capture.complete = false;
+        capture.bytes.clear();
+        self.open = Some((slot, depth));
+    }
+
+    /// An object ends, which may be the one that is open.
+    pub(super) fn end(&mut self, depth: usize, end: u64) {
+        if let Some((slot, _)) = self.open.take_if(|(_, from)| *from == depth) {
+            let capture = &mut self.slots[slot as usize];
+            capture.complete = true;
+            if let Some(span) = &mut capture.span {
+                span.end = end;
+            }
+        }
+    }
+
+    /// Copies what a piece, which begins at `at` and has been scanned, holds of the objects.
+    pub(super) fn collect(&mut self, piece: &[u8], at: u64) {
+        for capture in &mut self.slots {
+            let Some(span) = &capture.span else { continue };
+            let from = span.start.max(at);
+            let to = span.end.min(at + piece.len() as u64);
+            // One byte above the limit is kept, to know that there was more.
+            let room = (RAW_USAGE_LIMIT + 1).saturating_sub(capture.bytes.len());
+            if from < to {
+                let part = &piece[(from - at) as usize..(to - at) as usize];
+                capture.bytes.extend_from_slice(&part[..part.len().min(room)]);
+            }
+        }
+    }
+
+    /// The object found at a slot, if it is whole; of one above the limit only the beginning, one
+    /// byte longer than the limit.
+    pub(super) fn found(&self, slot: Slot) -> Option<&[u8]> {
+        let capture = &self.slots[slot as usize];
+        (capture.span.is_some() && capture.complete).then_some(&*capture.bytes)
+    }
+}

@@ -1,0 +1,141 @@
+//! The names and the places in a document that mean something to the meter.
+
+/// A key that means something, at least somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Other,
+    Usage,
+    Groq,
+    Message,
+    Response,
+    Choices,
+    Index,
+    FinishReason,
+    Delta,
+    Error,
+    Model,
+    Type,
+    /// Strings that the model said, reasoned or called tools with.
+    Text,
+    /// A string or a list of parts.
+    Content,
+    /// An image in base64.
+    Image,
+    /// The list of the images API.
+    Data,
+    /// The list of the Responses API.
+    Output,
+    /// What repeats or explains the text, and is not text itself.
+    Aside,
+    /// Content filters and moderation.
+    Remarks,
+}
+
+/// A container, by what its members mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Elsewhere,
+    Root,
+    /// `x_groq`
+    Groq,
+    /// `message`, at the top
+    Start,
+    /// `response`
+    Response,
+    Choices,
+    Choice,
+    /// A choice's `delta` or `message`, or a `delta` at the top
+    Delta,
+    /// Anything inside what the model said
+    Answer,
+    /// The list of the images API, and its elements
+    Pictures,
+}
+
+/// A short text, gathered in pieces; a longer one is remembered as too long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    text: [u8; Word::LIMIT],
+    len: usize,
+}
+
+impl Key {
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b"usage" => Self::Usage,
+            b"x_groq" => Self::Groq,
+            b"message" => Self::Message,
+            b"response" => Self::Response,
+            b"choices" => Self::Choices,
+            b"index" => Self::Index,
+            b"finish_reason" => Self::FinishReason,
+            b"delta" => Self::Delta,
+            b"error" => Self::Error,
+            b"model" => Self::Model,
+            b"type" => Self::Type,
+            b"text" | b"reasoning_content" | b"reasoning" | b"refusal" | b"arguments"
+            | b"partial_json" | b"thinking" | b"transcript" => Self::Text,
+            b"content" => Self::Content,
+            b"image_base64" | b"b64_json" => Self::Image,
+            b"data" => Self::Data,
+            b"output" => Self::Output,
+            b"logprobs" | b"reasoning_details" | b"annotations" => Self::Aside,
+            b"prompt_filter_results" | b"moderation" => Self::Remarks,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn root(object: bool) -> Self {
+        if object { Self::Root } else { Self::Elsewhere }
+    }
+}
+
+/// What a container is that begins under `key` in `parent`.
+pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
+    match (parent, key, object) {
+        (Place::Root, Key::Groq, true) => Place::Groq,
+        (Place::Root, Key::Message, true) => Place::Start,
+        (Place::Root, Key::Response, true) => Place::Response,
+        (Place::Root, Key::Choices, false) => Place::Choices,
+        (Place::Root, Key::Delta, true) => Place::Delta,
+        (Place::Root, Key::Content | Key::Output, false) => Place::Answer,
+        (Place::Root, Key::Data, false) => Place::Pictures,
+        (Place::Choices, _, true) => Place::Choice,
+        (Place::Choice, Key::Delta | Key::Message, true) => Place::Delta,
+        (Place::Delta | Place::Answer, Key::Aside, _) => Place::Elsewhere,
+        (Place::Delta | Place::Answer, _, _) => Place::Answer,
+        (Place::Pictures, _, true) => Place::Pictures,
+        _ => Place::Elsewhere,
+    }
+}
+
+impl Word {
+    /// Longer than every word that is looked for.
+    const LIMIT: usize = 40;
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        let to = self.len.saturating_add(piece.len());
+        if let Some(room) = self.text.get_mut(self.len..to) {
+            room.copy_from_slice(piece);
+        }
+        // Beyond the limit only the length grows, so that it equals no word.
+        self.len = to;
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.text.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Default for Word {
+    fn default() -> Self {
+        Self { text: [0; Self::LIMIT], len: 0 }
+    }
+}

@@ -1,0 +1,244 @@
+//! The framing of an event stream, found in pieces as it comes: which bytes belong to an event,
+//! which of them are its data, where it ends (WHATWG HTML §9.2.5 and §9.2.6). Nothing is kept but
+//! a state of a few bytes, so that a line of 8 MiB costs no more than a short one.
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+const DATA: &[u8] = b"data";
+
+/// What a run of bytes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Between two events: a byte order mark, comments, blank lines.
+    Between,
+    /// In an event, but not data: names, other fields, comments, line ends.
+    Field,
+    /// A piece of a data line's value; `first` if the line's value begins here.
+    Data { first: bool },
+    /// The blank line that ends an event; of a CRLF only the CR.
+    End,
+    /// The LF of a CRLF whose CR was an `End`.
+    Tail,
+}
+
+/// Takes a stream apart, run by run.
+#[derive(Debug)]
+pub(super) struct Lines {
+    state: State,
+    /// A line of the present event has begun.
+    open: bool,
+    /// The last byte was the CR of a line end of this part: an LF would still belong to it.
+    after_cr: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes of a byte order mark have come, and nothing else yet.
+    Bom(usize),
+    /// At the start of a line.
+    Start,
+    /// So many bytes of the name `data` have come.
+    Name(usize),
+    /// After `data:`, where one space is dropped.
+    Space,
+    /// In the value of a data line.
+    Data {
+        first: bool,
+    },
+    /// In another field's line.
+    Other,
+    Comment,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self { state: State::Bom(0), open: false, after_cr: None }
+    }
+
+    /// Whether a line begins with the next byte, and no event is open.
+    pub(super) fn is_between(&self) -> bool {
+        !self.open && matches!(self.state, State::Start | State::Bom(0))
+    }
+
+    /// What the first bytes of `bytes` (which is not empty) are, and how many: at least one.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> (Part, usize) {
+        if let Some(part) = self.after_cr.take()
+            && bytes[0] == b'\n'
+        {
+            return (if part == Part::End { Part::Tail } else { part }, 1);
+        }
+        loop {
+            match self.state {
+                State::Bom(seen) => {
+                    let len = common(&BOM[seen..], bytes);
+                    if len > 0 {
+                        let seen = seen + len;
+                        self.state =
+                            if seen == BOM.len() { State::Start } else { State::Bom(seen) };
+                        return (Part::Between, len);
+                    }
+                    // A broken mark is the beginning of an unknown field's name.
+                    self.open = seen > 0;
+                    self.state = if seen == 0 { State::Start } else { State::Other };
+                }
+                State::Start => match self.start(bytes) {
+                    Some(found) => return found,
+                    None => continue,
+                },
+                State::Name(seen) => return self.name(bytes, seen),
+                State::Space => {
+                    self.state = State::Data { first: true };
+                    if bytes[0] == b' ' {
+                        return (Part::Field, 1);
+                    }
+                }
+                State::Data { first } => {
+                    let len = line_len(bytes);
+                    if len == 0 {
+                        return self.line_end(bytes, Part::Field);
+                    }
+                    self.state = State::Data { first: false };
+                    return (Part::Data { first }, len);
+                }
+                State::Other => return self.skip(bytes, Part::Field),
+                State::Comment => {
+                    let part = if self.open { Part::Field } else { Part::Between };
+                    return self.skip(bytes, part);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, bytes: &[u8]) -> Option<(Part, usize)> {
+        match bytes[0] {
+            b'\n' | b'\r' if self.open => {
+                self.open = false;
+                self.after_cr = (bytes[0] == b'\r').then_some(Part::End);
+                return Some((Part::End, 1));
+            }
+            b'\n' | b'\r' => return Some(self.line_end(bytes, Part::Between)),
+            b':' => self.state = State::Comment,
+            _ => {
+                self.open = true;
+                self.state = State::Name(0);
+                // By far the commonest line of all, in one step.
+                if bytes.starts_with(b"data: ") {
+                    self.state = State::Data { first: true };
+                    return Some((Part::Field, b"data: ".len()));
+                }
+            }
+        }
+        None
+    }
+
+    fn name(&mut self, bytes: &[u8], seen: usize) -> (Part, usize) {
+        let len = common(&DATA[seen..], bytes);
+        let seen = seen + len;
+        match bytes.get(len) {
+            None => self.state = State::Name(seen),
+            Some(b':') if seen == DATA.len() => {
+                self.state = State::Space;
+                return (Part::Field, len + 1);
+            }
+            // A line without a colon is a field without a value.
+            Some(b'\n' | b'\r') => {
+                let (part, end) = self.line_end(&bytes[len..], Part::Field);
+                return (part, len + end);
+            }
+            Some(_) => {
+                self.state = State::Other;
+                return (Part::Field, len + 1);
+            }
+        }
+        (Part::Field, len)
+    }
+
+    /// The rest of a line that says nothing to us, its end included.
+    fn skip(&mut self, bytes: &[u8], part: Part) -> (Part, usize) {
+        let len = line_len(bytes);
+        if len == bytes.len() {
+            return (part, len);
+        }
+        let (part, end) = self.line_end(&bytes[len..], part);
+        (part, len + end)
+    }
+
+    /// `bytes` begin with a line end: CRLF, LF or a lone CR.
+    fn line_end(&mut self, bytes: &[u8], part: Part) -> (Part, usize) {
+        self.state = State::Start;
+        match bytes {
+            [b'\r', b'\n', ..] => return (part, 2),
+            [b'\r', ..] => self.after_cr = Some(part),
+            _ => {}
+        }
+        (part, 1)
+    }
+}
+
+fn line_len(bytes: &[u8]) -> usize {
+    memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len())
+}
+
+fn common(expected: &[u8], bytes: &[u8]) -> usize {
+    expected.iter().zip(bytes).take_while(|(left, right)| left == right).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data of the events that end, as WHATWG's parser would dispatch them; `|` separates
+    /// data lines. `pieces` of that many bytes.
+    fn dispatched(stream: &[u8], pieces: usize) -> Vec<String> {
+        let (mut events, mut data, mut any) = (Vec::new(), String::new(), false);
+        let mut lines = Lines::new();
+        for mut frame in stream.chunks(pieces) {
+            while !frame.is_empty() {
+                let (part, len) = lines.next(frame);
+                assert!(len > 0 && len <= frame.len());
+                match part {
+                    Part::Data { first } => {
+                        if first && any {
+                            data.push('|');
+                        }
+                        any = true;
+                        data.push_str(&String::from_utf8_lossy(&frame[..len]));
+                    }
+                    Part::End => {
+                        if any {
+                            events.push(std::mem::take(&mut data));
+                        }
+                        any = false;
+                    }
+                    _ => {}
+                }
+                frame = &frame[len..];
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn events_are_found_by_the_rules_however_cut() {
+        let cases: &[(&[u8], &[&str])] = &[
+            (b"data: a\n\ndata: b\n\n", &["a", "b"]),
+            (b"data: a\r\n\r\ndata: b\r\n\r\n", &["a", "b"]),
+            (b"data: a\r\rdata: b\r\r", &["a", "b"]),
+            (b"data: a\n\r\ndata: b\r\n\n", &["a", "b"]),
+            (b"data:a\n\ndata:  b\n\n", &["a", " b"]),
+            (b"\xEF\xBB\xBFdata: a\n\n", &["a"]),
+            (b"\xEF\xBBdata: a\n\ndata: b\n\n", &["b"]),
+            (b": hi\n\n\ndata: a\n: in it\n\n", &["a"]),
+            (b"data: a\ndata: b\n\n", &["a|b"]),
+            (b"event: ping\n\ndata\n\ndata: a\n\n", &["a"]),
+            (b"datax: a\nData: a\ndat: a\n data: a\n\nid: 1\ndata: b\n\n", &["b"]),
+            (b"data: last\n", &[]),
+            (b"data: a: b\n\n", &["a: b"]),
+        ];
+        for (stream, events) in cases {
+            for pieces in 1..=stream.len() {
+                let found = dispatched(stream, pieces);
+                assert_eq!(found, *events, "{} by {pieces}", stream.escape_ascii());
+            }
+        }
+    }
+}

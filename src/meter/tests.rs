@@ -1,0 +1,374 @@
+//! The meter over recorded and written streams of every dialect: `tests/fixtures/streams/`. Beside
+//! each `<case>.sse` (a stream) or `<case>.body` (a JSON body) stands `<case>.json` with what must
+//! be read from it, and `<case>.hidden.sse` where the client gets other bytes when usage is hidden.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// So that no fixture goes missing unnoticed.
+const FIXTURES: usize = 94;
+
+struct Fixture {
+    name: String,
+    kind: Kind,
+    stream: Vec<u8>,
+    hidden: Vec<u8>,
+    expected: Value,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/streams");
+    let files = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).expect("the fixtures are in the repository");
+        entries.map(|entry| entry.expect("a readable entry").path()).collect()
+    };
+    let read = |path: &Path| std::fs::read(path).expect("a readable fixture");
+    let mut found = Vec::new();
+    for path in files(&root).iter().flat_map(|dialect| files(dialect)) {
+        let name = path.strip_prefix(&root).expect("below the root").display().to_string();
+        let kind = match path.extension().and_then(|ext| ext.to_str()) {
+            Some("sse") if !name.ends_with(".hidden.sse") => Kind::Sse,
+            Some("body") => Kind::Json,
+            _ => continue,
+        };
+        let stream = read(&path);
+        let hidden = path.with_extension("hidden.sse");
+        let hidden = if hidden.exists() { read(&hidden) } else { stream.clone() };
+        let expected = serde_json::from_slice(&read(&path.with_extension("json")));
+        let expected = expected.unwrap_or_else(|error| panic!("{name}: {error}"));
+        found.push(Fixture { name, kind, stream, hidden, expected });
+    }
+    found
+}
+
+fn meter(kind: Kind, hide_usage: bool, model: Option<(&str, &str)>) -> Meter {
+    Meter::new(Setup { kind, hide_usage, model })
+}
+
+/// What leaves when `pieces` are pushed, the end included.
+fn run<'a>(meter: &mut Meter, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for piece in pieces {
+        meter.push(Bytes::copy_from_slice(piece), &mut out);
+    }
+    meter.finish(&mut out);
+    out.concat()
+}
+
+/// A reading in the form of the fixtures: what is zero, false or absent is left out, apart from
+/// `usage`.
+fn described(reading: &Reading) -> Value {
+    let usage = reading.usage.map(|usage| {
+        let counts = [
+            ("input", usage.input),
+            ("cached", usage.cached),
+            ("cache_write", usage.cache_write),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+            ("audio_input", usage.audio_input),
+            ("audio_output", usage.audio_output),
+            ("image_input", usage.image_input),
+            ("image_output", usage.image_output),
+            ("accepted_prediction", usage.accepted_prediction),
+            ("rejected_prediction", usage.rejected_prediction),
+            ("total", usage.total),
+        ];
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+        counts.map(|(name, count)| (name.to_owned(), json!(count))).collect::<Map<_, _>>()
+    });
+    let mut value = json!({
+        "final": reading.is_final,
+        "finish_reason": reading.finish_reason,
+        "done": reading.done,
+        "error": reading.error,
+        "suspect": reading.suspect,
+        "model": reading.model_served,
+        "text_bytes": reading.output_text_bytes,
+        "images": reading.output_images,
+    });
+    let members = value.as_object_mut().expect("made as an object");
+    members
+        .retain(|_, value| *value != json!(null) && *value != json!(false) && *value != json!(0));
+    members.insert("usage".to_owned(), json!(usage));
+    value
+}
+
+/// One fixture, pushed in these pieces, must give what its files say.
+fn check(fixture: &Fixture, hide: bool, pieces: &[&[u8]], how: &str) {
+    let mut meter = meter(fixture.kind, hide, None);
+    let out = run(&mut meter, pieces.iter().copied());
+    let Fixture { name, expected, .. } = fixture;
+    let client = if hide { &fixture.hidden } else { &fixture.stream };
+    assert!(
+        out == *client,
+        "{name} {how}, hide {hide}:\n{}\ninstead of\n{}",
+        out.escape_ascii(),
+        client.escape_ascii()
+    );
+    let reading = meter.reading();
+    assert_eq!(described(&reading), *expected, "{name} {how}, hide {hide}");
+    assert_eq!(reading.raw_usage.is_some(), reading.usage.is_some(), "{name}");
+}
+
+#[test]
+fn every_fixture_is_read_right_however_it_is_cut() {
+    let fixtures = fixtures();
+    assert_eq!(fixtures.len(), FIXTURES);
+    for fixture in &fixtures {
+        for hide in [false, true] {
+            check(fixture, hide, &[&fixture.stream], "whole");
+            let bytes: Vec<&[u8]> = fixture.stream.chunks(1).collect();
+            check(fixture, hide, &bytes, "byte by byte");
+            for cut in 0..=fixture.stream.len() {
+                let (left, right) = fixture.stream.split_at(cut);
+                check(fixture, hide, &[left, right], &format!("cut at {cut}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_dammed_and_frames_are_not_copied() {
+    for fixture in fixtures() {
+        // Without edits every byte leaves with the push that brings it, in the frame it came in.
+        let mut plain = meter(fixture.kind, false, None);
+        for piece in fixture.stream.chunks(7) {
+            let (frame, mut out) = (Bytes::copy_from_slice(piece), Vec::new());
+            plain.push(frame.clone(), &mut out);
+            assert_eq!(out.len(), 1, "{}", fixture.name);
+            assert_eq!((out[0].as_ptr(), out[0].len()), (frame.as_ptr(), frame.len()));
+        }
+        if fixture.kind != Kind::Sse {
+            continue;
+        }
+        // With hiding, nothing of an event is left behind once its blank line has come.
+        let mut hiding = meter(Kind::Sse, true, None);
+        let (mut lines, mut out) = (Lines::new(), Vec::new());
+        for byte in fixture.stream.chunks(1) {
+            hiding.push(Bytes::copy_from_slice(byte), &mut out);
+            let held = hiding.outlet.as_ref().is_some_and(Outlet::holds);
+            if matches!(lines.next(byte).0, Part::End | Part::Tail | Part::Between) {
+                assert!(!held, "{} after {}", fixture.name, hiding.at);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_event_leaves_with_the_push_that_completes_it() {
+    let first = r#"data: {"choices":[{"index":0,"delta":{"content":"a"}}],"usage":null}"#;
+    let usage = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    for end in ["\n\n", "\r\n\r", "\r\r"] {
+        let cut = r#"data: {"choices":[{"index":0,"delta":{"content":"a"}}]}"#;
+        let steps = [
+            (first, String::new()),
+            (end, format!("{cut}{end}")),
+            (usage, String::new()),
+            (end, String::new()),
+            (": waiting", ": waiting".to_owned()),
+            (end, end.to_owned()),
+            // No JSON document begins so: there is nothing to decide.
+            ("data: [", String::new()),
+            ("DO", "data: [DO".to_owned()),
+            ("NE]", "NE]".to_owned()),
+            (end, end.to_owned()),
+        ];
+        let mut meter = meter(Kind::Sse, true, None);
+        let mut done = false;
+        for (frame, expected) in steps {
+            let mut out = Vec::new();
+            meter.push(Bytes::copy_from_slice(frame.as_bytes()), &mut out);
+            let left = String::from_utf8(out.concat()).expect("text");
+            assert_eq!(left, expected, "{frame}");
+            // With the last byte of the end mark, not before, the meter says so.
+            done |= frame == "NE]";
+            assert_eq!(meter.done(), done, "{frame}");
+        }
+        assert_eq!(meter.reading().usage.map(|usage| usage.total), Some(3));
+    }
+}
+
+#[test]
+fn the_end_of_a_body_is_seen_with_its_last_byte() {
+    let mut meter = meter(Kind::Json, false, None);
+    let mut out = Vec::new();
+    meter.push(Bytes::from_static(br#" {"usage":{"input_tokens":1"#), &mut out);
+    assert_eq!((meter.done(), meter.reading().usage), (false, None));
+    meter.push(Bytes::from_static(b"}"), &mut out);
+    assert_eq!((meter.done(), meter.reading().usage.is_some()), (false, true));
+    meter.push(Bytes::from_static(b"}"), &mut out);
+    assert!(meter.done());
+    meter.push(Bytes::from_static(b"\n"), &mut out);
+    meter.finish(&mut out);
+    assert!(meter.done() && meter.reading().is_final);
+}
+
+#[test]
+fn an_event_can_be_put_in_only_between_two() {
+    // (what came, hide, between two events with nothing held, or with something to discard)
+    let cases: &[(&str, bool, bool)] = &[
+        ("", false, true),
+        ("data: {}\n\n", false, true),
+        ("data: {}\r\n\r", false, true),
+        ("data: {}\n", false, false),
+        ("d", false, false),
+        (": comm", false, false),
+        (": comment\n", false, true),
+        ("data: {}\n\n: c\nevent: x\n", false, false),
+        ("data: {}\n\ndata: {\"a\"", true, true),
+        ("data: {}\n\ndata: x", true, false),
+        ("data: {}\n\ndata: [DONE]", true, false),
+        ("\u{feff}", true, true),
+    ];
+    for (stream, hide, between) in cases {
+        let mut meter = meter(Kind::Sse, *hide, None);
+        let mut out = Vec::new();
+        for byte in stream.as_bytes().chunks(1) {
+            meter.push(Bytes::copy_from_slice(byte), &mut out);
+        }
+        assert_eq!(meter.between_events(), *between, "{stream:?}");
+        if *between {
+            meter.discard_held();
+            assert!(meter.between_events());
+            let left = out.len();
+            meter.finish(&mut out);
+            assert_eq!(out.len(), left, "{stream:?}: what was discarded is gone");
+        }
+    }
+    let mut body = meter(Kind::Json, false, None);
+    body.push(Bytes::from_static(b"{}"), &mut Vec::new());
+    assert!(!body.between_events());
+}
+
+/// Streams in which the model's name stands, and what the client gets for `up"1` being `pub/é`.
+#[test]
+fn the_model_is_renamed_wherever_it_is_cut() {
+    let long = "x".repeat(20);
+    let cases = [
+        (
+            r#"{"model":"up\"1","x":{"model":"up\"1"}}"#,
+            r#"{"model":"pub/é","x":{"model":"up\"1"}}"#,
+        ),
+        (r#"{"a":"model", "model" : "up\"1"}"#, r#"{"a":"model", "model" : "pub/é"}"#),
+        (r#"{"model":"up\"1-mini"}"#, r#"{"model":"up\"1-mini"}"#),
+        (r#"{"model":"up","model":"up\"1"}"#, r#"{"model":"up","model":"up\"1"}"#),
+        (r#"{"model":null,"usage":null}"#, r#"{"model":null,"usage":null}"#),
+        (r#"[{"model":"up\"1"}]"#, r#"[{"model":"up\"1"}]"#),
+        (r#"{"model":"up\"1","usage":null}"#, r#"{"model":"pub/é","usage":null}"#),
+        (r#"{"usage":null,"model":"up\"1"}"#, r#"{"usage":null,"model":"pub/é"}"#),
+        (
+            r#"{"model":"up\"1","choices":[],"usage":{}}"#,
+            r#"{"model":"pub/é","choices":[],"usage":{}}"#,
+        ),
+        (r#"{"model":"up\"1",}"#, r#"{"model":"pub/é",}"#),
+        (r#"{"model":"up\"#, r#"{"model":"up\"#),
+        (&format!(r#"{{"model":"up{long}"#), &format!(r#"{{"model":"up{long}"#)),
+    ];
+    let rename = Some(("up\"1", "pub/é"));
+    let all = |piece: &dyn Fn(&str) -> String| -> (String, String) {
+        let both = cases.iter().map(|(from, to)| (piece(from), piece(to)));
+        both.unzip()
+    };
+    for (from, to) in &cases {
+        check_edit(Kind::Json, false, rename, from, to);
+    }
+    let (from, to) = all(&|json| format!("data: {json}\n\n"));
+    check_edit(Kind::Sse, false, rename, &from, &to);
+    let hidden = to.replace(r#","usage":null"#, "").replace(r#""usage":null,"#, "");
+    let hidden = hidden.replace("data: {\"model\":\"pub/é\",\"choices\":[],\"usage\":{}}\n\n", "");
+    check_edit(Kind::Sse, true, rename, &from, &hidden);
+    assert!(!meter(Kind::Sse, false, Some(("same", "same"))).edits());
+    assert!(!meter(Kind::Opaque, true, rename).edits());
+    assert!(!meter(Kind::Json, true, None).edits());
+}
+
+fn check_edit(kind: Kind, hide: bool, model: Option<(&str, &str)>, from: &str, to: &str) {
+    let bytes = from.as_bytes();
+    for cut in 0..=bytes.len() {
+        let (left, right) = bytes.split_at(cut);
+        let mut meter = meter(kind, hide, model);
+        let out = run(&mut meter, [left, right]);
+        assert_eq!(String::from_utf8_lossy(&out), to, "cut at {cut}");
+    }
+    let mut meter = meter(kind, hide, model);
+    assert!(meter.edits());
+    assert_eq!(String::from_utf8_lossy(&run(&mut meter, bytes.chunks(1))), to, "byte by byte");
+}
+
+/// An event passes as it is from the first byte above the limit on, whatever the frames.
+#[test]
+fn a_long_event_is_not_held() {
+    let event = |len: u64| {
+        let frame = r#"data: {"choices":[],"x":"","usage":null}"#;
+        let filler = "x".repeat(len as usize - frame.len() - 1);
+        format!("data: {{\"choices\":[],\"x\":\"{filler}\",\"usage\":null}}\n\n")
+    };
+    for frame in [1000, 4096, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 1 << 20] {
+        for (len, touched) in [(HOLD_LIMIT, true), (HOLD_LIMIT + 1, false), (100_000, false)] {
+            let from = event(len - 1);
+            assert_eq!(from.len() as u64, len);
+            let to = if touched { from.replace(",\"usage\":null", "") } else { from.clone() };
+            let mut meter = meter(Kind::Sse, true, None);
+            let out = run(&mut meter, from.as_bytes().chunks(frame));
+            assert!(out == to.as_bytes(), "{len} bytes in frames of {frame}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_8_mib_passes_in_constant_memory() {
+    let head = r#"data: {"model":"m","choices":[{"delta":{"image_base64":""#;
+    let tail = "\"}}],\"usage\":{\"input_tokens\":1}}\n\ndata: [DONE]\n\n";
+    let frame = Bytes::from(vec![b'A'; 64 * 1024]);
+    for hide in [false, true] {
+        let mut meter = meter(Kind::Sse, hide, None);
+        let mut out = Vec::new();
+        meter.push(Bytes::from_static(head.as_bytes()), &mut out);
+        for _ in 0..128 {
+            out.clear();
+            meter.push(frame.clone(), &mut out);
+            assert_eq!(out.last().map(|last| last.as_ptr()), Some(frame.as_ptr()));
+        }
+        meter.push(Bytes::from_static(tail.as_bytes()), &mut out);
+        let reading = meter.reading();
+        assert_eq!((reading.output_images, reading.output_text_bytes), (1, 0));
+        assert_eq!(reading.usage.map(|usage| usage.input), Some(1));
+        assert!(reading.done);
+    }
+}
+
+#[test]
+fn kinds_are_told_by_the_head() {
+    let cases = [
+        (Some("application/json"), None, Kind::Json),
+        (Some("Application/JSON; charset=utf-8"), Some("identity"), Kind::Json),
+        (Some("application/problem+json"), Some(""), Kind::Json),
+        (Some("text/event-stream; charset=utf-8"), None, Kind::Sse),
+        (Some("text/event-stream"), Some("gzip"), Kind::Opaque),
+        (Some("text/html"), None, Kind::Opaque),
+        (None, None, Kind::Opaque),
+    ];
+    for (content_type, encoding, kind) in cases {
+        assert_eq!(Kind::of(content_type, encoding), kind, "{content_type:?} {encoding:?}");
+    }
+}
+
+/// More choices than are told apart, or a usage object that is too large, end in a remark.
+#[test]
+fn bounds_hold() {
+    let mut stream = String::new();
+    for index in 0..300 {
+        let usage = r#"{"prompt_tokens":5,"completion_tokens":2}"#;
+        let choice = format!(r#"[{{"index":{index},"delta":{{"content":"a"}}}}]"#);
+        stream += &format!("data: {{\"choices\":{choice},\"usage\":{usage}}}\n\n");
+    }
+    let mut meter = meter(Kind::Sse, false, None);
+    run(&mut meter, [stream.as_bytes()]);
+    let reading = meter.reading();
+    assert_eq!(reading.usage.map(|usage| (usage.input, usage.output)), Some((5, 256)));
+    assert!(reading.suspect);
+}
