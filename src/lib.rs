@@ -1,8 +1,10 @@
 //! Weir, a streaming gateway for LLM APIs that meters every token exactly once.
 
+mod cli;
 mod json;
 mod clock;
 mod config;
 mod tenancy;
 mod usage;
+mod identify;
 mod ledger;
