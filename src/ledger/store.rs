@@ -1,0 +1,142 @@
+//! The store: one SQLite file that holds the rows, their hourly roll-ups, how far the journal has
+//! been drained, and the tenants with their keys.
+//!
+//! Rows, roll-ups and journal positions change in one transaction, keyed by event id. That is what
+//! makes a replay of any journal segment harmless, and what lets a report trust the roll-ups alone.
+//!
+//! Several processes have the file open at once (a server's drain, its readers, the CLI): it is in
+//! WAL mode, so readers never wait, and writers take turns, each waiting up to [`BUSY_WAIT`].
+
+mod append;
+mod keys;
+mod schema;
+mod sums;
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub(crate) use append::Position;
+pub(crate) use keys::{Book, NewKey};
+pub(in crate::ledger) use sums::{Addend, Range, usage_at, with_ids};
+pub(crate) use sums::{Balance, Sums};
+
+/// The database's name in the data directory.
+pub(crate) const FILE_NAME: &str = "weir.sqlite";
+
+/// How long one writer waits for another before it gives up with "database is locked".
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// Older versions can corrupt a WAL that several connections write and checkpoint at once.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Bytes that the WAL file keeps after a checkpoint; without it one big transaction's size stays.
+const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Prepared statements kept per connection: more than this file's modules have.
+const STATEMENTS_KEPT: usize = 32;
+
+/// One connection to the store. It is not shared between threads: each opens its own.
+#[derive(Debug)]
+pub(crate) struct Store {
+    conn: Connection,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("can't create {}: {source}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("can't open {}: {source}", path.display())]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
+    )]
+    OldSqlite { found: &'static str },
+    #[error(
+        "SQLite would not set {name} to {wanted} (it is {found}); is the data directory on a local disk?"
+    )]
+    Setting { name: &'static str, wanted: &'static str, found: String },
+    #[error(
+        "{} was written by a newer weir (schema {found}, this one knows {ours}): use that version, or another data directory",
+        path.display()
+    )]
+    NewerSchema { path: PathBuf, found: i64, ours: i64 },
+    #[error("the store holds a value that can't be: {0}")]
+    Corrupt(String),
+    #[error("no key `{0}`; `weir key list` shows them")]
+    UnknownKey(String),
+    #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
+    Revoked(String),
+    #[error("no tenant `{0}`; `weir tenant list` shows them")]
+    UnknownTenant(String),
+    #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
+    TenantExists(String),
+    #[error("the store failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl Store {
+    /// Opens `dir`'s database, and creates both where there is none: readable by their owner only.
+    /// An older schema is brought up to date, a newer one is refused.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(StoreError::OldSqlite { found: rusqlite::version() });
+        }
+        let path = dir.join(FILE_NAME);
+        create_private(dir, &path)?;
+        let open = |source| StoreError::Open { path: path.clone(), source };
+        let mut conn = Connection::open(&path).map_err(open)?;
+        conn.busy_timeout(BUSY_WAIT).map_err(open)?;
+        schema::configure(&conn)?;
+        schema::migrate(&mut conn, &path)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        Ok(Self { conn })
+    }
+
+    /// A transaction that writes. It takes the write lock at once: one that begins by reading can't
+    /// wait for another writer later, it would fail.
+    fn write(&mut self) -> Result<Transaction<'_>, StoreError> {
+        Ok(self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    /// A transaction that only reads, so that several statements see the same state.
+    fn read(&self) -> Result<Transaction<'_>, StoreError> {
+        Ok(self.conn.unchecked_transaction()?)
+    }
+
+    /// The connection, for reports that bring their own statements.
+    pub(in crate::ledger) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+}
+
+/// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
+/// the main file. What is there already keeps the permissions that somebody chose.
+fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| failed(dir, error))?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// A count as SQLite can hold it: 64 bits with a sign. What is larger (no upstream means it) stays
+/// at the largest.
+fn to_sql(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A count as SQLite holds it; a negative one was not written by us and counts as zero.
+fn from_sql(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,197 @@
+//! Writing rows: the drain's one transaction.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Transaction, params};
+
+use crate::ledger::record::Row;
+use crate::usage::UsageSource;
+
+use super::{Store, StoreError, Sums, to_sql};
+
+/// How far a journal segment has been drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The segment's file name.
+    pub segment: String,
+    /// In bytes: the first record that is not in the store yet.
+    pub offset: u64,
+}
+
+/// What the rows of one batch add to one roll-up.
+type Additions<'a> = BTreeMap<(&'a str, i64, &'a str, &'a str), Sums>;
+
+const INSERT_ROW: &str = r#"
+INSERT INTO requests (event_id, tenant, key_id, model, model_served, upstream, endpoint,
+    started_at_ms, ttfb_ms, duration_ms, status, upstream_status, "end", usage_source,
+    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
+    accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, raw_usage,
+    reserved_tokens, cost_nano_usd, attempts, streamed, flags, upstream_request_id)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, NULL, ?29, ?30, ?31, ?32)
+ON CONFLICT (event_id) DO NOTHING"#;
+
+/// A sum stops at the largest integer: SQLite turns an addition that overflows into a float, which
+/// is larger, so that `min` answers the integer.
+const ADD_TO_ROLLUP: &str = "
+INSERT INTO rollups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+    ?17, ?18, ?19)
+ON CONFLICT (key_id, hour, model, tenant) DO UPDATE SET
+    requests = requests + excluded.requests,
+    estimated_requests = estimated_requests + excluded.estimated_requests,
+    input_tokens = min(input_tokens + excluded.input_tokens, 9223372036854775807),
+    cached_tokens = min(cached_tokens + excluded.cached_tokens, 9223372036854775807),
+    cache_write_tokens = min(cache_write_tokens + excluded.cache_write_tokens, 9223372036854775807),
+    output_tokens = min(output_tokens + excluded.output_tokens, 9223372036854775807),
+    reasoning_tokens = min(reasoning_tokens + excluded.reasoning_tokens, 9223372036854775807),
+    audio_input_tokens = min(audio_input_tokens + excluded.audio_input_tokens, 9223372036854775807),
+    audio_output_tokens =
+        min(audio_output_tokens + excluded.audio_output_tokens, 9223372036854775807),
+    image_input_tokens = min(image_input_tokens + excluded.image_input_tokens, 9223372036854775807),
+    image_output_tokens =
+        min(image_output_tokens + excluded.image_output_tokens, 9223372036854775807),
+    accepted_prediction_tokens =
+        min(accepted_prediction_tokens + excluded.accepted_prediction_tokens, 9223372036854775807),
+    rejected_prediction_tokens =
+        min(rejected_prediction_tokens + excluded.rejected_prediction_tokens, 9223372036854775807),
+    total_tokens = min(total_tokens + excluded.total_tokens, 9223372036854775807),
+    cost_nano_usd = CASE WHEN excluded.cost_nano_usd IS NULL THEN cost_nano_usd
+        ELSE min(coalesce(cost_nano_usd, 0) + excluded.cost_nano_usd, 9223372036854775807) END";
+
+const SET_POSITION: &str = r#"
+INSERT INTO positions (segment, "offset") VALUES (?1, ?2)
+ON CONFLICT (segment) DO UPDATE SET "offset" = excluded."offset""#;
+
+impl Store {
+    /// Writes rows, roll-ups and positions in one transaction, and says how many rows were new. A
+    /// row whose event id is there already changes nothing.
+    ///
+    /// One transaction costs as much as a few hundred rows, and each (key, hour, model) in it one
+    /// roll-up: few large batches are cheaper than many small ones.
+    pub(crate) fn append(
+        &mut self,
+        rows: &[Row],
+        positions: &[Position],
+    ) -> Result<usize, StoreError> {
+        let tx = self.write()?;
+        let mut additions = Additions::new();
+        let mut new = 0;
+        for row in rows {
+            if insert(&tx, row)? {
+                new += 1;
+                let opened = &row.opened;
+                let hour = super::sums::hour_of(opened.started_at_ms);
+                let rollup = (&*opened.key_id, hour, &*opened.model, &*opened.tenant);
+                additions.entry(rollup).or_default().add(&sums_of(row));
+            }
+        }
+        for (rollup, sums) in &additions {
+            add_to_rollup(&tx, *rollup, sums)?;
+        }
+        for position in positions {
+            tx.prepare_cached(SET_POSITION)?
+                .execute(params![position.segment, to_sql(position.offset)])?;
+        }
+        tx.commit()?;
+        Ok(new)
+    }
+
+    /// How far each known segment has been drained.
+    pub(crate) fn positions(&self) -> Result<Vec<Position>, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached(r#"SELECT segment, "offset" FROM positions"#)?;
+        let positions = statement.query_map([], |row| {
+            Ok(Position { segment: row.get(0)?, offset: super::from_sql(row.get(1)?) })
+        })?;
+        Ok(positions.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets a segment that is gone from the disk.
+    pub(crate) fn forget_segment(&mut self, segment: &str) -> Result<(), StoreError> {
+        self.conn.prepare_cached("DELETE FROM positions WHERE segment = ?1")?.execute([segment])?;
+        Ok(())
+    }
+}
+
+/// Writes one row; false when it is there already.
+fn insert(tx: &Transaction<'_>, row: &Row) -> Result<bool, StoreError> {
+    let (opened, closed, usage) = (&row.opened, &row.closed, &row.closed.usage);
+    let changed = tx.prepare_cached(INSERT_ROW)?.execute(params![
+        opened.event_id.0,
+        &*opened.tenant,
+        &*opened.key_id,
+        &*opened.model,
+        closed.model_served.as_deref(),
+        &*opened.upstream,
+        &*opened.endpoint,
+        opened.started_at_ms,
+        closed.ttfb_ms.map(to_sql),
+        to_sql(closed.duration_ms),
+        closed.status,
+        closed.upstream_status,
+        closed.end.name(),
+        closed.usage_source.name(),
+        to_sql(usage.input),
+        to_sql(usage.cached),
+        to_sql(usage.cache_write),
+        to_sql(usage.output),
+        to_sql(usage.reasoning),
+        to_sql(usage.audio_input),
+        to_sql(usage.audio_output),
+        to_sql(usage.image_input),
+        to_sql(usage.image_output),
+        to_sql(usage.accepted_prediction),
+        to_sql(usage.rejected_prediction),
+        to_sql(usage.total),
+        closed.raw_usage.as_deref(),
+        to_sql(opened.reserved_tokens),
+        closed.attempts,
+        opened.streamed,
+        closed.flags.0,
+        closed.upstream_request_id.as_deref(),
+    ])?;
+    Ok(changed == 1)
+}
+
+/// A row as an addend of its roll-up.
+fn sums_of(row: &Row) -> Sums {
+    let estimated =
+        matches!(row.closed.usage_source, UsageSource::Estimated | UsageSource::Running);
+    Sums {
+        requests: 1,
+        estimated_requests: u64::from(estimated),
+        usage: row.closed.usage,
+        cost_nano_usd: None,
+    }
+}
+
+fn add_to_rollup(
+    tx: &Transaction<'_>,
+    (key_id, hour, model, tenant): (&str, i64, &str, &str),
+    sums: &Sums,
+) -> Result<(), StoreError> {
+    let usage = &sums.usage;
+    tx.prepare_cached(ADD_TO_ROLLUP)?.execute(params![
+        key_id,
+        hour,
+        model,
+        tenant,
+        to_sql(sums.requests),
+        to_sql(sums.estimated_requests),
+        to_sql(usage.input),
+        to_sql(usage.cached),
+        to_sql(usage.cache_write),
+        to_sql(usage.output),
+        to_sql(usage.reasoning),
+        to_sql(usage.audio_input),
+        to_sql(usage.audio_output),
+        to_sql(usage.image_input),
+        to_sql(usage.image_output),
+        to_sql(usage.accepted_prediction),
+        to_sql(usage.rejected_prediction),
+        to_sql(usage.total),
+        sums.cost_nano_usd,
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! Tenants and keys. Each change raises the version that a running server polls.
+
+use std::sync::Arc;
+
+use rusqlite::{Row, ToSql, Transaction, named_params};
+
+use crate::tenancy::{Key, Limits, Secret, Tenant};
+
+use super::{Store, StoreError, from_sql, to_sql};
+
+/// A key to be made; its id and secret come from whoever shows the key's text to its owner.
+#[derive(Clone, Debug)]
+pub(crate) struct NewKey {
+    pub id: Arc<str>,
+    /// Made, without limits, if there is none.
+    pub tenant: Arc<str>,
+    pub name: String,
+    pub limits: Limits,
+    pub models: Option<Vec<String>>,
+    /// Milliseconds since the epoch.
+    pub expires_at_ms: Option<i64>,
+    pub secret: Secret,
+}
+
+/// All tenants and keys as they were at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Book {
+    pub version: i64,
+    pub tenants: Vec<Tenant>,
+    pub keys: Vec<Key>,
+}
+
+const TENANTS: &str = "
+SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
+    name, created_at_ms
+FROM tenants WHERE ?1 IS NULL OR name = ?1 ORDER BY name";
+
+const KEYS: &str = "
+SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
+    id, tenant, name, models, created_at_ms, expires_at_ms, revoked_at_ms
+FROM keys WHERE ?1 IS NULL OR id = ?1 ORDER BY tenant, created_at_ms, id";
+
+const SECRETS: &str = "
+SELECT digest, last4, expires_at_ms FROM secrets WHERE key_id = ?1
+ORDER BY expires_at_ms IS NOT NULL, expires_at_ms DESC";
+
+impl Store {
+    /// Grows with each change of a tenant, a key or a secret, by whichever process.
+    pub(crate) fn keys_version(&self) -> Result<i64, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT keys_version FROM meta")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// All tenants by name.
+    pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        tenants(&self.read()?, None)
+    }
+
+    /// All keys, revoked and expired ones too, by tenant and age. The secret without an end, the
+    /// current one, comes first.
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, StoreError> {
+        keys(&self.read()?, None)
+    }
+
+    /// Tenants and keys that belong together, with their version.
+    pub(crate) fn book(&self) -> Result<Book, StoreError> {
+        let tx = self.read()?;
+        let version = tx.query_row("SELECT keys_version FROM meta", [], |row| row.get(0))?;
+        Ok(Book { version, tenants: tenants(&tx, None)?, keys: keys(&tx, None)? })
+    }
+
+    /// Makes a tenant; one of that name must not be there.
+    pub(crate) fn create_tenant(
+        &mut self,
+        name: &str,
+        limits: &Limits,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let tx = self.write()?;
+        if !add_tenant(&tx, name, limits, now_ms)? {
+            return Err(StoreError::TenantExists(name.to_owned()));
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Lets `change` have a tenant's limits, and keeps what it makes of them. Returns the result.
+    pub(crate) fn set_tenant_limits(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut Limits),
+    ) -> Result<Tenant, StoreError> {
+        let tx = self.write()?;
+        let Some(mut tenant) = tenants(&tx, Some(name))?.pop() else {
+            return Err(StoreError::UnknownTenant(name.to_owned()));
+        };
+        change(&mut tenant.limits);
+        let limits = limits_to_sql(&tenant.limits);
+        tx.execute(
+            "UPDATE tenants SET rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
+                daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
+                daily_requests = :daily_requests, monthly_requests = :monthly_requests
+             WHERE name = :name",
+            with_limits(&limits, named_params! { ":name": name }).as_slice(),
+        )?;
+        tx.commit()?;
+        Ok(tenant)
+    }
+
+    /// Makes a key, and its tenant if there is none. True when the tenant is new.
+    pub(crate) fn create_key(&mut self, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
+        let tx = self.write()?;
+        let tenant_is_new = add_tenant(&tx, &new.tenant, &Limits::default(), now_ms)?;
+        let limits = limits_to_sql(&new.limits);
+        let others = named_params! {
+            ":id": &*new.id,
+            ":tenant": &*new.tenant,
+            ":name": new.name,
+            ":models": models_to_sql(new.models.as_deref()),
+            ":created": now_ms,
+            ":expires": new.expires_at_ms,
+        };
+        tx.execute(
+            "INSERT INTO keys (id, tenant, name, models, created_at_ms, expires_at_ms, rpm, tpm,
+                concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests)
+             VALUES (:id, :tenant, :name, :models, :created, :expires, :rpm, :tpm,
+                :concurrency, :daily_tokens, :monthly_tokens, :daily_requests, :monthly_requests)",
+            with_limits(&limits, others).as_slice(),
+        )?;
+        add_secret(&tx, &new.id, &new.secret)?;
+        tx.commit()?;
+        Ok(tenant_is_new)
+    }
+
+    /// Lets `change` have a key, and keeps what it makes of its name, limits, models and expiry
+    /// (not of anything else). Returns the result.
+    pub(crate) fn set_key(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Key),
+    ) -> Result<Key, StoreError> {
+        let tx = self.write()?;
+        let mut key = key(&tx, id)?;
+        change(&mut key);
+        let limits = limits_to_sql(&key.limits);
+        let others = named_params! {
+            ":id": id,
+            ":name": key.name,
+            ":models": models_to_sql(key.models.as_deref()),
+            ":expires": key.expires_at_ms,
+        };
+        tx.execute(
+            "UPDATE keys SET name = :name, models = :models, expires_at_ms = :expires,
+                rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
+                daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
+                daily_requests = :daily_requests, monthly_requests = :monthly_requests
+             WHERE id = :id",
+            with_limits(&limits, others).as_slice(),
+        )?;
+        tx.commit()?;
+        Ok(key)
+    }
+
+    /// Gives a key a new secret. The old ones end at `old_until_ms` at the latest, which is now or
+    /// later; those that have ended by now are removed. Returns the key as it is then.
+    pub(crate) fn rotate_key(
+        &mut self,
+        id: &str,
+        secret: &Secret,
+        old_until_ms: i64,
+        now_ms: i64,
+    ) -> Result<Key, StoreError> {
+        let tx = self.write()?;
+        if key(&tx, id)?.revoked_at_ms.is_some() {
+            return Err(StoreError::Revoked(id.to_owned()));
+        }
+        tx.execute(
+            "UPDATE secrets SET expires_at_ms = min(coalesce(expires_at_ms, ?2), ?2)
+             WHERE key_id = ?1",
+            (id, old_until_ms),
+        )?;
+        tx.execute("DELETE FROM secrets WHERE key_id = ?1 AND expires_at_ms <= ?2", (id, now_ms))?;
+        add_secret(&tx, id, secret)?;
+        let key = key(&tx, id)?;
+        tx.commit()?;
+        Ok(key)
+    }
+
+    /// Ends a key for good. Revoking it again keeps the first time. Returns the key.
+    pub(crate) fn revoke_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError> {
+        let tx = self.write()?;
+        tx.execute(
+            "UPDATE keys SET revoked_at_ms = ?2 WHERE id = ?1 AND revoked_at_ms IS NULL",
+            (id, now_ms),
+        )?;
+        let key = key(&tx, id)?;
+        tx.commit()?;
+        Ok(key)
+    }
+}
+
+/// False when it is there already.
+fn add_tenant(
+    tx: &Transaction<'_>,
+    name: &str,
+    limits: &Limits,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let limits = limits_to_sql(limits);
+    let changed = tx.execute(
+        "INSERT INTO tenants (name, created_at_ms, rpm, tpm, concurrency, daily_tokens,
+            monthly_tokens, daily_requests, monthly_requests)
+         VALUES (:name, :created, :rpm, :tpm, :concurrency, :daily_tokens,
+            :monthly_tokens, :daily_requests, :monthly_requests)
+         ON CONFLICT (name) DO NOTHING",
+        with_limits(&limits, named_params! { ":name": name, ":created": now_ms }).as_slice(),
+    )?;
+    Ok(changed == 1)
+}
+
+fn add_secret(tx: &Transaction<'_>, key_id: &str, secret: &Secret) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO secrets (digest, key_id, last4, expires_at_ms) VALUES (?1, ?2, ?3, ?4)",
+        (secret.digest, key_id, &secret.last4, secret.expires_at_ms),
+    )?;
+    Ok(())
+}
+
+fn tenants(tx: &Transaction<'_>, name: Option<&str>) -> Result<Vec<Tenant>, StoreError> {
+    let mut statement = tx.prepare_cached(TENANTS)?;
+    let tenants = statement.query_map([name], |row| {
+        Ok(Tenant {
+            limits: limits_of(row)?,
+            name: row.get::<_, String>(7)?.into(),
+            created_at_ms: row.get(8)?,
+        })
+    })?;
+    Ok(tenants.collect::<Result<_, _>>()?)
+}
+
+fn key(tx: &Transaction<'_>, id: &str) -> Result<Key, StoreError> {
+    keys(tx, Some(id))?.pop().ok_or_else(|| StoreError::UnknownKey(id.to_owned()))
+}
+
+fn keys(tx: &Transaction<'_>, id: Option<&str>) -> Result<Vec<Key>, StoreError> {
+    let mut statement = tx.prepare_cached(KEYS)?;
+    let mut secrets = tx.prepare_cached(SECRETS)?;
+    let mut rows = statement.query([id])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: Arc<str> = row.get::<_, String>(7)?.into();
+        let secrets = secrets.query_map([&*id], |row| {
+            Ok(Secret { digest: row.get(0)?, last4: row.get(1)?, expires_at_ms: row.get(2)? })
+        })?;
+        let secrets = secrets.collect::<Result<_, _>>()?;
+        keys.push(Key {
+            limits: limits_of(row)?,
+            tenant: row.get::<_, String>(8)?.into(),
+            name: row.get(9)?,
+            models: models_of(&id, row.get(10)?)?,
+            created_at_ms: row.get(11)?,
+            expires_at_ms: row.get(12)?,
+            revoked_at_ms: row.get(13)?,
+            secrets,
+            id,
+        });
+    }
+    Ok(keys)
+}
+
+/// The seven limit columns, which come first.
+fn limits_of(row: &Row<'_>) -> Result<Limits, rusqlite::Error> {
+    let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(from_sql));
+    Ok(Limits {
+        rpm: row.get(0)?,
+        tpm: count(1)?,
+        concurrency: row.get(2)?,
+        daily_tokens: count(3)?,
+        monthly_tokens: count(4)?,
+        daily_requests: count(5)?,
+        monthly_requests: count(6)?,
+    })
+}
+
+fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 7] {
+    [
+        (":rpm", limits.rpm.map(i64::from)),
+        (":tpm", limits.tpm.map(to_sql)),
+        (":concurrency", limits.concurrency.map(i64::from)),
+        (":daily_tokens", limits.daily_tokens.map(to_sql)),
+        (":monthly_tokens", limits.monthly_tokens.map(to_sql)),
+        (":daily_requests", limits.daily_requests.map(to_sql)),
+        (":monthly_requests", limits.monthly_requests.map(to_sql)),
+    ]
+}
+
+/// A statement's parameters: the limits and the others.
+fn with_limits<'a>(
+    limits: &'a [(&'static str, Option<i64>); 7],
+    others: &[(&'a str, &'a dyn ToSql)],
+) -> Vec<(&'a str, &'a dyn ToSql)> {
+    let limits = limits.iter().map(|(name, value)| (*name, value as &dyn ToSql));
+    limits.chain(others.iter().copied()).collect()
+}
+
+/// A list of models is kept as JSON.
+fn models_to_sql(models: Option<&[String]>) -> Option<String> {
+    models.map(|models| serde_json::to_string(models).expect("strings always become JSON"))
+}
+
+fn models_of(id: &str, json: Option<String>) -> Result<Option<Vec<String>>, StoreError> {
+    json.map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|error| StoreError::Corrupt(format!("the models of key {id}: {error}")))
+}

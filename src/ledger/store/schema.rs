@@ -1,0 +1,211 @@
+//! The store's settings and tables, and how an older file becomes a current one.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
+
+/// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
+/// released: add another.
+const MIGRATIONS: [&str; 1] = [FIRST];
+
+/// `requests` needs no index for time alone: reports walk its one index key by key, of which there
+/// are few, and each index more costs the drain 1 to 10 µs a row (measured, by number of keys).
+/// `rollups` begins with the key, so that a month of one key is one short range.
+const FIRST: &str = r#"
+CREATE TABLE requests (
+    event_id BLOB PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    model_served TEXT,
+    upstream TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    started_at_ms INTEGER NOT NULL,
+    ttfb_ms INTEGER,
+    duration_ms INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    upstream_status INTEGER,
+    "end" TEXT NOT NULL,
+    usage_source TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    audio_input_tokens INTEGER NOT NULL,
+    audio_output_tokens INTEGER NOT NULL,
+    image_input_tokens INTEGER NOT NULL,
+    image_output_tokens INTEGER NOT NULL,
+    accepted_prediction_tokens INTEGER NOT NULL,
+    rejected_prediction_tokens INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL,
+    raw_usage TEXT,
+    reserved_tokens INTEGER NOT NULL,
+    cost_nano_usd INTEGER,
+    attempts INTEGER NOT NULL,
+    streamed INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    upstream_request_id TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_by_key ON requests (key_id, started_at_ms);
+
+CREATE TABLE rollups (
+    key_id TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    estimated_requests INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    audio_input_tokens INTEGER NOT NULL,
+    audio_output_tokens INTEGER NOT NULL,
+    image_input_tokens INTEGER NOT NULL,
+    image_output_tokens INTEGER NOT NULL,
+    accepted_prediction_tokens INTEGER NOT NULL,
+    rejected_prediction_tokens INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL,
+    cost_nano_usd INTEGER,
+    PRIMARY KEY (key_id, hour, model, tenant)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE positions (
+    segment TEXT PRIMARY KEY,
+    "offset" INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tenants (
+    name TEXT PRIMARY KEY,
+    created_at_ms INTEGER NOT NULL,
+    rpm INTEGER, tpm INTEGER, concurrency INTEGER,
+    daily_tokens INTEGER, monthly_tokens INTEGER,
+    daily_requests INTEGER, monthly_requests INTEGER
+) STRICT;
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL REFERENCES tenants (name),
+    name TEXT NOT NULL,
+    models TEXT,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER,
+    revoked_at_ms INTEGER,
+    rpm INTEGER, tpm INTEGER, concurrency INTEGER,
+    daily_tokens INTEGER, monthly_tokens INTEGER,
+    daily_requests INTEGER, monthly_requests INTEGER
+) STRICT;
+CREATE TABLE secrets (
+    digest BLOB PRIMARY KEY,
+    key_id TEXT NOT NULL REFERENCES keys (id),
+    last4 TEXT NOT NULL,
+    expires_at_ms INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX secrets_by_key ON secrets (key_id);
+
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    keys_version INTEGER NOT NULL
+) STRICT;
+INSERT INTO meta (one, keys_version) VALUES (1, 0);
+CREATE TRIGGER tenants_added AFTER INSERT ON tenants
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER tenants_changed AFTER UPDATE ON tenants
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER tenants_removed AFTER DELETE ON tenants
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER keys_added AFTER INSERT ON keys
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER keys_changed AFTER UPDATE ON keys
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER keys_removed AFTER DELETE ON keys
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER secrets_added AFTER INSERT ON secrets
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER secrets_changed AFTER UPDATE ON secrets
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+CREATE TRIGGER secrets_removed AFTER DELETE ON secrets
+    BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
+"#;
+
+/// How long to wait before asking again for the lock that turns WAL mode on.
+const WAL_RETRY: Duration = Duration::from_millis(5);
+
+/// Sets what has to be set on each connection, and reads it back: SQLite answers a setting that it
+/// can't grant with the old value, not with an error.
+pub(super) fn configure(conn: &Connection) -> Result<(), StoreError> {
+    turn_wal_on(conn)?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    conn.pragma_update(None, "foreign_keys", "ON")?;
+    conn.pragma_update(None, "trusted_schema", "OFF")?;
+    conn.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    for (name, wanted) in [
+        ("journal_mode", "wal"),
+        ("synchronous", "1"),
+        ("foreign_keys", "1"),
+        ("trusted_schema", "0"),
+    ] {
+        let found = setting(conn, name)?;
+        if found != wanted {
+            return Err(StoreError::Setting { name, wanted, found });
+        }
+    }
+    Ok(())
+}
+
+/// The mode stays in the file, so this happens once in its life. SQLite does not wait for the lock
+/// that the change needs, whatever its busy timeout, so two processes that make a file together
+/// would trip over each other without the loop.
+fn turn_wal_on(conn: &Connection) -> Result<(), StoreError> {
+    let give_up = Instant::now() + BUSY_WAIT;
+    loop {
+        let busy =
+            |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        let mode = conn
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Err(error) if busy(&error) && Instant::now() < give_up => std::thread::sleep(WAL_RETRY),
+            Err(error) => return Err(error.into()),
+            // A refusal shows when the settings are read back.
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+fn setting(conn: &Connection, name: &str) -> Result<String, StoreError> {
+    use rusqlite::types::Value;
+    let value = conn.pragma_query_value(None, name, |row| row.get::<_, Value>(0))?;
+    Ok(match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text,
+        other => format!("{other:?}"),
+    })
+}
+
+/// Brings the tables to the current version, or refuses what a newer program wrote.
+pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let ours = MIGRATIONS.len() as i64;
+    if version(conn)? == ours {
+        return Ok(());
+    }
+    // Another process may be at it: what counts is the version once the lock is ours.
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = version(&tx)?;
+    let done = usize::try_from(found).ok().filter(|done| *done <= MIGRATIONS.len());
+    let Some(done) = done else {
+        return Err(StoreError::NewerSchema { path: path.to_owned(), found, ours });
+    };
+    for step in &MIGRATIONS[done..] {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", ours)?;
+    Ok(tx.commit()?)
+}
+
+fn version(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}

@@ -1,0 +1,241 @@
+//! Summing up a span of time: roll-ups for its whole hours, rows where it cuts an hour.
+//!
+//! A day in a time zone half an hour off begins in the middle of a roll-up; so does "the last seven
+//! days". Only those hours are read row by row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, params};
+
+use crate::usage::Usage;
+
+use super::{Store, StoreError, from_sql};
+
+/// Milliseconds in an hour.
+const HOUR_MS: i64 = 3_600_000;
+
+/// What is counted of a number of requests. Sums stop at the largest number instead of wrapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub requests: u64,
+    /// Those whose usage the upstream did not state in full: running or estimated.
+    pub estimated_requests: u64,
+    pub usage: Usage,
+    /// In billionths of a dollar; `None` as long as nothing had a price.
+    pub cost_nano_usd: Option<i64>,
+}
+
+/// Which requests to sum up: those that began in `from_ms..until_ms` (milliseconds since the
+/// epoch), of one key, tenant or model where given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range<'a> {
+    pub from_ms: i64,
+    pub until_ms: i64,
+    pub key: Option<&'a str>,
+    pub tenant: Option<&'a str>,
+    pub model: Option<&'a str>,
+}
+
+/// One part of a sum: a roll-up, or a single row of an hour that the range cuts.
+#[derive(Debug)]
+pub(crate) struct Addend<'a> {
+    pub tenant: &'a str,
+    pub key_id: &'a str,
+    pub model: &'a str,
+    /// The roll-up's hour, or the row's start, in milliseconds since the epoch.
+    pub at_ms: i64,
+    pub sums: Sums,
+}
+
+/// What one key has used in a span of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Balance {
+    pub tenant: String,
+    pub key_id: String,
+    pub requests: u64,
+    pub total_tokens: u64,
+}
+
+/// The ids of key `?1`, or else of all keys (of tenant `?4`) that have roll-ups, one seek each:
+/// `SELECT DISTINCT` would read them all. Rows and roll-ups are written together, so these are the
+/// keys of the rows, too. A key never changes its tenant, so its first roll-up tells it.
+macro_rules! with_ids {
+    ($rest:literal) => {
+        concat!(
+            "WITH RECURSIVE every(id) AS (
+                SELECT min(key_id) FROM rollups
+                UNION ALL
+                SELECT (SELECT min(key_id) FROM rollups WHERE key_id > every.id)
+                FROM every WHERE every.id IS NOT NULL),
+            ids(id) AS (SELECT ?1 WHERE ?1 IS NOT NULL
+                UNION ALL SELECT id FROM every WHERE ?1 IS NULL AND id IS NOT NULL AND (?4 IS NULL
+                    OR ?4 = (SELECT tenant FROM rollups WHERE key_id = every.id LIMIT 1))) ",
+            $rest
+        )
+    };
+}
+pub(in crate::ledger) use with_ids;
+
+/// `CROSS JOIN` keeps SQLite from turning the loops around (<https://sqlite.org/optoverview.html>,
+/// "manual control of query plans").
+const ROLLUPS: &str = with_ids!(
+    "SELECT tenant, key_id, model, hour, requests, estimated_requests, input_tokens, cached_tokens,
+        cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
+        audio_output_tokens, image_input_tokens, image_output_tokens, accepted_prediction_tokens,
+        rejected_prediction_tokens, total_tokens, cost_nano_usd
+    FROM ids CROSS JOIN rollups
+    WHERE key_id = ids.id AND hour >= ?2 AND hour < ?3
+        AND (?4 IS NULL OR tenant = ?4) AND (?5 IS NULL OR model = ?5)"
+);
+
+const ROWS: &str = with_ids!(
+    "SELECT tenant, key_id, model, started_at_ms, 1, usage_source IN ('running', 'estimated'),
+        input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+        audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
+        accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, cost_nano_usd
+    FROM ids CROSS JOIN requests
+    WHERE key_id = ids.id AND started_at_ms >= ?2 AND started_at_ms < ?3
+        AND (?4 IS NULL OR tenant = ?4) AND (?5 IS NULL OR model = ?5)"
+);
+
+impl Store {
+    /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
+    /// epoch), by tenant and key in order.
+    pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
+        let range = Range { from_ms, until_ms, key: None, tenant: None, model: None };
+        let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
+        self.addends(
+            &range,
+            |_| false,
+            |addend| {
+                let key = (addend.tenant.to_owned(), addend.key_id.to_owned());
+                balances.entry(key).or_default().add(&addend.sums);
+            },
+        )?;
+        let balance = |((tenant, key_id), sums): ((String, String), Sums)| Balance {
+            tenant,
+            key_id,
+            requests: sums.requests,
+            total_tokens: sums.usage.total,
+        };
+        Ok(balances.into_iter().map(balance).collect())
+    }
+
+    /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
+    /// (it gets the hour's begin in milliseconds) is handed over row by row.
+    pub(in crate::ledger) fn addends(
+        &self,
+        range: &Range<'_>,
+        cut: impl Fn(i64) -> bool,
+        mut each: impl FnMut(Addend<'_>),
+    ) -> Result<(), StoreError> {
+        // One transaction: a batch that lands between two of these statements is in both or none.
+        let tx = self.read()?;
+        let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
+        let end = hour_of(range.until_ms);
+        if end < first {
+            return query(&tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
+        }
+        query(&tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
+        let mut cut_hours = BTreeSet::new();
+        query(&tx, ROLLUPS, range, (first, end), &mut |mut addend| {
+            addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
+            if cut(addend.at_ms) {
+                cut_hours.insert(addend.at_ms);
+            } else {
+                each(addend);
+            }
+        })?;
+        for begin in cut_hours {
+            query(&tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
+        }
+        query(&tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
+    }
+}
+
+impl Sums {
+    /// Adds what `other` counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.estimated_requests = self.estimated_requests.saturating_add(other.estimated_requests);
+        let (mine, its) = (&mut self.usage, &other.usage);
+        for (sum, addend) in [
+            (&mut mine.input, its.input),
+            (&mut mine.cached, its.cached),
+            (&mut mine.cache_write, its.cache_write),
+            (&mut mine.output, its.output),
+            (&mut mine.reasoning, its.reasoning),
+            (&mut mine.audio_input, its.audio_input),
+            (&mut mine.audio_output, its.audio_output),
+            (&mut mine.image_input, its.image_input),
+            (&mut mine.image_output, its.image_output),
+            (&mut mine.accepted_prediction, its.accepted_prediction),
+            (&mut mine.rejected_prediction, its.rejected_prediction),
+            (&mut mine.total, its.total),
+        ] {
+            *sum = sum.saturating_add(addend);
+        }
+        self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
+            (Some(mine), Some(its)) => Some(mine.saturating_add(its)),
+            (mine, its) => mine.or(its),
+        };
+    }
+}
+
+/// The hour (since the epoch, UTC) in which a moment lies.
+pub(super) fn hour_of(at_ms: i64) -> i64 {
+    at_ms.div_euclid(HOUR_MS)
+}
+
+/// Runs [`ROLLUPS`] or [`ROWS`] over `from..until`, in hours or milliseconds.
+fn query(
+    conn: &Connection,
+    sql: &str,
+    range: &Range<'_>,
+    (from, until): (i64, i64),
+    each: &mut impl FnMut(Addend<'_>),
+) -> Result<(), StoreError> {
+    if from >= until {
+        return Ok(());
+    }
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params![range.key, from, until, range.tenant, range.model])?;
+    while let Some(row) = rows.next()? {
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        each(Addend {
+            tenant: text(0)?,
+            key_id: text(1)?,
+            model: text(2)?,
+            at_ms: row.get(3)?,
+            sums: Sums {
+                requests: from_sql(row.get(4)?),
+                estimated_requests: from_sql(row.get(5)?),
+                usage: usage_at(row, 6)?,
+                cost_nano_usd: row.get(18)?,
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The twelve token columns, which stand in the same order everywhere, from `first` on.
+pub(in crate::ledger) fn usage_at(
+    row: &rusqlite::Row<'_>,
+    first: usize,
+) -> Result<Usage, rusqlite::Error> {
+    let tokens = |column: usize| Ok::<_, rusqlite::Error>(from_sql(row.get(first + column)?));
+    Ok(Usage {
+        input: tokens(0)?,
+        cached: tokens(1)?,
+        cache_write: tokens(2)?,
+        output: tokens(3)?,
+        reasoning: tokens(4)?,
+        audio_input: tokens(5)?,
+        audio_output: tokens(6)?,
+        image_input: tokens(7)?,
+        image_output: tokens(8)?,
+        accepted_prediction: tokens(9)?,
+        rejected_prediction: tokens(10)?,
+        total: tokens(11)?,
+    })
+}
