@@ -6,3 +6,5 @@ mod config;
 mod tenancy;
 mod usage;
 mod ledger;
+pub mod simulator;
+mod cli;
