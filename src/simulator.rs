@@ -41,6 +41,8 @@ mod body;
 mod serve;
 mod tls;
 mod listen;
+#[cfg(test)]
+mod conformance;
 
 use std::io;
 use std::net::SocketAddr;

@@ -140,3 +140,40 @@ fn options(args: Args) -> anyhow::Result<Options> {
         record: false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let line = Line::try_parse_from([&["simulate"], arguments].concat());
+        options(line.map_err(|error| error.to_string())?.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_arguments_it_is_as_the_simulator_has_it() {
+        let (line, default) = (parse(&[]).expect("nothing is required"), Options::default());
+        assert_eq!((line.mode, line.models, line.tls), (default.mode, default.models, false));
+        assert_eq!(line.dialect.name(), default.dialect.name());
+        assert_eq!((line.first_token_ms, line.token_interval_ms), (0, 0));
+    }
+
+    #[test]
+    fn arguments_arrive_and_wrong_ones_are_refused() {
+        let line = ["--mode", "literal", "--bare-json", "--dialect", "azure", "--usage", "none"];
+        let options = parse(&line).expect("all known");
+        assert_eq!((options.mode, options.bare_json), (Mode::Literal, true));
+        assert_eq!((options.dialect.name(), options.usage), ("azure", Some(UsageForm::Absent)));
+        for wrong in [&["--dialect", "smoke"][..], &["--ca-file", "ca.pem"], &["--tokens", "-1"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
