@@ -175,6 +175,18 @@ pub struct Model {
     pub owned_by: String,
 }
 
+impl Model {
+    /// A model that has no entry of its own in the configuration.
+    pub(crate) fn unconfigured(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            default_output_tokens: raw::DEFAULT_OUTPUT_TOKENS,
+            created: raw::DEFAULT_CREATED,
+            owned_by: raw::DEFAULT_OWNER.to_owned(),
+        }
+    }
+}
+
 /// How much to log and in which form.
 #[derive(Clone, Debug)]
 pub struct Log {

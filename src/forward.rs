@@ -144,7 +144,7 @@ impl Upstream {
         };
         let connector = Connector::new(&config, resolve).map_err(unusable)?;
         let idle = Duration::from_millis(config.pool_idle_ms);
-        let pool = Rc::new(Pool::new(idle, config.pool_max_idle));
+        let pool = Rc::new(Pool::new(idle, config.pool_max_idle, shard.clone()));
         Ok(Self {
             config,
             usage_option,
@@ -218,11 +218,6 @@ impl Upstream {
     /// Closes idle connections that are too old; called on a timer.
     pub(crate) fn sweep(&self) {
         self.pool.sweep();
-    }
-
-    /// Connections in the pool.
-    pub(crate) fn idle(&self) -> usize {
-        self.pool.len()
     }
 }
 

@@ -3,6 +3,7 @@
 //! any of them becomes an answer in `refusal`. Nothing in here fails towards hyper: before the first byte
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
+mod answer;
 pub(crate) mod client;
 mod cors;
 mod endpoints;
@@ -11,6 +12,7 @@ mod metered;
 mod models;
 mod outgoing;
 mod request_body;
+mod send;
 mod settlement;
 pub(crate) mod snapshot;
 mod source;
@@ -19,10 +21,10 @@ mod worker;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -30,22 +32,19 @@ use hyper::body::Incoming;
 
 use crate::admit::{Ask, Permit, Standing};
 use crate::clock::Now;
-use crate::forward::{self, Inbound, Outbound, SendError, Upstream};
+use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
-use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::{Action, Endpoint};
-use crate::gateway::metered::{Drain, Metered};
 use crate::gateway::request_body::{ReadError, RequestBody};
-use crate::gateway::settlement::{Settlement, Used};
+use crate::gateway::send::{Asked, send};
+use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identity, Snapshot};
-use crate::gateway::source::{Event, Pace, Source};
-use crate::inspect::{self, Facts};
+use crate::inspect::Facts;
 use crate::ledger::record::{EventId, Opened};
-use crate::meter::{Kind, Meter, Setup};
 use crate::refusal::{ORIGIN, Refusal};
 use crate::route::Route;
-use crate::usage::{End, Flags};
 
+pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::outgoing::Outgoing;
 pub(crate) use crate::gateway::request_body::Bounds;
 pub(crate) use crate::gateway::worker::{Shared, Worker};
@@ -72,7 +71,7 @@ pub(crate) async fn handle(
     let event_id = worker.event_ids.next(arrived.unix_ms);
     let mut exchange = Exchange { event_id, arrived, standing: None };
     let origin = worker.cors.allowed(request.headers());
-    let endpoint = endpoints::find(request.method(), request.uri().path()).map(|(row, _)| row.path);
+    let endpoint = endpoints::label(request.uri().path());
     let answer = serve(&worker, &client, request, &mut exchange);
     let mut response = match until_cut(&worker, answer).await {
         Ok(response) => response,
@@ -82,7 +81,7 @@ pub(crate) async fn handle(
             whole(refusal.status, refusal.headers(), refusal.body())
         }
     };
-    worker.shard.request(endpoint.unwrap_or("other"), response.status().as_u16());
+    worker.shard.request(endpoint, response.status().as_u16());
     let headers = response.headers_mut();
     if let Some(standing) = &exchange.standing {
         standing::write(standing, headers);
@@ -133,13 +132,16 @@ async fn serve(
         };
     let route = snapshot.routes.find(&facts.model, allowed)?;
     let ask = ask_for(&facts, route);
-    let permit = identity.live.admit(identity.slot, ask, worker.clock.now()).map_err(|denied| {
-        worker.shard.denied(denied.limit_name());
-        exchange.standing = denied.standing().cloned();
+    // The ledger's row begins at the instant at which limits were asked: both count it in one day.
+    let now = worker.clock.now();
+    let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
+        worker.shard.limited(denied.limit_name());
+        exchange.standing = Some(denied.standing());
         Refusal::from(denied)
     })?;
-    exchange.standing = Some(permit.standing().clone());
-    let opened = opened(exchange, identity, route, worker, endpoint, &facts, ask);
+    worker.shard.admitted();
+    exchange.standing = Some(permit.standing());
+    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
     let permit = record_open(worker, permit, &opened)?;
     let settlement = Settlement::new(
         worker.clone(),
@@ -164,7 +166,7 @@ async fn until_cut(
     let mut answer = std::pin::pin!(answer);
     poll_fn(|cx| {
         if worker.is_cut() {
-            return std::task::Poll::Ready(Err(Refusal::shutting_down(true)));
+            return Poll::Ready(Err(Refusal::shutting_down(true)));
         }
         answer.as_mut().poll(cx)
     })
@@ -181,7 +183,10 @@ fn identify<'s>(
     snapshot.keys.identify(headers, now.unix_ms).map(AsRef::as_ref).map_err(|unidentified| {
         match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
-            Err(wait) => Refusal::failed_keys(wait),
+            Err(wait) => {
+                worker.shard.limited("failed-keys");
+                Refusal::failed_keys(wait)
+            }
         }
     })
 }
@@ -207,18 +212,20 @@ fn ask_for(facts: &Facts, route: &Route) -> Ask {
     Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a record has its fields")]
 fn opened(
-    exchange: &Exchange,
+    worker: &Worker,
+    event_id: EventId,
     identity: &Identity,
     route: &Route,
-    worker: &Worker,
     endpoint: &Endpoint,
     facts: &Facts,
     ask: Ask,
+    now: Now,
 ) -> Opened {
     Opened {
-        event_id: exchange.event_id,
-        started_at_ms: exchange.arrived.unix_ms,
+        event_id,
+        started_at_ms: now.unix_ms,
         tenant: identity.tenant.clone(),
         key_id: identity.key_id.clone(),
         model: route.model.clone(),
@@ -239,202 +246,6 @@ fn record_open(worker: &Worker, permit: Permit, opened: &Opened) -> Result<Permi
             Err(Refusal::ledger_unavailable())
         }
     }
-}
-
-/// A request as the client sent it.
-struct Asked {
-    head: Parts,
-    frames: Vec<Bytes>,
-    facts: Facts,
-}
-
-/// Sends the request, and once more without the usage option where the upstream may not know it.
-/// Returns whether the usage in the answer is to be hidden from the client.
-async fn send(
-    upstream: &Upstream,
-    route: &Route,
-    asked: Asked,
-    mut settlement: Settlement,
-) -> Result<(Inbound, Settlement, bool), Refusal> {
-    let Asked { mut head, frames, facts } = asked;
-    upstream.rewrite(&mut head.headers);
-    let path_and_query = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let model = route.upstream_model.as_deref();
-    let wants_usage = facts.stream && facts.include_usage == Some(true);
-    let asks_usage = facts.stream
-        && !wants_usage
-        && upstream.config.inject_usage
-        && !upstream.usage_option.is_refused();
-    let body = inspect::apply(&frames, &facts.splices(model, asks_usage));
-    let mut outbound =
-        Outbound { method: head.method, path_and_query, headers: head.headers, body };
-    let inbound = match upstream.send(&outbound).await {
-        Ok(inbound) => inbound,
-        Err(error) => return Err(not_answered(settlement, error)),
-    };
-    if !asks_usage {
-        return Ok((inbound, settlement, false));
-    }
-    let status = inbound.response.status();
-    if status.is_success() {
-        upstream.usage_option.accepted();
-        return Ok((inbound, settlement, true));
-    }
-    let may_be_the_option =
-        matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
-    if !may_be_the_option || upstream.usage_option.is_accepted() {
-        return Ok((inbound, settlement, true));
-    }
-    drop(inbound);
-    outbound.body = inspect::apply(&frames, &facts.splices(model, false));
-    settlement.attempts += 1;
-    let inbound = match upstream.send(&outbound).await {
-        Ok(inbound) => inbound,
-        Err(error) => return Err(not_answered(settlement, error)),
-    };
-    if inbound.response.status().is_success() {
-        upstream.usage_option.refused();
-        settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
-    }
-    Ok((inbound, settlement, false))
-}
-
-/// Books a request that got no answer.
-fn not_answered(mut settlement: Settlement, error: SendError) -> Refusal {
-    let refusal = Refusal::from(error);
-    settlement.status = refusal.status.as_u16();
-    let (end, used) = match error {
-        SendError::HeadTimeout => (End::Timeout, settlement.prompt_only()),
-        error if error.is_sent() => (End::UpstreamError, settlement.prompt_only()),
-        _ => {
-            settlement.attempts = settlement.attempts.saturating_sub(1);
-            (End::NotSent, Used::nothing())
-        }
-    };
-    if error == SendError::Protocol {
-        tracing::error!(upstream = %settlement.upstream_name(), "the upstream does not speak HTTP/1.1");
-    }
-    booked(settlement, end, used, refusal)
-}
-
-/// Books a request that Weir answers itself after it was sent.
-fn booked(settlement: Settlement, end: End, used: Used, refusal: Refusal) -> Refusal {
-    match settlement.settle(end, used) {
-        Ok(()) => refusal,
-        Err(_) => Refusal::ledger_failed_at_end(),
-    }
-}
-
-/// Turns the upstream's answer into the client's.
-async fn answer(
-    worker: &Rc<Worker>,
-    client: &Rc<Client>,
-    upstream: &Upstream,
-    route: &Route,
-    inbound: Inbound,
-    mut settlement: Settlement,
-    hides_usage: bool,
-) -> Result<Response<Outgoing>, Refusal> {
-    let Inbound { response, lease } = inbound;
-    let (mut head, body) = response.into_parts();
-    settlement.upstream_status = Some(head.status.as_u16());
-    settlement.upstream_request_id = text(&head.headers, &REQUEST_ID).map(Into::into);
-    let content_type = text(&head.headers, &CONTENT_TYPE);
-    let kind = Kind::of(content_type, text(&head.headers, &CONTENT_ENCODING));
-    if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
-        settlement.status = refusal.status.as_u16();
-        return Err(booked(settlement, end, Used::nothing(), refusal));
-    }
-    settlement.status = head.status.as_u16();
-    let is_stream = kind == Kind::Sse;
-    let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter = Meter::new(Setup { kind, hide_usage: hides_usage, model: names });
-    let is_edited = meter.edits();
-    let announced = body.size_hint().exact();
-    let left = announced.filter(|_| !is_edited);
-    forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
-    head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
-    let mut source = Source::new(body, lease, meter, settlement, pace(upstream));
-    let first = first_event(&mut source, is_stream).await;
-    if let Some(Event::Failed(end, refusal)) = first {
-        let settled = source.refuse(end, refusal.status);
-        return Err(if settled { refusal } else { Refusal::ledger_failed_at_end() });
-    }
-    if let Some(settlement) = source.settlement() {
-        settlement.first_byte();
-    }
-    let drain = drain(upstream);
-    let mut metered =
-        Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
-    if let Some(event) = first {
-        metered.take(event);
-    }
-    Ok(Response::from_parts(head, Outgoing::Metered(Box::new(metered))))
-}
-
-/// What comes first of the body. An answer that is no stream is not begun before something of it is
-/// here, so that a failure can still be told; a stream's head leaves at once.
-async fn first_event(source: &mut Source, is_stream: bool) -> Option<Event> {
-    poll_fn(|cx| match source.poll_event(cx) {
-        std::task::Poll::Ready(event) => std::task::Poll::Ready(Some(event)),
-        std::task::Poll::Pending if is_stream => std::task::Poll::Ready(None),
-        std::task::Poll::Pending => std::task::Poll::Pending,
-    })
-    .await
-}
-
-/// Answers of an upstream that are not the client's business, or that no client could read.
-fn not_passed_on(
-    upstream: &Upstream,
-    status: StatusCode,
-    content_type: Option<&str>,
-    body: &Incoming,
-) -> Option<(End, Refusal)> {
-    let is_readable = content_type.is_some_and(|kind| {
-        let kind = kind.to_ascii_lowercase();
-        kind.contains("json") || kind.starts_with("text/event-stream")
-    }) && body.size_hint().exact() != Some(0);
-    if status == StatusCode::UNAUTHORIZED {
-        tracing::error!(
-            upstream = %upstream.config.name,
-            "the upstream does not accept our key; renew what `api_key` refers to"
-        );
-        return Some((End::UpstreamRejected, Refusal::upstream_auth()));
-    }
-    if status.is_server_error() && !is_readable {
-        return Some((End::UpstreamError, Refusal::upstream_failed(status)));
-    }
-    if status.is_redirection() || status.is_informational() {
-        tracing::error!(
-            upstream = %upstream.config.name,
-            status = status.as_u16(),
-            "the upstream redirects, which is not followed; check `base_url`"
-        );
-        return Some((End::UpstreamError, Refusal::upstream_protocol()));
-    }
-    None
-}
-
-fn pace(upstream: &Upstream) -> Pace {
-    let total = upstream.config.total_ms;
-    let until = tokio::time::Instant::now() + Duration::from_millis(total);
-    Pace {
-        idle: Duration::from_millis(upstream.config.idle_ms),
-        until: (total > 0).then_some(until),
-    }
-}
-
-fn drain(upstream: &Upstream) -> Option<Drain> {
-    let is_drained = upstream.config.on_disconnect == crate::config::OnDisconnect::Drain;
-    is_drained.then(|| Drain {
-        time: Duration::from_millis(upstream.config.drain_ms),
-        max: upstream.config.drain_max,
-        running: upstream.drains.clone(),
-    })
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
 }
 
 /// An answer of Weir's own that is no refusal.

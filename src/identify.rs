@@ -55,7 +55,7 @@ impl<T> Keys<T> {
     /// Whose request this is, by its headers alone: nothing of the body has been read.
     pub(crate) fn identify(&self, headers: &HeaderMap, unix_ms: i64) -> Result<&T, Unidentified> {
         let text = bearer(headers)?;
-        let key = KeyText::parse(text).map_err(|_| Unidentified::Malformed)?;
+        let key = KeyText::parse(text.as_bytes()).map_err(|_| Unidentified::Malformed)?;
         let entry = self.by_digest.get(&key.digest()).ok_or(Unidentified::Unknown)?;
         if entry.is_revoked {
             return Err(Unidentified::Revoked);
@@ -104,7 +104,7 @@ mod tests {
             (texts[1].digest(), entry(1, true, None)),
             (texts[2].digest(), entry(2, false, Some(1_000))),
         ]);
-        let bearer = |n: usize| format!("Bearer {}", texts[n].expose());
+        let bearer = |n: usize| format!("Bearer {}", texts[n].reveal());
         assert_eq!(ask(&keys, &bearer(0)), Ok(0));
         assert_eq!(ask(&keys, &bearer(0).replace("Bearer", "bEARER")), Ok(0));
         assert_eq!(ask(&keys, &bearer(1)), Err(Unidentified::Revoked));

@@ -105,7 +105,7 @@ impl Refusal {
 
     /// An address has presented too many keys that are nobody's.
     pub(crate) fn failed_keys(wait: Duration) -> Self {
-        Self::rate_limited(wait.as_secs() + u64::from(wait.subsec_nanos() > 0), "address-failed-keys")
+        Self::rate_limited(wait.as_secs() + u64::from(wait.subsec_nanos() > 0), "failed-keys")
     }
 
     fn rate_limited(seconds: u64, limit: &'static str) -> Self {
@@ -259,6 +259,35 @@ impl From<Invalid> for Refusal {
 impl From<UnknownModel> for Refusal {
     fn from(unknown: UnknownModel) -> Self {
         Self::client("model_not_found", StatusCode::NOT_FOUND, unknown.to_string())
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let limit = denied.limit_name();
+        match denied {
+            Denied::TooLarge { allowed, asked, .. } => {
+                let message = format!(
+                    "This request asks for {asked}, more than the whole limit {limit} of {allowed}; \
+                     shorten it or have the limit raised."
+                );
+                let refusal =
+                    Self::client("request_exceeds_limit", StatusCode::BAD_REQUEST, message);
+                Self { limit: Some(limit), ..refusal }
+            }
+            Denied::Quota { resets_at_ms, .. } => {
+                let resets = jiff::Timestamp::from_millisecond(resets_at_ms)
+                    .map_or_else(|_| "later".to_owned(), |time| format!("at {time}"));
+                let message = format!("The quota {limit} is used up; it is whole again {resets}.");
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let kind = "insufficient_quota";
+                let refusal = Self::new(status, kind, kind, message).should_retry(false);
+                Self { limit: Some(limit), ..refusal }
+            }
+            Denied::Concurrency { .. } | Denied::Rate { .. } => {
+                Self::rate_limited(denied.retry_after_s().unwrap_or(1), limit)
+            }
+        }
     }
 }
 

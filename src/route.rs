@@ -45,8 +45,7 @@ impl Routes {
                     continue;
                 }
                 let entry = config.models.iter().find(|entry| entry.name == listed.name);
-                let default = Model::with_defaults(&listed.name);
-                let entry = entry.unwrap_or(&default);
+                let entry = entry.cloned().unwrap_or_else(|| Model::unconfigured(&listed.name));
                 let index = routes.models.len();
                 routes.by_name.insert(model.clone(), index);
                 routes.models.push(Route {
@@ -57,7 +56,7 @@ impl Routes {
                     index,
                     default_output_tokens: entry.default_output_tokens,
                     created: entry.created,
-                    owned_by: entry.owned_by.clone(),
+                    owned_by: entry.owned_by,
                 });
             }
         }

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Resolve, UnusableUpstream, UsageOption, system_resolver};
 use crate::gateway::snapshot::Registry;
-use crate::gateway::{Bounds, Shared, Worker};
+use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::route::Routes;
 use crate::ledger::store::{Store, StoreError};
@@ -101,7 +101,7 @@ impl Server {
             readiness: readiness.clone(),
             clock,
             bounds: bounds(config, &metrics),
-            cors: Arc::new(crate::gateway::cors(&config.server.cors_origins)),
+            cors: Arc::new(Cors::new(&config.server.cors_origins)),
             upstreams: config
                 .upstreams
                 .iter()

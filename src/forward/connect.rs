@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use crate::config;
 use crate::forward::SendError;
 use crate::forward::pool::Connection;
-use crate::telemetry::metrics::Shard;
+use crate::telemetry::metrics::{Level, Shard};
 
 /// How long an answer of the name server is used.
 const DNS_TTL: Duration = Duration::from_secs(30);
@@ -155,29 +155,13 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| SendError::Reset)?;
-    let open = OpenConnection::new(shard.clone());
+    let open = shard.hold(Level::Upstream);
     let task = tokio::task::spawn_local(async move {
         // Its errors reach whoever waits for the response; an idle connection's matter to nobody.
         let _ = connection.await;
         drop(open);
     });
     Ok(Connection { sender, task: task.abort_handle() })
-}
-
-/// Counted as open for as long as it lives.
-struct OpenConnection(Arc<Shard>);
-
-impl OpenConnection {
-    fn new(shard: Arc<Shard>) -> Self {
-        shard.upstream_connections_open(1);
-        Self(shard)
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.upstream_connections_open(-1);
-    }
 }
 
 fn client_config(config: &config::Upstream) -> Result<ClientConfig, String> {

@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
 use crate::forward::body::Frames;
+use crate::telemetry::metrics::{Held, Level, Shard};
 
 /// A connection: the handle to send on, and the task that drives it.
 #[derive(Debug)]
@@ -27,9 +29,18 @@ impl Drop for Connection {
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<(Instant, Connection)>>,
+    idle: RefCell<Vec<Idle>>,
     max_age: Duration,
     max_idle: usize,
+    shard: Arc<Shard>,
+}
+
+/// A connection that waits.
+#[derive(Debug)]
+struct Idle {
+    since: Instant,
+    connection: Connection,
+    _counted: Held,
 }
 
 /// A connection in use by one exchange.
@@ -40,8 +51,8 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(max_age: Duration, max_idle: usize) -> Self {
-        Self { idle: RefCell::default(), max_age, max_idle }
+    pub(crate) fn new(max_age: Duration, max_idle: usize, shard: Arc<Shard>) -> Self {
+        Self { idle: RefCell::default(), max_age, max_idle, shard }
     }
 
     /// The connection used last that is still open and ready.
@@ -49,28 +60,25 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         // A connection just given back may not have read its last byte yet; it is left for the next
         // request rather than waited for.
-        let at = idle.iter().rposition(|(since, connection)| {
-            since.elapsed() < self.max_age && connection.sender.is_ready()
+        let at = idle.iter().rposition(|idle| {
+            idle.since.elapsed() < self.max_age && idle.connection.sender.is_ready()
         })?;
-        let (_, connection) = idle.remove(at);
+        let Idle { connection, .. } = idle.remove(at);
         Some(Lease { connection: Some(connection), pool: self.clone() })
     }
 
     pub(crate) fn sweep(&self) {
         let max_age = self.max_age;
-        self.idle.borrow_mut().retain(|(since, connection)| {
-            since.elapsed() < max_age && !connection.sender.is_closed()
+        self.idle.borrow_mut().retain(|idle| {
+            idle.since.elapsed() < max_age && !idle.connection.sender.is_closed()
         });
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().len()
     }
 
     fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle && !connection.sender.is_closed() {
-            idle.push((Instant::now(), connection));
+            let _counted = self.shard.hold(Level::UpstreamIdle);
+            idle.push(Idle { since: Instant::now(), connection, _counted });
         }
     }
 }

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::refusal::Refusal;
+use crate::telemetry::metrics;
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,17 @@ pub(crate) fn find<'p>(
         return Ok((endpoint, action));
     }
     Err(Refusal::unknown_path())
+}
+
+/// What the metrics call a path.
+pub(crate) fn label(path: &str) -> metrics::Endpoint {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.rest_of(path).is_some());
+    match endpoint.map(|endpoint| endpoint.kind) {
+        Some(Kind::Forward) => metrics::Endpoint::ChatCompletions,
+        Some(Kind::ListModels) => metrics::Endpoint::Models,
+        Some(Kind::ShowModel) => metrics::Endpoint::Model,
+        None => metrics::Endpoint::Unknown,
+    }
 }
 
 impl Endpoint {

@@ -77,9 +77,10 @@ impl Metered {
                 // It is a short list, nearly always of one.
                 return Poll::Ready(Some(Ok(Frame::data(self.out.remove(0)))));
             }
+            let is_open = self.source().is_open();
             match self.state {
                 State::Failing => return self.poll_cut(cx),
-                State::Ended if !self.source().is_open() => return Poll::Ready(None),
+                State::Ended if !is_open => return Poll::Ready(None),
                 State::Flowing if self.worker.is_cut() => {
                     self.fail(End::Shutdown, &Refusal::server_shutdown());
                 }

@@ -12,6 +12,7 @@ use crate::gateway::request_body::Held;
 use crate::ledger::journal::AppendError;
 use crate::ledger::record::{Closed, EventId};
 use crate::meter::Reading;
+use crate::telemetry::metrics::{Held as InFlight, Level};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 /// Bytes of text that make about one token; the cheap bound that estimates use.
@@ -38,6 +39,7 @@ pub(crate) struct Settlement {
     pub(crate) flags: Flags,
     pub(crate) upstream_request_id: Option<Box<str>>,
     ttfb_ms: Option<u64>,
+    in_flight: Option<InFlight>,
     /// The request's bytes are counted until the upstream has answered.
     held: Option<Held>,
 }
@@ -69,10 +71,11 @@ impl Settlement {
         model_index: usize,
         held: Held,
     ) -> Self {
-        worker.shard.in_flight(1);
+        let in_flight = worker.shard.hold(Level::Request);
         Self {
             worker,
             client,
+            in_flight: Some(in_flight),
             permit: Some(permit),
             event_id: opened.event_id,
             arrived,
@@ -92,7 +95,9 @@ impl Settlement {
     pub(crate) fn first_byte(&mut self) {
         self.held = None;
         if self.ttfb_ms.is_none() {
-            self.ttfb_ms = Some(self.elapsed_ms());
+            let ns = self.elapsed_ns();
+            self.worker.shard.first_byte(ns);
+            self.ttfb_ms = Some(ns / 1_000_000);
         }
     }
 
@@ -109,6 +114,10 @@ impl Settlement {
 
     /// What the meter has read, or an estimate where it has read no usage.
     pub(crate) fn used(&self, reading: Reading, end: End) -> Used {
+        let is_refused = self.status >= 400 && reading.usage.is_none();
+        if is_refused {
+            return Used { model_served: reading.model_served, ..Used::nothing() };
+        }
         let (usage, source) = match reading.usage {
             Some(usage) if reading.is_final => (usage, UsageSource::Reported),
             // A complete answer that states its usage along the way has stated it.
@@ -152,7 +161,7 @@ impl Settlement {
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
         permit.settle(used.usage.total, now);
         let shard = &self.worker.shard;
-        shard.in_flight(-1);
+        self.in_flight = None;
         shard.ended(end, duration_ns);
         shard.tokens(self.model_index, &used.usage);
         tracing::debug!(
@@ -186,16 +195,8 @@ impl Settlement {
         if self.worker.is_cut() { End::Shutdown } else { End::ClientClosed }
     }
 
-    pub(crate) fn worker(&self) -> &Rc<Worker> {
-        &self.worker
-    }
-
-    pub(crate) fn client(&self) -> &Rc<Client> {
-        &self.client
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        self.worker.clock.now().mono_ns.saturating_sub(self.arrived.mono_ns) / 1_000_000
+    fn elapsed_ns(&self) -> u64 {
+        self.worker.clock.now().mono_ns.saturating_sub(self.arrived.mono_ns)
     }
 }
 

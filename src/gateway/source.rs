@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -125,6 +126,14 @@ impl Source {
         settlement.flags.set(flags);
         let used = settlement.used(self.meter.reading(), end);
         settlement.settle(end, used).is_ok()
+    }
+
+    /// Books a request that Weir answers itself, with `status`. `false` as for [`Source::settle`].
+    pub(crate) fn refuse(mut self, end: End, status: StatusCode) -> bool {
+        if let Some(settlement) = &mut self.settlement {
+            settlement.status = status.as_u16();
+        }
+        self.settle(end, Flags::default())
     }
 
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream

@@ -1,0 +1,138 @@
+//! The upstream's answer on its way to becoming the client's: what passes as it is, what no client should
+//! see, and from when on it is metered.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::config::OnDisconnect;
+use crate::forward::{self, Inbound, Upstream};
+use crate::gateway::client::Client;
+use crate::gateway::metered::{Drain, Metered};
+use crate::gateway::send::booked;
+use crate::gateway::settlement::{Settlement, Used};
+use crate::gateway::source::{Event, Pace, Source};
+use crate::gateway::{Outgoing, REQUEST_ID, Worker};
+use crate::meter::{Kind, Meter, Setup};
+use crate::refusal::{ORIGIN, Refusal};
+use crate::route::Route;
+use crate::usage::End;
+
+/// Turns the upstream's answer into the client's.
+pub(crate) async fn answer(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    upstream: &Upstream,
+    route: &Route,
+    inbound: Inbound,
+    mut settlement: Settlement,
+    hides_usage: bool,
+) -> Result<Response<Outgoing>, Refusal> {
+    let Inbound { response, lease } = inbound;
+    let (mut head, body) = response.into_parts();
+    settlement.upstream_status = Some(head.status.as_u16());
+    settlement.upstream_request_id = text(&head.headers, &REQUEST_ID).map(Into::into);
+    let content_type = text(&head.headers, &CONTENT_TYPE);
+    let kind = Kind::of(content_type, text(&head.headers, &CONTENT_ENCODING));
+    if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
+        settlement.status = refusal.status.as_u16();
+        return Err(booked(settlement, end, Used::nothing(), refusal));
+    }
+    settlement.status = head.status.as_u16();
+    let is_stream = kind == Kind::Sse;
+    let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
+    let meter = Meter::new(Setup { kind, hide_usage: hides_usage, model: names });
+    let is_edited = meter.edits();
+    let announced = body.size_hint().exact();
+    let left = announced.filter(|_| !is_edited);
+    forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
+    head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
+    let mut source = Source::new(body, lease, meter, settlement, pace(upstream));
+    let first = first_event(&mut source, is_stream).await;
+    if let Some(Event::Failed(end, refusal)) = first {
+        let settled = source.refuse(end, refusal.status);
+        return Err(if settled { refusal } else { Refusal::ledger_failed_at_end() });
+    }
+    if let Some(settlement) = source.settlement() {
+        settlement.first_byte();
+    }
+    let drain = drain(upstream);
+    let mut metered =
+        Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
+    if let Some(event) = first {
+        metered.take(event);
+    }
+    Ok(Response::from_parts(head, Outgoing::Metered(Box::new(metered))))
+}
+
+/// What comes first of the body. An answer that is no stream is not begun before something of it is
+/// here, so that a failure can still be told; a stream's head leaves at once.
+async fn first_event(source: &mut Source, is_stream: bool) -> Option<Event> {
+    poll_fn(|cx| match source.poll_event(cx) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending if is_stream => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Answers of an upstream that are not the client's business, or that no client could read.
+fn not_passed_on(
+    upstream: &Upstream,
+    status: StatusCode,
+    content_type: Option<&str>,
+    body: &Incoming,
+) -> Option<(End, Refusal)> {
+    let is_readable = content_type.is_some_and(|kind| {
+        let kind = kind.to_ascii_lowercase();
+        kind.contains("json") || kind.starts_with("text/event-stream")
+    }) && body.size_hint().exact() != Some(0);
+    if status == StatusCode::UNAUTHORIZED {
+        tracing::error!(
+            upstream = %upstream.config.name,
+            "the upstream does not accept our key; renew what `api_key` refers to"
+        );
+        return Some((End::UpstreamRejected, Refusal::upstream_auth()));
+    }
+    if status.is_server_error() && !is_readable {
+        return Some((End::UpstreamError, Refusal::upstream_failed(status)));
+    }
+    if status.is_redirection() || status.is_informational() {
+        tracing::error!(
+            upstream = %upstream.config.name,
+            status = status.as_u16(),
+            "the upstream redirects, which is not followed; check `base_url`"
+        );
+        return Some((End::UpstreamError, Refusal::upstream_protocol()));
+    }
+    None
+}
+
+fn pace(upstream: &Upstream) -> Pace {
+    let total = upstream.config.total_ms;
+    let until = tokio::time::Instant::now() + Duration::from_millis(total);
+    Pace {
+        idle: Duration::from_millis(upstream.config.idle_ms),
+        until: (total > 0).then_some(until),
+    }
+}
+
+fn drain(upstream: &Upstream) -> Option<Drain> {
+    let is_drained = upstream.config.on_disconnect == OnDisconnect::Drain;
+    is_drained.then(|| Drain {
+        time: Duration::from_millis(upstream.config.drain_ms),
+        max: upstream.config.drain_max,
+        running: upstream.drains.clone(),
+    })
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+

@@ -1,0 +1,328 @@
+//! One request: which path, whose key, what is wrong with it, and the answer.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::answer::Reply;
+use super::ask::Question;
+use super::body::Body;
+use super::controls::{Controls, FaultKind};
+use super::counts::{Books, Served, Tally};
+use super::examples;
+use super::options::{Mode, Options, StreamOptions, TEXT_MODEL};
+use super::print::{self, Envelope, quote};
+use super::refusal::Refusal;
+use super::script::Script;
+use crate::clock::Clock;
+
+/// The largest request body.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Everything that all connections share.
+#[derive(Debug)]
+pub(super) struct Site {
+    options: Options,
+    books: Arc<Books>,
+    clock: Clock,
+    /// Answers so far, for their ids.
+    sequence: AtomicU64,
+    /// What sets the ids of this simulator apart from those of others.
+    salt: u32,
+    model_list: Bytes,
+    models: HashMap<String, Bytes>,
+}
+
+/// Why there is no ordinary answer.
+enum Failure {
+    Refused(Refusal),
+    /// The connection is closed without one.
+    Closed,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Site {
+    pub(super) fn new(options: Options) -> Self {
+        let clock = Clock::system();
+        let models: HashMap<_, _> =
+            options.models.iter().map(|id| (id.clone(), Bytes::from(model(id)))).collect();
+        // The documents' list leaves their image model out.
+        let printed = |id: &&String| options.mode == Mode::Full || id.as_str() == TEXT_MODEL;
+        let listed: Vec<_> = options.models.iter().filter(printed).map(|id| model(id)).collect();
+        let model_list = format!(r#"{{"object":"list","data":[{}]}}"#, listed.join(","));
+        Self {
+            books: Arc::new(Books::new(options.record)),
+            sequence: AtomicU64::new(1),
+            salt: clock.now().unix_ms as u32,
+            clock,
+            model_list: model_list.into(),
+            models,
+            options,
+        }
+    }
+
+    pub(super) fn books(&self) -> &Arc<Books> {
+        &self.books
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// Only where `x-sim-fault: close` asks for no answer at all.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        reset: &Arc<AtomicBool>,
+    ) -> io::Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        if parts.uri.path() == "/simulator/counts" {
+            return Ok(self.counts(&parts));
+        }
+        self.books.request();
+        let id =
+            format!("req_{:08x}{:08x}", self.salt, self.sequence.fetch_add(1, Ordering::Relaxed));
+        let mut heard = Bytes::new();
+        let answered = self.route(&parts, body, &mut heard, &id, reset).await;
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(Failure::Closed) => return Err(io::Error::other("closed, as x-sim-fault asked")),
+            Err(Failure::Refused(refusal)) => {
+                let record = self.record(&parts, heard, &id, refusal.status);
+                self.books.refusal(record);
+                refused(refusal)
+            }
+        };
+        let id = HeaderValue::try_from(id).expect("hexadecimal digits are a header value");
+        response.headers_mut().insert("x-request-id", id);
+        Ok(response)
+    }
+
+    async fn route(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        heard: &mut Bytes,
+        id: &str,
+        reset: &Arc<AtomicBool>,
+    ) -> Result<Response<Body>, Failure> {
+        let path = parts.uri.path();
+        let model = path.strip_prefix("/v1/models/");
+        let allowed = match path {
+            "/v1/chat/completions" => Method::POST,
+            "/v1/models" => Method::GET,
+            _ if model.is_some() => Method::GET,
+            _ => return Err(Refusal::not_found().into()),
+        };
+        if parts.method != allowed {
+            let allow = if allowed == Method::POST { "POST" } else { "GET" };
+            return Err(Refusal::method_not_allowed(allow).into());
+        }
+        self.authenticate(&parts.headers)?;
+        let mut controls = Controls::read(&parts.headers, &self.options)?;
+        if let Some(model) = model {
+            return Ok(self.one_model(&unescape(model))?);
+        }
+        if path == "/v1/models" {
+            return Ok(self.model_list(&controls));
+        }
+        *heard = read(body).await?;
+        if controls.head_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(controls.head_ms)).await;
+        }
+        if let Some(refusal) = controls.error.take() {
+            return Err(refusal.into());
+        }
+        if controls.fault.is_some_and(|fault| fault.kind == FaultKind::Close) {
+            return Err(Failure::Closed);
+        }
+        let question = Question::read(heard)?;
+        self.check(&question, &controls)?;
+        let served = self.record(parts, heard.clone(), id, StatusCode::OK);
+        Ok(self.chat(&question, &controls, served, id, reset).await)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let value = headers.get(AUTHORIZATION).ok_or(Refusal::bad_key("no key"))?;
+        let (scheme, key) = value.to_str().unwrap_or("").split_once(' ').unwrap_or_default();
+        let key = key.trim();
+        if !scheme.eq_ignore_ascii_case("bearer") || key.is_empty() {
+            return Err(Refusal::bad_key("no bearer key"));
+        }
+        match &self.options.api_key {
+            Some(right) if right != key => Err(Refusal::bad_key("unknown key")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self, question: &Question, controls: &Controls) -> Result<(), Refusal> {
+        if !self.models.contains_key(&question.model) {
+            return Err(Refusal::unknown_model(&question.model));
+        }
+        if question.has_stream_options && controls.stream_options == StreamOptions::Refuse {
+            return Err(Refusal::invalid("stream_options is unknown here"));
+        }
+        Ok(())
+    }
+
+    async fn chat(
+        &self,
+        question: &Question,
+        controls: &Controls,
+        served: Option<Served>,
+        id: &str,
+        reset: &Arc<AtomicBool>,
+    ) -> Response<Body> {
+        let reply = Reply::to(question, controls);
+        let separator = if controls.mode == Mode::Literal { '_' } else { '-' };
+        let envelope = Envelope {
+            id: format!("chatcmpl{separator}{}", id.trim_start_matches("req_")),
+            created: self.clock.now().unix_ms / 1000,
+            model: question.model.clone(),
+        };
+        let served = served.map(|served| Served {
+            model: question.model.clone(),
+            streamed: question.stream,
+            ..served
+        });
+        let (prompt, completion) = (reply.prompt_tokens, reply.completion_tokens);
+        let tally = Tally::begin(self.books.clone(), question.stream, prompt, completion, served);
+        if question.stream {
+            let script = Script::new(reply, controls, &envelope, question.include_usage);
+            let mut response = Response::new(Body::stream(script, tally, controls, reset));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            return response;
+        }
+        if controls.first_token_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(controls.first_token_ms)).await;
+        }
+        let bytes = print::whole(reply, controls, &envelope);
+        json(Body::answer(bytes, tally, controls.fault, reset))
+    }
+
+    fn one_model(&self, id: &str) -> Result<Response<Body>, Refusal> {
+        let model = self.models.get(id).ok_or_else(|| Refusal::unknown_model(id))?;
+        Ok(json(Body::plain(model.clone())))
+    }
+
+    fn model_list(&self, controls: &Controls) -> Response<Body> {
+        // A request may ask for the other mode's list, which is rare enough to be made for it.
+        let list = if controls.mode == self.options.mode {
+            self.model_list.clone()
+        } else {
+            Self::new(Options { mode: controls.mode, ..self.options.clone() }).model_list
+        };
+        json(Body::plain(list))
+    }
+
+    fn counts(&self, parts: &Parts) -> Response<Body> {
+        if parts.method != Method::GET {
+            return refused(Refusal::method_not_allowed("GET"));
+        }
+        let counts = serde_json::to_vec(&self.books.snapshot());
+        json(Body::plain(counts.expect("a struct of numbers is JSON")))
+    }
+
+    /// What is known of a chat request before it is answered; `None` if nothing is recorded.
+    fn record(&self, parts: &Parts, body: Bytes, id: &str, status: StatusCode) -> Option<Served> {
+        if !self.books.records() || parts.uri.path() != "/v1/chat/completions" {
+            return None;
+        }
+        let tag = ["x-sim-tag", "x-weir-event", "x-request-id"]
+            .iter()
+            .find_map(|name| parts.headers.get(*name)?.to_str().ok());
+        Some(Served {
+            tag: tag.unwrap_or_default().to_owned(),
+            request_id: id.to_owned(),
+            model: String::new(),
+            streamed: false,
+            status: status.as_u16(),
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            completed: false,
+            headers: parts.headers.clone(),
+            body,
+        })
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::too_large()),
+        Err(_) => Err(Refusal::invalid("the body ended early")),
+    }
+}
+
+fn json(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let bytes = match refusal.body {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    let mut response = json(Body::plain(bytes));
+    *response.status_mut() = refusal.status;
+    let headers = response.headers_mut();
+    if refusal.status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        headers.insert("x-ratelimit-limit-requests", HeaderValue::from_static("60"));
+        headers.insert("x-ratelimit-remaining-requests", HeaderValue::from_static("0"));
+        headers.insert("x-ratelimit-reset-requests", HeaderValue::from_static("1s"));
+    }
+    if let Some(allow) = refusal.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    // A reason can quote the request, and so hold what no header may.
+    if let Ok(reason) = HeaderValue::from_str(&refusal.reason) {
+        headers.insert("x-sim-reason", reason);
+    }
+    response
+}
+
+fn model(id: &str) -> String {
+    let mut quoted = Vec::new();
+    quote(&mut quoted, id);
+    let (id, created, owner) =
+        (String::from_utf8_lossy(&quoted), examples::MODEL_CREATED, examples::OWNED_BY);
+    format!(r#"{{"id":{id},"object":"model","created":{created},"owned_by":"{owner}"}}"#)
+}
+
+/// A path segment without its percent escapes; ids of models may contain `/` and `:`.
+fn unescape(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = (first == b'%').then(|| after.get(..2)).flatten();
+        let code =
+            code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
