@@ -8,3 +8,4 @@ mod usage;
 mod ledger;
 mod telemetry;
 mod admin;
+pub mod cli;

@@ -1,0 +1,114 @@
+//! The command line: arguments in, exit code out. One file a subcommand. Results go to stdout, all
+//! else to stderr; 0 is success, 1 an error, 2 a command line that is not understood.
+
+mod check;
+mod completions;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigErrors;
+
+/// A streaming gateway for LLM APIs that meters every token exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration [default: config/weir.toml where there is one, else built-in defaults]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// In the order in which a newcomer meets them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Completions(completions::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors: clap prints them to stdout and exits 0.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `weir … | head` has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.downcast_ref::<ConfigErrors>().is_some() {
+                eprintln!("Repair that; `weir check` says whether a configuration is valid.");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let file = cli.config.as_deref();
+    match cli.command {
+        Command::Check(args) => check::run(args, file),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_is_named_before_or_after_the_subcommand() {
+        for line in
+            [["weir", "--config", "x.toml", "check"], ["weir", "check", "--config", "x.toml"]]
+        {
+            let cli = Cli::try_parse_from(line).expect("both orders are understood");
+            assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_exits_with_2_and_help_with_0() {
+        let code = |line: &[&str]| Cli::try_parse_from(line).map(|_| ()).map_err(|e| e.exit_code());
+        assert_eq!(code(&["weir", "flood"]), Err(2));
+        assert_eq!(code(&["weir", "check", "--never"]), Err(2));
+        assert_eq!(code(&["weir", "completions", "cobol"]), Err(2));
+        assert_eq!(code(&["weir"]), Err(2));
+        assert_eq!(code(&["weir", "--help"]), Err(0));
+        assert_eq!(code(&["weir", "--version"]), Err(0));
+    }
+
+    #[test]
+    fn a_reader_that_has_read_enough_is_no_error() {
+        let broken = anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_broken_pipe(&broken.context("can't write")));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("no disk")));
+    }
+}
