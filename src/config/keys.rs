@@ -172,7 +172,8 @@ fn check_value(path: &str, value: &mut Value, kind: &Kind, problems: &mut Proble
             true
         }
         (Kind::Models, ValueKind::Array(models)) => {
-            return check_models(path, models, problems);
+            check_models(path, models, problems);
+            true
         }
         (Kind::Texts(_), ValueKind::Array(texts)) => {
             texts.iter().all(|text| matches!(text.kind, ValueKind::String(_)))
@@ -198,7 +199,7 @@ fn check_tables(path: &str, tables: &mut [Value], keys: &'static [Key], problems
     }
 }
 
-fn check_models(path: &str, models: &mut Vec<Value>, problems: &mut Problems) -> bool {
+fn check_models(path: &str, models: &mut [Value], problems: &mut Problems) {
     for (index, model) in models.iter_mut().enumerate() {
         let path = format!("{path}[{index}]");
         match &mut model.kind {
@@ -210,7 +211,6 @@ fn check_models(path: &str, models: &mut Vec<Value>, problems: &mut Problems) ->
             }
         }
     }
-    true
 }
 
 /// The environment holds only text: reads it as what its key wants. What can't be read stays text,

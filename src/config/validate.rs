@@ -1,27 +1,19 @@
 //! From [`Raw`] to [`Config`]: the only validation. It goes on after a problem, so that all of
 //! them are reported; the stand-in value of a problem never leaves, because then no Config does.
 
-use std::collections::HashSet;
+mod upstreams;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use super::error::Problems;
-use super::raw::{Raw, RawAdmin, RawLimits, RawModel, RawModelName, RawServer, RawUpstream};
+use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
 use super::source::Variables;
-use super::suggest::nearest;
-use super::{
-    Admin, Admission, BaseUrl, Config, Data, Deadlines, Durability, Log, Model, ModelName,
-    OnDisconnect, Secrets, Server, Upstream,
-};
+use super::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server};
 use crate::tenancy::Limits;
-
-/// Bytes of a model's or an upstream's name.
-const MAX_NAME_BYTES: usize = 256;
 
 /// What validation needs to know besides the values.
 pub(super) struct Context<'a> {
@@ -33,8 +25,8 @@ pub(super) struct Context<'a> {
 
 /// Turns `raw` into a Config, and reports what keeps it from being one.
 pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -> Config {
-    let upstreams = upstreams(raw.upstream, context, problems);
-    let models = models(raw.model, &upstreams, problems);
+    let upstreams = upstreams::upstreams(raw.upstream, context, problems);
+    let models = upstreams::models(raw.model, &upstreams, problems);
     let config = Config {
         server: server(raw.server, problems),
         admin: admin(raw.admin, context, problems),
@@ -188,200 +180,4 @@ fn log(filter: String, format: &str, problems: &mut Problems) -> Log {
         problems.wrong("log.format", format, "must be \"text\" or \"json\"");
     }
     Log { filter, json: format == "json" }
-}
-
-fn upstreams(
-    raw: Option<Vec<RawUpstream>>,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Vec<Arc<Upstream>> {
-    let raw = raw.unwrap_or_else(|| vec![RawUpstream::built_in()]);
-    if raw.is_empty() {
-        problems.at("upstream", "must hold at least one upstream; leave it out for the default");
-    }
-    let mut names = HashSet::new();
-    let mut upstreams = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        let at = format!("upstream[{index}]");
-        let upstream = upstream(&at, raw, context, problems);
-        if !names.insert(upstream.name.clone()) {
-            problems.wrong(&format!("{at}.name"), &upstream.name, "must differ from all others");
-        }
-        upstreams.push(Arc::new(upstream));
-    }
-    upstreams
-}
-
-fn upstream(
-    at: &str,
-    raw: RawUpstream,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Upstream {
-    Upstream {
-        name: upstream_name(at, raw.name, problems).into(),
-        base_url: base_url(at, raw.base_url.as_deref(), problems),
-        api_key: upstream_key(at, &raw.api_key, context, problems),
-        models: model_names(at, raw.models, problems),
-        inject_usage: raw.inject_usage,
-        on_disconnect: match raw.on_disconnect.as_str() {
-            "cancel" => OnDisconnect::Cancel,
-            "drain" => OnDisconnect::Drain,
-            other => {
-                let key = format!("{at}.on_disconnect");
-                problems.wrong(&key, other, "must be \"cancel\" or \"drain\"");
-                OnDisconnect::Cancel
-            }
-        },
-        drain_ms: raw.drain_ms,
-        drain_max: raw.drain_max,
-        ca_file: ca_file(at, &raw.ca_file, context, problems),
-        connect_ms: raw.connect_ms,
-        head_ms: raw.head_ms,
-        idle_ms: raw.idle_ms,
-        total_ms: raw.total_ms,
-        pool_idle_ms: raw.pool_idle_ms,
-        pool_max_idle: raw.pool_max_idle,
-    }
-}
-
-/// The name stands in the ledger and in messages, so it is kept plain.
-fn upstream_name(at: &str, name: Option<String>, problems: &mut Problems) -> String {
-    let key = format!("{at}.name");
-    let Some(name) = name else {
-        problems.at(&key, "is missing; give the upstream a name, such as \"yisu\"");
-        // Distinct, so that two nameless ones are not also called equal.
-        return at.to_owned();
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-        problems.wrong(&key, &name, "must be 1 to 64 letters, digits, '.', '_' or '-'");
-    }
-    name
-}
-
-fn base_url(at: &str, text: Option<&str>, problems: &mut Problems) -> BaseUrl {
-    let key = format!("{at}.base_url");
-    let parsed = match text {
-        Some(text) => BaseUrl::parse(text).map_err(|error| match text.contains('@') {
-            // What stands before the @ may be a password.
-            true => problems.at(&key, error.to_string()),
-            false => problems.wrong(&key, text, error.to_string()),
-        }),
-        None => Err(problems.at(&key, "is missing, such as \"https://api.example.com/v1\"")),
-    };
-    parsed.unwrap_or_else(|()| BaseUrl {
-        tls: false,
-        host: String::new(),
-        port: 0,
-        authority: String::new(),
-        path_prefix: String::new(),
-    })
-}
-
-fn upstream_key(
-    at: &str,
-    text: &str,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Option<SecretString> {
-    if text.is_empty() {
-        return None;
-    }
-    let resolved = match Reference::parse(text, context.base) {
-        Ok(_) if context.secrets == Secrets::Optional => return None,
-        Ok(reference) => reference.resolve(context.variables),
-        Err(error) => Err(error),
-    };
-    resolved.map_err(|error| problems.at(&format!("{at}.api_key"), error.to_string())).ok()
-}
-
-fn ca_file(
-    at: &str,
-    text: &str,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Option<PathBuf> {
-    let path = Some(text).filter(|text| !text.is_empty()).map(|text| context.base.join(text))?;
-    if context.secrets == Secrets::Required && !path.is_file() {
-        let wanted = format!("must be a PEM file; there is none at {}", path.display());
-        problems.wrong(&format!("{at}.ca_file"), text, wanted);
-    }
-    Some(path)
-}
-
-fn model_names(
-    at: &str,
-    raw: Option<Vec<RawModelName>>,
-    problems: &mut Problems,
-) -> Vec<ModelName> {
-    let key = format!("{at}.models");
-    let raw = raw.unwrap_or_default();
-    if raw.is_empty() {
-        problems.at(&key, "must list the models that this upstream serves, at least one");
-    }
-    let mut seen = HashSet::new();
-    let mut names = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        let at = format!("{key}[{index}]");
-        let (name, upstream_name) = match raw {
-            RawModelName::Same(name) => (Some(name), None),
-            RawModelName::Mapped(mapping) => (mapping.name, mapping.upstream_name),
-        };
-        let name = model_name(&at, name, problems);
-        let upstream_name = match upstream_name {
-            Some(other) => model_name(&format!("{at}.upstream_name"), Some(other), problems),
-            None => name.clone(),
-        };
-        if !name.is_empty() && !seen.insert(name.clone()) {
-            problems.wrong(&at, &name, "is listed twice by this upstream");
-        }
-        names.push(ModelName { name, upstream_name });
-    }
-    names
-}
-
-fn model_name(key: &str, name: Option<String>, problems: &mut Problems) -> String {
-    let Some(name) = name else {
-        problems.at(key, "is missing its name");
-        return String::new();
-    };
-    let sound = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.trim() == name;
-    if !sound || name.chars().any(char::is_control) {
-        problems.wrong(key, &name, "must be a model's name of 1 to 256 bytes");
-    }
-    name
-}
-
-fn models(raw: Vec<RawModel>, upstreams: &[Arc<Upstream>], problems: &mut Problems) -> Vec<Model> {
-    let listed: Vec<&str> = upstreams
-        .iter()
-        .flat_map(|upstream| upstream.models.iter().map(|model| model.name.as_str()))
-        .collect();
-    let mut seen = HashSet::new();
-    let mut models = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        let key = format!("model[{index}].name");
-        let name = match raw.name {
-            Some(name) => name,
-            None => {
-                problems.at(&key, "is missing; name a model that an upstream lists");
-                continue;
-            }
-        };
-        if !listed.contains(&name.as_str()) {
-            let near = nearest(&name, listed.iter().copied());
-            let hint = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-            problems.wrong(&key, &name, format!("is a model that no upstream lists{hint}"));
-        } else if !seen.insert(name.clone()) {
-            problems.wrong(&key, &name, "has a [[model]] already");
-        }
-        models.push(Model {
-            name,
-            default_output_tokens: raw.default_output_tokens,
-            created: raw.created,
-            owned_by: raw.owned_by,
-        });
-    }
-    models
 }
