@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::attachment::{self, Attachment};
+use super::attachment::Attachment;
+use super::messages::{Heard, Message};
 use super::picture::Canvas;
 use super::refusal::Refusal;
 use super::words;
@@ -14,8 +15,6 @@ use super::words;
 const MAX_CHOICES: u64 = 128;
 /// Pictures of one answer at most, as OpenAI has it.
 const MAX_PICTURES: u64 = 10;
-/// What a picture in a prompt counts, whatever its size.
-const IMAGE_PROMPT_TOKENS: u64 = 85;
 /// Bytes of text that count as one token of a prompt.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -100,13 +99,6 @@ struct Raw<'a> {
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
-    role: String,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
 struct RawStreamOptions {
     include_usage: Option<bool>,
 }
@@ -121,27 +113,6 @@ struct ResponseFormat {
 struct Tool {
     r#type: String,
     function: Function,
-}
-
-#[derive(Deserialize)]
-struct Part {
-    r#type: String,
-    text: Option<String>,
-    image: Option<String>,
-    image_url: Option<ImageUrl>,
-}
-
-#[derive(Deserialize)]
-struct ImageUrl {
-    url: String,
-}
-
-/// What one message says.
-#[derive(Default)]
-struct Said {
-    text: String,
-    images: Vec<Attachment>,
-    tokens_of_images: u64,
 }
 
 impl Question {
@@ -293,75 +264,9 @@ fn chosen(
     Ok(tools.into_iter().nth(at))
 }
 
-/// What all messages say together, as far as it matters.
-#[derive(Default)]
-struct Heard {
-    text_bytes: usize,
-    image_tokens: u64,
-    text: String,
-    images: Vec<Attachment>,
-    tool_result: Option<String>,
-}
-
-impl Heard {
-    fn listen(messages: &[Message<'_>]) -> Result<Self, Refusal> {
-        let mut heard = Self::default();
-        for (at, message) in messages.iter().enumerate() {
-            let last = at + 1 == messages.len();
-            let role = message.role.as_str();
-            if !matches!(role, "system" | "developer" | "user" | "assistant" | "tool" | "function")
-            {
-                return Err(Refusal::invalid("a message's role is unknown"));
-            }
-            if message.content.is_none() && role != "assistant" {
-                return Err(Refusal::invalid("a message has no content"));
-            }
-            let said = message.content.map(said).transpose()?.unwrap_or_default();
-            heard.text_bytes += said.text.len();
-            heard.image_tokens += said.tokens_of_images;
-            if role == "user" {
-                (heard.text, heard.images) = (said.text, said.images);
-            } else if last && matches!(role, "tool" | "function") {
-                heard.tool_result = Some(said.text);
-            }
-        }
-        Ok(heard)
-    }
-}
-
-fn said(content: &RawValue) -> Result<Said, Refusal> {
-    let wrong = |error: serde_json::Error| Refusal::invalid(format!("content: {error}"));
-    if content.get().starts_with('"') {
-        let text = serde_json::from_str(content.get()).map_err(wrong)?;
-        return Ok(Said { text, ..Said::default() });
-    }
-    let parts: Vec<Part> = serde_json::from_str(content.get()).map_err(wrong)?;
-    let mut said = Said::default();
-    for part in parts {
-        match part.r#type.as_str() {
-            "text" => {
-                let text = part.text.ok_or_else(|| Refusal::invalid("a text part has no text"))?;
-                said.text.push_str(&text);
-            }
-            "image" | "image_url" => {
-                let url = part.image_url.map(|image| image.url);
-                let source = if part.r#type == "image" { part.image } else { url };
-                let source =
-                    source.ok_or_else(|| Refusal::invalid("an image part has no image"))?;
-                said.images.push(attachment::recognise(&source)?);
-                said.tokens_of_images += IMAGE_PROMPT_TOKENS;
-            }
-            // An earlier answer of the image model, sent back as history.
-            "image_base64" => said.tokens_of_images += IMAGE_PROMPT_TOKENS,
-            "refusal" | "input_audio" | "file" => {}
-            _ => return Err(Refusal::invalid("a content part's type is unknown")),
-        }
-    }
-    Ok(said)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::messages::IMAGE_PROMPT_TOKENS;
     use super::*;
 
     fn read(body: &str) -> Result<Question, Refusal> {
@@ -476,5 +381,7 @@ mod tests {
         assert!(question.call.is_none());
         assert_eq!(question.tool_result.as_deref(), Some("22 °C"));
         assert_eq!(question.text, "weather?");
+        let next = body.replace(r#""22 °C"}"#, r#""22 °C"},{"role":"user","content":"and here?"}"#);
+        assert!(read(&next).expect("a second round").call.is_some());
     }
 }

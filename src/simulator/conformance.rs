@@ -484,6 +484,20 @@ async fn every_dialect_states_usage_where_its_server_does() {
 }
 
 #[tokio::test]
+async fn running_usage_grows_with_each_choice_and_the_last_chunk_has_the_sum() {
+    let asked = LINUX.replace("true,", r#"true,"n":2,"stream_options":{"include_usage":true},"#);
+    let headers = [("x-sim-dialect", "vllm-continuous"), ("x-sim-tokens", "7")];
+    let chunks = World::full().await.ask(&asked, &headers).await.chunks();
+    let (last, others) = chunks.split_last().expect("chunks");
+    for index in [0, 1] {
+        let mine = others.iter().filter(|chunk| chunk["choices"][0]["index"] == index);
+        let running: Vec<_> = mine.map(|chunk| &chunk["usage"]["completion_tokens"]).collect();
+        assert_eq!(running, [0, 1, 2, 3, 4, 5, 6, 7, 7], "role, tokens, finish");
+    }
+    assert_eq!(last["usage"]["completion_tokens"], 14);
+}
+
+#[tokio::test]
 async fn stream_options_can_be_unknown() {
     let mut world = World::full().await;
     let asked = LINUX.replace("true,", r#"true,"stream_options":{"include_usage":true},"#);

@@ -3,14 +3,13 @@
 
 use bytes::Bytes;
 
-use super::answer::{Answer, Call, Picture, Reply};
+use super::answer::{Answer, Reply};
 use super::controls::{Controls, FaultKind};
 use super::dialect::{Dialect, Elsewhere, FinalUsage, Role};
+use super::line::{Line, LineStage};
 use super::options::{StreamOptions, UsageForm};
 use super::print::{self, Envelope, put, quote};
 
-/// What the documents' image stream says before the picture.
-const PAINTING: &str = "正在生成图片...";
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const ERROR: &[u8] = concat!(
     r#"data: {"error":{"message":"The server had an error while processing your request.","#,
@@ -73,26 +72,6 @@ enum Stage {
     Over,
 }
 
-/// One choice on its way.
-#[derive(Debug)]
-struct Line {
-    answer: Answer,
-    stage: LineStage,
-    step: u64,
-    said: u64,
-    /// A chunk of this choice up to the members of its delta.
-    open: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineStage {
-    Role,
-    Tokens,
-    Filter,
-    Finish,
-    Over,
-}
-
 impl Script {
     /// The stream for `reply`; `include_usage` is what the client asked for.
     pub(super) fn new(
@@ -109,7 +88,7 @@ impl Script {
         let line = |(at, answer)| {
             let index = if dialect.index { format!(r#""index":{at},"#) } else { String::new() };
             let open = format!(r#"data: {{{head}"choices":[{{{index}"delta":{{"#);
-            Line { answer, stage: LineStage::Role, step: 0, said: 0, open }
+            Line::new(answer, open)
         };
         let null =
             if asked && dialect.elsewhere == Elsewhere::Null { r#","usage":null"# } else { "" };
@@ -323,65 +302,6 @@ impl Script {
 impl Event {
     fn fixed(bytes: &'static [u8]) -> Self {
         Self { bytes: Bytes::from_static(bytes), beat: Beat::AtOnce, tokens: 0 }
-    }
-}
-
-impl Line {
-    fn begin(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.open.len() + 192);
-        out.extend_from_slice(self.open.as_bytes());
-        out
-    }
-
-    /// Writes the members of the next delta and says how many tokens they are; `None`: all is said.
-    fn delta(&mut self, out: &mut Vec<u8>, pad: &str) -> Option<u64> {
-        self.step += 1;
-        match &mut self.answer {
-            Answer::Text(text) => {
-                let token = text.next()?;
-                out.extend_from_slice(br#""content":"#);
-                if pad.is_empty() {
-                    quote(out, token);
-                } else {
-                    quote(out, &format!("{token}{pad}"));
-                }
-                Some(1)
-            }
-            Answer::Call(call) => fragment(call, self.step, out),
-            Answer::Picture(picture) => painting(picture, self.step, out),
-        }
-    }
-}
-
-/// First the name and an empty text, then the arguments token by token.
-fn fragment(call: &mut Call, step: u64, out: &mut Vec<u8>) -> Option<u64> {
-    if step == 1 {
-        let id = &call.id;
-        put(out, format_args!(r#""tool_calls":[{{"index":0,"id":"{id}","type":"function","#));
-        out.extend_from_slice(br#""function":{"name":"#);
-        quote(out, &call.name);
-        out.extend_from_slice(br#","arguments":""}}]"#);
-    } else {
-        let token = call.arguments.next()?;
-        out.extend_from_slice(br#""tool_calls":[{"index":0,"function":{"arguments":"#);
-        quote(out, token);
-        out.extend_from_slice(b"}}]");
-    }
-    Some(1)
-}
-
-fn painting(picture: &Picture, step: u64, out: &mut Vec<u8>) -> Option<u64> {
-    match step {
-        1 => {
-            out.extend_from_slice(br#""content":"#);
-            quote(out, PAINTING);
-            Some(0)
-        }
-        2 => {
-            put(out, format_args!(r#""image_base64":"{}""#, picture.base64));
-            Some(picture.tokens)
-        }
-        _ => None,
     }
 }
 

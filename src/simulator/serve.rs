@@ -1,7 +1,6 @@
 //! One request: which path, whose key, what is wrong with it, and the answer.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,9 +18,9 @@ use super::ask::Question;
 use super::body::Body;
 use super::controls::{Controls, FaultKind};
 use super::counts::{Books, Served, Tally};
-use super::examples;
-use super::options::{Mode, Options, StreamOptions, TEXT_MODEL};
-use super::print::{self, Envelope, quote};
+use super::models::Models;
+use super::options::{Mode, Options, StreamOptions};
+use super::print::{self, Envelope};
 use super::refusal::Refusal;
 use super::script::Script;
 use crate::clock::Clock;
@@ -39,8 +38,7 @@ pub(super) struct Site {
     sequence: AtomicU64,
     /// What sets the ids of this simulator apart from those of others.
     salt: u32,
-    model_list: Bytes,
-    models: HashMap<String, Bytes>,
+    models: Models,
 }
 
 /// Why there is no ordinary answer.
@@ -59,19 +57,12 @@ impl From<Refusal> for Failure {
 impl Site {
     pub(super) fn new(options: Options) -> Self {
         let clock = Clock::system();
-        let models: HashMap<_, _> =
-            options.models.iter().map(|id| (id.clone(), Bytes::from(model(id)))).collect();
-        // The documents' list leaves their image model out.
-        let printed = |id: &&String| options.mode == Mode::Full || id.as_str() == TEXT_MODEL;
-        let listed: Vec<_> = options.models.iter().filter(printed).map(|id| model(id)).collect();
-        let model_list = format!(r#"{{"object":"list","data":[{}]}}"#, listed.join(","));
         Self {
             books: Arc::new(Books::new(options.record)),
             sequence: AtomicU64::new(1),
             salt: clock.now().unix_ms as u32,
             clock,
-            model_list: model_list.into(),
-            models,
+            models: Models::new(&options.models),
             options,
         }
     }
@@ -135,10 +126,11 @@ impl Site {
         self.authenticate(&parts.headers)?;
         let mut controls = Controls::read(&parts.headers, &self.options)?;
         if let Some(model) = model {
-            return Ok(self.one_model(&unescape(model))?);
+            let model = self.models.one(model)?;
+            return Ok(json(Body::plain(model)));
         }
         if path == "/v1/models" {
-            return Ok(self.model_list(&controls));
+            return Ok(json(Body::plain(self.models.list(controls.mode))));
         }
         *heard = read(body).await?;
         if controls.head_ms > 0 {
@@ -170,7 +162,7 @@ impl Site {
     }
 
     fn check(&self, question: &Question, controls: &Controls) -> Result<(), Refusal> {
-        if !self.models.contains_key(&question.model) {
+        if !self.models.has(&question.model) {
             return Err(Refusal::unknown_model(&question.model));
         }
         if question.has_stream_options && controls.stream_options == StreamOptions::Refuse {
@@ -214,21 +206,6 @@ impl Site {
         }
         let bytes = print::whole(reply, controls, &envelope);
         json(Body::answer(bytes, tally, controls.fault, reset))
-    }
-
-    fn one_model(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        let model = self.models.get(id).ok_or_else(|| Refusal::unknown_model(id))?;
-        Ok(json(Body::plain(model.clone())))
-    }
-
-    fn model_list(&self, controls: &Controls) -> Response<Body> {
-        // A request may ask for the other mode's list, which is rare enough to be made for it.
-        let list = if controls.mode == self.options.mode {
-            self.model_list.clone()
-        } else {
-            Self::new(Options { mode: controls.mode, ..self.options.clone() }).model_list
-        };
-        json(Body::plain(list))
     }
 
     fn counts(&self, parts: &Parts) -> Response<Body> {
@@ -300,29 +277,4 @@ fn refused(refusal: Refusal) -> Response<Body> {
         headers.insert("x-sim-reason", reason);
     }
     response
-}
-
-fn model(id: &str) -> String {
-    let mut quoted = Vec::new();
-    quote(&mut quoted, id);
-    let (id, created, owner) =
-        (String::from_utf8_lossy(&quoted), examples::MODEL_CREATED, examples::OWNED_BY);
-    format!(r#"{{"id":{id},"object":"model","created":{created},"owned_by":"{owner}"}}"#)
-}
-
-/// A path segment without its percent escapes; ids of models may contain `/` and `:`.
-fn unescape(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
-    }
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = (first == b'%').then(|| after.get(..2)).flatten();
-        let code =
-            code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        bytes.push(code.unwrap_or(first));
-        rest = if code.is_some() { &after[2..] } else { after };
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -167,7 +167,7 @@ fn token_len(text: &str) -> usize {
     }
     let mut chars = text.chars();
     let first = chars.next().map_or(1, char::len_utf8);
-    let pair = bytes[0] >= 0x80 && text.chars().take(2).all(|one| is_letter(one));
+    let pair = bytes[0] >= 0x80 && text.chars().take(2).all(is_letter);
     match chars.next() {
         Some(second) if pair => first + second.len_utf8(),
         _ => first,
