@@ -3,6 +3,7 @@
 
 mod check;
 mod completions;
+mod demo;
 mod serve;
 mod simulate;
 
@@ -30,6 +31,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Simulate(simulate::Args),
     Check(check::Args),
     Completions(completions::Args),
@@ -66,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref();
     match cli.command {
         Command::Serve(args) => serve::run(args, file),
+        Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(args),
         Command::Check(args) => check::run(args, file),
         Command::Completions(args) => completions::run(args),

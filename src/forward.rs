@@ -25,7 +25,8 @@ use crate::forward::pool::Pool;
 use crate::telemetry::metrics::Shard;
 
 pub(crate) use crate::forward::body::Frames;
-pub(crate) use crate::forward::connect::{Resolve, system_resolver};
+pub(crate) use crate::forward::connect::system_resolver;
+pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::pool::Lease;
 
 /// Why there is no response. `FAULTS` below is by whose fault it is and what was sent.

@@ -83,9 +83,9 @@ impl Ledger {
         Journal::new(self.directory.clone())
     }
 
-    /// The segments; tests use it to make the disk full.
-    pub(crate) fn directory(&self) -> Arc<Directory> {
-        self.directory.clone()
+    /// Tests make appends fail as a full disk would.
+    pub(crate) fn pretend_disk_full(&self, is_full: bool) {
+        self.directory.pretend_full(is_full);
     }
 
     /// Drains what the workers wrote and closes the store. Every [`Journal`] must be gone before.

@@ -18,4 +18,4 @@ pub mod config;
 mod tenancy;
 mod usage;
 mod json;
-mod clock;
+pub mod clock;

@@ -74,8 +74,8 @@ pub struct Server {
 /// What a test may put in the place of the machine.
 #[derive(Clone)]
 pub struct Environment {
-    pub(crate) clock: Clock,
-    pub(crate) resolve: Resolve,
+    pub clock: Clock,
+    pub resolve: Resolve,
 }
 
 impl Default for Environment {
@@ -157,6 +157,21 @@ impl Server {
     /// The administration listener's address.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Requests in flight and tokens reserved, over all tenants: both are 0 when nothing runs.
+    pub fn outstanding(&self) -> (u64, u64) {
+        let tenants = self.registry.tenants();
+        let totals = tenants.iter().map(|(_, live)| live.totals());
+        totals.fold((0, 0), |(requests, tokens), one| {
+            (requests + one.in_flight, tokens + one.reserved_tokens)
+        })
+    }
+
+    /// Makes the journal fail as on a full disk, until told otherwise.
+    #[doc(hidden)]
+    pub fn pretend_disk_full(&self, is_full: bool) {
+        self.ledger.pretend_disk_full(is_full);
     }
 
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.

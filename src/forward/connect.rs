@@ -32,10 +32,10 @@ const DNS_TTL: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
-type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Turns a name and a port into addresses; a test brings its own.
-pub(crate) type Resolve = Arc<dyn Fn(&str, u16) -> Resolving + Send + Sync>;
+pub type Resolve = Arc<dyn Fn(&str, u16) -> Resolving + Send + Sync>;
 
 /// The operating system's resolver.
 pub(crate) fn system_resolver() -> Resolve {

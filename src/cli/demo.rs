@@ -1,0 +1,160 @@
+//! `weir demo`: the whole thing on one machine without anything else: the simulator as the upstream, the
+//! gateway in front of it, a tenant with a fresh key, and the lines to try it with.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::cli::serve::Signals;
+use crate::clock::Clock;
+use crate::config::{Config, Secrets};
+use crate::identify::key_text::{KeyText, generate_id};
+use crate::ledger::store::{NewKey, Store};
+use crate::server::{Environment, Server};
+use crate::simulator::{self, Options};
+use crate::telemetry::log;
+use crate::tenancy::{Limits, Secret};
+
+const TENANT: &str = "demo";
+/// Slow enough to see a stream come, fast enough not to wait for it.
+const TOKEN_INTERVAL_MS: u64 = 30;
+
+/// Run simulator and gateway in one process, with nothing to configure
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address of the gateway; its port is replaced by a free one where it is taken
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where the demo keeps its ledger
+    #[arg(long, value_name = "DIR", default_value = "weir-data/demo")]
+    data_dir: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let options = Options { token_interval_ms: TOKEN_INTERVAL_MS, ..Options::default() };
+        let simulator = simulator::start(options).await.context("the simulator does not start")?;
+        let config = config(args, &simulator.base_url())?;
+        log::init(&config.log)?;
+        let key = make_key(&config)?;
+        let server = Server::start(&config, Environment::default())?;
+        print(&server, &key, &config.data.dir)?;
+        signals.next().await;
+        eprintln!("stopping; a second signal hurries");
+        server.shutdown(signals.next()).await;
+        simulator.shutdown().await;
+        anyhow::Ok(())
+    })
+}
+
+/// The defaults, with the simulator as the only upstream.
+fn config(args: &Args, base_url: &str) -> anyhow::Result<Config> {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, args.listen.port().wrapping_add(1)));
+    let listen = free(args.listen);
+    let text = format!(
+        "[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{}\"\n[data]\ndir = {:?}\n\
+         [log]\nfilter = \"warn\"\n\
+         [[upstream]]\nname = \"simulator\"\nbase_url = \"{base_url}\"\n\
+         models = [\"{}\", \"{}\"]\n",
+        free(admin),
+        args.data_dir.display().to_string(),
+        simulator::TEXT_MODEL,
+        simulator::IMAGE_MODEL,
+    );
+    Ok(Config::from_toml(&text, Secrets::Required)?)
+}
+
+/// The address, or one with a port that is free where its own is taken.
+fn free(address: SocketAddr) -> SocketAddr {
+    match TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
+}
+
+/// A fresh key, because an earlier one's text is not kept anywhere.
+fn make_key(config: &Config) -> anyhow::Result<KeyText> {
+    std::fs::create_dir_all(&config.data.dir)
+        .with_context(|| format!("cannot make `{}`", config.data.dir.display()))?;
+    let text = KeyText::generate()?;
+    let new = NewKey {
+        id: generate_id()?.into(),
+        tenant: TENANT.into(),
+        name: "demo".to_owned(),
+        limits: Limits::default(),
+        models: None,
+        expires_at_ms: None,
+        secret: Secret {
+            digest: text.digest(),
+            last4: text.last4().to_owned(),
+            expires_at_ms: None,
+        },
+    };
+    Store::open(&config.data.dir)?.create_key(&new, Clock::system().now().unix_ms)?;
+    Ok(text)
+}
+
+fn print(server: &Server, key: &KeyText, dir: &Path) -> std::io::Result<()> {
+    let program = std::env::args().next().unwrap_or_else(|| "weir".to_owned());
+    let base = format!("http://{}/v1", server.address());
+    let admin = server.admin_address();
+    let key = key.reveal();
+    let (text, image) = (simulator::TEXT_MODEL, simulator::IMAGE_MODEL);
+    let curl = |body: &str| {
+        format!(
+            "curl -sN {base}/chat/completions -H 'Authorization: Bearer {key}' \\\n     \
+             -H 'Content-Type: application/json' \\\n     -d '{body}'"
+        )
+    };
+    let chat = curl(&format!(
+        r#"{{"model":"{text}","messages":[{{"role":"user","content":"Hello"}}]}}"#
+    ));
+    let stream = curl(&format!(
+        r#"{{"model":"{text}","stream":true,"messages":[{{"role":"user","content":"介绍一下Linux"}}]}}"#
+    ));
+    let picture = curl(&format!(
+        r#"{{"model":"{image}","messages":[{{"role":"user","content":"a cat on the moon"}}]}}"#
+    ));
+    let mut out = std::io::stdout().lock();
+    write!(
+        out,
+        "Weir is running in front of its simulator.
+
+  address   {base}
+  key       {key}
+  metrics   http://{admin}/metrics
+
+A chat:
+
+  {chat}
+
+A stream:
+
+  {stream}
+
+An image:
+
+  {picture}
+
+With the official SDK (pip install openai):
+
+  from openai import OpenAI
+  client = OpenAI(base_url=\"{base}\", api_key=\"{key}\")
+  stream = client.chat.completions.create(model=\"{text}\", stream=True,
+      messages=[{{\"role\": \"user\", \"content\": \"What is a weir?\"}}])
+  for chunk in stream: print(chunk.choices[0].delta.content or \"\", end=\"\", flush=True)
+
+What it used, in another terminal:
+
+  WEIR__DATA__DIR={dir} {program} usage
+
+Ctrl-C ends it; the ledger stays in {dir}.
+",
+        dir = dir.display(),
+    )?;
+    out.flush()
+}
