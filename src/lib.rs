@@ -5,5 +5,5 @@ mod clock;
 mod config;
 mod tenancy;
 mod usage;
-mod ledger;
 mod meter;
+mod ledger;
