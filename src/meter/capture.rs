@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::facts::Slot;
 
-/// A usage object larger than this is not read.
-pub(super) const RAW_USAGE_LIMIT: usize = 2 * 1024;
+/// A usage object larger than this cannot be read.
+const RAW_USAGE_LIMIT: usize = 2 * 1024;
 
 /// One usage object at most for each place where there may be one; of two the later.
 #[derive(Debug, Default)]
@@ -58,8 +58,7 @@ impl Captures {
             let Some(span) = &capture.span else { continue };
             let from = span.start.max(at);
             let to = span.end.min(at + piece.len() as u64);
-            // One byte above the limit is kept, to know that there was more.
-            let room = (RAW_USAGE_LIMIT + 1).saturating_sub(capture.bytes.len());
+            let room = RAW_USAGE_LIMIT.saturating_sub(capture.bytes.len());
             if from < to {
                 let part = &piece[(from - at) as usize..(to - at) as usize];
                 capture.bytes.extend_from_slice(&part[..part.len().min(room)]);
@@ -67,8 +66,8 @@ impl Captures {
         }
     }
 
-    /// The object found at a slot, if it is whole; of one above the limit only the beginning, one
-    /// byte longer than the limit.
+    /// The object found at a slot, once it has ended. Of one above the limit only the beginning is
+    /// there, which is not JSON.
     pub(super) fn found(&self, slot: Slot) -> Option<&[u8]> {
         let capture = &self.slots[slot as usize];
         (capture.span.is_some() && capture.complete).then_some(&*capture.bytes)

@@ -238,8 +238,7 @@ impl Sink for Document {
             let object = token == Token::Object;
             let place =
                 if depth == 0 { Place::root(object) } else { child(container, self.key, object) };
-            let skip = self.event && place == Place::Answer && container == Place::Root;
-            self.enter(depth, if skip { Place::Elsewhere } else { place });
+            self.enter(depth, place);
         }
     }
 

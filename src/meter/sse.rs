@@ -218,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_open_from_the_first_byte_of_a_field() {
+        let cases: &[(&[u8], bool)] = &[
+            (b"", true),
+            (b"\xEF\xBB\xBF", true),
+            (b"\xEF\xBB", false),
+            (b"\xEF\xBBx\n", false),
+            (b"\xEF\xBBx\n\n", true),
+            (b": c", false),
+            (b": c\r", true),
+            (b"d", false),
+            (b"id\n", false),
+            (b"id\n\r", true),
+        ];
+        for (stream, between) in cases {
+            let mut lines = Lines::new();
+            for byte in stream.chunks(1) {
+                lines.next(byte);
+            }
+            assert_eq!(lines.is_between(), *between, "{}", stream.escape_ascii());
+        }
+    }
+
+    #[test]
     fn events_are_found_by_the_rules_however_cut() {
         let cases: &[(&[u8], &[&str])] = &[
             (b"data: a\n\ndata: b\n\n", &["a", "b"]),

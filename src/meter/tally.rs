@@ -2,7 +2,6 @@
 //! chunk, per choice, in two halves, or not at all; the rule here makes one record of it and never
 //! adds up what is cumulative.
 
-use super::capture::RAW_USAGE_LIMIT;
 use super::dialect::Document;
 use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
 use super::stated::{Insane, Stated};
@@ -100,9 +99,6 @@ impl Tally {
         facts: &Facts,
         origin: Origin,
     ) -> Result<(), Insane> {
-        if raw.len() > RAW_USAGE_LIMIT {
-            return Err(Insane);
-        }
         let mut stated = Stated::parse(raw)?;
         if !stated.states_tokens() {
             return Ok(());
