@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::denied::{Kind, Standing};
 use super::quota::{Balance, Balances};
-use super::rate::{Rate, RateSpend};
+use super::rate::{Rate, RateReceipt, RateSpend};
 use super::tokens::{TokenBucket, TokenSpend};
 use super::window::Windows;
 use crate::tenancy::Limits;
@@ -14,6 +14,8 @@ use crate::tenancy::Limits;
 #[derive(Debug)]
 pub(super) struct Account {
     limits: Limits,
+    /// What any request up to here fits into while nothing else is there: see [`most_of`].
+    most: Want,
     /// There while `limits.rpm` is set and not 0.
     rate: Option<Rate>,
     /// There while `limits.tpm` is set and not 0.
@@ -35,7 +37,7 @@ pub(super) struct Want {
 /// What one account gave to a request in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    rate: Option<RateSpend>,
+    rate: Option<RateReceipt>,
     tokens: Option<TokenSpend>,
     reserved: u64,
     day_start_ms: i64,
@@ -47,6 +49,7 @@ impl Account {
     pub(super) fn new(windows: &Windows) -> Self {
         Self {
             limits: Limits::default(),
+            most: most_of(&Limits::default()),
             rate: None,
             tokens: None,
             changes: 0,
@@ -74,6 +77,7 @@ impl Account {
             },
         }
         self.limits = limits.clone();
+        self.most = most_of(limits);
     }
 
     pub(super) fn load(&mut self, balances: &Balances) {
@@ -96,6 +100,9 @@ impl Account {
     pub(super) fn too_small(&self, want: Want) -> Option<(Kind, u64, u64)> {
         // Even nothing asks for one token, so that a limit of 0 refuses everything.
         let (prompt, reserve) = (want.prompt.max(1), want.reserve.max(1));
+        if prompt <= self.most.prompt && reserve <= self.most.reserve {
+            return None;
+        }
         let limits = &self.limits;
         // The rate takes any answer, as debt; a quota takes only what it can hold.
         [
@@ -164,7 +171,7 @@ impl Account {
         self.day.reserve(want.reserve);
         self.month.reserve(want.reserve);
         Held {
-            rate,
+            rate: rate.map(|spend| spend.receipt),
             tokens: self.tokens.as_mut().map(|bucket| bucket.spend(want.reserve, mono_ns)),
             reserved: want.reserve,
             day_start_ms: windows.day.start_ms,
@@ -191,8 +198,8 @@ impl Account {
         if let (Some(bucket), Some(spend)) = (&mut self.tokens, held.tokens) {
             bucket.settle(spend, 0, mono_ns);
         }
-        if let (Some(rate), Some(spend)) = (&mut self.rate, held.rate) {
-            rate.give_back(spend);
+        if let (Some(rate), Some(receipt)) = (&mut self.rate, held.rate) {
+            rate.give_back(receipt);
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         self.day.cancel(held.day_start_ms, held.reserved);
@@ -211,4 +218,16 @@ impl Account {
         self.day.settle(held.day_start_ms, held.reserved, used);
         self.month.settle(held.month_start_ms, held.reserved, used);
     }
+}
+
+/// The largest request that no limit is too small for: nearly every request is below it, and then
+/// nobody has to ask each limit. It is 0 if one of the limits is.
+fn most_of(limits: &Limits) -> Want {
+    let prompt = limits.tpm.unwrap_or(u64::MAX);
+    let quotas = [limits.daily_tokens, limits.monthly_tokens];
+    let reserve = quotas.into_iter().flatten().min().unwrap_or(u64::MAX);
+    let counts = [limits.daily_requests, limits.monthly_requests];
+    let small = [limits.rpm, limits.concurrency].map(|limit| limit.map(u64::from));
+    let blocked = counts.into_iter().chain(small).any(|limit| limit == Some(0));
+    Want { prompt: if blocked { 0 } else { prompt }, reserve }
 }

@@ -42,11 +42,17 @@ struct State {
     fills: u64,
 }
 
-/// What a request took, for giving it back.
+/// A request taken, as long as everything can still be undone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateSpend {
-    id: u64,
     before: State,
+    pub(super) receipt: RateReceipt,
+}
+
+/// What a request keeps for giving itself back later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RateReceipt {
+    id: u64,
     fills: u64,
 }
 
@@ -99,7 +105,8 @@ impl Rate {
         limiter.check().map_err(|refused| refused.wait_time_from(now))?;
         self.state.arrival_ns = arrival.0.get();
         self.state.fills += u64::from(before.arrival_ns <= now_ns);
-        Ok(RateSpend { id: self.id, before, fills: self.state.fills })
+        let receipt = RateReceipt { id: self.id, fills: self.state.fills };
+        Ok(RateSpend { before, receipt })
     }
 
     /// Undoes the latest [`Self::spend`] to the letter; nothing may have come between.
@@ -109,8 +116,8 @@ impl Rate {
 
     /// Gives an older request back. If the whole burst was there again since, time has already
     /// given it back.
-    pub(super) fn give_back(&mut self, spend: RateSpend) {
-        if (self.id, self.state.fills) == (spend.id, spend.fills) {
+    pub(super) fn give_back(&mut self, receipt: RateReceipt) {
+        if (self.id, self.state.fills) == (receipt.id, receipt.fills) {
             self.state.arrival_ns = self.state.arrival_ns.saturating_sub(self.interval_ns());
         }
     }
@@ -209,11 +216,11 @@ mod tests {
     fn giving_back_never_gives_what_time_has_given() {
         let mut rate = rate(60, Some(10));
         let spends: Vec<_> = (0..10).map(|_| rate.spend(0).unwrap()).collect();
-        rate.give_back(spends[3]);
+        rate.give_back(spends[3].receipt);
         assert_eq!(rate.level(0).remaining, 1);
         // All there again after nine seconds; a new one was taken since.
         let _new = rate.spend(20 * SECOND).unwrap();
-        rate.give_back(spends[4]);
+        rate.give_back(spends[4].receipt);
         assert_eq!(rate.level(20 * SECOND).remaining, 9);
         assert_eq!(rate.level(20 * SECOND).reset, Duration::from_secs(1));
     }
@@ -250,7 +257,7 @@ mod tests {
                 let spend = rate.spend(now);
                 assert!(rate.level(now).remaining < u64::from(u32::MAX));
                 let Ok(spend) = spend else { continue };
-                rate.give_back(spend);
+                rate.give_back(spend.receipt);
                 rate.set_limit(NonZeroU32::MIN, Some(u32::MAX), now);
                 rate.set_limit(NonZeroU32::MAX, Some(u32::MAX), now);
             }
