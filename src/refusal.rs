@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use crate::admit::Denied;
 use crate::forward::SendError;
@@ -204,10 +205,9 @@ impl Refusal {
 
     /// The body, as the API documents print it.
     pub(crate) fn body(&self) -> Bytes {
-        let error = serde_json::json!({
-            "error": { "message": self.message, "type": self.kind, "code": self.code }
-        });
-        Bytes::from(error.to_string())
+        let error = Body { message: &self.message, kind: self.kind, code: self.code };
+        let body = serde_json::to_vec(&Envelope { error });
+        Bytes::from(body.expect("strings always serialise"))
     }
 
     /// The same as an event of a stream (contract section 2.5): a plain `data:` line.
@@ -241,6 +241,19 @@ impl Refusal {
         }
         headers
     }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    code: &'a str,
 }
 
 impl From<Unidentified> for Refusal {

@@ -4,8 +4,10 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::SecretString;
 
 use crate::cli::serve::Signals;
 use crate::clock::Clock;
@@ -65,7 +67,12 @@ fn config(args: &Args, base_url: &str) -> anyhow::Result<Config> {
         simulator::TEXT_MODEL,
         simulator::IMAGE_MODEL,
     );
-    Ok(Config::from_toml(&text, Secrets::Required)?)
+    let mut config = Config::from_toml(&text, Secrets::Required)?;
+    for upstream in &mut config.upstreams {
+        // The simulator takes any key, but like every upstream it wants one.
+        Arc::make_mut(upstream).api_key = Some(SecretString::from("demo"));
+    }
+    Ok(config)
 }
 
 /// The address, or one with a port that is free where its own is taken.
