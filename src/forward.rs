@@ -25,8 +25,8 @@ use crate::forward::pool::Pool;
 use crate::telemetry::metrics::Shard;
 
 pub(crate) use crate::forward::body::Frames;
-pub(crate) use crate::forward::connect::system_resolver;
 pub use crate::forward::connect::Resolve;
+pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::pool::Lease;
 
 /// Why there is no response. `FAULTS` below is by whose fault it is and what was sent.
@@ -131,14 +131,17 @@ impl Upstream {
         resolve: Resolve,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
-        let unusable = |reason: String| UnusableUpstream { upstream: config.name.to_string(), reason };
+        let unusable =
+            |reason: String| UnusableUpstream { upstream: config.name.to_string(), reason };
         let host = HeaderValue::from_str(&config.base_url.authority)
             .map_err(|_| unusable("`base_url` has a host that cannot be sent".into()))?;
         let authorization = match &config.api_key {
             None => None,
             Some(key) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                    .map_err(|_| unusable("`api_key` has characters that cannot be sent".into()))?;
+                    .map_err(|_| {
+                    unusable("`api_key` has characters that cannot be sent".into())
+                })?;
                 value.set_sensitive(true);
                 Some(value)
             }

@@ -98,7 +98,8 @@ mod tests {
     fn only_a_live_key_in_a_bearer_header_is_somebody() {
         let texts: Vec<KeyText> =
             (0..4).map(|_| KeyText::generate().expect("randomness")).collect();
-        let entry = |identity, is_revoked, expires_at_ms| Entry { identity, is_revoked, expires_at_ms };
+        let entry =
+            |identity, is_revoked, expires_at_ms| Entry { identity, is_revoked, expires_at_ms };
         let keys = Keys::new([
             (texts[0].digest(), entry(0, false, None)),
             (texts[1].digest(), entry(1, true, None)),
@@ -112,7 +113,9 @@ mod tests {
         assert_eq!(ask(&keys, &bearer(3)), Err(Unidentified::Unknown));
         let typo = format!("{}x", &bearer(0)[..bearer(0).len() - 1]);
         assert_eq!(ask(&keys, &typo), Err(Unidentified::Malformed));
-        for hostile in ["", "Bearer", "Bearer ", "Basic eDp5", "Bearer sk-no-key", "Bearer \u{7f}", "Bearer é"] {
+        for hostile in
+            ["", "Bearer", "Bearer ", "Basic eDp5", "Bearer sk-no-key", "Bearer \u{7f}", "Bearer é"]
+        {
             if let Ok(value) = HeaderValue::from_bytes(hostile.as_bytes()) {
                 let mut headers = HeaderMap::new();
                 headers.insert(AUTHORIZATION, value);

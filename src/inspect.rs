@@ -13,8 +13,8 @@ mod splice;
 use crate::json::{Malformed, Scanner};
 use reader::Reader;
 use splice::Places;
-pub(crate) use splice::apply;
 use splice::Splice;
+pub(crate) use splice::apply;
 
 /// Bytes of a model's name, decoded, at most.
 pub(crate) const MODEL_MAX: usize = 256;

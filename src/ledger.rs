@@ -93,7 +93,9 @@ impl Ledger {
         let Self { stop, thread, .. } = self;
         drop(stop);
         if thread.join().is_err() {
-            tracing::error!("the drain thread had failed; the journal is replayed at the next start");
+            tracing::error!(
+                "the drain thread had failed; the journal is replayed at the next start"
+            );
         }
     }
 }

@@ -66,7 +66,11 @@ impl Refusal {
         }
     }
 
-    fn client(code: &'static str, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+    fn client(
+        code: &'static str,
+        status: StatusCode,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self::new(status, "invalid_request_error", code, message)
     }
 
@@ -154,13 +158,10 @@ impl Refusal {
     }
 
     pub(crate) fn internal(is_sent: bool) -> Self {
-        let message = "Something is wrong in the gateway; its log has the cause under this request id.";
-        let refusal = Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "server_error",
-            "internal_error",
-            message,
-        );
+        let message =
+            "Something is wrong in the gateway; its log has the cause under this request id.";
+        let refusal =
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message);
         if is_sent { refusal.should_retry(false) } else { refusal }
     }
 

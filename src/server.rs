@@ -26,9 +26,9 @@ use crate::forward::{Resolve, UnusableUpstream, UsageOption, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
-use crate::route::Routes;
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::{Ledger, LedgerError};
+use crate::route::Routes;
 use crate::server::accept::Lane;
 use crate::telemetry::metrics::Metrics;
 
@@ -177,14 +177,17 @@ impl Server {
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
-        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } = self;
+        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } =
+            self;
         readiness.shutting_down();
         stage.send_replace(Stage::Draining);
         let (ended, all_ended) = tokio::sync::oneshot::channel();
         let joining = std::thread::spawn(move || {
             for thread in std::iter::once(acceptor).chain(workers) {
                 if thread.join().is_err() {
-                    tracing::error!("a thread had failed; its requests are recovered at the next start");
+                    tracing::error!(
+                        "a thread had failed; its requests are recovered at the next start"
+                    );
                 }
             }
             let _ = ended.send(());

@@ -117,9 +117,8 @@ fn print(server: &Server, key: &KeyText, dir: &Path) -> std::io::Result<()> {
              -H 'Content-Type: application/json' \\\n     -d '{body}'"
         )
     };
-    let chat = curl(&format!(
-        r#"{{"model":"{text}","messages":[{{"role":"user","content":"Hello"}}]}}"#
-    ));
+    let chat =
+        curl(&format!(r#"{{"model":"{text}","messages":[{{"role":"user","content":"Hello"}}]}}"#));
     let stream = curl(&format!(
         r#"{{"model":"{text}","stream":true,"messages":[{{"role":"user","content":"介绍一下Linux"}}]}}"#
     ));

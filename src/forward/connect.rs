@@ -74,8 +74,7 @@ impl Connector {
 
     /// Connects within `connect_ms`, whatever takes the time.
     pub(crate) async fn connect(&self, shard: &Arc<Shard>) -> Result<Connection, SendError> {
-        let deadline =
-            tokio::time::Instant::now() + Duration::from_millis(self.config.connect_ms);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.connect_ms);
         let addresses = timeout_at(deadline, self.addresses())
             .await
             .map_err(|_: Elapsed| SendError::DnsTimeout)?

@@ -69,9 +69,9 @@ impl Pool {
 
     pub(crate) fn sweep(&self) {
         let max_age = self.max_age;
-        self.idle.borrow_mut().retain(|idle| {
-            idle.since.elapsed() < max_age && !idle.connection.sender.is_closed()
-        });
+        self.idle
+            .borrow_mut()
+            .retain(|idle| idle.since.elapsed() < max_age && !idle.connection.sender.is_closed());
     }
 
     fn give_back(&self, connection: Connection) {

@@ -63,8 +63,7 @@ pub(crate) async fn answer(
         settlement.first_byte();
     }
     let drain = drain(upstream);
-    let mut metered =
-        Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
+    let mut metered = Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
     if let Some(event) = first {
         metered.take(event);
     }
@@ -135,4 +134,3 @@ fn drain(upstream: &Upstream) -> Option<Drain> {
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
-

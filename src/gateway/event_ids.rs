@@ -34,10 +34,12 @@ impl EventIds {
     pub(crate) fn next(&self, unix_ms: i64) -> EventId {
         let mut state = self.0.borrow_mut();
         if state.used + PER_ID > RANDOM_BYTES {
-            getrandom::fill(&mut state.random).expect("the system has randomness once it has booted");
+            getrandom::fill(&mut state.random)
+                .expect("the system has randomness once it has booted");
             state.used = 0;
         }
-        state.count = if unix_ms == state.last_ms { state.count.wrapping_add(1) & 0xfff } else { 0 };
+        state.count =
+            if unix_ms == state.last_ms { state.count.wrapping_add(1) & 0xfff } else { 0 };
         state.last_ms = unix_ms;
         let mut bytes = [0; PER_ID];
         bytes.copy_from_slice(&state.random[state.used..state.used + PER_ID]);
@@ -55,7 +57,8 @@ mod tests {
     #[test]
     fn ids_are_version_7_ordered_and_different() {
         let ids = EventIds::new();
-        let made: Vec<EventId> = (0..2000).map(|n| ids.next(1_780_470_861_000 + n / 1000)).collect();
+        let made: Vec<EventId> =
+            (0..2000).map(|n| ids.next(1_780_470_861_000 + n / 1000)).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
         let uuid = uuid::Uuid::from_bytes(made[0].0);
         assert_eq!(uuid.get_version_num(), 7);

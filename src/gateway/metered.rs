@@ -130,7 +130,8 @@ impl Metered {
         source.meter.finish(&mut out);
         let reading = source.meter.reading();
         self.out = out;
-        let is_cut_short = self.is_stream && !(reading.finish_reason || reading.done || reading.error);
+        let is_cut_short =
+            self.is_stream && !(reading.finish_reason || reading.done || reading.error);
         match self.state {
             State::Ended | State::Failing => {}
             State::Flowing if is_cut_short => {

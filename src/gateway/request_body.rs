@@ -46,7 +46,9 @@ impl Held {
         self.bytes += more;
         let total = self.inflight.fetch_add(more, Ordering::Relaxed) + more;
         if total > max {
-            return Err(Refusal::overloaded("Too many request bytes are in flight; try again soon."));
+            return Err(Refusal::overloaded(
+                "Too many request bytes are in flight; try again soon.",
+            ));
         }
         Ok(())
     }

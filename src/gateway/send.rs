@@ -95,4 +95,3 @@ pub(crate) fn booked(settlement: Settlement, end: End, used: Used, refusal: Refu
         Err(_) => Refusal::ledger_failed_at_end(),
     }
 }
-

@@ -21,7 +21,11 @@ pub(crate) fn write(standing: &Standing, headers: &mut HeaderMap) {
     level(standing.tokens, TOKENS, headers);
 }
 
-fn level(level: Option<Level>, [limit, remaining, reset]: [HeaderName; 3], headers: &mut HeaderMap) {
+fn level(
+    level: Option<Level>,
+    [limit, remaining, reset]: [HeaderName; 3],
+    headers: &mut HeaderMap,
+) {
     let Some(level) = level else { return };
     headers.insert(limit, HeaderValue::from(level.limit));
     headers.insert(remaining, HeaderValue::from(level.remaining));
