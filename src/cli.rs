@@ -1,10 +1,12 @@
 //! The command line, one file a subcommand.
 
 mod key;
-mod limits;
-mod open;
-mod output;
-mod requests;
 mod tenant;
 mod usage;
+mod requests;
+mod filter;
+mod limits;
+mod names;
+mod open;
+mod output;
 mod when;

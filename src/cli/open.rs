@@ -1,1 +1,17 @@
-//! x
+//! Opening the ledger for a report.
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::ledger::store::Store;
+
+/// Opens the store to report from it.
+pub(crate) fn open_ledger(config: &Config) -> anyhow::Result<Store> {
+    open_store(config)
+}
+
+/// Opens the store for tenants and keys, which need no ledger.
+pub(crate) fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Store::open(&config.data.dir)
+        .with_context(|| format!("data directory {}", config.data.dir.display()))
+}
