@@ -21,7 +21,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// What kept records from the store. None is lost: they stay in the journal.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DrainError {
+pub enum DrainError {
     #[error("journal segment {number}: {source}")]
     Journal { number: u64, source: io::Error },
     #[error(transparent)]

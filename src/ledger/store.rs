@@ -50,7 +50,7 @@ pub(crate) struct Store {
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     #[error("can't create {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
     #[error("can't open {}: {source}", path.display())]
