@@ -10,3 +10,5 @@ mod names;
 mod open;
 mod output;
 mod when;
+#[cfg(test)]
+mod samples;

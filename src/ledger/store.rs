@@ -24,7 +24,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use append::Position;
 pub(crate) use keys::{Book, NewKey};
-pub(in crate::ledger) use sums::{Addend, Range, usage_at, with_ids};
+pub(in crate::ledger) use sums::{Addend, Range, hours_of, usage_at};
 pub(crate) use sums::{Balance, Sums};
 
 /// The database's name in the data directory.
@@ -107,13 +107,8 @@ impl Store {
     }
 
     /// A transaction that only reads, so that several statements see the same state.
-    fn read(&self) -> Result<Transaction<'_>, StoreError> {
+    pub(in crate::ledger) fn read(&self) -> Result<Transaction<'_>, StoreError> {
         Ok(self.conn.unchecked_transaction()?)
-    }
-
-    /// The connection, for reports that bring their own statements.
-    pub(in crate::ledger) fn connection(&self) -> &Connection {
-        &self.conn
     }
 }
 
