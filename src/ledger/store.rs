@@ -24,8 +24,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use append::Position;
 pub(crate) use keys::{Book, NewKey};
-pub(in crate::ledger) use sums::{Addend, Range, hours_of, usage_at};
 pub(crate) use sums::{Balance, Sums};
+pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";

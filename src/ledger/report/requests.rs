@@ -251,7 +251,7 @@ mod tests {
             tenant: ["acme", "beta"][id as usize % 2],
             key: ["key_a", "key_b", "key_c", "key_d"][id as usize % 4],
             model: ["m", "n", "o"][id as usize % 3],
-            end: [End::Complete, End::Timeout][usize::from(id % 5 == 0)],
+            end: [End::Complete, End::Timeout][usize::from(id.is_multiple_of(5))],
             ..Sample::default()
         };
         let samples: Vec<_> = (0..50).map(sample).collect();
