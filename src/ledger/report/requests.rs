@@ -244,10 +244,16 @@ mod tests {
 
     #[test]
     fn the_newest_come_first_whatever_the_filter() {
+        // All within one hour, and some in each of many.
+        check_filters(1);
+        check_filters(1_000_000);
+    }
+
+    fn check_filters(unit_ms: i64) {
         let sample = |id: u64| Sample {
             id,
             // Not in the order of the ids, and two at a time.
-            at_ms: (id as i64 * 7 % 50) / 2,
+            at_ms: (id as i64 * 7 % 50) / 2 * unit_ms,
             tenant: ["acme", "beta"][id as usize % 2],
             key: ["key_a", "key_b", "key_c", "key_d"][id as usize % 4],
             model: ["m", "n", "o"][id as usize % 3],
@@ -260,7 +266,9 @@ mod tests {
         for tenant in [None, Some("beta"), Some("x")] {
             for key in [None, Some("key_b"), Some("key_x")] {
                 for model in [None, Some("n")] {
-                    for (since_ms, until_ms) in [(None, None), (Some(3), Some(20))] {
+                    for (since_ms, until_ms) in
+                        [(None, None), (Some(3 * unit_ms), Some(20 * unit_ms))]
+                    {
                         for (end, limit) in [(None, 7), (None, 1_000), (Some(End::Timeout), 3)] {
                             let filter = Filter {
                                 tenant: text(tenant),

@@ -412,6 +412,24 @@ mod tests {
     }
 
     #[test]
+    fn the_version_follows_each_table_and_each_kind_of_change() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 2).unwrap();
+        for statement in [
+            "UPDATE tenants SET rpm = 1",
+            "UPDATE keys SET rpm = 1",
+            "UPDATE secrets SET last4 = ''",
+            "DELETE FROM secrets",
+            "DELETE FROM keys",
+            "DELETE FROM tenants",
+        ] {
+            let before = store.keys_version().unwrap();
+            store.conn.execute(statement, []).unwrap();
+            assert_eq!(store.keys_version().unwrap(), before + 1, "{statement}");
+        }
+    }
+
+    #[test]
     fn a_change_touches_only_what_it_names() {
         let (_dir, mut store) = store_with(&[]);
         store.create_key(&new_key("key_1"), 10).unwrap();
