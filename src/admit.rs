@@ -39,7 +39,6 @@ pub(crate) use window::Windows;
 use {
     denied::{Kind, Limit, Scope},
     live::Totals,
-    window::Window,
 };
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod names;
 mod open;
 mod output;
 mod when;
+#[cfg(test)]
+mod samples;
 
 use std::io;
 use std::path::PathBuf;

@@ -332,3 +332,159 @@ fn models(text: &str) -> Result<Models, String> {
 fn overlap(text: &str) -> Result<i64, String> {
     span_ms(text).ok_or_else(|| "a span such as 24h, 7d or 0s".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+
+    /// 21 November 2026, noon in UTC.
+    const NOW_MS: i64 = 1_795_262_400_000;
+
+    struct World {
+        config: Config,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Self { config: config_in(dir.path()), _dir: dir }
+        }
+
+        fn weir_at(&self, now_ms: i64, line: &str) -> anyhow::Result<String> {
+            let mut out = Vec::new();
+            execute(typed(line)?, &self.config, now_ms, &mut out)?;
+            Ok(String::from_utf8(out)?)
+        }
+
+        fn weir(&self, line: &str) -> String {
+            self.weir_at(NOW_MS, line).unwrap_or_else(|error| panic!("{line}: {error:#}"))
+        }
+
+        fn json(&self, line: &str) -> Value {
+            serde_json::from_str(&self.weir(&format!("{line} --format json"))).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_shown_once_and_works() {
+        let world = World::new();
+        let made = world
+            .json("create --tenant acme --name ci --tpm 100_000 --models a,b --expires 2027-01-01");
+        let text = KeyText::parse(made["key"].as_str().unwrap().as_bytes()).unwrap();
+        let key = open_store(&world.config).unwrap().keys().unwrap().remove(0);
+        assert_eq!(key.secrets[0].digest, text.digest());
+        let expected = json!({
+            "id": *key.id, "tenant": "acme", "key": text.reveal(), "name": "ci",
+            "status": "active", "last4": text.last4(), "models": ["a", "b"],
+            "rpm": 60, "tpm": 100_000, "concurrency": null, "daily_tokens": null,
+            "monthly_tokens": null, "daily_requests": null, "monthly_requests": null,
+            "created_at": "2026-11-21T12:00:00Z",
+            // The day begins in the configured zone.
+            "expires_at": "2026-12-31T18:30:00Z", "revoked_at": null, "old_key_until": null,
+        });
+        assert_eq!(made, expected);
+        for format in ["table", "csv", "json"] {
+            let listed = world.weir(&format!("list --format {format}"));
+            assert!(listed.contains(&*key.id) && !listed.contains(text.reveal()), "{listed}");
+        }
+        let table = world.weir("create --tenant acme");
+        assert!(table.contains("sk-weir-"), "{table}");
+        let csv = world.weir("create --tenant acme --format csv");
+        let cells: Vec<_> = csv.lines().nth(1).unwrap().split(',').collect();
+        assert!(csv.starts_with("key,id,tenant,") && cells[0].len() == 48, "{csv}");
+    }
+
+    #[test]
+    fn defaults_come_from_the_configuration_and_none_lifts_them() {
+        let world = World::new();
+        assert_eq!(world.json("create --tenant acme")["rpm"], json!(60));
+        assert_eq!(world.json("create --tenant acme --rpm none")["rpm"], Value::Null);
+        assert_eq!(world.json("create --tenant acme --rpm 7")["rpm"], json!(7));
+        let tenant = open_store(&world.config).unwrap().tenants().unwrap().remove(0);
+        assert_eq!(tenant.limits, crate::tenancy::Limits::default());
+    }
+
+    #[test]
+    fn set_changes_only_what_is_given() {
+        let world = World::new();
+        let mut key = world.json("create --tenant acme --name ci --models a --expires 90d");
+        let id = key["id"].as_str().unwrap().to_owned();
+        key.as_object_mut().unwrap().remove("key");
+        for (options, name, value) in [
+            ("--tpm 5", "tpm", json!(5)),
+            ("--name other", "name", json!("other")),
+            ("--models b,c", "models", json!(["b", "c"])),
+            ("--models all", "models", Value::Null),
+            ("--expires 1h", "expires_at", json!("2026-11-21T13:00:00Z")),
+            ("--expires none", "expires_at", Value::Null),
+            ("--rpm none", "rpm", Value::Null),
+        ] {
+            key[name] = value;
+            assert_eq!(world.json(&format!("set {id} {options}")), key, "{options}");
+            assert_eq!(world.json("list"), json!([key]), "{options}");
+        }
+    }
+
+    #[test]
+    fn a_rotated_key_keeps_its_id_and_a_revoked_one_is_over() {
+        let world = World::new();
+        let old = world.json("create --tenant acme");
+        let id = old["id"].as_str().unwrap();
+        let new = world.json(&format!("rotate {id} --overlap 2h"));
+        assert_eq!(
+            (&new["id"], &new["old_key_until"]),
+            (&old["id"], &json!("2026-11-21T14:00:00Z"))
+        );
+        assert_ne!(new["key"], old["key"]);
+        assert_eq!(world.json("list")[0]["last4"], new["last4"]);
+        let at_once = world.json(&format!("rotate {id} --overlap 0s"));
+        assert_eq!(at_once["old_key_until"], Value::Null);
+        let revoked = world.json(&format!("revoke {id}"));
+        assert_eq!(revoked["status"], json!("revoked"));
+        assert_eq!(revoked["revoked_at"], json!("2026-11-21T12:00:00Z"));
+        let error = world.weir_at(NOW_MS, &format!("rotate {id}")).unwrap_err().to_string();
+        assert!(error.contains("`weir key create` makes a new one"), "{error}");
+    }
+
+    #[test]
+    fn the_list_says_what_has_expired_and_can_be_narrowed() {
+        let world = World::new();
+        world.weir("create --tenant acme --expires 1h");
+        world.weir("create --tenant beta");
+        let later = world.weir_at(NOW_MS + 3_600_000, "list --format json").unwrap();
+        let later: Value = serde_json::from_str(&later).unwrap();
+        assert_eq!(
+            (&later[0]["status"], &later[1]["status"]),
+            (&json!("expired"), &json!("active"))
+        );
+        assert_eq!(world.json("list --tenant beta").as_array().unwrap().len(), 1);
+        assert_eq!(world.json("list --tenant nobody"), json!([]));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_do() {
+        let world = World::new();
+        world.weir("create --tenant acme");
+        for (line, error) in [
+            ("set key_x --rpm 1", "no key `key_x`; `weir key list` shows them"),
+            ("rotate key_x", "no key `key_x`"),
+            ("revoke key_x", "no key `key_x`"),
+            ("set key_x", "nothing to change"),
+            ("create --tenant acme --expires 2020-01-01", "has passed already"),
+            ("create --tenant acme --expires soon", "--expires"),
+            ("create", "--tenant"),
+            ("create --tenant a/b", "A-Z a-z 0-9"),
+            ("create --tenant acme --rpm 0", "`none` lifts the limit"),
+            ("create --tenant acme --models a,,b", "separated by commas"),
+            ("rotate key_x --overlap long", "a span such as 24h"),
+        ] {
+            let found = format!("{:#}", world.weir_at(NOW_MS, line).unwrap_err());
+            assert!(found.contains(error), "{line}: {found}");
+        }
+        assert_eq!(world.json("list").as_array().unwrap().len(), 1);
+    }
+}

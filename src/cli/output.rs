@@ -252,13 +252,9 @@ mod tests {
     fn a_table_aligns_numbers_groups_thousands_and_ends_with_the_totals() {
         let lines = [json!({"name": "a\u{1b}[1m", "count": 1234567}), json!({"name": "b"})];
         let totals = json!({"name": "total", "count": 1000});
-        let expected = "\
-┌──────────────────────────┐
-│ name             how many│
-╞══════════════════════════╡";
         let text = written(Format::Table, &lines, Some(&totals));
         let shape: Vec<_> = text.lines().map(str::trim_end).collect();
-        assert_eq!(shape.len(), 7, "{text}\n{expected}");
+        assert_eq!(shape.len(), 7, "{text}");
         assert!(shape[3].contains("a\\u{1b}[1m") && shape[3].ends_with("1,234,567 │"), "{text}");
         assert!(shape[4].ends_with("- │") && shape[5].ends_with("1,000 │"), "{text}");
         assert!(!text.contains("list"), "{text}");

@@ -92,3 +92,82 @@ fn end_parser() -> impl TypedValueParser<Value = End> {
 fn limit_parser() -> impl TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..=LIMIT_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+
+    const NOW_MS: i64 = 200 * HOUR_MS;
+
+    fn weir(dir: &tempfile::TempDir, line: &str) -> anyhow::Result<String> {
+        let mut out = Vec::new();
+        execute(typed(line)?, &config_in(dir.path()), NOW_MS, &mut out)?;
+        Ok(String::from_utf8(out)?)
+    }
+
+    fn samples() -> Vec<Sample<'static>> {
+        let sample = Sample::default();
+        let other = Sample { id: 100, at_ms: NOW_MS, end: End::Timeout, model: "m", ..sample };
+        (0..60).map(|id| Sample { id, at_ms: id as i64, ..sample }).chain([other]).collect()
+    }
+
+    #[test]
+    fn rows_are_limited_filtered_and_newest_first() {
+        let (dir, _store) = store_with(&samples());
+        let started = |line: &str| {
+            let text = weir(&dir, &format!("{line} --format json")).unwrap();
+            let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+            let started = |row: &Value| row["started_at"].as_str().unwrap().to_owned();
+            (rows.len(), rows.first().map(started), rows.last().map(started))
+        };
+        let at = |time: &str| Some(time.to_owned());
+        let newest = at("1970-01-09T08:00:00.000Z");
+        assert_eq!(started(""), (50, newest.clone(), at("1970-01-01T00:00:00.011Z")));
+        assert_eq!(started("--limit 1"), (1, newest.clone(), newest.clone()));
+        assert_eq!(started("--end timeout"), (1, newest.clone(), newest.clone()));
+        assert_eq!(started("--since 1d"), (1, newest.clone(), newest.clone()));
+        assert_eq!(started("--model m"), (1, newest.clone(), newest));
+        assert_eq!(started("--end crashed"), (0, None, None));
+        assert_eq!(started("--until 1970-01-01T00:00:00.001Z").0, 1);
+    }
+
+    #[test]
+    fn every_field_is_a_column() {
+        let (dir, _store) = store_with(&samples());
+        let json = weir(&dir, "--limit 1 --format json").unwrap();
+        let row = serde_json::from_str::<Vec<Value>>(&json).unwrap().remove(0);
+        let mut columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+        let csv = weir(&dir, "--limit 1 --format csv").unwrap();
+        assert_eq!(csv.lines().next(), Some(&*columns.join(",")));
+        assert!(csv.contains(r#","{""prompt_tokens"":7,""x"":1.5}","#), "{csv}");
+        columns.sort_unstable();
+        let fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(columns, fields);
+    }
+
+    #[test]
+    fn a_table_shows_what_matters_to_people() {
+        let (dir, _store) = store_with(&samples());
+        let table = weir(&dir, "--limit 2").unwrap();
+        assert_eq!(table.lines().count(), 6, "{table}");
+        assert!(table.contains("1970-01-09T08:00:00.000Z") && table.contains("timeout"), "{table}");
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let (dir, _store) = store_with(&samples());
+        for (line, error) in [
+            ("--key key_x", "no key `key_x`"),
+            ("--end never", "upstream_truncated"),
+            ("--limit 0", "1..=100000"),
+            ("--limit 100001", "1..=100000"),
+        ] {
+            let found = weir(&dir, line).unwrap_err().to_string();
+            assert!(found.contains(error), "{line}: {found}");
+        }
+    }
+}

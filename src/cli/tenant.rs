@@ -107,3 +107,51 @@ fn line(tenant: &Tenant) -> TenantLine {
         created_at: rfc3339(tenant.created_at_ms),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+
+    #[test]
+    fn tenants_are_made_changed_and_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config_in(dir.path());
+        let weir = |line: &str| {
+            let mut out = Vec::new();
+            execute(typed(line).unwrap(), &config, 1_000, &mut out)?;
+            anyhow::Ok(String::from_utf8(out).unwrap())
+        };
+        let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        assert_eq!(weir("list --format json").unwrap(), "[]\n");
+        let made = parsed(weir("create acme --daily-tokens 1_000 --rpm 5 --format json").unwrap());
+        let mut expected = json!({
+            "name": "acme", "rpm": 5, "tpm": null, "concurrency": null, "daily_tokens": 1000,
+            "monthly_tokens": null, "daily_requests": null, "monthly_requests": null,
+            "created_at": "1970-01-01T00:00:01Z",
+        });
+        assert_eq!(made, expected);
+        weir("create beta").unwrap();
+        weir("set acme --rpm none --monthly-requests 7").unwrap();
+        expected["rpm"] = Value::Null;
+        expected["monthly_requests"] = json!(7);
+        assert_eq!(parsed(weir("list --format json").unwrap())[0], expected);
+        let csv = weir("list --format csv").unwrap();
+        assert_eq!(csv.lines().nth(1), Some("acme,,,,1000,,,7,1970-01-01T00:00:01Z"));
+        assert!(weir("list").unwrap().contains("1,000"));
+
+        for (line, error) in [
+            ("create acme", "there is a tenant `acme` already"),
+            ("set acme", "nothing to change"),
+            ("set nobody --rpm 1", "no tenant `nobody`; `weir tenant list` shows them"),
+        ] {
+            let found = weir(line).unwrap_err().to_string();
+            assert!(found.contains(error), "{line}: {found}");
+        }
+        for line in ["create", "create a/b", "create x --rpm 0", "create x --rpm many", "drop x"] {
+            assert!(typed::<Args>(line).is_err(), "{line}");
+        }
+    }
+}

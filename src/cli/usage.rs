@@ -115,3 +115,96 @@ impl Serialize for UsageLine<'_> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::tenancy::Limits;
+
+    const NOW_MS: i64 = 200 * HOUR_MS;
+
+    fn weir(dir: &tempfile::TempDir, line: &str) -> anyhow::Result<String> {
+        let mut out = Vec::new();
+        execute(typed(line)?, &config_in(dir.path()), NOW_MS, &mut out)?;
+        Ok(String::from_utf8(out)?)
+    }
+
+    fn samples() -> [Sample<'static>; 4] {
+        let sample = Sample::default();
+        [
+            sample,
+            Sample { id: 2, ..sample },
+            Sample { id: 3, key: "key_b", tenant: "beta", ..sample },
+            Sample { id: 4, at_ms: NOW_MS - 1, ..sample },
+        ]
+    }
+
+    #[test]
+    fn json_has_the_groups_and_the_sums() {
+        let (dir, _store) = store_with(&samples());
+        let json = |line: &str| {
+            let text = weir(&dir, &format!("{line} --format json")).unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()
+        };
+        let line = |groups: Value, requests: u64| {
+            let mut line = json!({
+                "requests": requests, "input_tokens": 7 * requests, "cached_tokens": 0,
+                "output_tokens": 3 * requests, "reasoning_tokens": 0,
+                "total_tokens": 10 * requests, "cost_usd": null, "estimated_requests": 0,
+            });
+            line.as_object_mut().unwrap().extend(groups.as_object().unwrap().clone());
+            line
+        };
+        let of = |tenant: &str, key: &str, requests| {
+            line(json!({"tenant": tenant, "key": key, "model": "gpt-5.4"}), requests)
+        };
+        assert_eq!(json(""), json!([of("acme", "key_a", 3), of("beta", "key_b", 1)]));
+        assert_eq!(json("--since 1h --key key_a"), json!([of("acme", "key_a", 1)]));
+        assert_eq!(json("--until 1970-01-06 --tenant acme"), json!([of("acme", "key_a", 2)]));
+        let tenants = [line(json!({"tenant": "acme"}), 3), line(json!({"tenant": "beta"}), 1)];
+        assert_eq!(json("--by tenant"), json!(tenants));
+        // 196 hours are 8 days and 4 hours; with 5 hours and a half more it is still the ninth.
+        let days = [
+            line(json!({"day": "1970-01-05", "key": "key_a"}), 2),
+            line(json!({"day": "1970-01-05", "key": "key_b"}), 1),
+            line(json!({"day": "1970-01-09", "key": "key_a"}), 1),
+        ];
+        assert_eq!(json("--by day,key,day"), json!(days));
+    }
+
+    #[test]
+    fn a_table_ends_with_the_totals_and_csv_does_not() {
+        let (dir, _store) = store_with(&samples());
+        let table = weir(&dir, "").unwrap();
+        let totals: Vec<_> = table.lines().rev().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(totals, ["│", "total", "4", "28", "0", "12", "0", "40", "-", "0", "│"]);
+        let csv = weir(&dir, "--by key --format csv").unwrap();
+        let expected = "key,requests,input_tokens,cached_tokens,output_tokens,reasoning_tokens,\
+            total_tokens,cost_usd,estimated_requests\n\
+            key_a,3,21,0,9,0,30,,0\nkey_b,1,7,0,3,0,10,,0\n";
+        assert_eq!(csv, expected);
+    }
+
+    #[test]
+    fn nothing_is_told_from_a_name_that_does_not_exist() {
+        let (dir, mut store) = store_with(&samples());
+        store.create_tenant("idle", &Limits::default(), 0).unwrap();
+        assert_eq!(weir(&dir, "--tenant idle").unwrap(), "");
+        assert_eq!(weir(&dir, "--tenant idle --format json").unwrap(), "[]\n");
+        assert_eq!(weir(&dir, "--model never --format json").unwrap(), "[]\n");
+        for (line, error) in [
+            ("--tenant nobody", "no tenant `nobody`; `weir tenant list` shows them"),
+            ("--key key_x", "no key `key_x`; `weir key list` shows them"),
+            ("--since 1h --until 2h", "--since must be before --until"),
+            ("--since whenever", "is no time"),
+            ("--by week", "possible values"),
+        ] {
+            let found = weir(&dir, line).unwrap_err().to_string();
+            assert!(found.contains(error), "{line}: {found}");
+        }
+    }
+}

@@ -24,8 +24,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use append::Position;
 pub(crate) use keys::{Book, NewKey};
-pub(in crate::ledger) use sums::{Addend, Range, usage_at, with_ids};
 pub(crate) use sums::{Balance, Sums};
+pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";
@@ -107,13 +107,8 @@ impl Store {
     }
 
     /// A transaction that only reads, so that several statements see the same state.
-    fn read(&self) -> Result<Transaction<'_>, StoreError> {
+    pub(in crate::ledger) fn read(&self) -> Result<Transaction<'_>, StoreError> {
         Ok(self.conn.unchecked_transaction()?)
-    }
-
-    /// The connection, for reports that bring their own statements.
-    pub(in crate::ledger) fn connection(&self) -> &Connection {
-        &self.conn
     }
 }
 

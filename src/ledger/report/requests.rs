@@ -1,11 +1,11 @@
 //! Single ledger rows, as users see them.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::ledger::record::EventId;
-use crate::ledger::store::{Store, StoreError, usage_at, with_ids};
+use crate::ledger::store::{Range, Store, StoreError, hours_of, usage_at};
 use crate::usage::{End, Flags};
 
 use super::{Filter, timestamp, usd};
@@ -54,48 +54,60 @@ pub(crate) struct Request {
     pub upstream_request_id: Option<String>,
 }
 
-/// Per key the newest by the index alone, as long as nothing but time narrows it; then the newest of
-/// all those.
-const NEWEST: &str = with_ids!(
-    r#"SELECT event_id, tenant, key_id, model, model_served, upstream, endpoint, started_at_ms,
-        ttfb_ms, duration_ms, status, upstream_status, "end", usage_source, input_tokens,
-        cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
-        audio_output_tokens, image_input_tokens, image_output_tokens, accepted_prediction_tokens,
-        rejected_prediction_tokens, total_tokens, raw_usage, reserved_tokens, cost_nano_usd,
-        attempts, streamed, flags, upstream_request_id
-    FROM ids CROSS JOIN requests
-    WHERE event_id IN (
-        SELECT event_id FROM requests AS one
-        WHERE one.key_id = ids.id AND one.started_at_ms >= ?2 AND one.started_at_ms < ?3
-            AND (?4 IS NULL OR one.tenant = ?4) AND (?5 IS NULL OR one.model = ?5)
-            AND (?6 IS NULL OR one."end" = ?6)
-        ORDER BY one.started_at_ms DESC, one.event_id DESC LIMIT ?7)
-    ORDER BY started_at_ms DESC, event_id DESC LIMIT ?7"#
-);
+/// The index has the order and the key, so that only rows of the key are read.
+const NEWEST: &str = r#"
+SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.endpoint,
+    r.started_at_ms, r.ttfb_ms, r.duration_ms, r.status, r.upstream_status, r."end",
+    r.usage_source, r.input_tokens, r.cached_tokens, r.cache_write_tokens, r.output_tokens,
+    r.reasoning_tokens, r.audio_input_tokens, r.audio_output_tokens, r.image_input_tokens,
+    r.image_output_tokens, r.accepted_prediction_tokens, r.rejected_prediction_tokens,
+    r.total_tokens, r.raw_usage, r.reserved_tokens, r.cost_nano_usd, r.attempts, r.streamed,
+    r.flags, r.upstream_request_id
+FROM requests AS one CROSS JOIN requests AS r ON r.event_id = one.event_id
+WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
+    AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)
+    AND (?6 IS NULL OR r."end" = ?6)
+ORDER BY one.started_at_ms DESC, one.event_id DESC LIMIT ?7"#;
 
 /// The requests that pass the filter (and ended like `end`, where given), newest first, at most
 /// `limit` of them.
+///
+/// A rare key, tenant or model is not looked for in all rows: the roll-ups know its hours.
 pub(crate) fn requests(
     store: &Store,
     filter: &Filter,
     end: Option<End>,
     limit: u32,
 ) -> Result<Vec<Request>, StoreError> {
+    let tx = store.read()?;
+    let mut found = Vec::new();
     let range = filter.range();
-    let mut statement = store.connection().prepare_cached(NEWEST)?;
-    let rows = statement.query_map(
-        params![
-            range.key,
-            range.from_ms,
-            range.until_ms,
-            range.tenant,
-            range.model,
-            end.map(End::name),
-            limit
-        ],
-        request_of,
-    )?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    if range.key.is_none() && range.tenant.is_none() && range.model.is_none() {
+        newest(&tx, &range, end, limit as usize, &mut found)?;
+        return Ok(found);
+    }
+    hours_of(&tx, &range, |hour| {
+        newest(&tx, hour, end, limit as usize - found.len(), &mut found)?;
+        Ok(found.len() < limit as usize)
+    })?;
+    Ok(found)
+}
+
+fn newest(
+    conn: &Connection,
+    range: &Range<'_>,
+    end: Option<End>,
+    limit: usize,
+    found: &mut Vec<Request>,
+) -> Result<(), StoreError> {
+    let Range { key, from_ms, until_ms, tenant, model } = *range;
+    let end = end.map(End::name);
+    let mut statement = conn.prepare_cached(NEWEST)?;
+    let bound = params![key, from_ms, until_ms, tenant, model, end, limit as i64];
+    for request in statement.query_map(bound, request_of)? {
+        found.push(request?);
+    }
+    Ok(())
 }
 
 fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::Error> {
@@ -142,4 +154,169 @@ fn raw_json(text: String) -> Box<RawValue> {
     RawValue::from_string(text.clone()).unwrap_or_else(|_| {
         serde_json::value::to_raw_value(&text).expect("a string always becomes JSON")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ledger::store::samples::{Sample, store_with};
+    use crate::usage::Usage;
+
+    fn ids(store: &Store, filter: &Filter, end: Option<End>, limit: u32) -> Vec<u64> {
+        let requests = requests(store, filter, end, limit).unwrap();
+        let id = |request: &Request| {
+            let id = EventId::from_text(&request.event_id).unwrap();
+            u64::from_be_bytes(id.0[8..].try_into().unwrap())
+        };
+        requests.iter().map(id).collect()
+    }
+
+    #[test]
+    fn a_row_comes_back_with_every_field_under_its_name() {
+        let usage = Usage {
+            input: 1,
+            cached: 2,
+            cache_write: 3,
+            output: 4,
+            reasoning: 5,
+            audio_input: 6,
+            audio_output: 7,
+            image_input: 8,
+            image_output: 9,
+            accepted_prediction: 10,
+            rejected_prediction: 11,
+            total: 12,
+        };
+        let mut row = Sample { at_ms: 1_795_000_000_123, usage, ..Sample::default() }.row();
+        row.closed.flags.set(Flags::NO_DONE);
+        row.closed.flags.set(Flags::DRAINED);
+        let (_dir, mut store) = store_with(&[]);
+        store.append(&[row.clone()], &[]).unwrap();
+        let request = requests(&store, &Filter::default(), None, 1).unwrap().remove(0);
+        let expected = json!({
+            "event_id": "00000000-0000-0000-0000-000000000001", "tenant": "acme",
+            "key_id": "key_a", "model": "gpt-5.4", "model_served": "gpt-5.4-2026",
+            "upstream": "yisu", "endpoint": "/v1/chat/completions",
+            "started_at": "2026-11-18T11:06:40.123Z", "ttfb_ms": 12, "duration_ms": 345,
+            "status": 200, "upstream_status": 200, "end": "complete", "usage_source": "reported",
+            "input_tokens": 1, "cached_tokens": 2, "cache_write_tokens": 3, "output_tokens": 4,
+            "reasoning_tokens": 5, "audio_input_tokens": 6, "audio_output_tokens": 7,
+            "image_input_tokens": 8, "image_output_tokens": 9, "accepted_prediction_tokens": 10,
+            "rejected_prediction_tokens": 11, "total_tokens": 12,
+            "raw_usage": {"prompt_tokens": 7, "x": 1.5}, "reserved_tokens": 1029,
+            "cost_usd": null, "attempts": 1, "streamed": true, "flags": ["no_done", "drained"],
+            "upstream_request_id": "req_1",
+        });
+        assert_eq!(serde_json::to_value(&request).unwrap(), expected);
+        // What the upstream said is not even formatted anew.
+        assert!(
+            serde_json::to_string(&request).unwrap().contains(r#"{"prompt_tokens":7, "x":1.50}"#)
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_a_cut_usage_is_text() {
+        let mut row = Sample::default().row();
+        row.closed = crate::ledger::record::Closed::crashed(&row.opened);
+        let mut cut = Sample { id: 2, at_ms: 1, ..Sample::default() }.row();
+        cut.closed.raw_usage = Some(r#"{"prompt_tok"#.into());
+        let (_dir, mut store) = store_with(&[]);
+        store.append(&[row, cut], &[]).unwrap();
+        let requests = requests(&store, &Filter::default(), None, 9).unwrap();
+        let crashed = serde_json::to_value(&requests[0]).unwrap();
+        for name in [
+            "model_served",
+            "ttfb_ms",
+            "upstream_status",
+            "raw_usage",
+            "cost_usd",
+            "upstream_request_id",
+        ] {
+            assert_eq!(crashed[name], Value::Null, "{name}");
+        }
+        assert_eq!((&crashed["end"], &crashed["status"]), (&json!("crashed"), &json!(0)));
+        assert_eq!(crashed["total_tokens"], json!(1029));
+        let cut = serde_json::to_value(&requests[1]).unwrap();
+        assert_eq!(cut["raw_usage"], json!(r#"{"prompt_tok"#));
+    }
+
+    #[test]
+    fn the_newest_come_first_whatever_the_filter() {
+        // All within one hour, and some in each of many.
+        check_filters(1);
+        check_filters(1_000_000);
+    }
+
+    fn check_filters(unit_ms: i64) {
+        let sample = |id: u64| Sample {
+            id,
+            // Not in the order of the ids, and two at a time.
+            at_ms: (id as i64 * 7 % 50) / 2 * unit_ms,
+            tenant: ["acme", "beta"][id as usize % 2],
+            key: ["key_a", "key_b", "key_c", "key_d"][id as usize % 4],
+            model: ["m", "n", "o"][id as usize % 3],
+            end: [End::Complete, End::Timeout][usize::from(id.is_multiple_of(5))],
+            ..Sample::default()
+        };
+        let samples: Vec<_> = (0..50).map(sample).collect();
+        let (_dir, store) = store_with(&samples);
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        for tenant in [None, Some("beta"), Some("x")] {
+            for key in [None, Some("key_b"), Some("key_x")] {
+                for model in [None, Some("n")] {
+                    for (since_ms, until_ms) in
+                        [(None, None), (Some(3 * unit_ms), Some(20 * unit_ms))]
+                    {
+                        for (end, limit) in [(None, 7), (None, 1_000), (Some(End::Timeout), 3)] {
+                            let filter = Filter {
+                                tenant: text(tenant),
+                                key: text(key),
+                                model: text(model),
+                                since_ms,
+                                until_ms,
+                            };
+                            let wanted = |sample: &&Sample<'_>| {
+                                tenant.is_none_or(|tenant| tenant == sample.tenant)
+                                    && key.is_none_or(|key| key == sample.key)
+                                    && model.is_none_or(|model| model == sample.model)
+                                    && since_ms.is_none_or(|since| sample.at_ms >= since)
+                                    && until_ms.is_none_or(|until| sample.at_ms < until)
+                                    && end.is_none_or(|end| end == sample.end)
+                            };
+                            let mut expected: Vec<_> = samples.iter().filter(wanted).collect();
+                            expected
+                                .sort_by_key(|sample| std::cmp::Reverse((sample.at_ms, sample.id)));
+                            let expected: Vec<_> =
+                                expected.iter().take(limit).map(|sample| sample.id).collect();
+                            let found = ids(&store, &filter, end, limit as u32);
+                            assert_eq!(found, expected, "{filter:?} {end:?} {limit}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_newest_are_found_by_the_index() {
+        let (_dir, store) = store_with(&[Sample::default()]);
+        let tx = store.read().unwrap();
+        let steps = { tx.prepare(&format!("EXPLAIN QUERY PLAN {NEWEST}")).unwrap() }
+            .query_map(
+                params![None::<&str>, 0, 1, None::<&str>, None::<&str>, None::<&str>, 50],
+                |row| row.get::<_, String>(3),
+            )
+            .unwrap()
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap();
+        let index = "requests_by_time (started_at_ms>? AND started_at_ms<?)";
+        let expected = [
+            format!("SEARCH one USING COVERING INDEX {index}"),
+            "SEARCH r USING PRIMARY KEY (event_id=?)".to_owned(),
+        ];
+        // Nothing else: in particular nothing is sorted.
+        assert_eq!(steps, expected);
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Position {
 }
 
 /// What the rows of one batch add to one roll-up.
-type Additions<'a> = BTreeMap<(&'a str, i64, &'a str, &'a str), Sums>;
+type Additions<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), Sums>;
 
 const INSERT_ROW: &str = r#"
 INSERT INTO requests (event_id, tenant, key_id, model, model_served, upstream, endpoint,
@@ -37,7 +37,7 @@ ON CONFLICT (event_id) DO NOTHING"#;
 const ADD_TO_ROLLUP: &str = "
 INSERT INTO rollups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
     ?17, ?18, ?19)
-ON CONFLICT (key_id, hour, model, tenant) DO UPDATE SET
+ON CONFLICT (hour, key_id, model, tenant) DO UPDATE SET
     requests = requests + excluded.requests,
     estimated_requests = estimated_requests + excluded.estimated_requests,
     input_tokens = min(input_tokens + excluded.input_tokens, 9223372036854775807),
@@ -82,7 +82,7 @@ impl Store {
                 new += 1;
                 let opened = &row.opened;
                 let hour = super::sums::hour_of(opened.started_at_ms);
-                let rollup = (&*opened.key_id, hour, &*opened.model, &*opened.tenant);
+                let rollup = (hour, &*opened.key_id, &*opened.model, &*opened.tenant);
                 additions.entry(rollup).or_default().add(&sums_of(row));
             }
         }
@@ -168,13 +168,13 @@ fn sums_of(row: &Row) -> Sums {
 
 fn add_to_rollup(
     tx: &Transaction<'_>,
-    (key_id, hour, model, tenant): (&str, i64, &str, &str),
+    (hour, key_id, model, tenant): (i64, &str, &str, &str),
     sums: &Sums,
 ) -> Result<(), StoreError> {
     let usage = &sums.usage;
     tx.prepare_cached(ADD_TO_ROLLUP)?.execute(params![
-        key_id,
         hour,
+        key_id,
         model,
         tenant,
         to_sql(sums.requests),
@@ -209,7 +209,7 @@ mod tests {
         let count = "SELECT count(*) FROM requests";
         let count = store.conn.query_row(count, [], |row| row.get(0)).unwrap();
         let rollups = "SELECT key_id, hour, model, requests, estimated_requests, total_tokens
-            FROM rollups";
+            FROM rollups ORDER BY key_id, hour, model";
         let mut rollups = store.conn.prepare(rollups).unwrap();
         let rollups = rollups
             .query_map([], |row| {

@@ -312,3 +312,185 @@ fn models_of(id: &str, json: Option<String>) -> Result<Option<Vec<String>>, Stor
         .transpose()
         .map_err(|error| StoreError::Corrupt(format!("the models of key {id}: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::store_with;
+    use super::*;
+
+    fn secret(byte: u8) -> Secret {
+        Secret { digest: [byte; 32], last4: format!("000{byte}"), expires_at_ms: None }
+    }
+
+    fn new_key(id: &str) -> NewKey {
+        NewKey {
+            id: id.into(),
+            tenant: "acme".into(),
+            name: "ci, \"quoted\"".to_owned(),
+            limits: Limits {
+                rpm: Some(u32::MAX),
+                tpm: Some(i64::MAX as u64),
+                concurrency: Some(1),
+                daily_tokens: Some(2),
+                monthly_tokens: Some(3),
+                daily_requests: Some(4),
+                monthly_requests: None,
+            },
+            models: Some(vec!["a".to_owned(), "b \"c\"".to_owned()]),
+            expires_at_ms: Some(99),
+            secret: secret(1),
+        }
+    }
+
+    #[test]
+    fn keys_and_tenants_come_back_as_they_were_given() {
+        let (dir, mut store) = store_with(&[]);
+        let limits = Limits { monthly_requests: Some(7), ..Limits::default() };
+        store.create_tenant("beta", &limits, 5).unwrap();
+        let error = store.create_tenant("beta", &Limits::default(), 6).unwrap_err();
+        assert!(matches!(&error, StoreError::TenantExists(name) if name == "beta"), "{error}");
+        assert!(store.create_key(&new_key("key_1"), 10).unwrap());
+        let mut plain = NewKey { models: None, expires_at_ms: None, ..new_key("key_2") };
+        plain.secret = secret(2);
+        assert!(!store.create_key(&plain, 11).unwrap());
+
+        let book = Store::open(dir.path()).unwrap().book().unwrap();
+        let tenant =
+            |name: &str, limits, created_at_ms| Tenant { name: name.into(), limits, created_at_ms };
+        let expected = [tenant("acme", Limits::default(), 10), tenant("beta", limits, 5)];
+        assert_eq!(book.tenants, expected);
+        let key = |new: &NewKey, created_at_ms| Key {
+            id: new.id.clone(),
+            tenant: new.tenant.clone(),
+            name: new.name.clone(),
+            limits: new.limits.clone(),
+            models: new.models.clone(),
+            created_at_ms,
+            expires_at_ms: new.expires_at_ms,
+            revoked_at_ms: None,
+            secrets: vec![new.secret.clone()],
+        };
+        assert_eq!(book.keys, [key(&new_key("key_1"), 10), key(&plain, 11)]);
+        assert_eq!((store.tenants().unwrap(), store.keys().unwrap()), (book.tenants, book.keys));
+        assert_eq!(book.version, store.keys_version().unwrap());
+    }
+
+    #[test]
+    fn a_key_that_can_not_be_made_leaves_no_tenant() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 10).unwrap();
+        let again = NewKey { tenant: "other".into(), ..new_key("key_2") };
+        assert!(matches!(store.create_key(&again, 11), Err(StoreError::Sqlite(_))));
+        assert_eq!((store.tenants().unwrap().len(), store.keys().unwrap().len()), (1, 1));
+    }
+
+    #[test]
+    fn every_change_raises_the_version_and_reading_does_not() {
+        let (dir, mut store) = store_with(&[]);
+        let reader = Store::open(dir.path()).unwrap();
+        let mut last = reader.keys_version().unwrap();
+        let mut raised = |what: &str, changes: bool| {
+            let version = reader.keys_version().unwrap();
+            assert_eq!(version > last, changes, "{what}");
+            last = version;
+        };
+        store.create_tenant("acme", &Limits::default(), 1).unwrap();
+        raised("create tenant", true);
+        store.set_tenant_limits("acme", |limits| limits.rpm = Some(1)).unwrap();
+        raised("set tenant", true);
+        store.create_key(&new_key("key_1"), 2).unwrap();
+        raised("create key", true);
+        store.set_key("key_1", |key| key.name.clear()).unwrap();
+        raised("set key", true);
+        store.rotate_key("key_1", &secret(2), 50, 3).unwrap();
+        raised("rotate", true);
+        store.revoke_key("key_1", 4).unwrap();
+        raised("revoke", true);
+        store.book().unwrap();
+        store.append(&[super::super::samples::Sample::default().row()], &[]).unwrap();
+        raised("read and append", false);
+    }
+
+    #[test]
+    fn the_version_follows_each_table_and_each_kind_of_change() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 2).unwrap();
+        for statement in [
+            "UPDATE tenants SET rpm = 1",
+            "UPDATE keys SET rpm = 1",
+            "UPDATE secrets SET last4 = ''",
+            "DELETE FROM secrets",
+            "DELETE FROM keys",
+            "DELETE FROM tenants",
+        ] {
+            let before = store.keys_version().unwrap();
+            store.conn.execute(statement, []).unwrap();
+            assert_eq!(store.keys_version().unwrap(), before + 1, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_change_touches_only_what_it_names() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 10).unwrap();
+        let mut expected = store.keys().unwrap().remove(0);
+        let changed = store.set_key("key_1", |key| {
+            key.limits.rpm = None;
+            key.models = None;
+            key.tenant = "stolen".into();
+        });
+        changed.unwrap();
+        expected.limits.rpm = None;
+        expected.models = None;
+        assert_eq!(store.keys().unwrap(), [expected]);
+
+        store.create_tenant("beta", &Limits { tpm: Some(5), ..Limits::default() }, 1).unwrap();
+        let tenant = store.set_tenant_limits("beta", |limits| limits.rpm = Some(6)).unwrap();
+        let both = Limits { rpm: Some(6), tpm: Some(5), ..Limits::default() };
+        assert_eq!(tenant.limits, both);
+        assert_eq!(store.tenants().unwrap()[1], tenant);
+        assert_eq!(store.tenants().unwrap()[0].limits, Limits::default());
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_old_secret_until_its_end() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 0).unwrap();
+        let old = |byte, end| Secret { expires_at_ms: Some(end), ..secret(byte) };
+        let key = store.rotate_key("key_1", &secret(2), 100, 10).unwrap();
+        assert_eq!(key.secrets, [secret(2), old(1, 100)]);
+        // A second rotation within the overlap never makes the oldest live longer.
+        let key = store.rotate_key("key_1", &secret(3), 200, 50).unwrap();
+        assert_eq!(key.secrets, [secret(3), old(2, 200), old(1, 100)]);
+        // What has ended goes.
+        let key = store.rotate_key("key_1", &secret(4), 300, 100).unwrap();
+        assert_eq!(key.secrets, [secret(4), old(3, 300), old(2, 200)]);
+        // Without overlap only the new one is left.
+        let key = store.rotate_key("key_1", &secret(5), 150, 150).unwrap();
+        assert_eq!(key.secrets, [secret(5)]);
+        assert_eq!(store.keys().unwrap(), [key]);
+    }
+
+    #[test]
+    fn a_revoked_key_stays_revoked() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 0).unwrap();
+        assert_eq!(store.revoke_key("key_1", 5).unwrap().revoked_at_ms, Some(5));
+        assert_eq!(store.revoke_key("key_1", 9).unwrap().revoked_at_ms, Some(5));
+        let error = store.rotate_key("key_1", &secret(2), 10, 10).unwrap_err();
+        assert!(matches!(error, StoreError::Revoked(_)), "{error}");
+        assert_eq!(store.keys().unwrap()[0].secrets, [secret(1)]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_an_error_that_says_what_to_do() {
+        let (_dir, mut store) = store_with(&[]);
+        let next = "no key `key_x`; `weir key list` shows them";
+        assert_eq!(store.set_key("key_x", |_| ()).unwrap_err().to_string(), next);
+        assert_eq!(store.revoke_key("key_x", 1).unwrap_err().to_string(), next);
+        let error = store.rotate_key("key_x", &secret(1), 1, 1).unwrap_err();
+        assert_eq!(error.to_string(), next);
+        let error = store.set_tenant_limits("x", |_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "no tenant `x`; `weir tenant list` shows them");
+    }
+}

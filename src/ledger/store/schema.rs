@@ -11,9 +11,10 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 /// released: add another.
 const MIGRATIONS: [&str; 1] = [FIRST];
 
-/// `requests` needs no index for time alone: reports walk its one index key by key, of which there
-/// are few, and each index more costs the drain 1 to 10 µs a row (measured, by number of keys).
-/// `rollups` begins with the key, so that a month of one key is one short range.
+/// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
+/// end of the table and of its one index, which are both in the order of time, and the roll-ups of
+/// the current hour are neighbours. With the key first in either, each batch wrote a page or two
+/// for each key in it: 119 µs a row with 1,000 keys. Reports pay for that with a seek per hour.
 const FIRST: &str = r#"
 CREATE TABLE requests (
     event_id BLOB PRIMARY KEY,
@@ -50,11 +51,11 @@ CREATE TABLE requests (
     flags INTEGER NOT NULL,
     upstream_request_id TEXT
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX requests_by_key ON requests (key_id, started_at_ms);
+CREATE INDEX requests_by_time ON requests (started_at_ms, event_id, key_id);
 
 CREATE TABLE rollups (
-    key_id TEXT NOT NULL,
     hour INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
     model TEXT NOT NULL,
     tenant TEXT NOT NULL,
     requests INTEGER NOT NULL,
@@ -72,7 +73,7 @@ CREATE TABLE rollups (
     rejected_prediction_tokens INTEGER NOT NULL,
     total_tokens INTEGER NOT NULL,
     cost_nano_usd INTEGER,
-    PRIMARY KEY (key_id, hour, model, tenant)
+    PRIMARY KEY (hour, key_id, model, tenant)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE positions (

@@ -56,47 +56,49 @@ pub(crate) struct Balance {
     pub total_tokens: u64,
 }
 
-/// The ids of key `?1`, or else of all keys (of tenant `?4`) that have roll-ups, one seek each:
-/// `SELECT DISTINCT` would read them all. Rows and roll-ups are written together, so these are the
-/// keys of the rows, too. A key never changes its tenant, so its first roll-up tells it.
-macro_rules! with_ids {
-    ($rest:literal) => {
+/// The hours from `?2` to before `?3` that have roll-ups, the newest first, one seek each:
+/// `SELECT DISTINCT` would read all roll-ups. Within an hour, roll-ups are in the order of keys, so
+/// those of one key are another seek; for all keys the bounds are the least and the greatest text
+/// (any blob comes after all texts).
+macro_rules! with_hours {
+    ($select:literal $(, $end:literal)?) => {
         concat!(
-            "WITH RECURSIVE every(id) AS (
-                SELECT min(key_id) FROM rollups
+            "WITH RECURSIVE hours(h) AS (
+                SELECT max(hour) FROM rollups WHERE hour >= ?2 AND hour < ?3
                 UNION ALL
-                SELECT (SELECT min(key_id) FROM rollups WHERE key_id > every.id)
-                FROM every WHERE every.id IS NOT NULL),
-            ids(id) AS (SELECT ?1 WHERE ?1 IS NOT NULL
-                UNION ALL SELECT id FROM every WHERE ?1 IS NULL AND id IS NOT NULL AND (?4 IS NULL
-                    OR ?4 = (SELECT tenant FROM rollups WHERE key_id = every.id LIMIT 1))) ",
-            $rest
+                SELECT (SELECT max(hour) FROM rollups WHERE hour >= ?2 AND hour < h)
+                FROM hours WHERE h IS NOT NULL) ",
+            $select,
+            " hour = h AND key_id >= coalesce(?1, '') AND key_id <= coalesce(?1, x'')
+                AND (?4 IS NULL OR tenant = ?4) AND (?5 IS NULL OR model = ?5)"
+            $(, $end)?
         )
     };
 }
-pub(in crate::ledger) use with_ids;
 
 /// `CROSS JOIN` keeps SQLite from turning the loops around (<https://sqlite.org/optoverview.html>,
 /// "manual control of query plans").
-const ROLLUPS: &str = with_ids!(
+const ROLLUPS: &str = with_hours!(
     "SELECT tenant, key_id, model, hour, requests, estimated_requests, input_tokens, cached_tokens,
         cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
         audio_output_tokens, image_input_tokens, image_output_tokens, accepted_prediction_tokens,
         rejected_prediction_tokens, total_tokens, cost_nano_usd
-    FROM ids CROSS JOIN rollups
-    WHERE key_id = ids.id AND hour >= ?2 AND hour < ?3
-        AND (?4 IS NULL OR tenant = ?4) AND (?5 IS NULL OR model = ?5)"
+    FROM hours CROSS JOIN rollups WHERE"
 );
 
-const ROWS: &str = with_ids!(
-    "SELECT tenant, key_id, model, started_at_ms, 1, usage_source IN ('running', 'estimated'),
-        input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
-        audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
-        accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, cost_nano_usd
-    FROM ids CROSS JOIN requests
-    WHERE key_id = ids.id AND started_at_ms >= ?2 AND started_at_ms < ?3
-        AND (?4 IS NULL OR tenant = ?4) AND (?5 IS NULL OR model = ?5)"
-);
+/// The hours in which anything passes the filter.
+const HOURS: &str =
+    with_hours!("SELECT h FROM hours WHERE EXISTS (SELECT 1 FROM rollups WHERE", ")");
+
+/// The index alone says whose a row is: only the rows of the key are read.
+const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
+        r.usage_source IN ('running', 'estimated'), r.input_tokens, r.cached_tokens,
+        r.cache_write_tokens, r.output_tokens, r.reasoning_tokens, r.audio_input_tokens,
+        r.audio_output_tokens, r.image_input_tokens, r.image_output_tokens,
+        r.accepted_prediction_tokens, r.rejected_prediction_tokens, r.total_tokens, r.cost_nano_usd
+    FROM requests AS one CROSS JOIN requests AS r ON r.event_id = one.event_id
+    WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
+        AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)";
 
 impl Store {
     /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
@@ -151,6 +153,30 @@ impl Store {
         }
         query(&tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
     }
+}
+
+/// Hands `each` the hours of the range in which requests pass its filter, the newest first, as
+/// ranges that lie within it, until `each` has enough and says false.
+pub(in crate::ledger) fn hours_of<'a>(
+    conn: &Connection,
+    range: &Range<'a>,
+    mut each: impl FnMut(&Range<'a>) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(HOURS)?;
+    let (from, until) = (hour_of(range.from_ms), hour_of(range.until_ms) + 1);
+    let mut hours = statement.query(params![range.key, from, until, range.tenant, range.model])?;
+    while let Some(row) = hours.next()? {
+        let begin_ms = row.get::<_, i64>(0)?.saturating_mul(HOUR_MS);
+        let hour = Range {
+            from_ms: range.from_ms.max(begin_ms),
+            until_ms: range.until_ms.min(begin_ms.saturating_add(HOUR_MS)),
+            ..*range
+        };
+        if !each(&hour)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Sums {
@@ -319,25 +345,31 @@ mod tests {
     #[test]
     fn no_sum_reads_all_rows_or_all_rollups() {
         let (_dir, store) = store_with(&minutes());
-        for sql in [ROLLUPS, ROWS] {
+        for sql in [ROLLUPS, HOURS, ROWS] {
             let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = plan
                 .query_map(params![None::<&str>, 0, 1, None::<&str>, None::<&str>], |row| {
                     row.get::<_, String>(3)
                 })
                 .unwrap();
-            let steps: Vec<_> = steps.collect::<Result<_, _>>().unwrap();
-            let scans = |step: &&String| {
-                step.starts_with("SCAN requests") || step.starts_with("SCAN rollups")
-            };
-            assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
-            let by_range = if sql == ROLLUPS {
-                "SEARCH rollups USING PRIMARY KEY (key_id=? AND hour>? AND hour<?)"
+            let plain = |step: String| step.replace(" EXISTS", "");
+            let steps: Vec<_> =
+                steps.map(|step| step.map(plain)).collect::<Result<_, _>>().unwrap();
+            let (all, wanted) = if sql == ROWS {
+                let range = "COVERING INDEX requests_by_time (started_at_ms>? AND started_at_ms<?)";
+                (
+                    "SCAN r",
+                    [format!("one USING {range}"), "r USING PRIMARY KEY (event_id=?)".into()],
+                )
             } else {
-                "SEARCH requests USING INDEX requests_by_key (key_id=? AND started_at_ms>? AND \
-                 started_at_ms<?)"
+                let hour = "rollups USING PRIMARY KEY (hour=? AND key_id>? AND key_id<?)";
+                let hours = "rollups USING PRIMARY KEY (hour>? AND hour<?)";
+                ("SCAN rollups", [hour.to_owned(), hours.to_owned()])
             };
-            assert!(steps.iter().any(|step| step == by_range), "{steps:#?}");
+            assert!(!steps.iter().any(|step| step.starts_with(all)), "{steps:#?}");
+            for step in wanted {
+                assert!(steps.contains(&format!("SEARCH {step}")), "{step}: {steps:#?}");
+            }
         }
     }
 
