@@ -5,6 +5,7 @@ mod error;
 mod raw;
 mod keys;
 mod suggest;
+mod variables;
 mod source;
 mod secret;
 mod base_url;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use self::error::Problems;
-use self::source::Variables;
+use self::variables::Variables;
 use crate::tenancy::Limits;
 
 pub use self::error::ConfigErrors;

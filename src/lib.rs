@@ -2,7 +2,6 @@
 
 pub mod cli;
 pub mod server;
-mod admin;
 mod gateway;
 mod refusal;
 mod identify;
@@ -12,6 +11,7 @@ mod admit;
 mod forward;
 mod meter;
 mod ledger;
+mod admin;
 mod telemetry;
 pub mod simulator;
 pub mod config;

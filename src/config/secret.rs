@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::source::Variables;
+use super::variables::Variables;
 
 /// Bytes of a secret's file; a longer one is surely not a key.
 const MAX_SECRET_BYTES: u64 = 16 << 10;

@@ -1,58 +1,17 @@
 //! Where the configuration comes from: a file, over it the environment. Both are merged into one
 //! tree here; what it means is decided elsewhere.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Map, Value};
 
 use super::error::ConfigErrors;
+use super::variables::{PREFIX, Variables, variable_of};
 
 /// The file that is used when none is named and it exists.
 pub(super) const DEFAULT_FILE: &str = "config/weir.toml";
-/// What the names of overriding variables begin with.
-const PREFIX: &str = "WEIR__";
 /// What the `config` crate calls the origin of a value that a variable gave.
 pub(super) const ENVIRONMENT: &str = "the environment";
-
-/// The environment's variables, taken once, so that nothing later depends on the process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Variables(BTreeMap<String, String>);
-
-impl Variables {
-    /// The process's own; what is not UTF-8 can't be a setting and is left out.
-    pub(super) fn of_process() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self(std::env::vars_os().filter_map(text).collect())
-    }
-
-    #[cfg(test)]
-    pub(super) fn of(variables: &[(&str, &str)]) -> Self {
-        Self(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
-    }
-
-    /// The same without what overrides keys; secrets can still be found.
-    pub(super) fn without_overrides(mut self) -> Self {
-        self.0.retain(|name, _| !name.starts_with(PREFIX));
-        self
-    }
-
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// The variables that override a key.
-    pub(super) fn overrides(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| k.starts_with(PREFIX))
-    }
-}
-
-/// The variable that overrides the key at `path`.
-pub(super) fn variable_of(path: &str) -> String {
-    format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
-}
 
 /// The file to read: the one that was named, else the default one where there is one.
 pub(super) fn file_in_use(named: Option<&Path>) -> Option<PathBuf> {

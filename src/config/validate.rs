@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::error::Problems;
 use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
-use super::source::Variables;
+use super::variables::Variables;
 use super::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server};
 use crate::tenancy::Limits;
 

@@ -15,10 +15,15 @@ use http_body::{Frame, SizeHint};
 
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
-use crate::gateway::outgoing::Cut;
 use crate::gateway::source::{Event, Source};
 use crate::refusal::Refusal;
 use crate::usage::{End, Flags};
+
+/// The connection must end here, without the mark that would make the answer look complete. What went
+/// wrong has been told in the stream, or cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was cut")]
+pub(crate) struct Cut;
 
 /// Reading on for the usage after the client has gone.
 #[derive(Debug)]

@@ -6,13 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::gateway::metered::Metered;
-
-/// The connection must end here, without the mark that would make the answer look complete. What went
-/// wrong has been told in the stream, or cannot be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer was cut")]
-pub(crate) struct Cut;
+use crate::gateway::metered::{Cut, Metered};
 
 #[derive(Debug)]
 pub(crate) enum Outgoing {

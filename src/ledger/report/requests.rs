@@ -167,8 +167,8 @@ mod tests {
     fn ids(store: &Store, filter: &Filter, end: Option<End>, limit: u32) -> Vec<u64> {
         let requests = requests(store, filter, end, limit).unwrap();
         let id = |request: &Request| {
-            let id = EventId::from_text(&request.event_id).unwrap();
-            u64::from_be_bytes(id.0[8..].try_into().unwrap())
+            let id: uuid::Uuid = request.event_id.parse().unwrap();
+            u64::from_be_bytes(id.as_bytes()[8..].try_into().unwrap())
         };
         requests.iter().map(id).collect()
     }
