@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
@@ -99,12 +100,12 @@ pub(crate) struct Upstream {
     pub(crate) drains: Rc<Cell<usize>>,
 }
 
-/// A request, ready to be sent, and to be sent again.
-#[derive(Debug)]
+/// A request, ready to be sent.
+#[derive(Clone, Debug)]
 pub(crate) struct Outbound {
     pub(crate) method: Method,
     /// The endpoint's path and the client's query, byte for byte.
-    pub(crate) path_and_query: String,
+    pub(crate) path_and_query: PathAndQuery,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<Bytes>,
 }
@@ -167,56 +168,43 @@ impl Upstream {
     }
 
     /// Sends `outbound` and waits for the head of the response.
-    pub(crate) async fn send(&self, outbound: &Outbound) -> Result<Inbound, SendError> {
+    pub(crate) async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.head_ms);
+        let mut request = self.request(outbound)?;
         // An idle connection may have been closed by the upstream at this very moment. As long as
         // nothing of the request has left, it goes out again on a connection that is new.
         while let Some(lease) = self.pool.take() {
             self.shard.upstream_reused();
-            match self.exchange(lease, outbound, deadline).await {
-                Err(Failure::NotSent) => {}
-                Err(Failure::Failed(error)) => return Err(error),
+            match exchange(lease, request, deadline).await {
                 Ok(inbound) => return Ok(inbound),
+                Err(Failure::NotSent(unsent)) => request = *unsent,
+                Err(Failure::Failed(error)) => return Err(error),
             }
         }
         let sender = self.connector.connect(&self.shard).await?;
         let lease = Lease::new(sender, self.pool.clone());
-        match self.exchange(lease, outbound, deadline).await {
+        match exchange(lease, request, deadline).await {
             Ok(inbound) => Ok(inbound),
-            Err(Failure::NotSent) => Err(SendError::Reset),
+            Err(Failure::NotSent(_)) => Err(SendError::Reset),
             Err(Failure::Failed(error)) => Err(error),
         }
     }
 
-    async fn exchange(
-        &self,
-        mut lease: Lease,
-        outbound: &Outbound,
-        deadline: tokio::time::Instant,
-    ) -> Result<Inbound, Failure> {
-        let request = self.request(outbound)?;
-        let answer = lease.sender().try_send_request(request);
-        match tokio::time::timeout_at(deadline, answer).await {
-            Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(Failure::Failed(SendError::Protocol))
-            }
-            Ok(Ok(response)) => Ok(Inbound { response, lease }),
-            Ok(Err(mut refused)) => match refused.take_message() {
-                Some(_) => Err(Failure::NotSent),
-                None => Err(Failure::Failed(classify(refused.error()))),
-            },
-        }
+    fn request(&self, outbound: Outbound) -> Result<Request<Frames>, SendError> {
+        let mut request = Request::new(Frames::new(outbound.body));
+        *request.method_mut() = outbound.method;
+        *request.uri_mut() = self.target(outbound.path_and_query)?;
+        *request.headers_mut() = outbound.headers;
+        Ok(request)
     }
 
-    fn request(&self, outbound: &Outbound) -> Result<Request<Frames>, Failure> {
-        let path = format!("{}{}", self.config.base_url.path_prefix, outbound.path_and_query);
-        let uri: Uri = path.parse().map_err(|_| Failure::Failed(SendError::Protocol))?;
-        let mut request = Request::new(Frames::new(&outbound.body));
-        *request.method_mut() = outbound.method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = outbound.headers.clone();
-        Ok(request)
+    /// The request target in origin form (RFC 9112 §3.2.1), below the Base URL's own path.
+    fn target(&self, path_and_query: PathAndQuery) -> Result<Uri, SendError> {
+        let prefix = &self.config.base_url.path_prefix;
+        if prefix.is_empty() {
+            return Ok(path_and_query.into());
+        }
+        format!("{prefix}{path_and_query}").parse().map_err(|_| SendError::Protocol)
     }
 
     /// Closes idle connections that are too old; called on a timer.
@@ -228,8 +216,28 @@ impl Upstream {
 /// How one exchange on one connection failed.
 enum Failure {
     /// hyper gave the request back: no byte of it has left.
-    NotSent,
+    NotSent(Box<Request<Frames>>),
     Failed(SendError),
+}
+
+/// One exchange on one connection, up to the response's head.
+async fn exchange(
+    mut lease: Lease,
+    request: Request<Frames>,
+    deadline: tokio::time::Instant,
+) -> Result<Inbound, Failure> {
+    let answer = lease.sender().try_send_request(request);
+    match tokio::time::timeout_at(deadline, answer).await {
+        Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Failure::Failed(SendError::Protocol))
+        }
+        Ok(Ok(response)) => Ok(Inbound { response, lease }),
+        Ok(Err(mut refused)) => match refused.take_message() {
+            Some(request) => Err(Failure::NotSent(Box::new(request))),
+            None => Err(Failure::Failed(classify(refused.error()))),
+        },
+    }
 }
 
 /// An error after the request may have been sent.

@@ -22,6 +22,7 @@ mod worker;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -58,8 +59,17 @@ const DISCARD_BYTES: u64 = 1024 * 1024;
 struct Exchange {
     event_id: EventId,
     arrived: Now,
-    /// Set once the key is known: limits go on every answer to it.
-    standing: Option<Standing>,
+    limits: KnownLimits,
+}
+
+/// What is known of the limits that go on every answer to a key.
+enum KnownLimits {
+    /// The key is not known.
+    Nobodys,
+    /// Asked for only if the answer comes before admission.
+    Of(Arc<Identity>),
+    /// As admission left them.
+    Known(Standing),
 }
 
 /// Answers one request. The future is dropped when the client goes away.
@@ -70,7 +80,7 @@ pub(crate) async fn handle(
 ) -> Response<Outgoing> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
-    let mut exchange = Exchange { event_id, arrived, standing: None };
+    let mut exchange = Exchange { event_id, arrived, limits: KnownLimits::Nobodys };
     let origin = worker.cors.allowed(request.headers());
     let endpoint = endpoints::label(request.uri().path());
     let answer = serve(&worker, &client, request, &mut exchange);
@@ -78,18 +88,20 @@ pub(crate) async fn handle(
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
-            tracing::debug!(event_id = %event_id.to_text(), code = refusal.code, "request refused");
+            tracing::debug!(%event_id, code = refusal.code, "request refused");
             whole(refusal.status, refusal.headers(), refusal.body())
         }
     };
     worker.shard.request(endpoint, response.status().as_u16());
     let headers = response.headers_mut();
-    if let Some(standing) = &exchange.standing {
-        standing::write(standing, headers);
+    match exchange.limits {
+        KnownLimits::Nobodys => {}
+        KnownLimits::Of(key) => standing::write(&key.live.standing(key.slot, arrived), headers),
+        KnownLimits::Known(standing) => standing::write(&standing, headers),
     }
     worker.cors.decorate(origin, headers);
-    let id = HeaderValue::from_str(&event_id.to_text()).expect("a UUID is ASCII");
-    headers.insert(REQUEST_ID, id);
+    let id = event_id.with_text(HeaderValue::from_str);
+    headers.insert(REQUEST_ID, id.expect("a UUID is ASCII"));
     response
 }
 
@@ -114,7 +126,7 @@ async fn serve(
         Ok(identity) => identity,
         Err(refusal) => return refuse_unread(worker, &head, &mut body, refusal).await,
     };
-    exchange.standing = Some(identity.live.standing(identity.slot, exchange.arrived));
+    exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
     match action {
         Action::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
@@ -137,11 +149,11 @@ async fn serve(
     let now = worker.clock.now();
     let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
         worker.shard.limited(denied.limit_name());
-        exchange.standing = Some(denied.standing());
+        exchange.limits = KnownLimits::Known(denied.standing());
         Refusal::from(denied)
     })?;
     worker.shard.admitted();
-    exchange.standing = Some(permit.standing());
+    exchange.limits = KnownLimits::Known(permit.standing());
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
     let permit = record_open(worker, permit, &opened)?;
     let settlement = Settlement::new(
@@ -186,8 +198,8 @@ fn identify<'s>(
     snapshot: &'s Snapshot,
     headers: &HeaderMap,
     now: Now,
-) -> Result<&'s Identity, Refusal> {
-    snapshot.keys.identify(headers, now.unix_ms).map(AsRef::as_ref).map_err(|unidentified| {
+) -> Result<&'s Arc<Identity>, Refusal> {
+    snapshot.keys.identify(headers, now.unix_ms).map_err(|unidentified| {
         match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
             Err(wait) => {

@@ -16,8 +16,9 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(frames: &[Bytes]) -> Self {
-        let frames: VecDeque<Bytes> = frames.iter().filter(|f| !f.is_empty()).cloned().collect();
+    pub(crate) fn new(mut frames: Vec<Bytes>) -> Self {
+        frames.retain(|frame| !frame.is_empty());
+        let frames = VecDeque::from(frames);
         let left = frames.iter().map(|frame| frame.len() as u64).sum();
         Self { frames, left }
     }

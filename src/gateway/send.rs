@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use crate::forward::{Inbound, Outbound, SendError, Upstream};
 use crate::gateway::settlement::{Settlement, Used};
@@ -29,7 +30,8 @@ pub(crate) async fn send(
 ) -> Result<(Inbound, Settlement, bool), Refusal> {
     let Asked { mut head, frames, facts } = asked;
     upstream.rewrite(&mut head.headers);
-    let path_and_query = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let path_and_query = head.uri.into_parts().path_and_query;
+    let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let model = route.upstream_model.as_deref();
     let wants_usage = facts.stream && facts.include_usage == Some(true);
     let asks_usage = facts.stream
@@ -37,9 +39,14 @@ pub(crate) async fn send(
         && upstream.config.inject_usage
         && !upstream.usage_option.is_refused();
     let body = inspect::apply(&frames, &facts.splices(model, asks_usage));
-    let mut outbound =
-        Outbound { method: head.method, path_and_query, headers: head.headers, body };
-    let inbound = match upstream.send(&outbound).await {
+    let outbound = Outbound { method: head.method, path_and_query, headers: head.headers, body };
+    let may_ask_again = asks_usage && !upstream.usage_option.is_accepted();
+    let plain = may_ask_again.then(|| {
+        let body = inspect::apply(&frames, &facts.splices(model, false));
+        Outbound { body, ..outbound.clone() }
+    });
+    drop(frames);
+    let inbound = match upstream.send(outbound).await {
         Ok(inbound) => inbound,
         Err(error) => return Err(not_answered(upstream, settlement, error)),
     };
@@ -53,13 +60,12 @@ pub(crate) async fn send(
     }
     let may_be_the_option =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
-    if !may_be_the_option || upstream.usage_option.is_accepted() {
+    let Some(plain) = plain.filter(|_| may_be_the_option) else {
         return Ok((inbound, settlement, true));
-    }
+    };
     drop(inbound);
-    outbound.body = inspect::apply(&frames, &facts.splices(model, false));
     settlement.attempts += 1;
-    let inbound = match upstream.send(&outbound).await {
+    let inbound = match upstream.send(plain).await {
         Ok(inbound) => inbound,
         Err(error) => return Err(not_answered(upstream, settlement, error)),
     };

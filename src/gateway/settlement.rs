@@ -165,7 +165,7 @@ impl Settlement {
         shard.ended(end, duration_ns);
         shard.tokens(self.model_index, &used.usage);
         tracing::debug!(
-            event_id = %self.event_id.to_text(),
+            event_id = %self.event_id,
             end = end.name(),
             status = self.status,
             usage_source = source.name(),

@@ -63,7 +63,19 @@ pub struct Row {
 impl EventId {
     /// The canonical text form: 36 characters, lower case.
     pub fn to_text(self) -> String {
-        uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
+        self.to_string()
+    }
+
+    /// The same without an allocation: what `write` makes of it.
+    pub(crate) fn with_text<T>(self, write: impl FnOnce(&str) -> T) -> T {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        write(uuid::Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.with_text(|text| f.write_str(text))
     }
 }
 
