@@ -67,6 +67,10 @@ pub(crate) async fn answer(
     let mut metered = Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
     if let Some(event) = first {
         metered.take(event);
+        if metered.is_unrecorded() {
+            // It came in one piece, of which nothing has left: this can still be told.
+            return Err(Refusal::ledger_failed_at_end());
+        }
     }
     Ok(Response::from_parts(head, Outgoing::Metered(Box::new(metered))))
 }
