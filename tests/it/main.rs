@@ -1,3 +1,4 @@
 //! Weir from outside: real sockets, the real program, one file a concern.
 
 mod world;
+mod faults;
