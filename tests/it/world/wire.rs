@@ -1,5 +1,6 @@
 //! One end of a TCP connection, read byte by byte as HTTP/1.1.
 
+use std::net::Shutdown;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -13,6 +14,7 @@ pub(super) struct Wire {
     pub(super) stream: TcpStream,
     /// What was read and not used.
     pub(super) buffer: Vec<u8>,
+    is_reset: bool,
 }
 
 /// Why there is nothing more to read.
@@ -25,7 +27,7 @@ pub(super) enum Over {
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("the socket is open");
-        Self { stream, buffer: Vec::new() }
+        Self { stream, buffer: Vec::new(), is_reset: false }
     }
 
     pub(super) async fn fill(&mut self, what: &str) -> Result<(), Over> {
@@ -69,9 +71,21 @@ impl Wire {
         patiently("bytes are taken", self.stream.write_all(bytes)).await.expect("the peer listens");
     }
 
-    pub(super) fn reset(self) {
+    pub(super) fn reset(mut self) {
+        self.is_reset = true;
         let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         linger.expect("the socket is open");
+    }
+}
+
+impl Drop for Wire {
+    /// Closing the socket is not enough: a program that another test starts at this moment holds a copy
+    /// of it for a while, and the peer would learn of the end only then.
+    fn drop(&mut self) {
+        if !self.is_reset {
+            // It may be closed already.
+            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
+        }
     }
 }
 
