@@ -74,6 +74,8 @@ pub(crate) fn toward_upstream(
 
 /// Turns the upstream's response head into the client's, in place.
 pub(crate) fn toward_client(headers: &mut HeaderMap, is_event_stream: bool, is_edited: bool) {
+    // Beside chunks a length means nothing (RFC 9112 §6.3), and passed on alone it would be believed.
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     remove_hop_by_hop(headers);
     for name in &NOT_DOWNSTREAM {
         headers.remove(name);
@@ -81,7 +83,7 @@ pub(crate) fn toward_client(headers: &mut HeaderMap, is_event_stream: bool, is_e
     remove_matching(headers, |name| {
         name.starts_with("x-ratelimit-") || name.starts_with("access-control-")
     });
-    if is_edited {
+    if is_edited || is_event_stream || is_chunked {
         headers.remove(CONTENT_LENGTH);
     }
     if is_event_stream {
@@ -183,5 +185,21 @@ mod tests {
             ("x-accel-buffering", "no"),
         ];
         assert_eq!(headers, map(&streamed));
+    }
+
+    #[test]
+    fn a_length_that_would_not_be_true_is_taken_out() {
+        for (extra, is_event_stream, is_edited) in [
+            (("transfer-encoding", "chunked"), false, false),
+            (("x", "y"), true, false),
+            (("x", "y"), false, true),
+        ] {
+            let mut headers = map(&[("content-length", "9"), extra]);
+            toward_client(&mut headers, is_event_stream, is_edited);
+            assert!(
+                !headers.contains_key(CONTENT_LENGTH),
+                "{extra:?} {is_event_stream} {is_edited}"
+            );
+        }
     }
 }

@@ -50,7 +50,8 @@ pub(crate) async fn answer(
     let meter = Meter::new(Setup { kind, hide_usage: hides_usage, model: names });
     let is_edited = meter.edits();
     let announced = body.size_hint().exact();
-    let left = announced.filter(|_| !is_edited);
+    // A stream has no length: an error event may have to follow what came of it.
+    let left = announced.filter(|_| !is_edited && !is_stream);
     forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
     head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream));
@@ -66,6 +67,10 @@ pub(crate) async fn answer(
     let mut metered = Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
     if let Some(event) = first {
         metered.take(event);
+        if metered.is_unrecorded() {
+            // It came in one piece, of which nothing has left: this can still be told.
+            return Err(Refusal::ledger_failed_at_end());
+        }
     }
     Ok(Response::from_parts(head, Outgoing::Metered(Box::new(metered))))
 }

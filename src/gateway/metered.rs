@@ -47,6 +47,7 @@ pub(crate) struct Metered {
     is_stream: bool,
     /// Bytes of the announced Content-Length that have not arrived.
     left: Option<u64>,
+    is_unrecorded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,13 @@ impl Metered {
     ) -> Self {
         let state = State::Flowing;
         let out = Vec::new();
-        Self { worker, client, source: Some(source), drain, out, state, is_stream, left }
+        let source = Some(source);
+        Self { worker, client, source, drain, out, state, is_stream, left, is_unrecorded: false }
+    }
+
+    /// The answer's end came, and the ledger could not be written.
+    pub(crate) fn is_unrecorded(&self) -> bool {
+        self.is_unrecorded
     }
 
     pub(crate) fn poll_frame(
@@ -163,6 +170,7 @@ impl Metered {
             self.state = State::Ended;
         } else {
             self.out.clear();
+            self.is_unrecorded = true;
             self.cut(was_between, &Refusal::ledger_failed_at_end());
         }
     }

@@ -114,7 +114,9 @@ impl Settlement {
 
     /// What the meter has read, or an estimate where it has read no usage.
     pub(crate) fn used(&self, reading: Reading, end: End) -> Used {
-        let is_refused = self.status >= 400 && reading.usage.is_none();
+        // The upstream's own word: an answer that it began with 200 and did not finish has cost.
+        let is_refused =
+            self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
         if is_refused {
             return Used { model_served: reading.model_served, ..Used::nothing() };
         }

@@ -1,1 +1,4 @@
-//! t
+//! Weir from outside: real sockets, the real program, one file a concern.
+
+mod world;
+mod faults;
