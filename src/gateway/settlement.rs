@@ -165,7 +165,7 @@ impl Settlement {
         shard.ended(end, duration_ns);
         shard.tokens(self.model_index, &used.usage);
         tracing::debug!(
-            event_id = %self.event_id.to_text(),
+            event_id = %self.event_id,
             end = end.name(),
             status = self.status,
             usage_source = source.name(),
@@ -204,6 +204,10 @@ impl Drop for Settlement {
     fn drop(&mut self) {
         if self.permit.is_some() {
             let end = self.abandoned();
+            if self.ttfb_ms.is_none() {
+                // The client saw nothing of an answer, or Weir's own that it is stopping.
+                self.status = if end == End::Shutdown { 503 } else { 0 };
+            }
             let used = self.prompt_only();
             // The journal keeps what it cannot write now, and the client is gone.
             let _ = self.settle_once(end, used);
