@@ -5,3 +5,4 @@ mod tidy;
 mod http;
 mod limits;
 mod process;
+mod lifecycle;
