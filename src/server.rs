@@ -26,9 +26,9 @@ use crate::forward::{Resolve, UnusableUpstream, UsageOption, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
+use crate::route::Routes;
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::{Ledger, LedgerError};
-use crate::route::Routes;
 use crate::server::accept::Lane;
 use crate::telemetry::metrics::Metrics;
 
@@ -65,7 +65,6 @@ pub struct Server {
     stage: watch::Sender<Stage>,
     readiness: Arc<Readiness>,
     registry: Arc<Registry>,
-    clock: Clock,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
@@ -102,7 +101,7 @@ impl Server {
             registry: registry.clone(),
             failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
             readiness: readiness.clone(),
-            clock: clock.clone(),
+            clock,
             bounds: bounds(config, &metrics),
             cors: Arc::new(Cors::new(&config.server.cors_origins)),
             upstreams: config
@@ -146,7 +145,6 @@ impl Server {
             stage,
             readiness,
             registry,
-            clock,
             acceptor,
             workers,
             control,
@@ -180,16 +178,6 @@ impl Server {
         })
     }
 
-    /// What all tenants together have used today by the limits' own count: requests and tokens. It
-    /// equals the ledger's sums.
-    pub fn used_today(&self) -> (u64, u64) {
-        let now = self.clock.now();
-        let tenants = self.registry.tenants();
-        let balances = tenants.iter().map(|(_, live)| live.tenant_balances(now).daily);
-        balances
-            .fold((0, 0), |(requests, tokens), one| (requests + one.requests, tokens + one.tokens))
-    }
-
     /// Makes the journal fail as on a full disk, until told otherwise.
     #[doc(hidden)]
     pub fn pretend_disk_full(&self, is_full: bool) {
@@ -199,17 +187,14 @@ impl Server {
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
-        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } =
-            self;
+        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } = self;
         readiness.shutting_down();
         stage.send_replace(Stage::Draining);
         let (ended, all_ended) = tokio::sync::oneshot::channel();
         let joining = std::thread::spawn(move || {
             for thread in std::iter::once(acceptor).chain(workers) {
                 if thread.join().is_err() {
-                    tracing::error!(
-                        "a thread had failed; its requests are recovered at the next start"
-                    );
+                    tracing::error!("a thread had failed; its requests are recovered at the next start");
                 }
             }
             let _ = ended.send(());
@@ -260,7 +245,7 @@ fn workers(
     for (number, shard) in metrics.shards.iter().enumerate() {
         // Made once here, so that settings that can't be used stop the start.
         Worker::new(shared, ledger.journal(), shard.clone())?;
-        let (sender, arrivals) = mpsc::channel(accept::WAITING);
+        let (sender, arrivals) = mpsc::unbounded_channel();
         let (shared, journal, shard) = (shared.clone(), ledger.journal(), shard.clone());
         let settings = serve::Settings::new(config);
         let stage = stage.clone();

@@ -131,7 +131,7 @@ async fn a_thousand_at_once_where_fifty_fit() {
     let key = world.new_key(&["--daily-tokens", &quota.to_string()]).await;
 
     // So many connections at once, to stay within what a process may open; an admitted one keeps its.
-    let places = Arc::new(Semaphore::new(250));
+    let places = Arc::new(Semaphore::new(100));
     let (tell, mut told) = mpsc::unbounded_channel();
     for number in 0..1000 {
         let (address, key) = (world.address(), key.clone());
