@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use weir::clock::{Clock, ManualClock};
 use weir::server::Environment;
-use weir::simulator::{self, Simulator};
 
+use crate::traffic::simulated;
 use crate::world::{
-    Answer, Builder, Call, Client, IMAGE_MODEL, MODEL, Piece, Received, Upstream, World,
-    eventually, patiently, request,
+    Answer, Call, Client, IMAGE_MODEL, MODEL, Piece, Received, Upstream, World, eventually,
+    patiently, request,
 };
 
 /// 2026-06-03T07:14:21Z.
@@ -25,12 +25,6 @@ const STREAM_HEAD: &str =
 fn at(unix_ms: i64) -> (Environment, Arc<ManualClock>) {
     let (clock, hand) = Clock::manual(unix_ms);
     (Environment { clock, ..Environment::default() }, hand)
-}
-
-async fn simulated() -> (Simulator, Builder) {
-    let simulator = simulator::start(simulator::Options::default()).await.expect("it starts");
-    let base_url = format!("\"{}\"", simulator.base_url());
-    (simulator, World::builder().set("upstream.base_url", base_url))
 }
 
 fn chat(max_tokens: u64) -> String {
@@ -132,7 +126,7 @@ async fn a_thousand_at_once_where_fifty_fit() {
 
     // So many connections at once, to stay within what a process may open; an admitted one keeps its.
     let places = Arc::new(Semaphore::new(100));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::channel(1000);
     for number in 0..1000 {
         let (address, key) = (world.address(), key.clone());
         let (places, tell) = (places.clone(), tell.clone());
@@ -144,7 +138,7 @@ async fn a_thousand_at_once_where_fifty_fit() {
             client.send(bytes.as_bytes()).await;
             let answer = client.answer().await;
             drop(place);
-            let _ = tell.send(answer);
+            let _ = tell.send(answer).await;
         });
     }
     drop(tell);

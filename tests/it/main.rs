@@ -1,8 +1,11 @@
 //! Weir from outside: real sockets, the real program, one file a concern.
 
 mod world;
+mod traffic;
+mod process;
 mod tidy;
 mod http;
+mod discretion;
 mod limits;
-mod process;
 mod lifecycle;
+mod many;

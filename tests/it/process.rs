@@ -29,12 +29,12 @@ impl Gateway {
             .spawn()
             .expect("the program starts");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (found, ready) = mpsc::channel();
+        let (found, ready) = mpsc::sync_channel(1);
         let log = std::thread::spawn(move || {
             let mut all = String::new();
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(addresses) = addresses(&line) {
-                    let _ = found.send(addresses);
+                    let _ = found.try_send(addresses);
                 }
                 all.push_str(&line);
                 all.push('\n');
