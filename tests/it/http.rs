@@ -235,8 +235,8 @@ async fn nobody_is_asked_for_a_body_that_is_not_wanted() {
 async fn slow_and_oversized_heads_end() {
     let (simulator, builder) = simulated().await;
     let world = builder
-        .set("deadlines.request_head_ms", 50)
-        .set("deadlines.request_body_idle_ms", 50)
+        .set("deadlines.request_head_ms", 500)
+        .set("deadlines.request_body_idle_ms", 500)
         .set("server.max_headers", 16)
         .set("server.max_head_bytes", 8192)
         .start()
