@@ -11,7 +11,7 @@ mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
     ledger: Ledger,
+    /// Connections that each worker has.
+    connections: Vec<Arc<AtomicUsize>>,
 }
 
 /// What a test may put in the place of the machine.
@@ -114,6 +116,7 @@ impl Server {
         let (data, address) = listen(config.server.listen)?;
         let (admin, admin_address) = listen(config.admin.listen)?;
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged)?;
+        let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
         let control = control::Control {
             registry: registry.clone(),
             failed_keys: shared.failed_keys.clone(),
@@ -148,6 +151,7 @@ impl Server {
             workers,
             control,
             ledger,
+            connections,
         })
     }
 
@@ -159,6 +163,12 @@ impl Server {
     /// The administration listener's address.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Connections from clients, worker by worker.
+    #[doc(hidden)]
+    pub fn connections(&self) -> Vec<usize> {
+        self.connections.iter().map(|open| open.load(Ordering::Relaxed)).collect()
     }
 
     /// Requests in flight and tokens reserved, over all tenants: both are 0 when nothing runs.

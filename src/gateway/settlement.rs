@@ -206,6 +206,10 @@ impl Drop for Settlement {
     fn drop(&mut self) {
         if self.permit.is_some() {
             let end = self.abandoned();
+            if self.ttfb_ms.is_none() {
+                // The client saw nothing of an answer, or Weir's own that it is stopping.
+                self.status = if end == End::Shutdown { 503 } else { 0 };
+            }
             let used = self.prompt_only();
             // The journal keeps what it cannot write now, and the client is gone.
             let _ = self.settle_once(end, used);

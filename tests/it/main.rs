@@ -1,4 +1,12 @@
 //! Weir from outside: real sockets, the real program, one file a concern.
 
 mod world;
+mod traffic;
+mod process;
+mod tidy;
 mod faults;
+mod http;
+mod discretion;
+mod limits;
+mod lifecycle;
+mod many;

@@ -1,0 +1,91 @@
+//! The program as its users run it: `weir serve` as a child process, for what only a process can show:
+//! signals, exit codes, `kill -9`.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+use crate::world::{PATIENCE, Place, eventually};
+
+/// A running `weir serve`. Dropped, it is killed.
+pub struct Gateway {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Gateway {
+    /// Starts it and waits until it says that it is ready. The place has to log as JSON.
+    pub fn start(place: &Place) -> Self {
+        let mut child = place
+            .command(&["serve"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (found, ready) = mpsc::sync_channel(1);
+        let log = std::thread::spawn(move || {
+            let mut all = String::new();
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Some(addresses) = addresses(&line) {
+                    let _ = found.try_send(addresses);
+                }
+                all.push_str(&line);
+                all.push('\n');
+            }
+            all
+        });
+        match ready.recv_timeout(PATIENCE) {
+            Ok((address, admin)) => Self { child, address, admin, log: Some(log) },
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("not ready: {}", log.join().expect("the reader ends with its pipe"));
+            }
+        }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(id).status();
+        assert!(sent.expect("kill is a command").success(), "no process to send {name} to");
+    }
+
+    /// `kill -9`, at once.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a process of ours");
+        self.child.wait().expect("a process of ours");
+    }
+
+    /// Waits for the end; how it ended, and all that it logged.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status =
+            eventually("the process ends", || self.child.try_wait().expect("a process of ours"));
+        let status = status.await;
+        let log = self.log.take().expect("taken only here");
+        (status, log.join().expect("the reader ends with its pipe"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The two addresses in the line that says that requests are served.
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["message"] != "ready" {
+        return None;
+    }
+    Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
+}
