@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -59,6 +59,8 @@ struct Exchange {
     arrived: Now,
     /// Set once the key is known: limits go on every answer to it.
     standing: Option<Standing>,
+    /// Some of the request's body was not read: what follows on this connection can't be understood.
+    is_unread: bool,
 }
 
 /// Answers one request. The future is dropped when the client goes away.
@@ -69,7 +71,7 @@ pub(crate) async fn handle(
 ) -> Response<Outgoing> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
-    let mut exchange = Exchange { event_id, arrived, standing: None };
+    let mut exchange = Exchange { event_id, arrived, standing: None, is_unread: false };
     let origin = worker.cors.allowed(request.headers());
     let endpoint = endpoints::label(request.uri().path());
     let answer = serve(&worker, &client, request, &mut exchange);
@@ -85,6 +87,10 @@ pub(crate) async fn handle(
     let headers = response.headers_mut();
     if let Some(standing) = &exchange.standing {
         standing::write(standing, headers);
+    }
+    if exchange.is_unread {
+        // hyper would close without a word, and a client that reuses the connection would find it dead.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     worker.cors.decorate(origin, headers);
     let id = HeaderValue::from_str(&event_id.to_text()).expect("a UUID is ASCII");
@@ -103,7 +109,10 @@ async fn serve(
     if client.is_surplus {
         return Err(Refusal::overloaded("Too many connections are open; try again soon."));
     }
-    let (endpoint, action) = endpoints::find(&head.method, head.uri.path())?;
+    let (endpoint, action) = match endpoints::find(&head.method, head.uri.path()) {
+        Ok(found) => found,
+        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
+    };
     if action == Action::Preflight {
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
@@ -111,7 +120,7 @@ async fn serve(
     let snapshot = worker.snapshot();
     let identity = match identify(worker, client, &snapshot, &head.headers, exchange.arrived) {
         Ok(identity) => identity,
-        Err(refusal) => return refuse_unread(worker, &head, &mut body, refusal).await,
+        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
     };
     exchange.standing = Some(identity.live.standing(identity.slot, exchange.arrived));
     let allowed = identity.models.as_deref();
@@ -126,7 +135,7 @@ async fn serve(
         match request_body::read(&mut body, &head.headers, &worker.bounds).await {
             Ok(body) => body,
             Err(ReadError::Refused(refusal)) => {
-                return refuse_unread(worker, &head, &mut body, refusal).await;
+                return refuse_unread(worker, &head, &mut body, exchange, refusal).await;
             }
             Err(ReadError::Gone) => return Err(Refusal::body_stalled()),
         };
@@ -196,10 +205,12 @@ async fn refuse_unread(
     worker: &Worker,
     head: &Parts,
     body: &mut Incoming,
+    exchange: &mut Exchange,
     refusal: Refusal,
 ) -> Result<Response<Outgoing>, Refusal> {
-    if !head.headers.contains_key(EXPECT) && !body.is_end_stream() {
-        request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
+    if !body.is_end_stream() {
+        exchange.is_unread = head.headers.contains_key(EXPECT)
+            || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
     }
     Err(refusal)
 }
