@@ -1,1 +1,5 @@
-//! t
+//! The gateway from outside: one binary, a file a concern.
+
+mod world;
+mod conformance;
+mod sdk;

@@ -1,0 +1,704 @@
+//! The world that a test lives in: a gateway in this process with a data directory of its own, an
+//! upstream whose every byte the test decides, a client that sees every byte, and the ledger as users
+//! read it, through the program `weir`.
+//!
+//! A test is its own script: it plays the client and the upstream in turn, so that nothing has to be
+//! waited for by time. What can't come about at once is waited for by [`eventually`]; nothing waits
+//! for longer than [`PATIENCE`].
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::SockRef;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weir::config::{Config, Secrets};
+use weir::server::{Environment, Server};
+
+/// The longest that anything is waited for; a test that reaches it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const POLL_EVERY: Duration = Duration::from_millis(10);
+pub const MODEL: &str = "gpt-5.4";
+pub const IMAGE_MODEL: &str = "gpt-5.4-image-2";
+/// What the gateway authenticates with at its upstream.
+pub const UPSTREAM_KEY: &str = "sk-upstream-0123456789abcdef";
+
+/// Waits for what is to come, and fails by the name of it when it doesn't.
+pub async fn patiently<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, coming).await {
+        Ok(come) => come,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+/// Asks until there is an answer.
+pub async fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    };
+    patiently(what, asking).await
+}
+
+/// A directory with a configuration in it, whether or not a server runs there. `weir` runs here too.
+pub struct Place {
+    dir: TempDir,
+    config: String,
+    base_url: String,
+}
+
+/// What is configured, `table.key` by `table.key`; `upstream.…` is the first upstream.
+pub struct Builder {
+    keys: BTreeMap<String, String>,
+    more: String,
+    environment: Environment,
+}
+
+/// A running gateway, with one key of tenant `acme`.
+pub struct World {
+    pub place: Place,
+    /// The text of the key.
+    pub key: String,
+    environment: Environment,
+    server: Option<Server>,
+}
+
+impl Builder {
+    /// Sets a key; `value` as TOML writes it: `.set("upstream.on_disconnect", "\"drain\"")`.
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.keys.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// More TOML, after everything else: further `[[upstream]]`, `[[model]]`.
+    pub fn more(mut self, toml: &str) -> Self {
+        self.more.push_str(toml);
+        self
+    }
+
+    /// The clock and the resolver that the server gets.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Makes the directory and its configuration; nothing runs yet.
+    pub fn place(self) -> (Place, Environment) {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let secret = dir.path().join("upstream-key");
+        std::fs::write(&secret, UPSTREAM_KEY).expect("the directory is writable");
+        let mut keys = self.keys;
+        let mut default = |key: &str, value: String| drop(keys.entry(key.into()).or_insert(value));
+        let quoted = |path: &Path| format!("{:?}", path.display().to_string());
+        default("server.listen", "\"127.0.0.1:0\"".into());
+        default("admin.listen", "\"127.0.0.1:0\"".into());
+        // One worker: which connection is used again is not left to chance.
+        default("server.workers", "1".into());
+        // A new key is tried until it works.
+        default("server.failed_keys_per_minute", "0".into());
+        default("data.dir", quoted(&dir.path().join("data")));
+        default("log.filter", "\"off\"".into());
+        default("upstream.name", "\"up\"".into());
+        default("upstream.base_url", "\"http://127.0.0.1:9\"".into());
+        default("upstream.api_key", quoted(Path::new(&format!("file:{}", secret.display()))));
+        default("upstream.models", format!("[\"{MODEL}\", \"{IMAGE_MODEL}\"]"));
+        let base_url = keys["upstream.base_url"].trim_matches('"').to_owned();
+        let config = format!("{}{}", toml(&keys), self.more);
+        std::fs::write(dir.path().join("weir.toml"), &config).expect("the directory is writable");
+        (Place { dir, config, base_url }, self.environment)
+    }
+
+    /// Starts the gateway, with a key that works.
+    pub async fn start(self) -> World {
+        let (place, environment) = self.place();
+        let key = place.create_key(&[]);
+        let server = Some(place.start(environment.clone()));
+        World { place, key, environment, server }
+    }
+}
+
+/// The tables of `table.key = value`, in the alphabet's order.
+fn toml(keys: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    let mut last = "";
+    for (path, value) in keys {
+        let (table, key) = path.split_once('.').expect("keys are `table.key`");
+        if table != last {
+            let head = if table == "upstream" { "[[upstream]]" } else { &format!("[{table}]") };
+            text.push_str(&format!("{head}\n"));
+            last = table;
+        }
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    text
+}
+
+impl Place {
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("weir.toml")
+    }
+
+    /// Where journal and store are, unless the test has set `data.dir`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Starts a server here, in this process.
+    pub fn start(&self, environment: Environment) -> Server {
+        let config = Config::from_toml(&self.config, Secrets::Required);
+        let config = config.unwrap_or_else(|error| panic!("{error}\n{}", self.config));
+        Server::start(&config, environment).unwrap_or_else(|error| panic!("no start: {error}"))
+    }
+
+    /// The program `weir` with this place's configuration, for the test to run or to spawn.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.current_dir(self.path()).arg("--config").arg(self.config_file()).args(arguments);
+        command
+    }
+
+    /// Runs `weir` and returns what it prints; it has to succeed.
+    pub fn weir(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "weir {arguments:?}: {error}");
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+
+    /// `weir key create` for tenant `acme`, unless `options` say otherwise; the new key's text.
+    pub fn create_key(&self, options: &[&str]) -> String {
+        let mut arguments = vec!["key", "create", "--format", "json"];
+        if !options.contains(&"--tenant") {
+            arguments.extend(["--tenant", "acme"]);
+        }
+        arguments.extend(options);
+        let made: Value = serde_json::from_str(&self.weir(&arguments)).expect("it prints JSON");
+        made["key"].as_str().expect("it shows the text").to_owned()
+    }
+
+    /// All rows of the ledger, newest first.
+    pub fn rows(&self) -> Vec<Row> {
+        let text = self.weir(&["requests", "--format", "json", "--limit", "100000"]);
+        serde_json::from_str(&text).expect("rows are JSON")
+    }
+}
+
+impl World {
+    pub fn builder() -> Builder {
+        let (keys, more) = (BTreeMap::new(), String::new());
+        Builder { keys, more, environment: Environment::default() }
+    }
+
+    /// A gateway in front of `upstream`, everything else by default.
+    pub fn before(upstream: &Upstream) -> Builder {
+        Self::builder().set("upstream.base_url", format!("\"{}\"", upstream.base_url()))
+    }
+
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs until it is stopped")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server().address()
+    }
+
+    /// `weir key create` beside the running server; returns once the server knows the key.
+    pub async fn new_key(&self, options: &[&str]) -> String {
+        let key = self.place.create_key(options);
+        let trying = async {
+            loop {
+                let mut client = self.connect().await;
+                client.send(request("GET", "/v1/models", &key, "", "").as_bytes()).await;
+                if client.answer().await.status == 200 {
+                    return;
+                }
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+        };
+        patiently("the server knows a new key", trying).await;
+        key
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address()).await
+    }
+
+    /// A chat request's bytes, with this world's key.
+    pub fn chat(&self, body: &str) -> String {
+        request("POST", "/v1/chat/completions", &self.key, "", body)
+    }
+
+    /// Sends a chat request on a new connection.
+    pub async fn post(&self, body: &str) -> Client {
+        let mut client = self.connect().await;
+        client.send(self.chat(body).as_bytes()).await;
+        client
+    }
+
+    /// The rows, newest first, once there are `count` of them.
+    pub async fn rows_eventually(&self, count: usize) -> Vec<Row> {
+        let enough = || Some(self.place.rows()).filter(|rows| rows.len() >= count);
+        let rows = eventually("rows in the ledger", enough).await;
+        assert_eq!(rows.len(), count, "{rows:#?}");
+        rows
+    }
+
+    /// The row of an answer, by its `x-request-id`.
+    pub async fn row(&self, event_id: &str) -> Row {
+        let find = || {
+            let mut rows = self.place.rows().into_iter().filter(|row| row.event_id == event_id);
+            let found = rows.next();
+            assert!(rows.next().is_none(), "{event_id} is in the ledger twice");
+            found
+        };
+        eventually("a row in the ledger", find).await
+    }
+
+    /// Nothing that Weir says of its own may contain the upstream's address or anybody's key.
+    pub fn assert_discreet(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let authority = self.place.base_url.rsplit('/').next().unwrap_or_default();
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        for secret in [authority, host, UPSTREAM_KEY, &*self.key] {
+            assert!(!text.contains(secret), "`{secret}` is told: {text}");
+        }
+    }
+
+    /// Requests in flight and tokens reserved have come down to 0.
+    pub async fn settled(&self) {
+        let server = self.server();
+        eventually("nothing is outstanding", || (server.outstanding() == (0, 0)).then_some(()))
+            .await;
+    }
+
+    /// Stops the server; running requests are cut. Directory, key and ledger stay.
+    pub async fn stop(&mut self) {
+        let server = self.server.take().expect("it runs");
+        patiently("the server stops", server.shutdown(std::future::ready(()))).await;
+    }
+
+    /// Starts the server again, in the same place; its port is another one.
+    pub fn start_again(&mut self) {
+        assert!(self.server.is_none(), "it still runs");
+        self.server = Some(self.place.start(self.environment.clone()));
+    }
+
+    /// The end of every test: nothing is left outstanding, and the server stops.
+    pub async fn finish(mut self) {
+        self.settled().await;
+        self.stop().await;
+    }
+}
+
+/// One row, as `weir requests --format json` prints it.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Row {
+    pub event_id: String,
+    pub tenant: String,
+    pub key_id: String,
+    pub model: String,
+    pub model_served: Option<String>,
+    pub upstream: String,
+    pub endpoint: String,
+    pub started_at: String,
+    pub ttfb_ms: Option<u64>,
+    pub duration_ms: u64,
+    pub status: u16,
+    pub upstream_status: Option<u16>,
+    pub end: String,
+    pub usage_source: String,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub total_tokens: u64,
+    pub raw_usage: Option<Value>,
+    pub reserved_tokens: u64,
+    pub attempts: u32,
+    pub streamed: bool,
+    pub flags: Vec<String>,
+    pub upstream_request_id: Option<String>,
+}
+
+/// A whole request; `headers` are lines with their CRLF.
+pub fn request(method: &str, path: &str, key: &str, headers: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: weir.test\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// One end of a TCP connection, read byte by byte as HTTP/1.1.
+struct Wire {
+    stream: TcpStream,
+    /// What was read and not used.
+    buffer: Vec<u8>,
+}
+
+/// Why there is nothing more to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Closed,
+    Reset,
+}
+
+impl Wire {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("the socket is open");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    async fn fill(&mut self, what: &str) -> Result<(), Over> {
+        match patiently(what, self.stream.read_buf(&mut self.buffer)).await {
+            Ok(0) => Err(Over::Closed),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Over::Reset),
+        }
+    }
+
+    /// Reads up to and with `mark`.
+    async fn until(&mut self, mark: &[u8]) -> Result<Vec<u8>, Over> {
+        loop {
+            if let Some(at) = self.buffer.windows(mark.len()).position(|bytes| bytes == mark) {
+                return Ok(self.buffer.drain(..at + mark.len()).collect());
+            }
+            self.fill(&format!("{:?}", String::from_utf8_lossy(mark))).await?;
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Over> {
+        while self.buffer.len() < length {
+            self.fill("the announced bytes").await?;
+        }
+        Ok(self.buffer.drain(..length).collect())
+    }
+
+    async fn head(&mut self) -> Result<Head, Over> {
+        let raw = String::from_utf8(self.until(b"\r\n\r\n").await?).expect("heads are ASCII");
+        let mut lines = raw.trim_end().split("\r\n");
+        let first = lines.next().unwrap_or_default().to_owned();
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(':').expect("header lines have a colon");
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        let headers = lines.map(pair).collect();
+        Ok(Head { first, headers, raw })
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        patiently("bytes are taken", self.stream.write_all(bytes)).await.expect("the peer listens");
+    }
+
+    fn reset(self) {
+        let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        linger.expect("the socket is open");
+    }
+}
+
+/// The head of a message as it was received.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The request line or the status line.
+    pub first: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub raw: String,
+}
+
+impl Head {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| &**value)
+    }
+
+    /// The status of a response.
+    pub fn status(&self) -> u16 {
+        let status = self.first.split(' ').nth(1).and_then(|code| code.parse().ok());
+        status.unwrap_or_else(|| panic!("no status line: {}", self.first))
+    }
+
+    fn length(&self) -> Option<usize> {
+        self.header("content-length").map(|text| text.parse().expect("a length is a number"))
+    }
+}
+
+/// A piece of a response's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// One chunk of a chunked body, else what had arrived.
+    Data(Vec<u8>),
+    /// The terminating chunk, or all that Content-Length announced.
+    End,
+    /// The connection ended before the body did.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Chunked,
+    /// So many bytes are to come.
+    Length(usize),
+    /// The body has ended.
+    Over,
+}
+
+/// A client that sees what is on the wire.
+pub struct Client {
+    wire: Wire,
+    framing: Framing,
+}
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: Head,
+    pub body: Vec<u8>,
+    /// The terminating chunk or the announced length was seen.
+    pub is_whole: bool,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = patiently("a connection", TcpStream::connect(address)).await;
+        Self { wire: Wire::new(stream.expect("the server listens")), framing: Framing::Over }
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.wire.write(bytes).await;
+    }
+
+    /// The head of the next response, interim ones left out.
+    pub async fn head(&mut self) -> Head {
+        self.head_or_end().await.expect("there is an answer")
+    }
+
+    /// As [`Client::head`]; `None` where the connection ends before there is a whole one.
+    pub async fn head_or_end(&mut self) -> Option<Head> {
+        loop {
+            let head = self.wire.head().await.ok()?;
+            if (100..200).contains(&head.status()) {
+                continue;
+            }
+            let is_chunked = head.header("transfer-encoding") == Some("chunked");
+            let length = head.length().unwrap_or_default();
+            self.framing = if is_chunked { Framing::Chunked } else { Framing::Length(length) };
+            return Some(head);
+        }
+    }
+
+    /// The next piece of the body.
+    pub async fn piece(&mut self) -> Piece {
+        self.read_piece().await.unwrap_or_else(|_| {
+            self.framing = Framing::Over;
+            Piece::Cut
+        })
+    }
+
+    async fn read_piece(&mut self) -> Result<Piece, Over> {
+        match self.framing {
+            Framing::Over | Framing::Length(0) => {
+                self.framing = Framing::Over;
+                Ok(Piece::End)
+            }
+            Framing::Length(left) => {
+                if self.wire.buffer.is_empty() {
+                    self.wire.fill("more of the body").await?;
+                }
+                let length = self.wire.buffer.len().min(left);
+                self.framing = Framing::Length(left - length);
+                Ok(Piece::Data(self.wire.exactly(length).await?))
+            }
+            Framing::Chunked => {
+                let line =
+                    String::from_utf8(self.wire.until(b"\r\n").await?).expect("a chunk size");
+                let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+                let mut chunk = self.wire.exactly(size + 2).await?;
+                assert_eq!(chunk.split_off(size), b"\r\n");
+                if size == 0 {
+                    self.framing = Framing::Over;
+                    return Ok(Piece::End);
+                }
+                Ok(Piece::Data(chunk))
+            }
+        }
+    }
+
+    /// What follows of the body until `mark` has come; panics where the body ends before.
+    pub async fn body_until(&mut self, mark: &str) -> Vec<u8> {
+        let mut body = Vec::new();
+        while !body.windows(mark.len()).any(|bytes| bytes == mark.as_bytes()) {
+            match self.piece().await {
+                Piece::Data(bytes) => body.extend(bytes),
+                end => panic!("{end:?} before {mark:?}: {}", String::from_utf8_lossy(&body)),
+            }
+        }
+        body
+    }
+
+    /// The rest of the body, and whether it ended as it should.
+    pub async fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut body = Vec::new();
+        loop {
+            match self.piece().await {
+                Piece::Data(bytes) => body.extend(bytes),
+                end => return (body, end == Piece::End),
+            }
+        }
+    }
+
+    /// The next response, whole.
+    pub async fn answer(&mut self) -> Answer {
+        let head = self.head().await;
+        let (body, is_whole) = self.rest().await;
+        Answer { status: head.status(), head, body, is_whole }
+    }
+
+    /// The server closes this connection, and nothing more comes.
+    pub async fn closed(&mut self) {
+        let over = self.wire.fill("the server closes").await;
+        assert!(over.is_err(), "{}", String::from_utf8_lossy(&self.wire.buffer));
+    }
+
+    /// Says that nothing more will be sent, and goes on reading.
+    pub async fn half_close(&mut self) {
+        self.wire.stream.shutdown().await.expect("the socket is open");
+    }
+
+    /// Closes with a reset. Dropping the client closes normally.
+    pub fn reset(self) {
+        self.wire.reset();
+    }
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.header(name)
+    }
+
+    /// The id by which the ledger knows it.
+    pub fn event_id(&self) -> &str {
+        self.header("x-request-id").expect("every answer has an id")
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    /// `error.code`.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// An upstream without any behaviour of its own: the test takes its connections and decides all.
+pub struct Upstream {
+    listener: TcpListener,
+}
+
+/// One connection to the upstream. Dropped, it closes.
+pub struct Call {
+    wire: Wire,
+}
+
+/// A request as the upstream received it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub head: Head,
+    pub body: Vec<u8>,
+}
+
+impl Upstream {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        Self { listener: listener.expect("a port is free") }
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.listener.local_addr().expect("it listens"))
+    }
+
+    /// The next connection, of which nothing was read.
+    pub async fn accept(&self) -> Call {
+        let accepted = patiently("a connection to the upstream", self.listener.accept()).await;
+        Call { wire: Wire::new(accepted.expect("it listens").0) }
+    }
+
+    /// The next connection and the request on it.
+    pub async fn call(&self) -> (Call, Received) {
+        let mut call = self.accept().await;
+        let received = call.receive().await;
+        (call, received)
+    }
+}
+
+impl Call {
+    /// Reads the next request on this connection, with its body.
+    pub async fn receive(&mut self) -> Received {
+        let head = self.wire.head().await.expect("there is a request");
+        let length = head.length().unwrap_or_default();
+        let body = self.wire.exactly(length).await.expect("the request is whole");
+        Received { head, body }
+    }
+
+    /// Writes bytes as they are: heads, chunk sizes, garbage.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.write(bytes.as_ref()).await;
+    }
+
+    /// The head of a 200 with `headers` (lines with their CRLF).
+    pub async fn ok(&mut self, headers: &str) {
+        self.write(format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).await;
+    }
+
+    /// The head of an event stream in chunks.
+    pub async fn stream(&mut self) {
+        self.ok("content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n").await;
+    }
+
+    /// One chunk of a chunked body; an empty one is the terminator.
+    pub async fn chunk(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let head = format!("{:x}\r\n", bytes.len());
+        self.write([head.as_bytes(), bytes, b"\r\n"].concat()).await;
+    }
+
+    /// A whole answer with its Content-Length.
+    pub async fn answer(&mut self, status: &str, headers: &str, body: &str) {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n");
+        self.write(head + body).await;
+    }
+
+    /// Says that nothing more will be sent, and goes on listening.
+    pub async fn half_close(&mut self) {
+        self.wire.stream.shutdown().await.expect("the socket is open");
+    }
+
+    /// Closes with a reset. Dropping the call closes normally.
+    pub fn reset(self) {
+        self.wire.reset();
+    }
+
+    /// Waits until the gateway has closed its end (or reset it), without having sent anything more.
+    pub async fn closed(&mut self) {
+        let over = self.wire.fill("the gateway closes its upstream connection").await;
+        assert!(over.is_err(), "{}", String::from_utf8_lossy(&self.wire.buffer));
+    }
+}
