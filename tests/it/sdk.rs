@@ -8,16 +8,15 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::world::eventually;
 
 const UPSTREAM_KEY: &str = "sk-upstream-secret";
 /// A picture of one pixel.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ\
                    RU5ErkJggg==";
-/// A script takes about ten seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running process of the program. Dropped, it is killed.
 struct Process {
@@ -162,7 +161,7 @@ impl Site {
     }
 
     /// Runs one SDK's script, checks what it got, then the books and the log.
-    fn run(self, sdk: &mut Command) {
+    async fn run(self, sdk: &mut Command) {
         let keys =
             [self.key(&[]), self.key(&["--rpm", "40"]), self.key(&["--daily-requests", "1"])];
         sdk.env("WEIR_BASE_URL", format!("http://{}/v1", self.gateway_address))
@@ -177,7 +176,7 @@ impl Site {
         assert!(output.status.success(), "{sdk:?}: {said}");
         let got = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
         check(&got);
-        check_books(&self);
+        check_books(&self).await;
         let Self { gateway, simulator, .. } = self;
         let log = gateway.stop();
         simulator.stop();
@@ -189,16 +188,13 @@ impl Site {
 }
 
 /// The ledger against the simulator's books: every request once, every token once.
-fn check_books(site: &Site) {
-    let begin = Instant::now();
-    let (counts, rows) = loop {
+async fn check_books(site: &Site) {
+    let both = || {
         let (counts, rows) = (site.counts(), site.rows());
-        if counts["streams_open"] == 0 && counts["requests"] == rows.len() {
-            break (counts, rows);
-        }
-        assert!(begin.elapsed() < PATIENCE, "{} rows for {counts}", rows.len());
-        std::thread::sleep(Duration::from_millis(50));
+        let is_over = counts["streams_open"] == 0 && counts["requests"] == rows.len();
+        is_over.then_some((counts, rows))
     };
+    let (counts, rows) = eventually("a row for every request", both).await;
     let ended = |end: &str| rows.iter().filter(|row| row["end"] == end).count();
     assert_eq!(counts["completed"], ended("complete"), "{counts}");
     assert_eq!(counts["refused"], ended("upstream_rejected"), "{counts}");
@@ -276,8 +272,7 @@ fn stream_with_usage(got: &Value) {
 
 fn tools(got: &Value) {
     let city = json!(["city"]);
-    let call =
-        |name: &str| json!({"name": name, "arguments": city, "finish_reason": "tool_calls"});
+    let call = |name: &str| json!({"name": name, "arguments": city, "finish_reason": "tool_calls"});
     assert_eq!(got["auto"], call("get_weather"));
     assert_eq!(got["required"], call("get_weather"));
     assert_eq!(got["named"], call("get_time"));
@@ -313,14 +308,7 @@ fn errors(got: &Value) {
     const INVALID: &str = "invalid_request_error";
     let bad = ["BadRequestError"];
     let key = ["AuthenticationError"];
-    assert_failure(
-        &got["key"],
-        &key,
-        "invalid_api_key",
-        "authentication_error",
-        "gateway",
-        &[401],
-    );
+    assert_failure(&got["key"], &key, "invalid_api_key", "authentication_error", "gateway", &[401]);
     assert_failure(&got["parameter"], &bad, "invalid_request", INVALID, "upstream", &[400]);
     assert_failure(&got["our_parameter"], &bad, "invalid_request", INVALID, "gateway", &[400]);
     assert_failure(&got["image"], &bad, "invalid_image", INVALID, "upstream", &[400]);
@@ -369,17 +357,17 @@ fn installed(path: &str) -> PathBuf {
     path
 }
 
-#[test]
-fn python() {
+#[tokio::test]
+async fn python() {
     // `make` leaves this behind when all of it is there.
     installed(".venv/.installed");
     let script = installed("tests/sdk/python/scenarios.py");
-    Site::start().run(Command::new(installed(".venv/bin/python")).arg(script));
+    Site::start().run(Command::new(installed(".venv/bin/python")).arg(script)).await;
 }
 
-#[test]
-fn node() {
+#[tokio::test]
+async fn node() {
     installed("tests/sdk/node/node_modules/.installed");
     let script = installed("tests/sdk/node/scenarios.mjs");
-    Site::start().run(Command::new("node").arg(script));
+    Site::start().run(Command::new("node").arg(script)).await;
 }
