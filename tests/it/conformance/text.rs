@@ -327,3 +327,20 @@ async fn an_unread_body_ends_the_connection_openly() {
     client.closed().await;
     world.finish().await;
 }
+
+/// The tenant's credentials stay here in every form, also where there is no key to put in their place.
+#[tokio::test]
+async fn an_upstream_without_a_key_gets_none() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).set("upstream.api_key", "\"\"").start().await;
+    let key = &world.key;
+    let others = format!("x-api-key: {key}\r\napi-key: {key}\r\ncookie: key={key}\r\n");
+    let mut client = world.connect().await;
+    client.send(request("POST", CHAT_PATH, key, &others, CHAT).as_bytes()).await;
+    let (mut call, received) = upstream.call().await;
+    assert!(!received.head.raw.contains(&**key), "{}", received.head.raw);
+    assert_eq!(received.head.header("authorization"), None);
+    call.answer("200 OK", "content-type: application/json\r\n", "{}").await;
+    assert_eq!(client.answer().await.status, 200);
+    world.finish().await;
+}

@@ -35,7 +35,8 @@ async fn each_event_is_with_the_client_before_the_next_is_written() {
             let mut client = world.post(ask).await;
             let (mut call, _) = upstream.call().await;
             call.stream().await;
-            assert_eq!(client.head().await.status(), 200);
+            let head = client.head().await;
+            assert_eq!(head.status(), 200);
             for event in 0..EVENTS {
                 let (before, after) = (format!("data: {{\"n\":{event}"), format!("}}{end}"));
                 call.chunk(format!("{before},\"usage\":null{after}")).await;
@@ -47,6 +48,9 @@ async fn each_event_is_with_the_client_before_the_next_is_written() {
             expect(&mut client, b": a comment\n\n").await;
             call.chunk("data: [DONE]\n\n").await;
             expect(&mut client, b"data: [DONE]\n\n").await;
+            // Who has the end mark is in the ledger, whatever the upstream does after it.
+            let id = head.header("x-request-id").expect("every answer has an id");
+            assert_eq!(world.row(id).await.end, "complete");
             call.chunk("").await;
             assert_eq!(client.piece().await, Piece::End);
         }
