@@ -163,7 +163,7 @@ impl Site {
     /// Runs one SDK's script, checks what it got, then the books and the log.
     async fn run(self, sdk: &mut Command) {
         let keys =
-            [self.key(&[]), self.key(&["--rpm", "40"]), self.key(&["--daily-requests", "1"])];
+            [self.key(&[]), self.key(&["--rpm", "30"]), self.key(&["--daily-requests", "1"])];
         sdk.env("WEIR_BASE_URL", format!("http://{}/v1", self.gateway_address))
             .env("WEIR_KEY", &keys[0])
             .env("WEIR_KEY_RATE", &keys[1])
@@ -171,7 +171,8 @@ impl Site {
             .env("WEIR_PNG", PNG)
             // A proxy of this machine has no part in this.
             .env("NO_PROXY", "*");
-        let output = sdk.output().expect("`make sdks` has installed it");
+        let output = sdk.output();
+        let output = output.unwrap_or_else(|error| panic!("{sdk:?} can't be run: {error}"));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{sdk:?}: {said}");
         let got = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
