@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -62,6 +62,8 @@ struct Exchange {
     event_id: EventId,
     arrived: Now,
     limits: KnownLimits,
+    /// Some of the request's body was not read: what follows on this connection can't be understood.
+    is_unread: bool,
 }
 
 /// What is known of the limits that go on every answer to a key.
@@ -82,7 +84,8 @@ pub(crate) async fn handle(
 ) -> Result<Response<Outgoing>, Infallible> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
-    let mut exchange = Exchange { event_id, arrived, limits: KnownLimits::Nobodys };
+    let limits = KnownLimits::Nobodys;
+    let mut exchange = Exchange { event_id, arrived, limits, is_unread: false };
     let origin = worker.cors.allowed(request.headers());
     let endpoint = endpoints::label(request.uri().path());
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
@@ -102,6 +105,10 @@ pub(crate) async fn handle(
         KnownLimits::Of(key) => standing::write(&key.live.standing(key.slot, arrived), headers),
         KnownLimits::Known(standing) => standing::write(&standing, headers),
     }
+    if exchange.is_unread {
+        // hyper would close without a word, and a client that reuses the connection would find it dead.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     worker.cors.decorate(origin, headers);
     let id = event_id.with_text(HeaderValue::from_str);
     headers.insert(REQUEST_ID, id.expect("a UUID is ASCII"));
@@ -119,7 +126,10 @@ async fn serve(
     if client.is_surplus {
         return Err(Refusal::overloaded("Too many connections are open; try again soon."));
     }
-    let (endpoint, action) = endpoints::find(&head.method, head.uri.path())?;
+    let (endpoint, action) = match endpoints::find(&head.method, head.uri.path()) {
+        Ok(found) => found,
+        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
+    };
     if action == Action::Preflight {
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
@@ -127,7 +137,7 @@ async fn serve(
     let snapshot = worker.snapshot();
     let identity = match identify(worker, client, &snapshot, &head.headers, exchange.arrived) {
         Ok(identity) => identity,
-        Err(refusal) => return refuse_unread(worker, &head, &mut body, refusal).await,
+        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
     };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
@@ -142,9 +152,12 @@ async fn serve(
         match request_body::read(&mut body, &head.headers, &worker.bounds).await {
             Ok(body) => body,
             Err(ReadError::Refused(refusal)) => {
-                return refuse_unread(worker, &head, &mut body, refusal).await;
+                return refuse_unread(worker, &head, &mut body, exchange, refusal).await;
             }
-            Err(ReadError::Gone) => return Err(Refusal::body_stalled()),
+            Err(ReadError::Stalled | ReadError::Gone) => {
+                exchange.is_unread = true;
+                return Err(Refusal::body_stalled());
+            }
         };
     let route = snapshot.routes.find(&facts.model, allowed)?;
     let ask = ask_for(&facts, route);
@@ -221,10 +234,12 @@ async fn refuse_unread(
     worker: &Worker,
     head: &Parts,
     body: &mut Incoming,
+    exchange: &mut Exchange,
     refusal: Refusal,
 ) -> Result<Response<Outgoing>, Refusal> {
-    if !head.headers.contains_key(EXPECT) && !body.is_end_stream() {
-        request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
+    if !body.is_end_stream() {
+        exchange.is_unread = head.headers.contains_key(EXPECT)
+            || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
     }
     Err(refusal)
 }

@@ -64,6 +64,8 @@ impl Drop for Held {
 #[derive(Debug)]
 pub(crate) enum ReadError {
     Refused(Refusal),
+    /// Nothing came for too long.
+    Stalled,
     /// The client went away; nobody hears an answer.
     Gone,
 }
@@ -97,9 +99,8 @@ pub(crate) async fn read(
     let mut held = Held { bytes: 0, inflight: bounds.inflight.clone() };
     let mut frames = Vec::new();
     let mut scan = Scan::new();
-    while let Some(frame) = tokio::time::timeout(bounds.idle, body.frame())
-        .await
-        .map_err(|_| Refusal::body_stalled())?
+    while let Some(frame) =
+        tokio::time::timeout(bounds.idle, body.frame()).await.map_err(|_| ReadError::Stalled)?
     {
         let Ok(frame) = frame else { return Err(ReadError::Gone) };
         // Trailers of a request mean nothing to this API.
@@ -116,14 +117,19 @@ pub(crate) async fn read(
 }
 
 /// Reads on, and forgets, up to `max` bytes of a body that was refused: a client that is still sending
-/// would otherwise see a reset connection instead of the answer.
-pub(crate) async fn discard(body: &mut Incoming, max: u64, idle: Duration) {
+/// would otherwise see a reset connection instead of the answer. Says whether that was all of it.
+pub(crate) async fn discard(body: &mut Incoming, max: u64, idle: Duration) -> bool {
     let mut left = max;
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(idle, body.frame()).await {
+    loop {
+        let frame = match tokio::time::timeout(idle, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        };
         let length = frame.data_ref().map_or(0, |piece| piece.len() as u64);
         match left.checked_sub(length) {
             Some(rest) => left = rest,
-            None => return,
+            None => return false,
         }
     }
 }

@@ -1,0 +1,265 @@
+//! Every recorded stream of `tests/fixtures/streams/` through a running gateway, cut in two at every
+//! byte: the client's bytes and the ledger's row must be the same for each. The upstream sends each
+//! piece as a chunk of its own, which the gateway's HTTP library hands on as such, so that the cut is
+//! where it should be however TCP groups the bytes.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::{JoinSet, LocalSet};
+
+use super::{ASK, ASK_USAGE};
+use crate::world::{Client, World, request};
+
+/// So that no fixture goes missing unnoticed.
+const FIXTURES: usize = 96;
+/// Between two cuts where nothing is edited, beside those that are interesting; a prime, so that it falls
+/// out of step with whatever repeats in a stream.
+const STRIDE: usize = 29;
+/// Clients that ask at the same time.
+const CLIENTS: usize = 4;
+
+struct Fixture {
+    name: String,
+    is_stream: bool,
+    /// What the upstream sends, and what a client gets of it that has not asked for usage.
+    stream: Bytes,
+    hidden: Bytes,
+    /// What the ledger must know of it.
+    expected: Value,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/streams");
+    let files = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).expect("the fixtures are in the repository");
+        entries.map(|entry| entry.expect("a readable entry").path()).collect()
+    };
+    let read = |path: &Path| Bytes::from(std::fs::read(path).expect("a readable fixture"));
+    let mut found = Vec::new();
+    for path in files(&root).iter().flat_map(|dialect| files(dialect)) {
+        let name = path.strip_prefix(&root).expect("below the root").display().to_string();
+        let is_stream = name.ends_with(".sse") && !name.ends_with(".hidden.sse");
+        if !is_stream && !name.ends_with(".body") {
+            continue;
+        }
+        let stream = read(&path);
+        let hidden = path.with_extension("hidden.sse");
+        let hidden = if hidden.exists() { read(&hidden) } else { stream.clone() };
+        let expected = serde_json::from_slice(&read(&path.with_extension("json")));
+        found.push(Fixture { name, is_stream, stream, hidden, expected: expected.expect("JSON") });
+    }
+    found
+}
+
+impl Fixture {
+    /// Where it is cut: 0 is not at all. With usage hidden that is everywhere.
+    fn cuts(&self, hides: bool) -> BTreeSet<usize> {
+        let len = self.stream.len();
+        if hides {
+            return (0..len.max(1)).collect();
+        }
+        let mut cuts: BTreeSet<usize> = (0..len).step_by(STRIDE).collect();
+        for (at, byte) in self.stream.iter().enumerate() {
+            match byte {
+                // Before and after line ends, which are two bytes in some streams.
+                b'\n' | b'\r' => cuts.extend([at, at + 1]),
+                // Within a character.
+                0x80.. if at % 3 == 0 => drop(cuts.insert(at)),
+                _ => {}
+            }
+        }
+        // Within the first field name, within `usage`, and within the end mark.
+        cuts.extend(1..6);
+        for word in [&b"\"usage\":null"[..], b"[DONE]"] {
+            let found = self.stream.windows(word.len()).position(|bytes| bytes == word);
+            cuts.extend(found.into_iter().flat_map(|at| at..at + word.len()));
+        }
+        cuts.retain(|cut| *cut < len.max(1));
+        cuts
+    }
+
+    fn says(&self, name: &str) -> bool {
+        self.expected[name] == true
+    }
+
+    /// How the ledger has it ended.
+    fn end(&self) -> &'static str {
+        let is_over = ["done", "finish_reason", "error"].iter().any(|name| self.says(name));
+        match () {
+            () if self.is_stream && !is_over => "upstream_truncated",
+            () if self.says("error") => "upstream_error",
+            () => "complete",
+        }
+    }
+
+    /// The bytes that a client must get; where the stream has no end of its own, an error event may follow,
+    /// and the connection is cut.
+    fn check_client(&self, hides: bool, got: &[u8], is_whole: bool, how: &str) {
+        let expected = if hides { &self.hidden } else { &self.stream };
+        let (name, text) = (&self.name, got.escape_ascii());
+        let rest = got.strip_prefix(&expected[..]);
+        let rest = rest.unwrap_or_else(|| panic!("{name} {how}: {text}"));
+        let is_truncated = self.end() == "upstream_truncated";
+        assert_eq!(is_whole, !is_truncated, "{name} {how}: {text}");
+        let is_error = rest.starts_with(b"data: {\"error\":{") && rest.ends_with(b"}}\n\n");
+        assert!(rest.is_empty() || (is_truncated && is_error), "{name} {how}: {text}");
+    }
+
+    /// What the row must say, in the row's own words.
+    fn check_row(&self, row: &Value) {
+        let (name, usage) = (&self.name, &self.expected["usage"]);
+        let end = self.end();
+        let source = match () {
+            () if usage.is_null() => "estimated",
+            () if self.says("final") || end == "complete" => "reported",
+            () => "running",
+        };
+        assert_eq!((&row["end"], &row["usage_source"]), (&json!(end), &json!(source)), "{name}");
+        assert_eq!(row["model_served"], self.expected["model"], "{name}");
+        let no_done = self.is_stream && self.says("finish_reason") && !self.says("done");
+        let flags = [(no_done, "no_done"), (self.says("suspect"), "usage_suspect")];
+        let flags: Vec<_> = flags.iter().filter(|(is_set, _)| *is_set).map(|it| it.1).collect();
+        assert_eq!(row["flags"], json!(flags), "{name}");
+        assert_eq!(row["raw_usage"].is_null(), usage.is_null(), "{name}");
+        for (count, expected) in usage.as_object().into_iter().flatten() {
+            assert_eq!(row[&format!("{count}_tokens")], *expected, "{name}: {count}");
+        }
+    }
+}
+
+/// The upstream's answer: these pieces, each in a chunk of its own.
+struct Pieces(VecDeque<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// Answers as `x-fixture` and `x-cut` ask.
+async fn answer(
+    fixtures: Rc<Vec<Fixture>>,
+    request: Request<Incoming>,
+) -> Result<Response<Pieces>, Infallible> {
+    let number = |name: &str| -> usize {
+        let value = request.headers()[name].to_str().expect("ASCII");
+        value.parse().expect("a number")
+    };
+    let (fixture, cut) = (&fixtures[number("x-fixture")], number("x-cut"));
+    let pieces = [fixture.stream.slice(..cut), fixture.stream.slice(cut..)];
+    let kind = if fixture.is_stream { "text/event-stream" } else { "application/json" };
+    // Read to its end, so that the connection is used again.
+    let _ = request.into_body().collect().await;
+    let body = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
+    Ok(Response::builder().header("content-type", kind).body(body).expect("a head"))
+}
+
+/// Serves until the set it runs in is dropped.
+async fn upstream(fixtures: Rc<Vec<Fixture>>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+    let address = listener.local_addr().expect("it listens");
+    tokio::task::spawn_local(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let fixtures = fixtures.clone();
+            let service = service_fn(move |request| answer(fixtures.clone(), request));
+            let http = hyper::server::conn::http1::Builder::new();
+            connections.spawn_local(http.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+/// One request to be made.
+#[derive(Clone, Copy)]
+struct Case {
+    /// Of the fixture.
+    number: usize,
+    hides: bool,
+    cut: usize,
+}
+
+/// Makes the requests of one client, and returns which case each row of the ledger belongs to.
+async fn run(
+    world: Rc<World>,
+    fixtures: Rc<Vec<Fixture>>,
+    cases: Vec<Case>,
+) -> Vec<(String, usize)> {
+    let mut ids = Vec::with_capacity(cases.len());
+    let mut client: Option<Client> = None;
+    for Case { number, hides, cut } in cases {
+        let mut connection = match client.take() {
+            Some(client) => client,
+            None => world.connect().await,
+        };
+        let headers = format!("x-fixture: {number}\r\nx-cut: {cut}\r\n");
+        let body = if hides { ASK } else { ASK_USAGE };
+        let raw = request("POST", "/v1/chat/completions", &world.key, &headers, body);
+        connection.send(raw.as_bytes()).await;
+        let answer = connection.answer().await;
+        let how = format!("cut at {cut}, hiding {hides}");
+        fixtures[number].check_client(hides, &answer.body, answer.is_whole, &how);
+        ids.push((answer.event_id().to_owned(), number));
+        client = Some(connection).filter(|_| answer.is_whole);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn every_fixture_is_the_same_however_it_is_cut() {
+    let fixtures = Rc::new(fixtures());
+    assert_eq!(fixtures.len(), FIXTURES);
+    let mut cases = Vec::new();
+    for (number, fixture) in fixtures.iter().enumerate() {
+        for hides in [false, true] {
+            cases.extend(fixture.cuts(hides).into_iter().map(|cut| Case { number, hides, cut }));
+        }
+    }
+    let local = LocalSet::new();
+    let (world, ids) = local
+        .run_until(async {
+            let address = upstream(fixtures.clone()).await;
+            let base_url = format!("\"http://{address}\"");
+            let world = World::builder().set("upstream.base_url", base_url).start().await;
+            let (world, mut clients) = (Rc::new(world), JoinSet::new());
+            for first in 0..CLIENTS {
+                let cases = cases.iter().skip(first).step_by(CLIENTS).copied().collect();
+                clients.spawn_local(run(world.clone(), fixtures.clone(), cases));
+            }
+            let ids: HashMap<_, _> = clients.join_all().await.into_iter().flatten().collect();
+            (Rc::into_inner(world).expect("the clients are done"), ids)
+        })
+        .await;
+    assert_eq!(ids.len(), cases.len(), "every answer has an id of its own");
+    world.settled().await;
+    let mut world = world;
+    world.stop().await;
+    let rows = world.place.weir(&["requests", "--format", "json", "--limit", "100000"]);
+    let rows: Vec<Value> = serde_json::from_str(&rows).expect("rows are JSON");
+    assert_eq!(rows.len(), cases.len());
+    for row in &rows {
+        let id = row["event_id"].as_str().expect("every row has one");
+        fixtures[ids[id]].check_row(row);
+    }
+}
