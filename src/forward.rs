@@ -181,7 +181,8 @@ impl Upstream {
                 Err(Failure::Failed(error)) => return Err(error),
             }
         }
-        let sender = self.connector.connect(&self.shard).await?;
+        // Rare and large, so it does not make every request's future as large.
+        let sender = Box::pin(self.connector.connect(&self.shard)).await?;
         let lease = Lease::new(sender, self.pool.clone());
         match exchange(lease, request, deadline).await {
             Ok(inbound) => Ok(inbound),

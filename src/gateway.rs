@@ -19,8 +19,10 @@ mod source;
 mod standing;
 mod worker;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -38,7 +40,7 @@ use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
 use crate::gateway::endpoints::{Action, Endpoint};
 use crate::gateway::request_body::{ReadError, RequestBody};
-use crate::gateway::send::{Asked, send};
+use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identity, Snapshot};
 use crate::inspect::Facts;
@@ -77,13 +79,14 @@ pub(crate) async fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Response<Outgoing> {
+) -> Result<Response<Outgoing>, Infallible> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
     let mut exchange = Exchange { event_id, arrived, limits: KnownLimits::Nobodys };
     let origin = worker.cors.allowed(request.headers());
     let endpoint = endpoints::label(request.uri().path());
-    let answer = serve(&worker, &client, request, &mut exchange);
+    // On the heap: hyper keeps a place for this future in every connection, idle ones too.
+    let answer = Box::pin(serve(&worker, &client, request, &mut exchange));
     let mut response = match contained(|| worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -102,7 +105,7 @@ pub(crate) async fn handle(
     worker.cors.decorate(origin, headers);
     let id = event_id.with_text(HeaderValue::from_str);
     headers.insert(REQUEST_ID, id.expect("a UUID is ASCII"));
-    response
+    Ok(response)
 }
 
 /// The stages, in order.
@@ -156,7 +159,7 @@ async fn serve(
     exchange.limits = KnownLimits::Known(permit.standing());
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
     let permit = record_open(worker, permit, &opened)?;
-    let settlement = Settlement::new(
+    let mut settlement = Settlement::new(
         worker.clone(),
         client.clone(),
         permit,
@@ -166,8 +169,12 @@ async fn serve(
         held,
     );
     let upstream = &worker.upstreams[route.upstream];
-    let asked = Asked { head, frames, facts };
-    let (inbound, settlement, hides_usage) = send(upstream, route, asked, settlement).await?;
+    let plan = Plan::new(upstream, route, head, &frames, &facts);
+    drop((frames, facts));
+    let (inbound, hides_usage) = match send(upstream, plan, &mut settlement).await {
+        Ok(answered) => answered,
+        Err(error) => return Err(not_answered(upstream, settlement, error)),
+    };
     answer(worker, client, upstream, route, inbound, settlement, hides_usage).await
 }
 
@@ -175,9 +182,8 @@ async fn serve(
 /// request, not its connection.
 async fn contained<T>(
     is_cut: impl Fn() -> bool,
-    answer: impl Future<Output = Result<T, Refusal>>,
+    mut answer: Pin<Box<impl Future<Output = Result<T, Refusal>>>>,
 ) -> Result<T, Refusal> {
-    let mut answer = std::pin::pin!(answer);
     poll_fn(|cx| {
         if is_cut() {
             return Poll::Ready(Err(Refusal::shutting_down(true)));
@@ -292,12 +298,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_bug_is_an_answer_and_a_cut_ends_waiting() {
-        let panics = contained(|| false, async { panic!("a bug") });
+        let panics = contained(|| false, Box::pin(async { panic!("a bug") }));
         let refusal: Result<(), _> = panics.await;
         assert_eq!(refusal, Err(Refusal::internal()));
-        let cut = contained(|| true, std::future::pending());
+        let cut = contained(|| true, Box::pin(std::future::pending()));
         let refusal: Result<(), _> = cut.await;
         assert_eq!(refusal, Err(Refusal::shutting_down(true)));
-        assert_eq!(contained(|| false, async { Ok(7) }).await, Ok(7));
+        assert_eq!(contained(|| false, Box::pin(async { Ok(7) })).await, Ok(7));
     }
 }

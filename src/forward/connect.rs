@@ -28,9 +28,8 @@ use crate::telemetry::metrics::{Level, Shard};
 
 /// How long an answer of the name server is used.
 const DNS_TTL: Duration = Duration::from_secs(30);
-/// The head of a response and hyper's read buffer.
+/// The head of a response and hyper's read buffer; it takes 100 header fields at most.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 100;
 
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
@@ -155,7 +154,6 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (sender, connection) = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await

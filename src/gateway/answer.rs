@@ -31,7 +31,7 @@ pub(crate) async fn answer(
     upstream: &Upstream,
     route: &Route,
     inbound: Inbound,
-    mut settlement: Settlement,
+    mut settlement: Box<Settlement>,
     hides_usage: bool,
 ) -> Result<Response<Outgoing>, Refusal> {
     let Inbound { response, lease } = inbound;

@@ -39,7 +39,7 @@ pub(crate) struct Metered {
     worker: Rc<Worker>,
     client: Rc<Client>,
     /// Gone only while this is dropped.
-    source: Option<Source>,
+    source: Option<Box<Source>>,
     drain: Option<Drain>,
     /// What the meter has passed on and hyper has not taken.
     out: Vec<Bytes>,
@@ -63,7 +63,7 @@ impl Metered {
     pub(crate) fn new(
         worker: Rc<Worker>,
         client: Rc<Client>,
-        source: Source,
+        source: Box<Source>,
         is_stream: bool,
         left: Option<u64>,
         drain: Option<Drain>,

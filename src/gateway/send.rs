@@ -13,71 +13,82 @@ use crate::refusal::Refusal;
 use crate::route::Route;
 use crate::usage::{End, Flags};
 
-/// A request as the client sent it.
-pub(crate) struct Asked {
-    pub(crate) head: Parts,
-    pub(crate) frames: Vec<Bytes>,
-    pub(crate) facts: Facts,
+/// What goes upstream for one client request.
+pub(crate) struct Plan {
+    outbound: Outbound,
+    /// The client's own bytes, where the upstream may not know the option that was spliced in.
+    plain: Option<Box<Outbound>>,
+    asks_usage: bool,
+}
+
+impl Plan {
+    /// The client's request with its head rewritten and what has to be spliced in.
+    pub(crate) fn new(
+        upstream: &Upstream,
+        route: &Route,
+        mut head: Parts,
+        frames: &[Bytes],
+        facts: &Facts,
+    ) -> Self {
+        upstream.rewrite(&mut head.headers);
+        let path_and_query = head.uri.into_parts().path_and_query;
+        let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let asks_usage = facts.stream
+            && facts.include_usage != Some(true)
+            && upstream.config.inject_usage
+            && !upstream.usage_option.is_refused();
+        let body =
+            |asks| inspect::apply(frames, &facts.splices(route.upstream_model.as_deref(), asks));
+        let outbound = Outbound {
+            method: head.method,
+            path_and_query,
+            headers: head.headers,
+            body: body(asks_usage),
+        };
+        let may_ask_again = asks_usage && !upstream.usage_option.is_accepted();
+        let plain =
+            may_ask_again.then(|| Box::new(Outbound { body: body(false), ..outbound.clone() }));
+        Self { outbound, plain, asks_usage }
+    }
 }
 
 /// Sends the request, and once more without the usage option where the upstream may not know it.
 /// Returns whether the usage in the answer is to be hidden from the client.
 pub(crate) async fn send(
     upstream: &Upstream,
-    route: &Route,
-    asked: Asked,
-    mut settlement: Settlement,
-) -> Result<(Inbound, Settlement, bool), Refusal> {
-    let Asked { mut head, frames, facts } = asked;
-    upstream.rewrite(&mut head.headers);
-    let path_and_query = head.uri.into_parts().path_and_query;
-    let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let model = route.upstream_model.as_deref();
-    let wants_usage = facts.stream && facts.include_usage == Some(true);
-    let asks_usage = facts.stream
-        && !wants_usage
-        && upstream.config.inject_usage
-        && !upstream.usage_option.is_refused();
-    let body = inspect::apply(&frames, &facts.splices(model, asks_usage));
-    let outbound = Outbound { method: head.method, path_and_query, headers: head.headers, body };
-    let may_ask_again = asks_usage && !upstream.usage_option.is_accepted();
-    let plain = may_ask_again.then(|| {
-        let body = inspect::apply(&frames, &facts.splices(model, false));
-        Outbound { body, ..outbound.clone() }
-    });
-    drop(frames);
-    let inbound = match upstream.send(outbound).await {
-        Ok(inbound) => inbound,
-        Err(error) => return Err(not_answered(upstream, settlement, error)),
-    };
+    plan: Plan,
+    settlement: &mut Settlement,
+) -> Result<(Inbound, bool), SendError> {
+    let Plan { outbound, plain, asks_usage } = plan;
+    let inbound = upstream.send(outbound).await?;
     if !asks_usage {
-        return Ok((inbound, settlement, false));
+        return Ok((inbound, false));
     }
     let status = inbound.response.status();
     if status.is_success() {
         upstream.usage_option.accepted();
-        return Ok((inbound, settlement, true));
     }
     let may_be_the_option =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     let Some(plain) = plain.filter(|_| may_be_the_option) else {
-        return Ok((inbound, settlement, true));
+        return Ok((inbound, true));
     };
     drop(inbound);
     settlement.attempts += 1;
-    let inbound = match upstream.send(plain).await {
-        Ok(inbound) => inbound,
-        Err(error) => return Err(not_answered(upstream, settlement, error)),
-    };
+    let inbound = Box::pin(upstream.send(*plain)).await?;
     if inbound.response.status().is_success() {
         upstream.usage_option.refused();
         settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
     }
-    Ok((inbound, settlement, false))
+    Ok((inbound, false))
 }
 
 /// Books a request that got no answer.
-fn not_answered(upstream: &Upstream, mut settlement: Settlement, error: SendError) -> Refusal {
+pub(crate) fn not_answered(
+    upstream: &Upstream,
+    mut settlement: Box<Settlement>,
+    error: SendError,
+) -> Refusal {
     let refusal = Refusal::from(error);
     settlement.status = refusal.status.as_u16();
     let (end, used) = match error {
@@ -95,7 +106,12 @@ fn not_answered(upstream: &Upstream, mut settlement: Settlement, error: SendErro
 }
 
 /// Books a request that Weir answers itself after it was sent.
-pub(crate) fn booked(settlement: Settlement, end: End, used: Used, refusal: Refusal) -> Refusal {
+pub(crate) fn booked(
+    settlement: Box<Settlement>,
+    end: End,
+    used: Used,
+    refusal: Refusal,
+) -> Refusal {
     match settlement.settle(end, used) {
         Ok(()) => refusal,
         Err(_) => Refusal::ledger_failed_at_end(),

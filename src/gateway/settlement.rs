@@ -21,7 +21,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// shows for one image of the smallest size.
 const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
 
-/// An open request.
+/// An open request; boxed, because it changes hands several times.
 #[derive(Debug)]
 pub(crate) struct Settlement {
     worker: Rc<Worker>,
@@ -70,9 +70,9 @@ impl Settlement {
         arrived: Now,
         model_index: usize,
         held: Held,
-    ) -> Self {
+    ) -> Box<Self> {
         let in_flight = worker.shard.hold(Level::Request);
-        Self {
+        Box::new(Self {
             worker,
             client,
             in_flight: Some(in_flight),
@@ -88,7 +88,7 @@ impl Settlement {
             upstream_request_id: None,
             ttfb_ms: None,
             held: Some(held),
-        }
+        })
     }
 
     /// The first byte of the response is about to be released.
@@ -144,7 +144,7 @@ impl Settlement {
 
     /// Books the request: the permit is settled, the record written, the metrics told. On an error the
     /// record could not be written, and the end of the response must not be released.
-    pub(crate) fn settle(mut self, end: End, used: Used) -> Result<(), AppendError> {
+    pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Result<(), AppendError> {
         self.settle_once(end, used)
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct Source {
     lease: Option<Lease>,
     pub(crate) meter: Meter,
     /// Gone once the request is booked.
-    settlement: Option<Settlement>,
+    settlement: Option<Box<Settlement>>,
     pace: Pace,
     heard: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -54,11 +54,12 @@ impl Source {
         body: Incoming,
         lease: Lease,
         meter: Meter,
-        settlement: Settlement,
+        settlement: Box<Settlement>,
         pace: Pace,
-    ) -> Self {
+    ) -> Box<Self> {
         let (lease, settlement) = (Some(lease), Some(settlement));
-        Self { body, lease, meter, settlement, pace, heard: Instant::now(), alarm: None }
+        let heard = Instant::now();
+        Box::new(Self { body, lease, meter, settlement, pace, heard, alarm: None })
     }
 
     /// The next thing that happens upstream, its silence included.
@@ -100,7 +101,7 @@ impl Source {
     }
 
     pub(crate) fn settlement(&mut self) -> Option<&mut Settlement> {
-        self.settlement.as_mut()
+        self.settlement.as_deref_mut()
     }
 
     /// Whether the connection is still out.
@@ -129,7 +130,7 @@ impl Source {
     }
 
     /// Books a request that Weir answers itself, with `status`. `false` as for [`Source::settle`].
-    pub(crate) fn refuse(mut self, end: End, status: StatusCode) -> bool {
+    pub(crate) fn refuse(mut self: Box<Self>, end: End, status: StatusCode) -> bool {
         if let Some(settlement) = &mut self.settlement {
             settlement.status = status.as_u16();
         }
@@ -138,7 +139,7 @@ impl Source {
 
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream
     /// is done, and books the request.
-    pub(crate) async fn drain(mut self, time: Duration) {
+    pub(crate) async fn drain(mut self: Box<Self>, time: Duration) {
         let mut until = Box::pin(tokio::time::sleep(time));
         let mut passed = Vec::new();
         loop {
@@ -164,7 +165,7 @@ impl Source {
     }
 
     /// Reads the little that may follow an end mark, so that the connection can be used again.
-    pub(crate) async fn read_out(mut self) {
+    pub(crate) async fn read_out(mut self: Box<Self>) {
         const TIME: Duration = Duration::from_secs(1);
         if !self.is_open() {
             return;

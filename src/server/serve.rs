@@ -2,7 +2,6 @@
 //! have all ended, and closes its journal last.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -26,6 +25,8 @@ use crate::telemetry::metrics::Level;
 
 /// How often old connections and late records are looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// hyper's own limit.
+const HYPER_MAX_HEADERS: usize = 100;
 /// After the shutdown deadline, for the last error events to leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -42,8 +43,11 @@ impl Settings {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(config.deadlines.request_head_ms))
-            .max_headers(max_headers)
             .max_buf_size(max_head_bytes);
+        if max_headers != HYPER_MAX_HEADERS {
+            // hyper then keeps its places for header fields on the heap, which costs every request.
+            http.max_headers(max_headers);
+        }
         let write_deadline = Duration::from_millis(config.deadlines.write_progress_ms);
         Self { http, write_deadline }
     }
@@ -105,10 +109,7 @@ async fn connection(
     let client = Rc::new(Client::new(address.ip(), is_surplus));
     let stream = TcpStream::from_std(stream)?;
     let io = ClientIo::new(stream, client.clone(), settings.write_deadline);
-    let service = service_fn(|request| {
-        let answer = gateway::handle(worker.clone(), client.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(|request| gateway::handle(worker.clone(), client.clone(), request));
     let mut connection = pin!(settings.http.serve_connection(io, service));
     let mut is_told = false;
     loop {
