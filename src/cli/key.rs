@@ -45,6 +45,7 @@ struct Create {
     tenant: String,
     #[command(flatten)]
     options: Options,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -54,32 +55,39 @@ struct List {
     /// Only this tenant's
     #[arg(long, value_name = "T")]
     tenant: Option<String>,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct Set {
+    /// As `weir key list` shows it: key_…
     id: String,
     #[command(flatten)]
     options: Options,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct Rotate {
+    /// As `weir key list` shows it: key_…
     id: String,
     /// How long the old text goes on working, such as 24h; 0s ends it at once
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = overlap)]
     overlap: i64,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct Revoke {
+    /// As `weir key list` shows it: key_…
     id: String,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

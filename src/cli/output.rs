@@ -14,6 +14,7 @@ pub(crate) enum Format {
     Table,
     /// With a head line, quoted as in RFC 4180
     Csv,
+    /// An array of objects, or one object
     Json,
 }
 

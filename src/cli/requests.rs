@@ -27,6 +27,7 @@ pub(crate) struct Args {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit_parser())]
     limit: u32,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -28,6 +28,7 @@ enum Action {
     Create(Edit),
     /// List all tenants
     List {
+        /// How the result is written
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
@@ -37,10 +38,12 @@ enum Action {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Edit {
+    /// What it is called: letters, digits and . _ -
     #[arg(value_parser = tenant_name)]
     name: String,
     #[command(flatten)]
     limits: LimitArgs,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

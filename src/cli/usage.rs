@@ -22,6 +22,7 @@ pub(crate) struct Args {
     /// What each line stands for; several are separated by commas [default: tenant,key,model]
     #[arg(long, value_delimiter = ',', value_parser = group_parser())]
     by: Vec<Group>,
+    /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
