@@ -2,54 +2,10 @@
 //! connection, to the tenant's key or to the upstream's account stays on its side; the rest passes.
 
 use http::header::{
-    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, HeaderName,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue};
-
-/// Fields of one connection: never forwarded, in either direction.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// What a request must not carry to the upstream: credentials of the tenant, the account choice that
-/// belongs to them, and framing that is made anew.
-const NOT_UPSTREAM: [HeaderName; 15] = [
-    AUTHORIZATION,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-api-key"),
-    COOKIE,
-    EXPECT,
-    HOST,
-    CONTENT_LENGTH,
-    ACCEPT_ENCODING,
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-];
-
-/// What a response must not carry to the client: it is about the upstream's account or its site.
-const NOT_DOWNSTREAM: [HeaderName; 7] = [
-    SET_COOKIE,
-    ALT_SVC,
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-weir-origin"),
-    HeaderName::from_static("x-weir-limit"),
-];
 
 pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -59,31 +15,24 @@ pub(crate) fn toward_upstream(
     host: &HeaderValue,
     authorization: Option<&HeaderValue>,
 ) {
-    remove_hop_by_hop(headers);
-    for name in &NOT_UPSTREAM {
-        headers.remove(name);
-    }
-    // The body was decoded to be inspected; it goes on as it was before compression.
-    headers.remove(CONTENT_ENCODING);
+    remove_named_by_connection(headers);
+    remove(headers, stays_with_the_client);
     headers.insert(HOST, host.clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(authorization) = authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
+    match authorization {
+        Some(authorization) => drop(headers.insert(AUTHORIZATION, authorization.clone())),
+        None => drop(headers.remove(AUTHORIZATION)),
     }
 }
 
 /// Turns the upstream's response head into the client's, in place.
 pub(crate) fn toward_client(headers: &mut HeaderMap, is_event_stream: bool, is_edited: bool) {
-    // Beside chunks a length means nothing (RFC 9112 §6.3), and passed on alone it would be believed.
-    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
-    remove_hop_by_hop(headers);
-    for name in &NOT_DOWNSTREAM {
-        headers.remove(name);
-    }
-    remove_matching(headers, |name| {
-        name.starts_with("x-ratelimit-") || name.starts_with("access-control-")
-    });
-    if is_edited || is_event_stream || is_chunked {
+    // A length beside chunks is not true (RFC 9112 §6.3), and one that an edit or an error event will
+    // change is not either.
+    let is_false = headers.contains_key(TRANSFER_ENCODING) || is_edited || is_event_stream;
+    remove_named_by_connection(headers);
+    remove(headers, stays_with_the_upstream);
+    if is_false {
         headers.remove(CONTENT_LENGTH);
     }
     if is_event_stream {
@@ -92,23 +41,82 @@ pub(crate) fn toward_client(headers: &mut HeaderMap, is_event_stream: bool, is_e
     }
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(named) = headers.get(CONNECTION).cloned() {
-        let text = named.to_str().unwrap_or_default();
-        for name in text.split(',').map(str::trim) {
-            // `connection: close` and `keep-alive` name no field; a hostile one may name any.
-            if let Ok(name) = HeaderName::try_from(name) {
-                headers.remove(name);
-            }
-        }
+/// Fields of one connection: never forwarded, in either direction.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// What a request must not carry to the upstream: credentials of the tenant, the account choice that
+/// belongs to them, its addresses, and framing that is made anew: the body goes on uncompressed. (What is
+/// replaced is replaced in place.)
+fn stays_with_the_client(name: &str) -> bool {
+    is_hop_by_hop(name)
+        || matches!(
+            name,
+            "proxy-authorization"
+                | "api-key"
+                | "x-api-key"
+                | "cookie"
+                | "expect"
+                | "content-length"
+                | "content-encoding"
+                | "openai-organization"
+                | "openai-project"
+                | "forwarded"
+                | "x-forwarded-for"
+                | "x-forwarded-host"
+                | "x-forwarded-proto"
+        )
+}
+
+/// What a response must not carry to the client: it is about the upstream's account or its site, or
+/// the gateway says it itself.
+fn stays_with_the_upstream(name: &str) -> bool {
+    is_hop_by_hop(name)
+        || matches!(
+            name,
+            "set-cookie"
+                | "alt-svc"
+                | "openai-organization"
+                | "openai-project"
+                | "x-request-id"
+                | "x-weir-origin"
+                | "x-weir-limit"
+        )
+        || name.starts_with("x-ratelimit-")
+        || name.starts_with("access-control-")
+}
+
+/// Removes what `Connection` names (RFC 9110 §7.6.1). `close` and `keep-alive` name no field; a hostile
+/// value may name any.
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    let Some(named) = headers.get(CONNECTION) else { return };
+    if named == "close" || named == "keep-alive" {
+        return;
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for name in named.iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')) {
+        if let Ok(name) = HeaderName::try_from(name.trim()) {
+            headers.remove(name);
+        }
     }
 }
 
-fn remove_matching(headers: &mut HeaderMap, is_matching: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| is_matching(name.as_str())).cloned() {
+/// Looks at each field once; nearly all of them stay.
+fn remove(headers: &mut HeaderMap, is_out_of_place: impl Fn(&str) -> bool) {
+    let is_out_of_place = |name: &&HeaderName| is_out_of_place(name.as_str());
+    let names: Vec<HeaderName> = headers.keys().filter(is_out_of_place).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
