@@ -29,12 +29,18 @@ mod account;
 mod live;
 mod permit;
 
-pub(crate) use denied::{Denied, Kind, Level, Limit, Scope, Standing};
+pub(crate) use denied::{Denied, Level, Standing};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use live::{Ask, KeySlot, Settings, TenantLive, Totals};
+pub(crate) use live::{Ask, KeySlot, Settings, TenantLive};
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Used};
-pub(crate) use window::{Window, Windows};
+pub(crate) use window::Windows;
+#[cfg(test)]
+use {
+    denied::{Kind, Limit, Scope},
+    live::Totals,
+    window::Window,
+};
 
 #[cfg(test)]
 mod tests;

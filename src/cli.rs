@@ -1,11 +1,21 @@
 //! The command line: arguments in, exit code out. One file a subcommand. Results go to stdout, all
 //! else to stderr; 0 is success, 1 an error, 2 a command line that is not understood.
 
-mod check;
-mod completions;
-mod demo;
 mod serve;
+mod demo;
 mod simulate;
+mod check;
+mod tenant;
+mod key;
+mod usage;
+mod requests;
+mod completions;
+mod filter;
+mod limits;
+mod names;
+mod open;
+mod output;
+mod when;
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigErrors;
+use crate::config::{Config, ConfigErrors, Secrets};
 
 /// A streaming gateway for LLM APIs that meters every token exactly once.
 #[derive(Debug, Parser)]
@@ -34,6 +44,10 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Check(check::Args),
+    Tenant(tenant::Args),
+    Key(key::Args),
+    Usage(usage::Args),
+    Requests(requests::Args),
     Completions(completions::Args),
 }
 
@@ -66,11 +80,17 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref();
+    // What never goes upstream works without the upstream's key.
+    let config = || Config::load(file, Secrets::Optional);
     match cli.command {
         Command::Serve(args) => serve::run(args, file),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(args),
         Command::Check(args) => check::run(args, file),
+        Command::Tenant(args) => tenant::run(args, &config()?),
+        Command::Key(args) => key::run(args, &config()?),
+        Command::Usage(args) => usage::run(args, &config()?),
+        Command::Requests(args) => requests::run(args, &config()?),
         Command::Completions(args) => completions::run(args),
     }
 }

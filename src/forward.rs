@@ -119,7 +119,7 @@ pub(crate) struct Inbound {
 /// An upstream's settings that can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("upstream `{upstream}`: {reason}")]
-pub(crate) struct UnusableUpstream {
+pub struct UnusableUpstream {
     upstream: String,
     reason: String,
 }

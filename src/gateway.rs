@@ -20,6 +20,7 @@ mod standing;
 mod worker;
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -73,7 +74,7 @@ pub(crate) async fn handle(
     let origin = worker.cors.allowed(request.headers());
     let endpoint = endpoints::label(request.uri().path());
     let answer = serve(&worker, &client, request, &mut exchange);
-    let mut response = match until_cut(&worker, answer).await {
+    let mut response = match contained(|| worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
@@ -158,17 +159,23 @@ async fn serve(
     answer(worker, client, upstream, route, inbound, settlement, hides_usage).await
 }
 
-/// Runs a request's stages, unless the process may not wait for it any longer.
-async fn until_cut(
-    worker: &Worker,
-    answer: impl Future<Output = Result<Response<Outgoing>, Refusal>>,
-) -> Result<Response<Outgoing>, Refusal> {
+/// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this
+/// request, not its connection.
+async fn contained<T>(
+    is_cut: impl Fn() -> bool,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
     let mut answer = std::pin::pin!(answer);
     poll_fn(|cx| {
-        if worker.is_cut() {
+        if is_cut() {
             return Poll::Ready(Err(Refusal::shutting_down(true)));
         }
-        answer.as_mut().poll(cx)
+        // What a panic leaves half done is dropped with the future, and settles itself then.
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            tracing::error!("a request failed in a way that is a bug of the gateway");
+            Poll::Ready(Err(Refusal::internal()))
+        })
     })
     .await
 }
@@ -265,4 +272,20 @@ fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Outgoi
         response.headers_mut().insert(CONTENT_LENGTH, length);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bug_is_an_answer_and_a_cut_ends_waiting() {
+        let panics = contained(|| false, async { panic!("a bug") });
+        let refusal: Result<(), _> = panics.await;
+        assert_eq!(refusal, Err(Refusal::internal()));
+        let cut = contained(|| true, std::future::pending());
+        let refusal: Result<(), _> = cut.await;
+        assert_eq!(refusal, Err(Refusal::shutting_down(true)));
+        assert_eq!(contained(|| false, async { Ok(7) }).await, Ok(7));
+    }
 }

@@ -13,7 +13,6 @@ mod splice;
 use crate::json::{Malformed, Scanner};
 use reader::Reader;
 use splice::Places;
-use splice::Splice;
 pub(crate) use splice::apply;
 
 /// Bytes of a model's name, decoded, at most.

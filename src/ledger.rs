@@ -14,7 +14,7 @@ mod lock;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     thread: JoinHandle<()>,
     _lock: DirectoryLock,
 }
@@ -70,7 +70,7 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
             .spawn(move || run(drain, &metrics, &stopped))

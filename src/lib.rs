@@ -11,7 +11,7 @@ mod route;
 mod admit;
 mod forward;
 mod meter;
-pub mod ledger;
+mod ledger;
 mod telemetry;
 pub mod simulator;
 pub mod config;

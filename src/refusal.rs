@@ -157,12 +157,12 @@ impl Refusal {
         Self::new(status, "server_error", "shutting_down", message).should_retry(!is_sent)
     }
 
-    pub(crate) fn internal(is_sent: bool) -> Self {
+    /// A bug: what was sent is not known, so the client is not told to try again.
+    pub(crate) fn internal() -> Self {
         let message =
             "Something is wrong in the gateway; its log has the cause under this request id.";
-        let refusal =
-            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message);
-        if is_sent { refusal.should_retry(false) } else { refusal }
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "server_error", "internal_error", message).should_retry(false)
     }
 
     /// The upstream does not know the gateway's own key.

@@ -65,6 +65,7 @@ pub struct Server {
     stage: watch::Sender<Stage>,
     readiness: Arc<Readiness>,
     registry: Arc<Registry>,
+    clock: Clock,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
@@ -99,7 +100,7 @@ impl Server {
             registry: registry.clone(),
             failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
             readiness: readiness.clone(),
-            clock,
+            clock: clock.clone(),
             bounds: bounds(config, &metrics),
             cors: Arc::new(Cors::new(&config.server.cors_origins)),
             upstreams: config
@@ -142,6 +143,7 @@ impl Server {
             stage,
             readiness,
             registry,
+            clock,
             acceptor,
             workers,
             control,
@@ -166,6 +168,16 @@ impl Server {
         totals.fold((0, 0), |(requests, tokens), one| {
             (requests + one.in_flight, tokens + one.reserved_tokens)
         })
+    }
+
+    /// What all tenants together have used today by the limits' own count: requests and tokens. It
+    /// equals the ledger's sums.
+    pub fn used_today(&self) -> (u64, u64) {
+        let now = self.clock.now();
+        let tenants = self.registry.tenants();
+        let balances = tenants.iter().map(|(_, live)| live.tenant_balances(now).daily);
+        balances
+            .fold((0, 0), |(requests, tokens), one| (requests + one.requests, tokens + one.tokens))
     }
 
     /// Makes the journal fail as on a full disk, until told otherwise.
@@ -238,7 +250,7 @@ fn workers(
     for (number, shard) in metrics.shards.iter().enumerate() {
         // Made once here, so that settings that can't be used stop the start.
         Worker::new(shared, ledger.journal(), shard.clone())?;
-        let (sender, arrivals) = mpsc::unbounded_channel();
+        let (sender, arrivals) = mpsc::channel(accept::WAITING);
         let (shared, journal, shard) = (shared.clone(), ledger.journal(), shard.clone());
         let settings = serve::Settings::new(config);
         let stage = stage.clone();

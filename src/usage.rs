@@ -68,10 +68,6 @@ impl UsageSource {
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
-    }
-
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|one| *one as u8 == code)
     }

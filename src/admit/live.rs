@@ -137,6 +137,7 @@ impl TenantLive {
     }
 
     /// What a key has used in the windows around `now`, without reservations.
+    #[cfg(test)]
     pub(crate) fn balances(&self, slot: KeySlot, now: Now) -> Balances {
         let mut books = self.books();
         let windows = books.advance(&self.settings.time_zone, now);

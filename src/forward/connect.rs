@@ -50,7 +50,13 @@ pub(crate) struct Connector {
     config: Arc<config::Upstream>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     resolve: Resolve,
-    addresses: Rc<Mutex<Option<(Instant, Vec<SocketAddr>)>>>,
+    known: Rc<Mutex<Option<Known>>>,
+}
+
+/// What the name server said.
+struct Known {
+    since: Instant,
+    addresses: Vec<SocketAddr>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -69,7 +75,7 @@ impl Connector {
         } else {
             None
         };
-        Ok(Self { config: config.clone(), tls, resolve, addresses: Rc::default() })
+        Ok(Self { config: config.clone(), tls, resolve, known: Rc::default() })
     }
 
     /// Connects within `connect_ms`, whatever takes the time.
@@ -99,18 +105,18 @@ impl Connector {
 
     /// The upstream's addresses; whoever asks while another asks waits for the same answer.
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut known = self.addresses.lock().await;
-        if let Some((since, addresses)) = &*known
-            && since.elapsed() < DNS_TTL
+        let mut known = self.known.lock().await;
+        if let Some(known) = &*known
+            && known.since.elapsed() < DNS_TTL
         {
-            return Ok(addresses.clone());
+            return Ok(known.addresses.clone());
         }
         let base_url = &self.config.base_url;
         let addresses = (self.resolve)(&base_url.host, base_url.port).await?;
         if addresses.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        *known = Some((Instant::now(), addresses.clone()));
+        *known = Some(Known { since: Instant::now(), addresses: addresses.clone() });
         Ok(addresses)
     }
 
@@ -127,7 +133,7 @@ impl Connector {
             }
         }
         // The next attempt asks again: the upstream may have moved.
-        if let Ok(mut known) = self.addresses.try_lock() {
+        if let Ok(mut known) = self.known.try_lock() {
             *known = None;
         }
         Err(last)

@@ -27,6 +27,7 @@ pub(crate) enum Record {
 
 /// What stands at an offset of a journal.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Step {
     /// A whole record, and the bytes it took.
     Record(Record, usize),

@@ -21,7 +21,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// What kept records from the store. None is lost: they stay in the journal.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DrainError {
+pub enum DrainError {
     #[error("journal segment {number}: {source}")]
     Journal { number: u64, source: io::Error },
     #[error(transparent)]
@@ -256,4 +256,123 @@ enum ReadError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::codec::tests::{closed, opened};
+    use crate::ledger::journal::Journal;
+    use crate::ledger::report::{Filter, requests};
+    use crate::usage::End;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        segment_bytes: u64,
+    }
+
+    impl Fixture {
+        fn new(segment_bytes: u64) -> Self {
+            Self { dir: tempfile::tempdir().expect("a directory"), segment_bytes }
+        }
+
+        fn directory(&self) -> Arc<Directory> {
+            Arc::new(Directory::open(self.dir.path(), self.segment_bytes).expect("opens"))
+        }
+
+        fn drain(&self, directory: &Arc<Directory>) -> Drain {
+            Drain::new(directory.clone(), Store::open(self.dir.path()).expect("opens"))
+        }
+
+        /// The ends of all rows, by how often each stands there.
+        fn ends(&self) -> Vec<(End, usize)> {
+            let store = Store::open(self.dir.path()).expect("opens");
+            let rows = requests(&store, &Filter::default(), None, 1000).expect("reads");
+            let count = |end: End| (end, rows.iter().filter(|row| row.end == end.name()).count());
+            End::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
+        }
+    }
+
+    #[test]
+    fn rows_are_joined_across_segments_and_finished_segments_go() {
+        let fixture = Fixture::new(300);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        for n in 0..30 {
+            journal.open(&opened(n)).expect("writes");
+        }
+        assert_eq!(drain.pass().expect("passes").rows, 0);
+        let open = directory.segments().len();
+        for n in 0..29 {
+            journal.close(closed(n)).expect("writes");
+        }
+        assert!(drain.lag_bytes() > 0);
+        assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, damaged_bytes: 0 });
+        assert_eq!(drain.lag_bytes(), 0);
+        // The segment with the request that is still open stays, and so does the one being written.
+        assert!(directory.segments().len() <= 3 && open >= 10);
+        journal.close(closed(29)).expect("writes");
+        drop(journal);
+        assert_eq!(drain.pass().expect("passes").rows, 1);
+        assert!(directory.segments().is_empty());
+        assert_eq!(fixture.ends(), [(End::Complete, 30)]);
+    }
+
+    #[test]
+    fn what_was_open_in_a_crash_becomes_a_row_once_however_often_it_is_replayed() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut journal = Journal::new(directory.clone());
+        for n in 0..5 {
+            journal.open(&opened(n)).expect("writes");
+        }
+        journal.close(closed(0)).expect("writes");
+        // An earlier run has stored a part; its process then died with the segment in place.
+        fixture.drain(&directory).pass().expect("passes");
+        journal.close(closed(1)).expect("writes");
+        let copy = std::fs::read(&directory.segments()[0].path).expect("reads");
+        let path = directory.segments()[0].path.clone();
+        std::mem::forget(journal);
+        for _ in 0..3 {
+            std::fs::write(&path, &copy).expect("writes");
+            let directory = fixture.directory();
+            fixture.drain(&directory).replay().expect("replays");
+            assert!(directory.segments().is_empty());
+            assert_eq!(fixture.ends(), [(End::Complete, 2), (End::Crashed, 3)]);
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_what_stands_before_it_counts() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut journal = Journal::new(directory.clone());
+        journal.open(&opened(1)).expect("writes");
+        let whole = std::fs::read(&directory.segments()[0].path).expect("reads").len();
+        journal.close(closed(1)).expect("writes");
+        let bytes = std::fs::read(&directory.segments()[0].path).expect("reads");
+        let path = directory.segments()[0].path.clone();
+        drop(journal);
+        for cut in whole..bytes.len() {
+            let fixture = Fixture::new(1 << 20);
+            let target = fixture.dir.path().join("journal").join(path.file_name().expect("a name"));
+            std::fs::create_dir_all(target.parent().expect("a directory")).expect("makes");
+            std::fs::write(target, &bytes[..cut]).expect("writes");
+            let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+            assert_eq!(progress.damaged_bytes, (cut - whole) as u64);
+            assert_eq!(fixture.ends(), [(End::Crashed, 1)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_segment_of_another_version_stops_the_start_and_is_left_alone() {
+        let fixture = Fixture::new(1 << 20);
+        let path = fixture.dir.path().join("journal").join("0000000000000001.wj");
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("makes");
+        std::fs::write(&path, b"WEIRJRNL\x02\0\0\0\0\0\0\0later").expect("writes");
+        let error = fixture.drain(&fixture.directory()).replay().expect_err("refused");
+        assert!(error.to_string().contains("of this version"), "{error}");
+        assert!(path.exists());
+    }
 }

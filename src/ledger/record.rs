@@ -65,10 +65,6 @@ impl EventId {
     pub fn to_text(self) -> String {
         uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
     }
-
-    pub fn from_text(text: &str) -> Option<Self> {
-        uuid::Uuid::try_parse(text).ok().map(|id| Self(id.into_bytes()))
-    }
 }
 
 impl Closed {

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 pub(crate) use requests::{Request, requests};
 
-use super::store::{Addend, Range, Store, StoreError, Sums};
+use super::store::{Range, Store, StoreError, Sums};
 
 /// The last millisecond of an hour, from its begin.
 const HOUR_LAST_MS: i64 = 3_599_999;
@@ -31,7 +31,7 @@ pub(crate) struct Filter {
 }
 
 /// What the lines of a usage report stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     Tenant,
     Key,
@@ -72,6 +72,8 @@ impl Filter {
 }
 
 impl Group {
+    pub(crate) const ALL: [Self; 5] = [Self::Tenant, Self::Key, Self::Model, Self::Day, Self::Hour];
+
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {

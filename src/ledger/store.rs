@@ -9,6 +9,8 @@
 
 mod append;
 mod keys;
+#[cfg(test)]
+pub(crate) mod samples;
 mod schema;
 mod sums;
 
@@ -48,7 +50,7 @@ pub(crate) struct Store {
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     #[error("can't create {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
     #[error("can't open {}: {source}", path.display())]
@@ -139,4 +141,82 @@ fn to_sql(count: u64) -> i64 {
 /// A count as SQLite holds it; a negative one was not written by us and counts as zero.
 fn from_sql(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+
+    use rusqlite::Connection;
+
+    use super::samples::{HOUR_MS, Sample};
+    use super::*;
+
+    #[test]
+    fn a_new_store_is_private_and_set_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("deep/data");
+        let mut store = Store::open(&dir).unwrap();
+        store.append(&[Sample::default().row()], &[]).unwrap();
+        for name in ["weir.sqlite", "weir.sqlite-wal", "weir.sqlite-shm"] {
+            let mode = std::fs::metadata(dir.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let check: String =
+            store.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+    }
+
+    #[test]
+    fn an_empty_file_of_version_0_is_migrated_and_a_newer_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        std::fs::write(&path, b"").unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        let conn = Connection::open(&path).unwrap();
+        let version =
+            |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
+        assert_eq!(version(&conn), Ok(1_i64));
+
+        conn.pragma_update(None, "user_version", 2).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 2, ours: 1, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(2_i64));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), "not a database at all, ".repeat(50)).unwrap();
+        assert!(Store::open(dir.path()).is_err());
+        assert!(Store::open(&dir.path().join(FILE_NAME)).is_err());
+    }
+
+    #[test]
+    fn many_open_a_new_store_at_once_and_all_write() {
+        const WRITERS: u64 = 8;
+        const BATCHES: u64 = 20;
+        let dir = tempfile::tempdir().unwrap();
+        let start = Barrier::new(WRITERS as usize);
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (dir, start) = (dir.path(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut store = Store::open(dir).unwrap();
+                    for batch in 0..BATCHES {
+                        let id = writer * BATCHES + batch;
+                        let rows = [id, 1_000_000].map(|id| Sample { id, ..Sample::default() });
+                        store.append(&rows.map(|sample| sample.row()), &[]).unwrap();
+                        store.balances(0, i64::MAX).unwrap();
+                    }
+                });
+            }
+        });
+        let balances = Store::open(dir.path()).unwrap().balances(0, 500 * HOUR_MS).unwrap();
+        assert_eq!(balances[0].requests, WRITERS * BATCHES + 1);
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 
 use crate::server::Stage;
@@ -18,6 +18,8 @@ use crate::server::Stage;
 const BACKLOG: i32 = 4096;
 /// Over the cap, this many more are told so with a 503; any further ones are closed.
 const SURPLUS: usize = 256;
+/// Connections that may wait for one worker to take them.
+pub(crate) const WAITING: usize = 1024;
 /// After a failed accept (no descriptors left), before the next one.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,7 +47,7 @@ impl Drop for Place {
 /// The way to one worker.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) sender: UnboundedSender<Arrival>,
+    pub(crate) sender: Sender<Arrival>,
     /// Connections that the worker has.
     pub(crate) open: Arc<AtomicUsize>,
 }
@@ -108,7 +110,7 @@ fn dispatch(
     let lane = &lanes[chosen];
     lane.open.fetch_add(1, Ordering::Relaxed);
     let place = Place(lane.open.clone());
-    // A worker is gone only when the server stops, and the connection with it.
-    let _ = lane.sender.send(Arrival { stream, address, is_surplus, place });
+    // A worker that is far behind, or gone because the server stops: the connection is closed.
+    let _ = lane.sender.try_send(Arrival { stream, address, is_surplus, place });
     Ok(())
 }

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalRuntime;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, Server};
@@ -54,7 +54,7 @@ pub(crate) fn run(
     runtime: &LocalRuntime,
     worker: Worker,
     settings: &Settings,
-    arrivals: UnboundedReceiver<Arrival>,
+    arrivals: Receiver<Arrival>,
     stage: watch::Receiver<Stage>,
 ) {
     let worker = Rc::new(worker);
@@ -64,7 +64,7 @@ pub(crate) fn run(
 async fn serve(
     worker: Rc<Worker>,
     settings: &Settings,
-    mut arrivals: UnboundedReceiver<Arrival>,
+    mut arrivals: Receiver<Arrival>,
     mut stage: watch::Receiver<Stage>,
 ) {
     let connections = Rc::new(Connections::default());

@@ -195,3 +195,113 @@ fn add_to_rollup(
     ])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{HOUR_MS, Sample, store_with};
+    use super::*;
+    use crate::usage::{End, Usage};
+
+    /// The number of rows, and the roll-ups with their requests, estimates and totals.
+    type Books = (i64, Vec<(String, i64, String, i64, i64, i64)>);
+
+    fn books(store: &Store) -> Books {
+        let count = "SELECT count(*) FROM requests";
+        let count = store.conn.query_row(count, [], |row| row.get(0)).unwrap();
+        let rollups = "SELECT key_id, hour, model, requests, estimated_requests, total_tokens
+            FROM rollups";
+        let mut rollups = store.conn.prepare(rollups).unwrap();
+        let rollups = rollups
+            .query_map([], |row| {
+                let (key, hour, model) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok((key, hour, model, row.get(3)?, row.get(4)?, row.get(5)?))
+            })
+            .unwrap();
+        (count, rollups.collect::<Result<_, _>>().unwrap())
+    }
+
+    #[test]
+    fn a_batch_counts_each_row_once_and_replays_change_nothing() {
+        let sample = Sample::default();
+        let samples = [
+            sample,
+            Sample {
+                id: 2,
+                at_ms: sample.at_ms + HOUR_MS - 1,
+                source: UsageSource::Running,
+                ..sample
+            },
+            Sample { id: 3, at_ms: sample.at_ms + HOUR_MS, source: UsageSource::None, ..sample },
+            Sample { id: 4, key: "key_b", source: UsageSource::Estimated, ..sample },
+            Sample { id: 5, at_ms: -1, model: "m", ..sample },
+        ];
+        let (_dir, mut store) = store_with(&samples);
+        let rollup = |key: &str, hour, model: &str, requests, estimated, total| {
+            (key.to_owned(), hour, model.to_owned(), requests, estimated, total)
+        };
+        let expected = vec![
+            rollup("key_a", -1, "m", 1, 0, 10),
+            rollup("key_a", 100, "gpt-5.4", 2, 1, 20),
+            rollup("key_a", 101, "gpt-5.4", 1, 0, 10),
+            rollup("key_b", 100, "gpt-5.4", 1, 1, 10),
+        ];
+        assert_eq!(books(&store), (5, expected.clone()));
+
+        let mut rows: Vec<_> = samples.iter().map(|sample| sample.row()).collect();
+        assert_eq!(store.append(&rows, &[]).unwrap(), 0);
+        // The same event, told differently, is still the same event.
+        rows[0] = Sample { end: End::Crashed, at_ms: 0, key: "key_c", ..sample }.row();
+        assert_eq!(store.append(&rows[..1], &[]).unwrap(), 0);
+        assert_eq!(books(&store), (5, expected));
+
+        // Twice in one batch counts once, beside a new one.
+        let twice = Sample { id: 6, key: "key_b", ..sample }.row();
+        assert_eq!(store.append(&[twice.clone(), rows[1].clone(), twice], &[]).unwrap(), 1);
+        let (count, rollups) = books(&store);
+        assert_eq!((count, &rollups[3]), (6, &rollup("key_b", 100, "gpt-5.4", 2, 1, 20)));
+    }
+
+    #[test]
+    fn sums_stop_at_the_largest_integer() {
+        let huge = Usage { input: u64::MAX, output: 5, total: u64::MAX, ..Usage::default() };
+        let sample = Sample { usage: huge, ..Sample::default() };
+        // In one batch, and by the next one on top.
+        let (_dir, mut store) = store_with(&[sample, Sample { id: 2, ..sample }]);
+        store.append(&[Sample { id: 3, ..sample }.row()], &[]).unwrap();
+        assert_eq!(books(&store).1[0].5, i64::MAX);
+        let (input, output): (i64, i64) = store
+            .conn
+            .query_row("SELECT input_tokens, output_tokens FROM rollups", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!((input, output), (i64::MAX, 15));
+        assert_eq!(store.balances(0, i64::MAX).unwrap()[0].total_tokens, i64::MAX as u64);
+    }
+
+    #[test]
+    fn positions_are_kept_moved_and_forgotten() {
+        let (dir, mut store) = store_with(&[]);
+        let at = |segment: &str, offset| Position { segment: segment.to_owned(), offset };
+        store.append(&[], &[at("0-1", 10), at("1-1", 20)]).unwrap();
+        store.append(&[Sample::default().row()], &[at("0-1", 30)]).unwrap();
+        let other = Store::open(dir.path()).unwrap();
+        assert_eq!(other.positions().unwrap(), [at("0-1", 30), at("1-1", 20)]);
+        store.forget_segment("0-1").unwrap();
+        store.forget_segment("never-there").unwrap();
+        assert_eq!(other.positions().unwrap(), [at("1-1", 20)]);
+    }
+
+    #[test]
+    fn a_batch_that_fails_leaves_nothing_behind() {
+        let (_dir, mut store) = store_with(&[Sample::default()]);
+        let before = books(&store);
+        let refuse = "CREATE TEMP TRIGGER refuse BEFORE INSERT ON positions
+            BEGIN SELECT RAISE(ABORT, 'no room'); END";
+        store.conn.execute_batch(refuse).unwrap();
+        let position = Position { segment: "0-1".to_owned(), offset: 10 };
+        let rows = [Sample { id: 2, ..Sample::default() }.row()];
+        assert!(store.append(&rows, &[position]).is_err());
+        assert_eq!(books(&store), before);
+    }
+}

@@ -239,3 +239,121 @@ pub(in crate::ledger) fn usage_at(
         total: tokens(11)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Sample, store_with};
+    use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
+
+    /// A request a minute over ten hours, by two keys of two tenants in turn.
+    fn minutes() -> Vec<Sample<'static>> {
+        let sample = |minute: u64| Sample {
+            id: minute,
+            at_ms: minute as i64 * MINUTE_MS,
+            tenant: ["acme", "beta"][minute as usize % 2],
+            key: ["key_a", "key_b"][minute as usize % 2],
+            model: ["m", "n", "o"][minute as usize % 3],
+            ..Sample::default()
+        };
+        (0..600).map(sample).collect()
+    }
+
+    #[test]
+    fn balances_are_exact_wherever_the_hours_are_cut() {
+        let samples = minutes();
+        let (_dir, store) = store_with(&samples);
+        let edges = [0, 1, 30, 59, 60, 61, 90, 150, 300, 329, 330, 540, 599, 600];
+        let edges: Vec<_> = edges
+            .into_iter()
+            .flat_map(|minute| [-1, 0, 1].map(|off| minute * MINUTE_MS + off))
+            .chain([i64::MIN, i64::MAX])
+            .collect();
+        for from_ms in edges.iter().copied() {
+            for until_ms in edges.iter().copied() {
+                let inside = |sample: &&Sample<'_>| (from_ms..until_ms).contains(&sample.at_ms);
+                let mut expected: BTreeMap<_, u64> = BTreeMap::new();
+                for sample in samples.iter().filter(inside) {
+                    *expected.entry((sample.tenant, sample.key)).or_default() += 1;
+                }
+                let balance = |((tenant, key), requests): ((&str, &str), u64)| Balance {
+                    tenant: tenant.to_owned(),
+                    key_id: key.to_owned(),
+                    requests,
+                    total_tokens: 10 * requests,
+                };
+                let expected: Vec<_> = expected.into_iter().map(balance).collect();
+                let found = store.balances(from_ms, until_ms).unwrap();
+                assert_eq!(found, expected, "{from_ms}..{until_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn filters_and_cut_hours_agree_with_the_rows() {
+        let samples = minutes();
+        let (_dir, store) = store_with(&samples);
+        for key in [None, Some("key_a"), Some("key_x")] {
+            for tenant in [None, Some("acme"), Some("beta"), Some("x")] {
+                for model in [None, Some("n")] {
+                    let range = Range { from_ms: 90_001, until_ms: 30_000_000, key, tenant, model };
+                    let wanted = |sample: &&Sample<'_>| {
+                        (range.from_ms..range.until_ms).contains(&sample.at_ms)
+                            && key.is_none_or(|key| key == sample.key)
+                            && tenant.is_none_or(|tenant| tenant == sample.tenant)
+                            && model.is_none_or(|model| model == sample.model)
+                    };
+                    let expected = samples.iter().filter(wanted).count() as u64;
+                    for every in [1, 2, 1_000] {
+                        let mut found = 0;
+                        let cut = |begin_ms: i64| begin_ms / HOUR_MS % every == 0;
+                        store.addends(&range, cut, |addend| found += addend.sums.requests).unwrap();
+                        assert_eq!(found, expected, "{range:?} {every}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_sum_reads_all_rows_or_all_rollups() {
+        let (_dir, store) = store_with(&minutes());
+        for sql in [ROLLUPS, ROWS] {
+            let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan
+                .query_map(params![None::<&str>, 0, 1, None::<&str>, None::<&str>], |row| {
+                    row.get::<_, String>(3)
+                })
+                .unwrap();
+            let steps: Vec<_> = steps.collect::<Result<_, _>>().unwrap();
+            let scans = |step: &&String| {
+                step.starts_with("SCAN requests") || step.starts_with("SCAN rollups")
+            };
+            assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
+            let by_range = if sql == ROLLUPS {
+                "SEARCH rollups USING PRIMARY KEY (key_id=? AND hour>? AND hour<?)"
+            } else {
+                "SEARCH requests USING INDEX requests_by_key (key_id=? AND started_at_ms>? AND \
+                 started_at_ms<?)"
+            };
+            assert!(steps.iter().any(|step| step == by_range), "{steps:#?}");
+        }
+    }
+
+    #[test]
+    fn sums_saturate() {
+        let large = Sums {
+            requests: u64::MAX,
+            cost_nano_usd: Some(i64::MAX),
+            usage: Usage { total: u64::MAX, ..Usage::default() },
+            ..Sums::default()
+        };
+        let mut sums = Sums::default();
+        sums.add(&Sums::default());
+        assert_eq!(sums.cost_nano_usd, None);
+        sums.add(&large);
+        sums.add(&large);
+        assert_eq!(sums, large);
+    }
+}

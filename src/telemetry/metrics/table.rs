@@ -40,6 +40,7 @@ pub(super) enum Number {
 }
 
 impl Kind {
+    #[cfg(test)]
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",

@@ -1,0 +1,61 @@
+//! The filters that `weir usage` and `weir requests` share.
+
+use anyhow::bail;
+
+use crate::config::Config;
+use crate::ledger::report::Filter;
+use crate::ledger::store::{Store, StoreError};
+
+use super::when::{Toward, moment};
+
+/// Which requests to report on.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct FilterArgs {
+    /// Only this tenant
+    #[arg(long, value_name = "T")]
+    tenant: Option<String>,
+    /// Only the key of this id
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// Only this model, by the name that clients ask for
+    #[arg(long, value_name = "M")]
+    model: Option<String>,
+    /// Only what began then or later: RFC 3339, a date, or an age such as 7d, 12h, 30m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what began before then, in the same forms
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl FilterArgs {
+    /// Settles the times, seen from now.
+    pub(crate) fn resolve(self, config: &Config, now_ms: i64) -> anyhow::Result<Filter> {
+        let at = |text: Option<String>| {
+            text.map(|text| moment(&text, now_ms, Toward::Past, &config.limits.time_zone))
+                .transpose()
+        };
+        let (since_ms, until_ms) = (at(self.since)?, at(self.until)?);
+        if let (Some(since), Some(until)) = (since_ms, until_ms)
+            && since >= until
+        {
+            bail!("--since must be before --until");
+        }
+        Ok(Filter { tenant: self.tenant, key: self.key, model: self.model, since_ms, until_ms })
+    }
+}
+
+/// Where a report is empty: an error if that is so because the key or tenant does not exist.
+pub(crate) fn check_names(store: &Store, filter: &Filter) -> Result<(), StoreError> {
+    if let Some(id) = &filter.key
+        && !store.keys()?.iter().any(|key| *key.id == **id)
+    {
+        return Err(StoreError::UnknownKey(id.clone()));
+    }
+    if let Some(name) = &filter.tenant
+        && !store.tenants()?.iter().any(|tenant| *tenant.name == **name)
+    {
+        return Err(StoreError::UnknownTenant(name.clone()));
+    }
+    Ok(())
+}

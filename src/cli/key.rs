@@ -1,0 +1,334 @@
+//! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::identify::key_text::{KeyText, generate_id};
+use crate::ledger::store::{NewKey, Store};
+use crate::tenancy::{Key, Secret};
+
+use super::limits::{LimitArgs, LimitFields};
+use super::names::{key_name, tenant_name};
+use super::open::open_store;
+use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::when::{Toward, moment, rfc3339, span_ms};
+
+/// Make, list, change, rotate and revoke keys
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Action {
+    /// Make a key and show it, this once; limits that are not given are the configured defaults
+    Create(Create),
+    /// List keys, without their text
+    List(List),
+    /// Change a key: only what is given
+    Set(Set),
+    /// Give a key a new text; id, limits and usage stay
+    Rotate(Rotate),
+    /// End a key at once and for good
+    Revoke(Revoke),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Create {
+    /// Whose key it is; a tenant of that name is made if there is none
+    #[arg(long, value_name = "T", value_parser = tenant_name)]
+    tenant: String,
+    #[command(flatten)]
+    options: Options,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct List {
+    /// Only this tenant's
+    #[arg(long, value_name = "T")]
+    tenant: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Set {
+    id: String,
+    #[command(flatten)]
+    options: Options,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Rotate {
+    id: String,
+    /// How long the old text goes on working, such as 24h; 0s ends it at once
+    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = overlap)]
+    overlap: i64,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Revoke {
+    id: String,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What can be chosen for a new key, and changed later.
+#[derive(Clone, Debug, clap::Args)]
+struct Options {
+    /// What people call it
+    #[arg(long, value_parser = key_name)]
+    name: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// The models it may use, separated by commas; `all`: every model
+    #[arg(long, value_name = "A,B", value_parser = models)]
+    models: Option<Models>,
+    /// When it ends: a date, RFC 3339, or a span from now such as 90d; `none`: never
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+}
+
+/// The models as they were typed; `None`: all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Models(Option<Vec<String>>);
+
+/// A key as output shows it.
+#[derive(Debug, Serialize)]
+struct KeyLine {
+    id: String,
+    tenant: String,
+    /// The text; only where it was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    name: String,
+    status: &'static str,
+    last4: String,
+    models: Option<Vec<String>>,
+    #[serde(flatten)]
+    limits: LimitFields,
+    created_at: String,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    /// While a rotation overlaps: when the old text ends.
+    old_key_until: Option<String>,
+}
+
+const KEY: Column = Column::shown("key", "key");
+const COLUMNS: [Column; 17] = [
+    Column::shown("id", "id"),
+    Column::shown("tenant", "tenant"),
+    Column::shown("name", "name"),
+    Column::shown("status", "status"),
+    Column::shown("last4", "last 4"),
+    Column::shown("models", "models"),
+    Column::shown("rpm", "rpm"),
+    Column::shown("tpm", "tpm"),
+    Column::shown("concurrency", "concurrency"),
+    Column::shown("daily_tokens", "daily tokens"),
+    Column::shown("monthly_tokens", "monthly tokens"),
+    Column::shown("daily_requests", "daily requests"),
+    Column::shown("monthly_requests", "monthly requests"),
+    Column::hidden("created_at"),
+    Column::shown("expires_at", "expires"),
+    Column::hidden("revoked_at"),
+    Column::hidden("old_key_until"),
+];
+
+/// Does what the arguments say.
+pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
+    let now_ms = Clock::system().now().unix_ms;
+    to_stdout(|out| execute(args, config, now_ms, out))
+}
+
+fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut store = open_store(config)?;
+    match args.action {
+        Action::Create(args) => create(args, &mut store, config, now_ms, out),
+        Action::List(args) => list(&args, &store, now_ms, out),
+        Action::Set(args) => set(args, &mut store, config, now_ms, out),
+        Action::Rotate(args) => rotate(&args, &mut store, now_ms, out),
+        Action::Revoke(args) => {
+            let key = store.revoke_key(&args.id, now_ms)?;
+            write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
+        }
+    }
+}
+
+fn create(
+    args: Create,
+    store: &mut Store,
+    config: &Config,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let text = KeyText::generate()?;
+    let expires_at_ms = args.options.expires(config, now_ms)?.flatten();
+    let mut limits = config.limits.new_key.clone();
+    args.options.limits.apply(&mut limits);
+    let new = NewKey {
+        id: generate_id()?.into(),
+        tenant: args.tenant.into(),
+        name: args.options.name.unwrap_or_default(),
+        limits,
+        models: args.options.models.and_then(|models| models.0),
+        expires_at_ms,
+        secret: secret_of(&text),
+    };
+    if store.create_key(&new, now_ms)? {
+        note(&format!("made tenant `{}`, without limits", new.tenant));
+    }
+    let key = Key {
+        id: new.id,
+        tenant: new.tenant,
+        name: new.name,
+        limits: new.limits,
+        models: new.models,
+        created_at_ms: now_ms,
+        expires_at_ms,
+        revoked_at_ms: None,
+        secrets: vec![new.secret],
+    };
+    show_text(&key, &text, args.format, now_ms, out)
+}
+
+fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+    let wanted = |key: &Key| args.tenant.as_ref().is_none_or(|tenant| **tenant == *key.tenant);
+    let keys = store.keys()?;
+    let lines: Vec<_> =
+        keys.iter().filter(|key| wanted(key)).map(|key| line(key, now_ms)).collect();
+    if lines.is_empty() {
+        note("no keys; `weir key create --tenant NAME` makes one");
+    }
+    write_lines(out, args.format, &COLUMNS, &lines, None)
+}
+
+fn set(
+    args: Set,
+    store: &mut Store,
+    config: &Config,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let Options { name, limits, models, expires } = &args.options;
+    if name.is_none() && limits.is_empty() && models.is_none() && expires.is_none() {
+        bail!("nothing to change: give `--name`, `--models`, `--expires` or a limit");
+    }
+    let expires = args.options.expires(config, now_ms)?;
+    let options = args.options;
+    let key = store.set_key(&args.id, |key| {
+        options.limits.apply(&mut key.limits);
+        if let Some(name) = options.name {
+            key.name = name;
+        }
+        if let Some(Models(models)) = options.models {
+            key.models = models;
+        }
+        if let Some(expires_at_ms) = expires {
+            key.expires_at_ms = expires_at_ms;
+        }
+    })?;
+    write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
+}
+
+fn rotate(
+    args: &Rotate,
+    store: &mut Store,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let text = KeyText::generate()?;
+    let until_ms = now_ms.checked_add(args.overlap).context("the overlap is too long")?;
+    let key = store.rotate_key(&args.id, &secret_of(&text), until_ms, now_ms)?;
+    let old = match args.overlap {
+        0 => "the old key has ended".to_owned(),
+        _ => format!("the old key ends at {}", rfc3339(until_ms)),
+    };
+    note(&old);
+    show_text(&key, &text, args.format, now_ms, out)
+}
+
+/// Shows a key with its text.
+fn show_text(
+    key: &Key,
+    text: &KeyText,
+    format: Format,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let line = KeyLine { key: Some(text.reveal().to_owned()), ..line(key, now_ms) };
+    let columns: Vec<_> = std::iter::once(KEY).chain(COLUMNS).collect();
+    write_one(out, format, &columns, &line)?;
+    note("keep the key: it is shown only this once");
+    Ok(())
+}
+
+impl Options {
+    /// When the key ends: not given, never, or then. A moment that has passed is refused.
+    fn expires(&self, config: &Config, now_ms: i64) -> anyhow::Result<Option<Option<i64>>> {
+        let Some(text) = self.expires.as_deref() else { return Ok(None) };
+        if text == "none" {
+            return Ok(Some(None));
+        }
+        let at_ms =
+            moment(text, now_ms, Toward::Future, &config.limits.time_zone).context("--expires")?;
+        if at_ms <= now_ms {
+            bail!("--expires `{text}` has passed already; `weir key revoke` ends a key at once");
+        }
+        Ok(Some(Some(at_ms)))
+    }
+}
+
+fn secret_of(text: &KeyText) -> Secret {
+    Secret { digest: text.digest(), last4: text.last4().to_owned(), expires_at_ms: None }
+}
+
+fn line(key: &Key, now_ms: i64) -> KeyLine {
+    let status = match key {
+        Key { revoked_at_ms: Some(_), .. } => "revoked",
+        Key { expires_at_ms: Some(end), .. } if *end <= now_ms => "expired",
+        _ => "active",
+    };
+    let old = key.secrets.iter().filter_map(|secret| secret.expires_at_ms);
+    KeyLine {
+        id: key.id.to_string(),
+        tenant: key.tenant.to_string(),
+        key: None,
+        name: key.name.clone(),
+        status,
+        last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
+        models: key.models.clone(),
+        limits: LimitFields::from(&key.limits),
+        created_at: rfc3339(key.created_at_ms),
+        expires_at: key.expires_at_ms.map(rfc3339),
+        revoked_at: key.revoked_at_ms.map(rfc3339),
+        old_key_until: old.filter(|end| *end > now_ms).max().map(rfc3339),
+    }
+}
+
+/// Takes a list of models, or `all`.
+fn models(text: &str) -> Result<Models, String> {
+    if text == "all" || text == "none" {
+        return Ok(Models(None));
+    }
+    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) {
+        return Err("names of models, separated by commas, or `all`".to_owned());
+    }
+    Ok(Models(Some(names)))
+}
+
+fn overlap(text: &str) -> Result<i64, String> {
+    span_ms(text).ok_or_else(|| "a span such as 24h, 7d or 0s".to_owned())
+}

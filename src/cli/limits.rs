@@ -1,0 +1,142 @@
+//! The limit options that keys and tenants share.
+
+use std::str::FromStr;
+
+use crate::tenancy::Limits;
+
+/// A limit as it was typed: a number, or `none` to lift it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cap<T>(Option<T>);
+
+/// What may be used. What is not given stays as it is.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct LimitArgs {
+    /// Requests per minute, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u32>)]
+    rpm: Option<Cap<u32>>,
+    /// Tokens per minute, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    tpm: Option<Cap<u64>>,
+    /// Requests in flight at once, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u32>)]
+    concurrency: Option<Cap<u32>>,
+    /// Tokens per day, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    daily_tokens: Option<Cap<u64>>,
+    /// Tokens per calendar month, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    monthly_tokens: Option<Cap<u64>>,
+    /// Requests per day, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    daily_requests: Option<Cap<u64>>,
+    /// Requests per calendar month, or `none`
+    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    monthly_requests: Option<Cap<u64>>,
+}
+
+/// Limits as output shows them; null is not limited.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct LimitFields {
+    rpm: Option<u32>,
+    tpm: Option<u64>,
+    concurrency: Option<u32>,
+    daily_tokens: Option<u64>,
+    monthly_tokens: Option<u64>,
+    daily_requests: Option<u64>,
+    monthly_requests: Option<u64>,
+}
+
+impl LimitArgs {
+    /// Puts what was given in the place of what was there.
+    pub(crate) fn apply(&self, limits: &mut Limits) {
+        fn put<T: Copy>(limit: &mut Option<T>, cap: Option<Cap<T>>) {
+            if let Some(Cap(value)) = cap {
+                *limit = value;
+            }
+        }
+        put(&mut limits.rpm, self.rpm);
+        put(&mut limits.tpm, self.tpm);
+        put(&mut limits.concurrency, self.concurrency);
+        put(&mut limits.daily_tokens, self.daily_tokens);
+        put(&mut limits.monthly_tokens, self.monthly_tokens);
+        put(&mut limits.daily_requests, self.daily_requests);
+        put(&mut limits.monthly_requests, self.monthly_requests);
+    }
+
+    /// No limit was given at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rpm.is_none()
+            && self.tpm.is_none()
+            && self.concurrency.is_none()
+            && self.daily_tokens.is_none()
+            && self.monthly_tokens.is_none()
+            && self.daily_requests.is_none()
+            && self.monthly_requests.is_none()
+    }
+}
+
+impl From<&Limits> for LimitFields {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            rpm: limits.rpm,
+            tpm: limits.tpm,
+            concurrency: limits.concurrency,
+            daily_tokens: limits.daily_tokens,
+            monthly_tokens: limits.monthly_tokens,
+            daily_requests: limits.daily_requests,
+            monthly_requests: limits.monthly_requests,
+        }
+    }
+}
+
+/// Takes a limit: at least 1 (underscores may group the digits), or `none`.
+fn cap<T: FromStr + TryInto<i64> + Copy>(text: &str) -> Result<Cap<T>, String> {
+    if text == "none" {
+        return Ok(Cap(None));
+    }
+    let number = text.replace('_', "").parse::<T>().ok();
+    match number.and_then(|number| Some((number, number.try_into().ok()?))) {
+        Some((_, 0)) => Err("0 would let nothing pass; `none` lifts the limit".to_owned()),
+        Some((number, _)) => Ok(Cap(Some(number))),
+        None => Err("a whole number of at least 1, not too large, or `none`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_none() {
+        for (text, expected) in [
+            ("60", Some(Some(60))),
+            ("1_000_000", Some(Some(1_000_000))),
+            ("none", Some(None)),
+            ("9223372036854775807", Some(Some(i64::MAX as u64))),
+            ("9223372036854775808", None),
+            ("0", None),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("None", None),
+        ] {
+            assert_eq!(cap::<u64>(text).ok(), expected.map(Cap), "{text}");
+        }
+        assert_eq!(cap::<u32>("4294967296").ok(), None);
+    }
+
+    #[test]
+    fn only_what_is_given_changes() {
+        let mut limits = Limits { rpm: Some(5), tpm: Some(6), ..Limits::default() };
+        let args = LimitArgs {
+            rpm: Some(Cap(None)),
+            daily_tokens: Some(Cap(Some(7))),
+            ..LimitArgs::default()
+        };
+        assert!(!args.is_empty() && LimitArgs::default().is_empty());
+        LimitArgs::default().apply(&mut limits);
+        args.apply(&mut limits);
+        let expected = Limits { tpm: Some(6), daily_tokens: Some(7), ..Limits::default() };
+        assert_eq!(limits, expected);
+    }
+}

@@ -1,0 +1,44 @@
+//! Which names tenants and keys may have: they stand in tables, URLs and logs.
+
+const TENANT_NAME_LEN: usize = 64;
+const KEY_NAME_LEN: usize = 100;
+
+/// Takes a tenant's name.
+pub(crate) fn tenant_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.is_empty() || text.len() > TENANT_NAME_LEN || !text.bytes().all(fits) {
+        return Err(format!("a tenant's name is 1 to {TENANT_NAME_LEN} of A-Z a-z 0-9 . _ -"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Takes a key's name, which may be empty.
+pub(crate) fn key_name(text: &str) -> Result<String, String> {
+    if text.chars().count() > KEY_NAME_LEN || text.chars().any(char::is_control) {
+        return Err(format!(
+            "a key's name has at most {KEY_NAME_LEN} characters, and no control characters"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "acme", "Team_7.eu-west", &"x".repeat(64)] {
+            assert!(tenant_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "ä", "a/b", "a\n", "'", &"x".repeat(65)] {
+            assert!(tenant_name(bad).is_err(), "{bad}");
+        }
+        for good in ["", "ci on näher", &"ä".repeat(100)] {
+            assert!(key_name(good).is_ok(), "{good}");
+        }
+        for bad in ["a\nb", "\u{1b}[1m", &"x".repeat(101)] {
+            assert!(key_name(bad).is_err(), "{bad}");
+        }
+    }
+}

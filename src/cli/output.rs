@@ -1,0 +1,301 @@
+//! Results as a table, as CSV or as JSON, from the same serialisable lines.
+
+use std::io::{self, Write};
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::Value;
+
+/// In which form results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// With a head line, quoted as in RFC 4180
+    Csv,
+    Json,
+}
+
+/// A field of the lines to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// The field's name, in JSON and CSV.
+    pub name: &'static str,
+    /// What stands above it in a table; a column without is in CSV and JSON only.
+    pub heading: Option<&'static str>,
+}
+
+/// What stands in a table where there is no value.
+const NO_VALUE: &str = "-";
+
+impl Column {
+    /// A column that is in the table, too.
+    pub(crate) const fn shown(name: &'static str, heading: &'static str) -> Self {
+        Self { name, heading: Some(heading) }
+    }
+
+    /// A column for programs.
+    pub(crate) const fn hidden(name: &'static str) -> Self {
+        Self { name, heading: None }
+    }
+}
+
+/// Runs `write` with standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn to_stdout(
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    unless_broken(write(&mut out).and_then(|()| Ok(out.flush()?)))
+}
+
+fn unless_broken(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    result.or_else(|error| {
+        let broken = |io: &io::Error| io.kind() == io::ErrorKind::BrokenPipe;
+        if error.chain().filter_map(|cause| cause.downcast_ref()).any(broken) {
+            return Ok(());
+        }
+        Err(error)
+    })
+}
+
+/// Tells the person at the terminal something that is no result.
+pub(crate) fn note(text: &str) {
+    // There is nobody left to tell if that fails.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Writes lines, each an object with the columns' fields. `totals` ends a table, and only that.
+/// Without lines a table is nothing at all, CSV its head line, JSON an empty array.
+pub(crate) fn write_lines<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    columns: &[Column],
+    lines: &[T],
+    totals: Option<&T>,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Table if lines.is_empty() => Ok(()),
+        Format::Table => write_table(out, columns, lines.iter().chain(totals)),
+        Format::Csv => write_csv(out, columns, lines),
+        Format::Json => write_json(out, lines),
+    }
+}
+
+/// Writes one thing: a table of names and values, or what [`write_lines`] would, though JSON
+/// without the array.
+pub(crate) fn write_one<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    columns: &[Column],
+    one: &T,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Csv => write_csv(out, columns, std::slice::from_ref(one)),
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, one)?;
+            Ok(writeln!(out)?)
+        }
+        Format::Table => {
+            let line = serde_json::to_value(one)?;
+            let shown = || columns.iter().filter_map(|column| Some((column.name, column.heading?)));
+            let width = shown().map(|(_, heading)| heading.len()).max().unwrap_or(0);
+            for (name, heading) in shown() {
+                writeln!(out, "{heading:width$}  {}", table_text(&line[name]))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_table<'a, T: Serialize + 'a>(
+    out: &mut dyn Write,
+    columns: &[Column],
+    lines: impl Iterator<Item = &'a T>,
+) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    // Nothing wraps: a line of the table is a line of text, for `grep`.
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    let shown = || columns.iter().filter_map(|column| Some((column.name, column.heading?)));
+    let mut numeric = vec![false; shown().count()];
+    for line in lines {
+        let line = serde_json::to_value(line)?;
+        let cells = shown().zip(&mut numeric).map(|((name, _), numeric)| {
+            *numeric |= line[name].is_number();
+            Cell::new(table_text(&line[name]))
+        });
+        table.add_row(cells.collect::<Vec<_>>());
+    }
+    table.set_header(shown().map(|(_, heading)| heading));
+    for (column, _) in table.column_iter_mut().zip(numeric).filter(|(_, numeric)| *numeric) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    Ok(writeln!(out, "{table}")?)
+}
+
+fn write_csv<T: Serialize>(
+    out: &mut dyn Write,
+    columns: &[Column],
+    lines: &[T],
+) -> anyhow::Result<()> {
+    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+    writeln!(out, "{}", names.join(","))?;
+    for line in lines {
+        let line = serde_json::to_value(line)?;
+        let cells: Vec<_> = names.iter().map(|name| quoted(&plain_text(&line[*name]))).collect();
+        writeln!(out, "{}", cells.join(","))?;
+    }
+    Ok(())
+}
+
+/// An object a line, so that `grep` and `diff` have something to hold on to.
+fn write_json<T: Serialize>(out: &mut dyn Write, lines: &[T]) -> anyhow::Result<()> {
+    write!(out, "[")?;
+    for (place, line) in lines.iter().enumerate() {
+        write!(out, "{}", if place == 0 { "\n" } else { ",\n" })?;
+        serde_json::to_writer(&mut *out, line)?;
+    }
+    Ok(writeln!(out, "{}", if lines.is_empty() { "]" } else { "\n]" })?)
+}
+
+/// A value without anything that is not its own: no quotes, no separators; nothing for null.
+fn plain_text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(plain_text).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// A value for people. Control characters are shown, not obeyed: a model's name can come from
+/// elsewhere, and a terminal does what it is told.
+fn table_text(value: &Value) -> String {
+    match value {
+        Value::Number(number) => grouped(&number.to_string()),
+        Value::Null => NO_VALUE.to_owned(),
+        other => {
+            let shown = |char: char| match char.is_control() {
+                true => char.escape_default().to_string(),
+                false => char.to_string(),
+            };
+            plain_text(other).chars().map(shown).collect()
+        }
+    }
+}
+
+/// Separates the thousands of a whole number.
+fn grouped(number: &str) -> String {
+    let digits = number.trim_start_matches('-');
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let mut text = number[..number.len() - digits.len()].to_owned();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A field of CSV (RFC 4180 §2): quoted where it holds a separator, a quote or a line break.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\r', '\n']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const COLUMNS: [Column; 4] = [
+        Column::shown("name", "name"),
+        Column::shown("count", "how many"),
+        Column::hidden("list"),
+        Column::hidden("object"),
+    ];
+
+    fn written(format: Format, lines: &[Value], totals: Option<&Value>) -> String {
+        let mut out = Vec::new();
+        write_lines(&mut out, format, &COLUMNS, lines, totals).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn csv_is_quoted_where_it_must_be() {
+        let lines = [
+            json!({"name": "a,b", "count": 1234567, "list": ["x", "y"], "object": {"k": 1}}),
+            json!({"name": "say \"hi\"\nthere", "count": null, "list": [], "object": null}),
+        ];
+        let expected = "name,count,list,object\n\
+            \"a,b\",1234567,x y,\"{\"\"k\"\":1}\"\n\
+            \"say \"\"hi\"\"\nthere\",,,\n";
+        assert_eq!(written(Format::Csv, &lines, Some(&lines[0])), expected);
+    }
+
+    #[test]
+    fn json_is_an_array_and_keeps_the_numbers() {
+        let lines = [json!({"count": 1234567}), json!({"count": null})];
+        let text = written(Format::Json, &lines, Some(&lines[0]));
+        assert_eq!(serde_json::from_str::<Vec<Value>>(&text).unwrap(), lines);
+        assert_eq!(text.lines().count(), 4);
+    }
+
+    #[test]
+    fn a_table_aligns_numbers_groups_thousands_and_ends_with_the_totals() {
+        let lines = [json!({"name": "a\u{1b}[1m", "count": 1234567}), json!({"name": "b"})];
+        let totals = json!({"name": "total", "count": 1000});
+        let expected = "\
+┌──────────────────────────┐
+│ name             how many│
+╞══════════════════════════╡";
+        let text = written(Format::Table, &lines, Some(&totals));
+        let shape: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(shape.len(), 7, "{text}\n{expected}");
+        assert!(shape[3].contains("a\\u{1b}[1m") && shape[3].ends_with("1,234,567 │"), "{text}");
+        assert!(shape[4].ends_with("- │") && shape[5].ends_with("1,000 │"), "{text}");
+        assert!(!text.contains("list"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_an_empty_table_a_head_line_and_an_empty_array() {
+        assert_eq!(written(Format::Table, &[], None), "");
+        assert_eq!(written(Format::Csv, &[], None), "name,count,list,object\n");
+        assert_eq!(written(Format::Json, &[], None), "[]\n");
+    }
+
+    #[test]
+    fn one_thing_is_names_and_values() {
+        let one = json!({"name": "x", "count": 12345, "list": null});
+        let mut out = Vec::new();
+        write_one(&mut out, Format::Table, &COLUMNS, &one).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "name      x\nhow many  12,345\n");
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        for (number, expected) in [
+            ("0", "0"),
+            ("999", "999"),
+            ("1000", "1,000"),
+            ("-1234567", "-1,234,567"),
+            ("1.5", "1.5"),
+        ] {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error_and_others_are() {
+        let failed = |kind| unless_broken(Err(anyhow::Error::from(io::Error::from(kind))));
+        assert!(failed(io::ErrorKind::BrokenPipe).is_ok());
+        assert!(failed(io::ErrorKind::StorageFull).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! Rows for tests.
+
+use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::usage::{End, Flags, Usage, UsageSource};
+
+use super::Store;
+
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+
+/// The few things of a row that matter to a test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample<'a> {
+    pub id: u64,
+    pub at_ms: i64,
+    pub tenant: &'a str,
+    pub key: &'a str,
+    pub model: &'a str,
+    pub end: End,
+    pub source: UsageSource,
+    pub usage: Usage,
+}
+
+impl Default for Sample<'_> {
+    fn default() -> Self {
+        Self {
+            id: 1,
+            at_ms: 100 * HOUR_MS,
+            tenant: "acme",
+            key: "key_a",
+            model: "gpt-5.4",
+            end: End::Complete,
+            source: UsageSource::Reported,
+            usage: Usage { input: 7, output: 3, total: 10, ..Usage::default() },
+        }
+    }
+}
+
+impl Sample<'_> {
+    pub(crate) fn row(self) -> Row {
+        let mut event_id = EventId([0; 16]);
+        event_id.0[8..].copy_from_slice(&self.id.to_be_bytes());
+        let opened = Opened {
+            event_id,
+            started_at_ms: self.at_ms,
+            tenant: self.tenant.into(),
+            key_id: self.key.into(),
+            model: self.model.into(),
+            upstream: "yisu".into(),
+            endpoint: "/v1/chat/completions".into(),
+            estimated_input_tokens: 5,
+            reserved_tokens: 1029,
+            streamed: true,
+        };
+        let closed = Closed {
+            event_id,
+            end: self.end,
+            usage_source: self.source,
+            usage: self.usage,
+            raw_usage: Some(r#"{"prompt_tokens":7, "x":1.50}"#.into()),
+            model_served: Some("gpt-5.4-2026".into()),
+            status: 200,
+            upstream_status: Some(200),
+            ttfb_ms: Some(12),
+            duration_ms: 345,
+            attempts: 1,
+            flags: Flags::default(),
+            upstream_request_id: Some("req_1".into()),
+        };
+        Row { opened, closed }
+    }
+}
+
+/// A store of its own; the directory goes when it is dropped.
+pub(crate) fn store_with(samples: &[Sample<'_>]) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(dir.path()).expect("a new store opens");
+    let rows: Vec<_> = samples.iter().map(|sample| sample.row()).collect();
+    assert_eq!(store.append(&rows, &[]).expect("rows append"), rows.len());
+    (dir, store)
+}
