@@ -1,5 +1,7 @@
 //! Weir, a streaming gateway for LLM APIs that meters every token exactly once.
 
+#[doc(hidden)]
+pub mod bench;
 pub mod cli;
 pub mod server;
 mod gateway;

@@ -1,0 +1,216 @@
+//! The stages of a request's life as `benches/micro.rs` reaches them, for the modules are private to the
+//! library. Every type here stands for one stage, made ready, and its method does what that stage does
+//! for one request and nothing else. For the benches only; nothing here is an interface.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::admit::{Ask, KeySlot, Settings, TenantLive};
+use crate::clock::Clock;
+use crate::forward::headers;
+use crate::identify::key_text::KeyText;
+use crate::identify::{Entry, Keys};
+use crate::inspect::Scan;
+use crate::ledger::journal::{Directory, Journal};
+use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::ledger::store::Store;
+use crate::meter::{Kind, Meter, Setup};
+use crate::tenancy::Limits;
+use crate::usage::{End, Flags, Usage, UsageSource};
+
+const MODEL: &str = "gpt-5.4";
+
+/// Scans a request body that comes in `frames`; returns the estimate of its tokens.
+pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut scan = Scan::new();
+    for frame in frames {
+        scan.push(frame).expect("the bench's body is valid");
+    }
+    scan.finish().expect("the bench's body is whole").estimated_input_tokens()
+}
+
+/// A table of keys, and a request with one of them.
+pub struct Identify {
+    keys: Keys<usize>,
+    headers: HeaderMap,
+}
+
+impl Identify {
+    pub fn new(keys: usize) -> Self {
+        let texts: Vec<_> =
+            (0..keys).map(|_| KeyText::generate().expect("there is randomness")).collect();
+        let value = format!("Bearer {}", texts[keys / 2].reveal());
+        let value = HeaderValue::from_str(&value).expect("a key is ASCII");
+        let entry = |identity| Entry { identity, is_revoked: false, expires_at_ms: None };
+        let entries = texts.iter().enumerate().map(|(at, text)| (text.digest(), entry(at)));
+        Self { keys: Keys::new(entries), headers: HeaderMap::from_iter([(AUTHORIZATION, value)]) }
+    }
+
+    /// Parse, digest, look-up; returns whose key it is.
+    pub fn once(&self) -> usize {
+        *self.keys.identify(&self.headers, 0).expect("the key is in the table")
+    }
+}
+
+/// One tenant with one key.
+pub struct Admission {
+    live: Arc<TenantLive>,
+    slot: KeySlot,
+    clock: Clock,
+}
+
+impl Admission {
+    /// `is_limited`: key and tenant have every limit, each too high to refuse; else they have none.
+    pub fn new(is_limited: bool) -> Self {
+        let clock = Clock::system();
+        let settings = Settings { rpm_burst: None, time_zone: jiff::tz::TimeZone::UTC };
+        let live = TenantLive::new(settings, clock.now());
+        let slot = live.key_slot("key");
+        if is_limited {
+            let limits = Limits {
+                rpm: Some(u32::MAX),
+                tpm: Some(1 << 50),
+                concurrency: Some(1_000),
+                daily_tokens: Some(1 << 50),
+                monthly_tokens: Some(1 << 50),
+                daily_requests: Some(1 << 50),
+                monthly_requests: Some(1 << 50),
+            };
+            live.set_tenant_limits(&limits, clock.now());
+            live.set_key_limits(slot, &limits, clock.now());
+        }
+        Self { live, slot, clock }
+    }
+
+    /// Admits a request and settles it, reading the clock for both.
+    pub fn once(&self) {
+        let ask = Ask { prompt_tokens: 70, reserve_tokens: 1_094 };
+        let permit = self.live.admit(self.slot, ask, self.clock.now());
+        permit.expect("the limits are out of reach").settle(90, self.clock.now());
+    }
+}
+
+/// A response on its way.
+pub struct Metering {
+    meter: Meter,
+    out: Vec<Bytes>,
+}
+
+impl Metering {
+    /// A stream; `hide_usage`: usage is looked for and taken out.
+    pub fn stream(hide_usage: bool) -> Self {
+        Self::new(Setup { kind: Kind::Sse, hide_usage, model: None })
+    }
+
+    /// A JSON body.
+    pub fn json() -> Self {
+        Self::new(Setup { kind: Kind::Json, hide_usage: false, model: None })
+    }
+
+    fn new(setup: Setup<'_>) -> Self {
+        Self { meter: Meter::new(setup), out: Vec::new() }
+    }
+
+    /// Passes a frame; returns how many pieces leave.
+    pub fn push(&mut self, frame: &Bytes) -> usize {
+        self.out.clear();
+        self.meter.push(frame.clone(), &mut self.out);
+        self.out.len()
+    }
+
+    /// Tokens that the response has stated.
+    pub fn total(&self) -> u64 {
+        self.meter.reading().usage.map_or(0, |usage| usage.total)
+    }
+}
+
+/// What both halves of a row look like for an ordinary request.
+fn row(event_id: EventId) -> Row {
+    let opened = Opened {
+        event_id,
+        started_at_ms: 1_780_470_861_000,
+        tenant: "acme".into(),
+        key_id: "key_7Hq2mZkP0aXcVb3N".into(),
+        model: MODEL.into(),
+        upstream: "yisu".into(),
+        endpoint: "/v1/chat/completions".into(),
+        estimated_input_tokens: 70,
+        reserved_tokens: 1_094,
+        streamed: false,
+    };
+    let raw = r#"{"prompt_tokens":57,"completion_tokens":20,"total_tokens":77}"#;
+    let closed = Closed {
+        event_id,
+        end: End::Complete,
+        usage_source: UsageSource::Reported,
+        usage: Usage { input: 57, output: 20, total: 77, ..Usage::default() },
+        raw_usage: Some(raw.into()),
+        model_served: Some(MODEL.into()),
+        status: 200,
+        upstream_status: Some(200),
+        ttfb_ms: Some(12),
+        duration_ms: 340,
+        attempts: 1,
+        flags: Flags::default(),
+        upstream_request_id: Some("req_0123456789abcdef".into()),
+    };
+    Row { opened, closed }
+}
+
+/// A journal in a directory of its own.
+pub struct Journaling {
+    journal: Journal,
+    row: Row,
+}
+
+impl Journaling {
+    pub fn new(dir: &Path) -> Self {
+        let directory = Directory::open(dir, 64 << 20).expect("the bench's directory is writable");
+        Self { journal: Journal::new(Arc::new(directory)), row: row(EventId([7; 16])) }
+    }
+
+    /// Appends both records of a request; returns their bytes.
+    pub fn once(&mut self) -> u64 {
+        let opened = self.journal.open(&self.row.opened).expect("the disk has room");
+        opened + self.journal.close(self.row.closed.clone()).expect("the disk has room")
+    }
+}
+
+/// A store in a directory of its own.
+pub struct Storing {
+    store: Store,
+    next: u128,
+}
+
+impl Storing {
+    pub fn new(dir: &Path) -> Self {
+        Self { store: Store::open(dir).expect("the bench's directory is writable"), next: 0 }
+    }
+
+    /// Rows that are not in the store, with ids in ascending order as UUIDv7 are.
+    pub fn rows(&mut self, count: usize) -> Rows {
+        let ids = self.next..self.next + count as u128;
+        self.next = ids.end;
+        Rows(ids.map(|id| row(EventId(id.to_be_bytes()))).collect())
+    }
+
+    /// Appends one batch, as the drain does; returns how many rows were new.
+    pub fn append(&mut self, rows: &Rows) -> usize {
+        self.store.append(&rows.0, &[]).expect("the disk has room")
+    }
+}
+
+/// A batch for [`Storing::append`].
+pub struct Rows(Vec<Row>);
+
+/// Rewrites the head of a request for the upstream, and that of its response for the client.
+pub fn rewrite(request: &mut HeaderMap, response: &mut HeaderMap) {
+    let host = HeaderValue::from_static("api.example.com");
+    let authorization = HeaderValue::from_static("Bearer sk-upstream");
+    headers::toward_upstream(request, &host, Some(&authorization));
+    headers::toward_client(response, false, false);
+}
