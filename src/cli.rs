@@ -66,13 +66,14 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    let is_check = matches!(cli.command, Command::Check(_));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // `weir … | head` has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.downcast_ref::<ConfigErrors>().is_some() {
+            if error.downcast_ref::<ConfigErrors>().is_some() && !is_check {
                 eprintln!("Repair that; `weir check` says whether a configuration is valid.");
             }
             ExitCode::FAILURE

@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 
 use crate::config;
 use crate::forward::connect::Connector;
@@ -30,7 +31,7 @@ pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::pool::Lease;
 
-/// Why there is no response. `FAULTS` below is by whose fault it is and what was sent.
+/// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SendError {
     #[error("the upstream's name does not resolve")]
@@ -115,6 +116,8 @@ pub(crate) struct Outbound {
 pub(crate) struct Inbound {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Lease,
+    /// When the request was about to be sent.
+    pub(crate) begun: Instant,
 }
 
 /// An upstream's settings that can't be used.
@@ -169,13 +172,14 @@ impl Upstream {
 
     /// Sends `outbound` and waits for the head of the response.
     pub(crate) async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.config.head_ms);
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_millis(self.config.head_ms);
         let mut request = self.request(outbound)?;
         // An idle connection may have been closed by the upstream at this very moment. As long as
         // nothing of the request has left, it goes out again on a connection that is new.
         while let Some(lease) = self.pool.take() {
             self.shard.upstream_reused();
-            match exchange(lease, request, deadline).await {
+            match exchange(lease, request, begun, deadline).await {
                 Ok(inbound) => return Ok(inbound),
                 Err(Failure::NotSent(unsent)) => request = *unsent,
                 Err(Failure::Failed(error)) => return Err(error),
@@ -184,7 +188,7 @@ impl Upstream {
         // Rare and large, so it does not make every request's future as large.
         let sender = Box::pin(self.connector.connect(&self.shard)).await?;
         let lease = Lease::new(sender, self.pool.clone());
-        match exchange(lease, request, deadline).await {
+        match exchange(lease, request, begun, deadline).await {
             Ok(inbound) => Ok(inbound),
             Err(Failure::NotSent(_)) => Err(SendError::Reset),
             Err(Failure::Failed(error)) => Err(error),
@@ -225,7 +229,8 @@ enum Failure {
 async fn exchange(
     mut lease: Lease,
     request: Request<Frames>,
-    deadline: tokio::time::Instant,
+    begun: Instant,
+    deadline: Instant,
 ) -> Result<Inbound, Failure> {
     let answer = lease.sender().try_send_request(request);
     match tokio::time::timeout_at(deadline, answer).await {
@@ -233,7 +238,7 @@ async fn exchange(
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))
         }
-        Ok(Ok(response)) => Ok(Inbound { response, lease }),
+        Ok(Ok(response)) => Ok(Inbound { response, lease, begun }),
         Ok(Err(mut refused)) => match refused.take_message() {
             Some(request) => Err(Failure::NotSent(Box::new(request))),
             None => Err(Failure::Failed(classify(refused.error()))),

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -54,6 +54,8 @@ pub(crate) use crate::gateway::request_body::Bounds;
 pub(crate) use crate::gateway::worker::{Shared, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Fields that are added to an answer, at most: limits, CORS, the id.
+const ADDED_HEADERS: usize = 10;
 /// What is read and forgotten of a body that was refused unread, so that its sender hears the answer.
 const DISCARD_BYTES: u64 = 1024 * 1024;
 
@@ -100,6 +102,7 @@ pub(crate) async fn handle(
     };
     worker.shard.request(endpoint, response.status().as_u16());
     let headers = response.headers_mut();
+    headers.reserve(ADDED_HEADERS);
     match exchange.limits {
         KnownLimits::Nobodys => {}
         KnownLimits::Of(key) => standing::write(&key.live.standing(key.slot, arrived), headers),
@@ -125,6 +128,9 @@ async fn serve(
     let (head, mut body) = request.into_parts();
     if client.is_surplus {
         return Err(Refusal::overloaded("Too many connections are open; try again soon."));
+    }
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return refuse_unread(worker, &head, &mut body, exchange, Refusal::host()).await;
     }
     let (endpoint, action) = match endpoints::find(&head.method, head.uri.path()) {
         Ok(found) => found,

@@ -40,7 +40,7 @@ pub enum LedgerError {
     Directory { path: String, source: io::Error },
     #[error(
         "the data directory `{path}` is in use by another weir process; stop it, or give this one \
-         a directory of its own with WEIR__DATA__DIR"
+         a directory of its own (`data.dir`, for the demo --data-dir)"
     )]
     InUse { path: String },
     #[error(transparent)]

@@ -103,6 +103,12 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
+    /// RFC 9112 §3.2.
+    pub(crate) fn host() -> Self {
+        let message = "Invalid request. An HTTP/1.1 request has exactly one Host header.";
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
     pub(crate) fn unidentified() -> Self {
         let status = StatusCode::UNAUTHORIZED;
         Self::new(status, "authentication_error", "invalid_api_key", "Invalid API key.")
@@ -188,8 +194,10 @@ impl Refusal {
         Self::upstream("upstream_truncated", StatusCode::BAD_GATEWAY, message).should_retry(false)
     }
 
-    pub(crate) fn upstream_reset() -> Self {
-        SendError::Reset.into()
+    /// The connection broke when a part of the answer was here.
+    pub(crate) fn upstream_broke() -> Self {
+        let message = "The upstream's connection broke before its answer was complete.";
+        Self::upstream("upstream_reset", StatusCode::BAD_GATEWAY, message).should_retry(false)
     }
 
     pub(crate) fn upstream_idle() -> Self {
@@ -211,7 +219,8 @@ impl Refusal {
         Bytes::from(body.expect("strings always serialise"))
     }
 
-    /// The same as an event of a stream (contract section 2.5): a plain `data:` line.
+    /// The same as an event of a stream in the form that official SDKs raise as an
+    /// error: a plain `data:` line.
     pub(crate) fn event(&self) -> Bytes {
         let mut event = b"data: ".to_vec();
         event.extend_from_slice(&self.body());
@@ -292,7 +301,9 @@ impl From<Denied> for Refusal {
             Denied::Quota { resets_at_ms, .. } => {
                 let resets = jiff::Timestamp::from_millisecond(resets_at_ms)
                     .map_or_else(|_| "later".to_owned(), |time| format!("at {time}"));
-                let message = format!("The quota {limit} is used up; it is whole again {resets}.");
+                let message = format!(
+                    "The quota {limit} has no room for this request; it is whole again {resets}."
+                );
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let kind = "insufficient_quota";
                 let refusal = Self::new(status, kind, kind, message).should_retry(false);

@@ -1,4 +1,4 @@
-//! Which header fields cross the gateway (contract section 6, RFC 9110 §7.6.1). What belongs to one
+//! Which header fields cross the gateway (RFC 9110 §7.6.1). What belongs to one
 //! connection, to the tenant's key or to the upstream's account stays on its side; the rest passes.
 
 use http::header::{

@@ -10,6 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::config::OnDisconnect;
 use crate::forward::{self, Inbound, Upstream};
@@ -34,7 +35,7 @@ pub(crate) async fn answer(
     mut settlement: Box<Settlement>,
     hides_usage: bool,
 ) -> Result<Response<Outgoing>, Refusal> {
-    let Inbound { response, lease } = inbound;
+    let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
     settlement.upstream_status = Some(head.status.as_u16());
     settlement.upstream_request_id = text(&head.headers, &REQUEST_ID).map(Into::into);
@@ -54,7 +55,7 @@ pub(crate) async fn answer(
     let left = announced.filter(|_| !is_edited && !is_stream);
     forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
     head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
-    let mut source = Source::new(body, lease, meter, settlement, pace(upstream));
+    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun));
     let first = first_event(&mut source, is_stream).await;
     if let Some(Event::Failed(end, refusal)) = first {
         let settled = source.refuse(end, refusal.status);
@@ -118,9 +119,9 @@ fn not_passed_on(
     None
 }
 
-fn pace(upstream: &Upstream) -> Pace {
+fn pace(upstream: &Upstream, begun: Instant) -> Pace {
     let total = upstream.config.total_ms;
-    let until = tokio::time::Instant::now() + Duration::from_millis(total);
+    let until = begun + Duration::from_millis(total);
     Pace {
         idle: Duration::from_millis(upstream.config.idle_ms),
         until: (total > 0).then_some(until),

@@ -1,4 +1,4 @@
-//! What browsers need to call the API (contract section 5): a preflight carries no key and is answered
+//! What browsers need to call the API (the Fetch standard's CORS protocol): a preflight carries no key and is answered
 //! without one; `*` does not cover `Authorization`, so the headers it asks for are echoed.
 
 use http::header::{

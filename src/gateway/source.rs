@@ -199,7 +199,7 @@ fn failed(error: &hyper::Error) -> Event {
         Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => {
             Refusal::upstream_protocol()
         }
-        Some(_) => Refusal::upstream_reset(),
+        Some(_) => Refusal::upstream_broke(),
         None => Refusal::upstream_truncated(),
     };
     Event::Failed(End::UpstreamTruncated, refusal)

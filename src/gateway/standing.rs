@@ -1,4 +1,4 @@
-//! `x-ratelimit-*` on every answer to a key that is known, streams included (contract section 4).
+//! `x-ratelimit-*` on every answer to a key that is known, streams included (OpenAI's rate limit headers).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
