@@ -114,6 +114,7 @@ async fn connection(
     let mut is_told = false;
     loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 drop(place);
                 return ended.map_err(io::Error::other);
