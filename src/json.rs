@@ -201,13 +201,7 @@ impl Scanner {
     }
 
     /// The rest of a number that began in an earlier piece.
-    fn number<S: Sink>(
-        &mut self,
-        part: Number,
-        piece: &[u8],
-        from: usize,
-        sink: &mut S,
-    ) -> Step {
+    fn number<S: Sink>(&mut self, part: Number, piece: &[u8], from: usize, sink: &mut S) -> Step {
         let (to, part) = part.advance(piece, from)?;
         self.speak(|_| give(&piece[from..to], sink));
         match part {

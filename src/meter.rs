@@ -16,6 +16,7 @@ mod capture;
 mod name;
 mod text;
 mod dialect;
+mod object;
 mod stated;
 mod tally;
 mod outlet;

@@ -24,12 +24,25 @@ impl Scanner {
         while let Some(&byte) = piece.get(at) {
             let value = matches!(state, State::Value | State::FirstElement);
             let passed = match byte {
-                b'"' if value => self.string::<S, SILENT>(Token::String, piece, at, sink)?,
-                b'"' if matches!(state, State::NextKey | State::FirstKey) => {
-                    let Some(next) = self.string::<S, SILENT>(Token::Key, piece, at, sink)? else {
-                        return Ok(piece.len());
-                    };
-                    at = next;
+                b'"' if value || matches!(state, State::NextKey | State::FirstKey) => {
+                    let token = if value { Token::String } else { Token::Key };
+                    let rest = &piece[at + 1..];
+                    let len = plain(rest);
+                    if rest.get(len) == Some(&b'"') {
+                        let next = at + len + 2;
+                        self.whole::<S, SILENT>(token, at..next, &rest[..len], sink);
+                        at = next;
+                    } else {
+                        let to = at + 1 + len;
+                        match self.odd_string::<S, SILENT>(token, piece, at, to, sink)? {
+                            Some(next) => at = next,
+                            None => return Ok(piece.len()),
+                        }
+                    }
+                    if value {
+                        state = self.after_value();
+                        continue;
+                    }
                     state = State::Colon;
                     // Nearly always; what follows blanks goes round the loop.
                     if piece.get(at) == Some(&b':') {
@@ -85,24 +98,6 @@ impl Scanner {
         }
         self.state = state;
         Ok(at)
-    }
-
-    /// A key or a string, whose opening quote stands at `at`.
-    #[inline]
-    fn string<S: Sink, const SILENT: bool>(
-        &mut self,
-        token: Token,
-        piece: &[u8],
-        at: usize,
-        sink: &mut S,
-    ) -> Passed {
-        let rest = &piece[at + 1..];
-        let len = plain(rest);
-        if rest.get(len) != Some(&b'"') {
-            return self.odd_string::<S, SILENT>(token, piece, at, at + 1 + len, sink);
-        }
-        self.whole::<S, SILENT>(token, at..at + len + 2, &rest[..len], sink);
-        Ok(Some(at + len + 2))
     }
 
     /// A string with escapes, or one that is cut off or broken; nothing of it is special before `to`.
