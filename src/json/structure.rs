@@ -22,82 +22,81 @@ impl Scanner {
     ) -> Step {
         let mut state = self.state;
         while let Some(&byte) = piece.get(at) {
-            let value = matches!(state, State::Value | State::FirstElement);
-            let passed = match byte {
-                b'"' if value || matches!(state, State::NextKey | State::FirstKey) => {
-                    let token = if value { Token::String } else { Token::Key };
-                    let rest = &piece[at + 1..];
-                    let len = plain(rest);
-                    if rest.get(len) == Some(&b'"') {
-                        let next = at + len + 2;
-                        self.whole::<S, SILENT>(token, at..next, &rest[..len], sink);
-                        at = next;
-                    } else {
-                        let to = at + 1 + len;
-                        match self.odd_string::<S, SILENT>(token, piece, at, to, sink)? {
-                            Some(next) => at = next,
-                            None => return Ok(piece.len()),
+            // One round takes a whole `"key":value,` where no blank stands between them.
+            let mut byte = byte;
+            if matches!(state, State::NextKey | State::FirstKey) && byte == b'"' {
+                let Some(end) = self.string::<S, SILENT>(Token::Key, piece, at, sink)? else {
+                    return Ok(piece.len());
+                };
+                (at, state) = (end, State::Colon);
+                let Some([b':', first]) = piece.get(at..at + 2) else { continue };
+                (at, state) = (at + 1, State::Value);
+                byte = *first;
+            }
+            if matches!(state, State::Value | State::FirstElement) {
+                let end = match byte {
+                    b'"' => self.string::<S, SILENT>(Token::String, piece, at, sink)?,
+                    b'-' | b'0'..=b'9' => self.begin_number::<S, SILENT>(piece, at, sink)?,
+                    b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
+                        Some(end) => Some(end),
+                        None => return Ok(at + 1),
+                    },
+                    b'{' | b'[' => {
+                        state = self.open::<S, SILENT>(byte == b'{', at, sink)?;
+                        at += 1;
+                        if !SILENT && !sink.wants() {
+                            self.silent = Some(self.depth - 1);
+                            break;
                         }
-                    }
-                    if value {
-                        state = self.after_value();
                         continue;
                     }
-                    state = State::Colon;
-                    // Nearly always; what follows blanks goes round the loop.
-                    if piece.get(at) == Some(&b':') {
-                        at += 1;
-                        state = State::Value;
-                    }
-                    continue;
+                    _ => Some(at),
+                };
+                let Some(end) = end else { return Ok(piece.len()) };
+                if end > at {
+                    (at, state) = (end, self.after_value());
+                    let Some(&follows) = piece.get(at) else { break };
+                    byte = follows;
                 }
+            }
+            match byte {
                 b',' if state == State::AfterValue => {
                     state = if self.in_object() { State::NextKey } else { State::Value };
-                    at += 1;
-                    continue;
                 }
-                b':' if state == State::Colon => {
-                    state = State::Value;
-                    at += 1;
-                    continue;
-                }
-                b'{' | b'[' if value => {
-                    state = self.open::<S, SILENT>(byte == b'{', at, sink)?;
-                    at += 1;
-                    if !SILENT && !sink.wants() {
-                        self.silent = Some(self.depth - 1);
-                        break;
-                    }
-                    continue;
-                }
+                b':' if state == State::Colon => state = State::Value,
                 b'}' | b']' if self.may_close(byte == b'}', state) => {
-                    at += 1;
-                    let spoke = self.shut::<S, SILENT>(byte == b'}', at, sink);
+                    let spoke = self.shut::<S, SILENT>(byte == b'}', at + 1, sink);
                     state = self.after_value();
                     if SILENT && spoke {
+                        at += 1;
                         break;
                     }
-                    continue;
                 }
-                b'-' | b'0'..=b'9' if value => self.begin_number::<S, SILENT>(piece, at, sink)?,
-                b't' | b'f' | b'n' if value => {
-                    let Some(next) = self.word::<S, SILENT>(piece, at, sink) else {
-                        return Ok(at + 1);
-                    };
-                    Some(next)
-                }
-                b' ' | b'\n' | b'\r' | b'\t' => {
-                    at += 1;
-                    continue;
-                }
+                b' ' | b'\n' | b'\r' | b'\t' => {}
                 _ => return Err((at, expectation(state))),
-            };
-            let Some(next) = passed else { return Ok(piece.len()) };
-            at = next;
-            state = self.after_value();
+            }
+            at += 1;
         }
         self.state = state;
         Ok(at)
+    }
+
+    /// A key or a string, whose opening quote stands at `at`.
+    #[inline(always)]
+    fn string<S: Sink, const SILENT: bool>(
+        &mut self,
+        token: Token,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Passed {
+        let rest = &piece[at + 1..];
+        let len = plain(rest);
+        if rest.get(len) != Some(&b'"') {
+            return self.odd_string::<S, SILENT>(token, piece, at, at + 1 + len, sink);
+        }
+        self.whole::<S, SILENT>(token, at..at + len + 2, &rest[..len], sink);
+        Ok(Some(at + len + 2))
     }
 
     /// A string with escapes, or one that is cut off or broken; nothing of it is special before `to`.
