@@ -1,5 +1,7 @@
 //! What the scanner's tokens mean in a chat completion request: a small state, fed token by token.
 
+use std::ops::Range;
+
 use super::name::{Key, Name, decode, keep};
 use super::splice::{Options, Places};
 use super::{Facts, Invalid, MODEL_MAX};
@@ -139,7 +141,7 @@ impl Sink for Reader {
             return;
         }
         match (token, depth) {
-            (Token::Key, _) => self.key_ended(depth),
+            (Token::Key, _) => self.key_ended(self.key.name(), depth),
             _ if self.current == Use::Measure => self.measured(depth),
             (_, 1) => self.field_ended(self.names[1], token, end),
             _ if self.is_include_usage(depth) => {
@@ -155,6 +157,21 @@ impl Sink for Reader {
             _ => {}
         }
         self.current = Use::Nothing;
+    }
+
+    #[inline]
+    fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
+        if token == Token::Key {
+            if self.invalid.is_none() {
+                self.key_ended(Name::of_raw(text), depth);
+            }
+            return;
+        }
+        self.begin(token, depth, span.start);
+        if !text.is_empty() {
+            self.text(text);
+        }
+        self.end(token, depth, span.end);
     }
 }
 
@@ -178,8 +195,7 @@ impl Reader {
         depth == 2 && self.names[1] == Name::StreamOptions && self.names[2] == Name::IncludeUsage
     }
 
-    fn key_ended(&mut self, depth: usize) {
-        let name = self.key.name();
+    fn key_ended(&mut self, name: Name, depth: usize) {
         self.names[depth] = name;
         let in_options = depth == 2 && self.names[1] == Name::StreamOptions;
         if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
