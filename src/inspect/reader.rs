@@ -142,7 +142,10 @@ impl Sink for Reader {
         }
         match (token, depth) {
             (Token::Key, _) => self.key_ended(self.key.name(), depth),
-            _ if self.current == Use::Measure => self.measured(depth),
+            _ if self.current == Use::Measure => {
+                let url = self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL;
+                self.measured(depth, self.length, url);
+            }
             (_, 1) => self.field_ended(self.names[1], token, end),
             _ if self.is_include_usage(depth) => {
                 self.facts.include_usage = match token {
@@ -165,6 +168,10 @@ impl Sink for Reader {
             if self.invalid.is_none() {
                 self.key_ended(Name::of_raw(text), depth);
             }
+            return;
+        }
+        if token == Token::String && self.names[1] == Name::Prompt && self.invalid.is_none() {
+            self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
             return;
         }
         self.begin(token, depth, span.start);
@@ -277,8 +284,8 @@ impl Reader {
         }
     }
 
-    /// A string the model may read ended: it is text, an image, or other media.
-    fn measured(&mut self, depth: usize) {
+    /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
+    fn measured(&mut self, depth: usize, length: u64, data_url: bool) {
         let name = self.names[depth];
         let parent = self.names[depth - 1];
         let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
@@ -289,10 +296,10 @@ impl Reader {
             Name::Image | Name::FileData => true,
             Name::Data if parent == Name::InputAudio => true,
             Name::Prompt | Name::Text => false,
-            _ => self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL,
+            _ => data_url,
         };
         let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
-        *bytes += self.length;
+        *bytes += length;
     }
 }
 
