@@ -8,9 +8,13 @@
 
 mod number;
 mod plain;
+mod string;
+mod structure;
+
+use std::ops::Range;
 
 use number::Number;
-use plain::plain;
+use string::Text;
 
 /// Containers inside one another, at most; serde_json stops at the same depth.
 pub(crate) const MAX_DEPTH: usize = 127;
@@ -35,6 +39,13 @@ pub(crate) trait Sink {
     /// so on.
     fn begin(&mut self, token: Token, depth: usize, at: u64);
 
+    /// Whether the inside of the container that has just begun matters. If not, it is checked like
+    /// everything else, but the next thing said is the container's end.
+    #[inline]
+    fn wants(&self) -> bool {
+        true
+    }
+
     /// Raw bytes of a Key or String between its quotes (escapes not decoded), or of a Number, in one
     /// or several pieces, none of them empty.
     fn text(&mut self, piece: &[u8]);
@@ -42,6 +53,15 @@ pub(crate) trait Sink {
     /// The token ended; `end` is the offset just after its last byte (closing quotes and braces
     /// included).
     fn end(&mut self, token: Token, depth: usize, end: u64);
+
+    /// A key or a value that is no container stands in one piece, as nearly all do: the same as
+    /// [`Self::begin`], [`Self::text`] unless it is empty, and [`Self::end`].
+    #[inline]
+    fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
+        self.begin(token, depth, span.start);
+        give(text, self);
+        self.end(token, depth, span.end);
+    }
 }
 
 /// The input is not JSON.
@@ -63,6 +83,8 @@ pub(crate) struct Scanner {
     depth: usize,
     /// One bit for each open container, the innermost lowest; set for an object.
     objects: u128,
+    /// The depth of the open container whose inside the sink does not want.
+    silent: Option<usize>,
     /// Once malformed, always malformed.
     failed: Option<Malformed>,
 }
@@ -89,16 +111,6 @@ enum State {
     Literal(Token, u8),
 }
 
-/// Where in a string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text {
-    Plain,
-    /// After a backslash.
-    Escape,
-    /// In `\uXXXX`, with so many digits to come.
-    Hex(u8),
-}
-
 impl Scanner {
     pub(crate) fn new() -> Self {
         Self::default()
@@ -118,7 +130,8 @@ impl Scanner {
                 State::Text(token, part) => self.text(token, part, piece, at, sink),
                 State::Number(part) => self.number(part, piece, at, sink),
                 State::Literal(token, seen) => self.literal(token, seen, piece, at, sink),
-                _ => self.structure(piece, at, sink),
+                _ if self.silent.is_some() => self.structure::<S, true>(piece, at, sink),
+                _ => self.structure::<S, false>(piece, at, sink),
             };
             match step {
                 Ok(next) => at = next,
@@ -141,6 +154,7 @@ impl Scanner {
             && self.depth == 0
             && part.may_end()
         {
+            // The end of what has been pushed is where the next piece would begin.
             self.close(Token::Number, 0, sink);
         }
         if self.is_complete() { Ok(()) } else { self.fail(self.base, "the input ended too early") }
@@ -167,132 +181,37 @@ impl Scanner {
         Err(failed)
     }
 
-    /// Whitespace, punctuation and the first bytes of values and keys.
-    #[inline]
-    fn structure<S: Sink>(&mut self, piece: &[u8], at: usize, sink: &mut S) -> Step {
-        let byte = piece[at];
-        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-            let more = piece[at..].iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t'));
-            return Ok(more.map_or(piece.len(), |blanks| at + blanks));
-        }
-        match (self.state, byte) {
-            (State::AfterValue, b',') => {
-                self.state = if self.in_object() { State::NextKey } else { State::Value };
-            }
-            (State::Colon, b':') => self.state = State::Value,
-            (State::FirstKey | State::NextKey, b'"') => {
-                sink.begin(Token::Key, self.depth, self.offset(at));
-                self.state = State::Text(Token::Key, Text::Plain);
-            }
-            (State::FirstKey, b'}') => self.close_container(Token::Object, at, sink),
-            (State::FirstElement, b']') => self.close_container(Token::Array, at, sink),
-            (State::AfterValue, b'}') if self.in_object() => {
-                self.close_container(Token::Object, at, sink);
-            }
-            (State::AfterValue, b']') if !self.in_object() => {
-                self.close_container(Token::Array, at, sink);
-            }
-            (State::Value | State::FirstElement, _) => return self.value(byte, at, sink),
-            (state, _) => return Err((at, expectation(state))),
-        }
-        Ok(at + 1)
-    }
-
-    /// The first byte of a value.
-    #[inline]
-    fn value<S: Sink>(&mut self, byte: u8, at: usize, sink: &mut S) -> Step {
-        let (token, state) = match byte {
-            b'"' => (Token::String, State::Text(Token::String, Text::Plain)),
-            b'{' => (Token::Object, State::FirstKey),
-            b'[' => (Token::Array, State::FirstElement),
-            b'-' | b'0'..=b'9' => (Token::Number, State::Number(Number::Start)),
-            b't' => (Token::True, State::Literal(Token::True, 1)),
-            b'f' => (Token::False, State::Literal(Token::False, 1)),
-            b'n' => (Token::Null, State::Literal(Token::Null, 1)),
-            _ => return Err((at, "a value was expected")),
-        };
-        let container = matches!(token, Token::Object | Token::Array);
-        if container && self.depth == MAX_DEPTH {
-            return Err((at, "nested too deeply"));
-        }
-        sink.begin(token, self.depth, self.offset(at));
-        if container {
-            self.depth += 1;
-            self.objects = self.objects << 1 | u128::from(token == Token::Object);
-        }
-        self.state = state;
-        // A number's first byte is part of its text.
-        Ok(if token == Token::Number { at } else { at + 1 })
-    }
-
-    /// The inside of a key or string, as far as this piece goes.
-    #[inline]
+    /// The rest of a key or string that began in an earlier piece.
     fn text<S: Sink>(
         &mut self,
         token: Token,
-        mut part: Text,
+        part: Text,
         piece: &[u8],
         from: usize,
         sink: &mut S,
     ) -> Step {
-        let mut at = from;
-        loop {
-            if part == Text::Plain {
-                at += plain(&piece[at..]);
-            }
-            let Some(&byte) = piece.get(at) else { break };
-            part = match (part, byte) {
-                (Text::Plain, b'"') => {
-                    give(&piece[from..at], sink);
-                    self.close(token, self.offset(at + 1), sink);
-                    return Ok(at + 1);
-                }
-                (Text::Plain, b'\\') => Text::Escape,
-                (Text::Plain, _) => return Err((at, "a control character in a string")),
-                (Text::Escape, b'u') => Text::Hex(4),
-                (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                    Text::Plain
-                }
-                (Text::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Text::Plain,
-                (Text::Hex(left), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Text::Hex(left - 1),
-                (Text::Escape | Text::Hex(_), _) => return Err((at, "an invalid escape")),
-            };
-            at += 1;
-        }
-        give(&piece[from..], sink);
+        let (to, part) = part.advance(piece, from)?;
+        self.speak(|_| give(&piece[from..to], sink));
+        let Some(part) = part else {
+            self.close(token, to + 1, sink);
+            return Ok(to + 1);
+        };
         self.state = State::Text(token, part);
-        Ok(at)
+        Ok(to)
     }
 
-    /// The rest of a number, as far as this piece goes.
-    #[inline]
-    fn number<S: Sink>(
-        &mut self,
-        mut part: Number,
-        piece: &[u8],
-        from: usize,
-        sink: &mut S,
-    ) -> Step {
-        let mut at = from;
-        while let Some(&byte) = piece.get(at) {
-            match part.next(byte) {
-                Some(next) => part = next,
-                None if part.may_end() => {
-                    give(&piece[from..at], sink);
-                    self.close(Token::Number, self.offset(at), sink);
-                    return Ok(at);
-                }
-                None => return Err((at, "an invalid number")),
-            }
-            at += 1;
+    /// The rest of a number that began in an earlier piece.
+    fn number<S: Sink>(&mut self, part: Number, piece: &[u8], from: usize, sink: &mut S) -> Step {
+        let (to, part) = part.advance(piece, from)?;
+        self.speak(|_| give(&piece[from..to], sink));
+        match part {
+            Some(part) => self.state = State::Number(part),
+            None => self.close(Token::Number, to, sink),
         }
-        give(&piece[from..], sink);
-        self.state = State::Number(part);
-        Ok(at)
+        Ok(to)
     }
 
     /// The rest of `true`, `false` or `null`, as far as this piece goes.
-    #[inline]
     fn literal<S: Sink>(
         &mut self,
         token: Token,
@@ -301,13 +220,8 @@ impl Scanner {
         from: usize,
         sink: &mut S,
     ) -> Step {
-        let whole: &[u8] = match token {
-            Token::True => b"true",
-            Token::False => b"false",
-            _ => b"null",
-        };
         let mut at = from;
-        for expected in &whole[usize::from(seen)..] {
+        for expected in &literal(token)[usize::from(seen)..] {
             match piece.get(at) {
                 Some(byte) if byte == expected => at += 1,
                 Some(_) => return Err((at, "an invalid literal")),
@@ -318,50 +232,46 @@ impl Scanner {
                 }
             }
         }
-        self.close(token, self.offset(at), sink);
+        self.close(token, at, sink);
         Ok(at)
     }
 
-    fn in_object(&self) -> bool {
-        self.objects & 1 == 1
+    /// Says something, unless nobody wants to hear it.
+    fn speak(&self, say: impl FnOnce(&Self)) {
+        if self.silent.is_none() {
+            say(self);
+        }
+    }
+
+    /// A token that is no container ended before the index `end`: tells the sink, and decides what
+    /// must follow.
+    fn close<S: Sink>(&mut self, token: Token, end: usize, sink: &mut S) {
+        self.speak(|scanner| sink.end(token, scanner.depth, scanner.offset(end)));
+        self.state = if token == Token::Key { State::Colon } else { self.after_value() };
     }
 
     #[inline]
-    fn close_container<S: Sink>(&mut self, token: Token, at: usize, sink: &mut S) {
-        self.depth -= 1;
-        self.objects >>= 1;
-        self.close(token, self.offset(at + 1), sink);
-    }
-
-    /// A token ended: tells the sink, and decides what must follow.
-    #[inline]
-    fn close<S: Sink>(&mut self, token: Token, end: u64, sink: &mut S) {
-        sink.end(token, self.depth, end);
-        self.state = match token {
-            Token::Key => State::Colon,
-            _ if self.depth == 0 => State::Done,
-            _ => State::AfterValue,
-        };
+    fn after_value(&self) -> State {
+        if self.depth == 0 { State::Done } else { State::AfterValue }
     }
 }
 
 /// The index in the piece to go on from; or of the byte that cannot stand there, and why.
-type Step = Result<usize, (usize, &'static str)>;
+type Step = Result<usize, Fault>;
+type Fault = (usize, &'static str);
 
-fn give<S: Sink>(text: &[u8], sink: &mut S) {
+#[inline]
+fn give<S: Sink + ?Sized>(text: &[u8], sink: &mut S) {
     if !text.is_empty() {
         sink.text(text);
     }
 }
 
-#[cold]
-fn expectation(state: State) -> &'static str {
-    match state {
-        State::FirstKey => "a key or `}` was expected",
-        State::NextKey => "a key was expected",
-        State::Colon => "`:` was expected",
-        State::AfterValue => "`,` or the container's end was expected",
-        _ => "nothing may follow the root value",
+fn literal(token: Token) -> &'static [u8] {
+    match token {
+        Token::True => b"true",
+        Token::False => b"false",
+        _ => b"null",
     }
 }
 

@@ -16,12 +16,14 @@ mod capture;
 mod name;
 mod text;
 mod dialect;
+mod object;
 mod stated;
 mod tally;
 mod outlet;
 mod hide;
 mod event;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -207,18 +209,24 @@ impl Meter {
         }
     }
 
+    /// Whether an error has been stated; as [`Reading::error`].
+    pub(crate) fn error(&self) -> bool {
+        self.tally().error
+    }
+
+    /// As [`Reading::finish_reason`].
+    pub(crate) fn finish_reason(&self) -> bool {
+        self.tally().finish_reason
+    }
+
     /// What has been said so far. May be called at any time.
     pub(crate) fn reading(&self) -> Reading {
-        let mut tally = self.tally.clone();
-        if self.kind == Kind::Json && !self.done {
-            // A body that was cut may have stated its usage already.
-            tally.absorb(&self.document, true);
-        }
-        let pick = tally.pick;
+        let tally = self.tally();
+        let pick = tally.pick.as_ref();
         Reading {
-            usage: pick.as_ref().map(|pick| pick.usage),
-            is_final: pick.as_ref().is_some_and(|pick| pick.is_final),
-            raw_usage: pick.and_then(|pick| pick.raw),
+            usage: pick.map(|pick| pick.usage),
+            is_final: pick.is_some_and(|pick| pick.is_final),
+            raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
             finish_reason: tally.finish_reason,
             done: self.done,
@@ -227,6 +235,17 @@ impl Meter {
             output_text_bytes: self.document.text.bytes(),
             output_images: tally.images,
         }
+    }
+
+    /// What counts so far.
+    fn tally(&self) -> Cow<'_, Tally> {
+        if self.kind != Kind::Json || self.done {
+            return Cow::Borrowed(&self.tally);
+        }
+        // A body that was cut may have stated its usage already.
+        let mut tally = self.tally.clone();
+        tally.absorb(&self.document, true);
+        Cow::Owned(tally)
     }
 
     fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {

@@ -140,10 +140,10 @@ impl Metered {
         source.give_back();
         let was_between = source.meter.between_events();
         source.meter.finish(&mut out);
-        let reading = source.meter.reading();
+        let meter = &source.meter;
+        let is_ended = meter.done() || meter.finish_reason() || meter.error();
         self.out = out;
-        let is_cut_short =
-            self.is_stream && !(reading.finish_reason || reading.done || reading.error);
+        let is_cut_short = self.is_stream && !is_ended;
         match self.state {
             State::Ended | State::Failing => {}
             State::Flowing if is_cut_short => {
@@ -157,14 +157,14 @@ impl Metered {
     fn end(&mut self, was_between: bool) {
         let is_stream = self.is_stream;
         let source = self.source();
-        let reading = source.meter.reading();
+        let is_error = source.meter.error();
+        let no_done = is_stream && !source.meter.done() && source.meter.finish_reason();
         let end = match source.settlement().map(|settlement| settlement.status) {
             Some(status) if status >= 500 => End::UpstreamError,
             Some(status) if status >= 400 => End::UpstreamRejected,
-            _ if reading.error => End::UpstreamError,
+            _ if is_error => End::UpstreamError,
             _ => End::Complete,
         };
-        let no_done = is_stream && !reading.done && reading.finish_reason;
         let flags = if no_done { Flags::NO_DONE } else { Flags::default() };
         if source.settle(end, flags) {
             self.state = State::Ended;

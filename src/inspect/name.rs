@@ -44,6 +44,17 @@ impl Name {
         })
     }
 
+    /// What a raw key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
+    pub(super) fn of_raw(raw: &[u8]) -> Self {
+        match Self::of(raw) {
+            // No key of ours has a backslash, so only others need to be looked at for one.
+            Self::Other if raw.len() <= KEPT && raw.contains(&b'\\') => {
+                decode(raw).map_or(Self::Other, |key| Self::of(key.as_bytes()))
+            }
+            name => name,
+        }
+    }
+
     fn of(key: &[u8]) -> Self {
         match key {
             b"model" => Self::Model,
@@ -92,15 +103,9 @@ impl Key {
         self.length = self.length.saturating_add(piece.len());
     }
 
-    /// What the key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
+    /// What the key means.
     pub(super) fn name(&self) -> Name {
-        match self.bytes.get(..self.length) {
-            None => Name::Other,
-            Some(raw) if raw.contains(&b'\\') => {
-                decode(raw).map_or(Name::Other, |key| Name::of(key.as_bytes()))
-            }
-            Some(raw) => Name::of(raw),
-        }
+        self.bytes.get(..self.length).map_or(Name::Other, Name::of_raw)
     }
 }
 
@@ -113,7 +118,11 @@ pub(super) fn keep(kept: &mut [u8], at: usize, piece: &[u8]) {
     }
 }
 
-/// The text of a string whose bytes between the quotes are `raw`; none if it is not Unicode.
+/// The text of a string whose bytes between the quotes, which have been scanned, are `raw`; none if it
+/// is not Unicode.
 pub(super) fn decode(raw: &[u8]) -> Option<String> {
+    if !raw.contains(&b'\\') {
+        return String::from_utf8(raw.to_vec()).ok();
+    }
     serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
 }

@@ -1,5 +1,7 @@
 //! What the scanner's tokens mean in a chat completion request: a small state, fed token by token.
 
+use std::ops::Range;
+
 use super::name::{Key, Name, decode, keep};
 use super::splice::{Options, Places};
 use super::{Facts, Invalid, MODEL_MAX};
@@ -139,8 +141,11 @@ impl Sink for Reader {
             return;
         }
         match (token, depth) {
-            (Token::Key, _) => self.key_ended(depth),
-            _ if self.current == Use::Measure => self.measured(depth),
+            (Token::Key, _) => self.key_ended(self.key.name(), depth),
+            _ if self.current == Use::Measure => {
+                let url = self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL;
+                self.measured(depth, self.length, url);
+            }
             (_, 1) => self.field_ended(self.names[1], token, end),
             _ if self.is_include_usage(depth) => {
                 self.facts.include_usage = match token {
@@ -155,6 +160,25 @@ impl Sink for Reader {
             _ => {}
         }
         self.current = Use::Nothing;
+    }
+
+    #[inline]
+    fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
+        if token == Token::Key {
+            if self.invalid.is_none() {
+                self.key_ended(Name::of_raw(text), depth);
+            }
+            return;
+        }
+        if token == Token::String && self.names[1] == Name::Prompt && self.invalid.is_none() {
+            self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
+            return;
+        }
+        self.begin(token, depth, span.start);
+        if !text.is_empty() {
+            self.text(text);
+        }
+        self.end(token, depth, span.end);
     }
 }
 
@@ -178,8 +202,7 @@ impl Reader {
         depth == 2 && self.names[1] == Name::StreamOptions && self.names[2] == Name::IncludeUsage
     }
 
-    fn key_ended(&mut self, depth: usize) {
-        let name = self.key.name();
+    fn key_ended(&mut self, name: Name, depth: usize) {
         self.names[depth] = name;
         let in_options = depth == 2 && self.names[1] == Name::StreamOptions;
         if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
@@ -261,8 +284,8 @@ impl Reader {
         }
     }
 
-    /// A string the model may read ended: it is text, an image, or other media.
-    fn measured(&mut self, depth: usize) {
+    /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
+    fn measured(&mut self, depth: usize, length: u64, data_url: bool) {
         let name = self.names[depth];
         let parent = self.names[depth - 1];
         let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
@@ -273,10 +296,10 @@ impl Reader {
             Name::Image | Name::FileData => true,
             Name::Data if parent == Name::InputAudio => true,
             Name::Prompt | Name::Text => false,
-            _ => self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL,
+            _ => data_url,
         };
         let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
-        *bytes += self.length;
+        *bytes += length;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The grammar of numbers (RFC 8259, section 6), byte by byte.
 
+use super::Fault;
+
 /// Where in a number: after the part named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
@@ -34,5 +36,24 @@ impl Number {
             (Self::E | Self::Sign | Self::Exponent, b'0'..=b'9') => Some(Self::Exponent),
             _ => None,
         }
+    }
+
+    /// Goes on in `bytes` from `at`, which may be their end: the index after the number, or their
+    /// end with the state there.
+    pub(super) fn advance(
+        self,
+        bytes: &[u8],
+        mut at: usize,
+    ) -> Result<(usize, Option<Self>), Fault> {
+        let mut part = self;
+        while let Some(&byte) = bytes.get(at) {
+            match part.next(byte) {
+                Some(next) => part = next,
+                None if part.may_end() => return Ok((at, None)),
+                None => return Err((at, "an invalid number")),
+            }
+            at += 1;
+        }
+        Ok((at, Some(part)))
     }
 }

@@ -1,5 +1,9 @@
 //! Skipping what is ordinary in a string: nearly all bytes of a body are passed over here.
 
+const BLOCK: usize = 64;
+const SHORT: usize = 16;
+const WORD: usize = 8;
+
 /// How many bytes at the beginning of `bytes` are neither `"`, `\` nor control characters.
 ///
 /// Whole blocks are tested without a branch, which the compiler turns into vector instructions; the
@@ -7,11 +11,39 @@
 /// characters would do in two.
 #[inline]
 pub(super) fn plain(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 64;
-    const WORD: usize = 8;
+    // Keys and most strings end early: a few short blocks are looked at before starting on long ones.
+    let mut rest = bytes;
+    let mut at = 0;
+    while let Some((block, more)) = rest.split_first_chunk::<SHORT>() {
+        let special = u128::from_le_bytes(marks(block));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        (at, rest) = (at + SHORT, more);
+        if at == BLOCK {
+            break;
+        }
+    }
+    at + long_plain(rest)
+}
+
+/// Marks each special byte, so that the first one is found without a branch. `map`, in a function of
+/// its own, becomes vector instructions; a loop here would not.
+fn marks(block: &[u8; SHORT]) -> [u8; SHORT] {
+    block.map(|byte| u8::from(is_special(byte)))
+}
+
+/// [`plain`] for what is known to be long, or shorter than a word.
+#[inline(never)]
+fn long_plain(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
-        // Keys and most strings end early: look at a few words before starting on blocks.
+        while let Some(block) = bytes[at..].first_chunk::<BLOCK>() {
+            if block.iter().fold(false, |found, b| found | is_special(*b)) {
+                break;
+            }
+            at += BLOCK;
+        }
         for _ in 0..BLOCK / WORD {
             let Some(word) = bytes[at..].first_chunk::<WORD>() else {
                 let rest = &bytes[at..];
@@ -22,12 +54,6 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
                 return at + special.trailing_zeros() as usize / 8;
             }
             at += WORD;
-        }
-        while let Some(block) = bytes[at..].first_chunk::<BLOCK>() {
-            if block.iter().fold(false, |found, b| found | is_special(*b)) {
-                break;
-            }
-            at += BLOCK;
         }
     }
 }
@@ -43,11 +69,12 @@ fn is_special(byte: u8) -> bool {
 fn specials(word: u64) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero_byte = |x: u64| x.wrapping_sub(LOW) & !x;
-    let control = word.wrapping_sub(LOW * 0x20) & !word;
-    let quote = zero_byte(word ^ (LOW * u64::from(b'"')));
-    let backslash = zero_byte(word ^ (LOW * u64::from(b'\\')));
-    (control | quote | backslash) & HIGH
+    // A byte less than `n` borrows from its high bit when `n` is taken from it. A byte whose high bit
+    // was set before is none of ours, which the end sees to.
+    let quote = (word ^ (LOW * u64::from(b'"'))).wrapping_sub(LOW);
+    let backslash = (word ^ (LOW * u64::from(b'\\'))).wrapping_sub(LOW);
+    let control = word.wrapping_sub(LOW * 0x20);
+    (control | quote | backslash) & !word & HIGH
 }
 
 #[cfg(test)]

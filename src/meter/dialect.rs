@@ -2,6 +2,8 @@
 //! was said. One [`Document`] watches one JSON document at a time, a response's body or one event's
 //! data, token by token; it keeps a few numbers and at most 2 KiB of each usage object.
 
+use std::ops::Range;
+
 use super::capture::Captures;
 use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
 use super::keys::{Key, Place, Word, child};
@@ -38,6 +40,8 @@ pub(super) struct Document {
     /// changes from line to line.
     base: u64,
     places: [Place; DEPTH],
+    /// What the container is that began last.
+    inside: Place,
     key: Key,
     key_at: u64,
     word: Word,
@@ -56,6 +60,7 @@ impl Document {
             event,
             base: 0,
             places: [Place::Elsewhere; DEPTH],
+            inside: Place::Elsewhere,
             key: Key::Other,
             key_at: 0,
             word: Word::default(),
@@ -236,9 +241,35 @@ impl Sink for Document {
         }
         if matches!(token, Token::Object | Token::Array) {
             let object = token == Token::Object;
-            let place =
+            self.inside =
                 if depth == 0 { Place::root(object) } else { child(container, self.key, object) };
-            self.enter(depth, place);
+            self.enter(depth, self.inside);
+        }
+    }
+
+    #[inline]
+    fn wants(&self) -> bool {
+        self.inside != Place::Elsewhere
+    }
+
+    /// Nothing but a key or a value in a container that matters is spoken of, apart from the root.
+    #[inline]
+    fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
+        if token == Token::Key {
+            self.key = Key::of(text);
+            self.key_at = self.base.wrapping_add(span.start);
+            return;
+        }
+        if depth == 0 {
+            return;
+        }
+        self.reading = Reading::Nothing;
+        self.value(self.place(depth), token, depth, span.start);
+        if self.reading != Reading::Nothing {
+            if !text.is_empty() {
+                self.text(text);
+            }
+            self.end(token, depth, span.end);
         }
     }
 

@@ -60,27 +60,59 @@ pub(super) struct Word {
 }
 
 impl Key {
+    /// By length first: most keys are none of these, and one look tells.
     pub(super) fn of(name: &[u8]) -> Self {
+        match name.len() {
+            4 => match name {
+                b"data" => Self::Data,
+                b"text" => Self::Text,
+                b"type" => Self::Type,
+                _ => Self::Other,
+            },
+            5 => match name {
+                b"delta" => Self::Delta,
+                b"error" => Self::Error,
+                b"index" => Self::Index,
+                b"model" => Self::Model,
+                b"usage" => Self::Usage,
+                _ => Self::Other,
+            },
+            6 => match name {
+                b"output" => Self::Output,
+                b"x_groq" => Self::Groq,
+                _ => Self::Other,
+            },
+            7 => match name {
+                b"choices" => Self::Choices,
+                b"content" => Self::Content,
+                b"message" => Self::Message,
+                b"refusal" => Self::Text,
+                _ => Self::Other,
+            },
+            8 => match name {
+                b"b64_json" => Self::Image,
+                b"logprobs" => Self::Aside,
+                b"response" => Self::Response,
+                b"thinking" => Self::Text,
+                _ => Self::Other,
+            },
+            9.. => Self::of_long(name),
+            _ => Self::Other,
+        }
+    }
+
+    fn of_long(name: &[u8]) -> Self {
         match name {
-            b"usage" => Self::Usage,
-            b"x_groq" => Self::Groq,
-            b"message" => Self::Message,
-            b"response" => Self::Response,
-            b"choices" => Self::Choices,
-            b"index" => Self::Index,
+            b"arguments" | b"reasoning" => Self::Text,
+            b"moderation" => Self::Remarks,
+            b"transcript" => Self::Text,
+            b"annotations" => Self::Aside,
+            b"image_base64" => Self::Image,
+            b"partial_json" => Self::Text,
             b"finish_reason" => Self::FinishReason,
-            b"delta" => Self::Delta,
-            b"error" => Self::Error,
-            b"model" => Self::Model,
-            b"type" => Self::Type,
-            b"text" | b"reasoning_content" | b"reasoning" | b"refusal" | b"arguments"
-            | b"partial_json" | b"thinking" | b"transcript" => Self::Text,
-            b"content" => Self::Content,
-            b"image_base64" | b"b64_json" => Self::Image,
-            b"data" => Self::Data,
-            b"output" => Self::Output,
-            b"logprobs" | b"reasoning_details" | b"annotations" => Self::Aside,
-            b"prompt_filter_results" | b"moderation" => Self::Remarks,
+            b"reasoning_content" => Self::Text,
+            b"reasoning_details" => Self::Aside,
+            b"prompt_filter_results" => Self::Remarks,
             _ => Self::Other,
         }
     }

@@ -65,6 +65,9 @@ impl Name {
     /// The first model that was named.
     pub(super) fn model(&self) -> Option<Box<str>> {
         let known = self.known.then_some(self.raw.as_slice())?;
+        if !known.contains(&b'\\') {
+            return std::str::from_utf8(known).ok().map(Box::from);
+        }
         serde_json::from_slice(&[b"\"", known, b"\""].concat()).ok()
     }
 

@@ -1,12 +1,8 @@
 //! One usage object as an upstream states it, whichever of the dialects it speaks, and the one
 //! record that Weir makes of it.
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
+use super::object::{Count, Insane, Object};
 use crate::usage::Usage;
-
-/// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
-const MAX_COUNT: u64 = 1 << 53;
 
 /// The numbers of one usage object; what it does not mention is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,10 +11,6 @@ pub(super) struct Stated {
     /// The cache's tokens are not part of `input` yet (Anthropic).
     cache_apart: bool,
 }
-
-/// The usage object says what cannot be: a negative number, a fraction, a string, too much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Insane;
 
 const INPUT: usize = 0;
 const CACHED: usize = 1;
@@ -34,56 +26,10 @@ const REJECTED: usize = 10;
 const TOTAL: usize = 11;
 const COUNTS: usize = 12;
 
-/// All the places where the dialects put their numbers.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Object {
-    prompt_tokens: Count,
-    input_tokens: Count,
-    completion_tokens: Count,
-    output_tokens: Count,
-    total_tokens: Count,
-    /// DeepSeek.
-    prompt_cache_hit_tokens: Count,
-    /// Anthropic.
-    cache_read_input_tokens: Count,
-    cache_creation_input_tokens: Count,
-    /// SGLang.
-    reasoning_tokens: Count,
-    /// A fork of llama.cpp.
-    reasoning: Count,
-    prompt_tokens_details: Option<Details>,
-    input_tokens_details: Option<Details>,
-    /// Transcriptions spell it so.
-    input_token_details: Option<Details>,
-    completion_tokens_details: Option<Details>,
-    output_tokens_details: Option<Details>,
-}
-
-#[derive(Clone, Copy, Default, serde::Deserialize)]
-#[serde(default)]
-struct Details {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-    audio_tokens: Count,
-    image_tokens: Count,
-    reasoning_tokens: Count,
-    accepted_prediction_tokens: Count,
-    rejected_prediction_tokens: Count,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Count {
-    #[default]
-    Absent,
-    Of(u64),
-    Insane,
-}
-
 impl Stated {
     /// Reads the bytes of one JSON object.
     pub(super) fn parse(raw: &[u8]) -> Result<Self, Insane> {
-        let object: Object = serde_json::from_slice(raw).map_err(|_| Insane)?;
+        let object = Object::read(raw)?;
         let inner =
             [object.prompt_tokens_details, object.input_tokens_details, object.input_token_details];
         let input = inner.into_iter().flatten().next().unwrap_or_default();
@@ -159,12 +105,6 @@ impl Stated {
     }
 }
 
-impl Count {
-    fn of(count: u64) -> Self {
-        if count <= MAX_COUNT { Self::Of(count) } else { Self::Insane }
-    }
-}
-
 /// The first count that is there; insane if any of them is.
 fn first<const N: usize>(counts: [Count; N]) -> Result<Option<u64>, Insane> {
     let mut found = None;
@@ -180,57 +120,6 @@ fn first<const N: usize>(counts: [Count; N]) -> Result<Option<u64>, Insane> {
 
 fn sum(counts: [u64; 3]) -> Result<u64, Insane> {
     counts.into_iter().try_fold(0_u64, u64::checked_add).ok_or(Insane)
-}
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyValue;
-
-        impl<'de> Visitor<'de> for AnyValue {
-            type Value = Count;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("a count of tokens")
-            }
-
-            fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
-                Ok(Count::of(count))
-            }
-
-            fn visit_i64<E>(self, count: i64) -> Result<Count, E> {
-                Ok(u64::try_from(count).map_or(Count::Insane, Count::of))
-            }
-
-            fn visit_f64<E>(self, count: f64) -> Result<Count, E> {
-                let whole = count.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&count);
-                Ok(if whole { Count::Of(count as u64) } else { Count::Insane })
-            }
-
-            fn visit_unit<E>(self) -> Result<Count, E> {
-                Ok(Count::Absent)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
-                Ok(Count::Insane)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Count, E> {
-                Ok(Count::Insane)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Count::Insane)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Count::Insane)
-            }
-        }
-
-        deserializer.deserialize_any(AnyValue)
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 
 use super::dialect::Document;
 use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
-use super::stated::{Insane, Stated};
+use super::object::Insane;
+use super::stated::Stated;
 use crate::usage::Usage;
 
 /// What the documents of one response have said so far.

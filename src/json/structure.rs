@@ -1,0 +1,288 @@
+//! The scanner's main loop: punctuation, and the keys and values that stand in one piece. What is
+//! cut off by the end of the piece is begun here and left to be finished with the next one.
+
+use std::ops::Range;
+
+use super::number::Number;
+use super::plain::plain;
+use super::string::Text;
+use super::{Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
+
+/// The index after a token, or `None` if the piece ended in it.
+type Passed = Result<Option<usize>, Fault>;
+
+impl Scanner {
+    /// From `at` on, as far as the piece goes or until the silence begins or ends. Not to be called
+    /// inside a token. `SILENT`: the inside of a container that the sink does not want.
+    pub(super) fn structure<S: Sink, const SILENT: bool>(
+        &mut self,
+        piece: &[u8],
+        mut at: usize,
+        sink: &mut S,
+    ) -> Step {
+        let mut state = self.state;
+        while let Some(&byte) = piece.get(at) {
+            // One round takes a whole `"key":value,` where no blank stands between them.
+            let mut byte = byte;
+            if matches!(state, State::NextKey | State::FirstKey) && byte == b'"' {
+                let Some(end) = self.string::<S, SILENT>(Token::Key, piece, at, sink)? else {
+                    return Ok(piece.len());
+                };
+                (at, state) = (end, State::Colon);
+                let Some([b':', first]) = piece.get(at..at + 2) else { continue };
+                (at, state) = (at + 1, State::Value);
+                byte = *first;
+            }
+            if matches!(state, State::Value | State::FirstElement) {
+                let end = match byte {
+                    b'"' => self.string::<S, SILENT>(Token::String, piece, at, sink)?,
+                    b'-' | b'0'..=b'9' => self.begin_number::<S, SILENT>(piece, at, sink)?,
+                    b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
+                        Some(end) => Some(end),
+                        None => return Ok(at + 1),
+                    },
+                    b'{' | b'[' => {
+                        state = self.open::<S, SILENT>(byte == b'{', at, sink)?;
+                        at += 1;
+                        if !SILENT && !sink.wants() {
+                            self.silent = Some(self.depth - 1);
+                            break;
+                        }
+                        continue;
+                    }
+                    _ => Some(at),
+                };
+                let Some(end) = end else { return Ok(piece.len()) };
+                if end > at {
+                    (at, state) = (end, self.after_value());
+                    let Some(&follows) = piece.get(at) else { break };
+                    byte = follows;
+                }
+            }
+            match byte {
+                b',' if state == State::AfterValue => {
+                    state = if self.in_object() { State::NextKey } else { State::Value };
+                }
+                b':' if state == State::Colon => state = State::Value,
+                b'}' | b']' if self.may_close(byte == b'}', state) => {
+                    let spoke = self.shut::<S, SILENT>(byte == b'}', at + 1, sink);
+                    state = self.after_value();
+                    if SILENT && spoke {
+                        at += 1;
+                        break;
+                    }
+                }
+                b' ' | b'\n' | b'\r' | b'\t' => {}
+                _ => return Err((at, expectation(state))),
+            }
+            at += 1;
+        }
+        self.state = state;
+        Ok(at)
+    }
+
+    /// A key or a string, whose opening quote stands at `at`.
+    #[inline(always)]
+    fn string<S: Sink, const SILENT: bool>(
+        &mut self,
+        token: Token,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Passed {
+        let rest = &piece[at + 1..];
+        let len = plain(rest);
+        if rest.get(len) != Some(&b'"') {
+            return self.odd_string::<S, SILENT>(token, piece, at, at + 1 + len, sink);
+        }
+        self.whole::<S, SILENT>(token, at..at + len + 2, &rest[..len], sink);
+        Ok(Some(at + len + 2))
+    }
+
+    /// A string with escapes, or one that is cut off or broken; nothing of it is special before `to`.
+    #[inline(never)]
+    fn odd_string<S: Sink, const SILENT: bool>(
+        &mut self,
+        token: Token,
+        piece: &[u8],
+        at: usize,
+        to: usize,
+        sink: &mut S,
+    ) -> Passed {
+        match Text::Plain.advance(piece, to) {
+            Ok((to, None)) => {
+                self.whole::<S, SILENT>(token, at..to + 1, &piece[at + 1..to], sink);
+                Ok(Some(to + 1))
+            }
+            Ok((_, Some(part))) => {
+                let state = State::Text(token, part);
+                self.cut_off::<S, SILENT>(token, at, &piece[at + 1..], state, sink);
+                Ok(None)
+            }
+            Err(fault) => {
+                // However the input is cut, a broken token has begun.
+                self.cut_off::<S, SILENT>(token, at, &[], State::Done, sink);
+                Err(fault)
+            }
+        }
+    }
+
+    /// A number, whose first byte stands at `at`.
+    #[inline]
+    fn begin_number<S: Sink, const SILENT: bool>(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Passed {
+        let rest = &piece[at..];
+        let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // Integers are by far the commonest, and what follows them shows that there is no more.
+        let plain = matches!(rest.get(len), Some(b',' | b'}' | b']'));
+        if plain && (len == 1 || (len > 1 && rest[0] != b'0')) {
+            self.whole::<S, SILENT>(Token::Number, at..at + len, &rest[..len], sink);
+            return Ok(Some(at + len));
+        }
+        self.odd_number::<S, SILENT>(piece, at, sink)
+    }
+
+    #[inline(never)]
+    fn odd_number<S: Sink, const SILENT: bool>(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Passed {
+        match Number::Start.advance(piece, at) {
+            Ok((to, None)) => {
+                self.whole::<S, SILENT>(Token::Number, at..to, &piece[at..to], sink);
+                Ok(Some(to))
+            }
+            Ok((_, Some(part))) => {
+                let state = State::Number(part);
+                self.cut_off::<S, SILENT>(Token::Number, at, &piece[at..], state, sink);
+                Ok(None)
+            }
+            Err(fault) => {
+                self.cut_off::<S, SILENT>(Token::Number, at, &[], State::Done, sink);
+                Err(fault)
+            }
+        }
+    }
+
+    /// `true`, `false` or `null`, by its first byte. If it is cut off or broken, it is only begun.
+    #[inline]
+    fn word<S: Sink, const SILENT: bool>(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Option<usize> {
+        let token = match piece[at] {
+            b't' => Token::True,
+            b'f' => Token::False,
+            _ => Token::Null,
+        };
+        let word = literal(token);
+        if !piece[at..].starts_with(word) {
+            self.cut_off::<S, SILENT>(token, at, &[], State::Literal(token, 1), sink);
+            return None;
+        }
+        self.whole::<S, SILENT>(token, at..at + word.len(), &[], sink);
+        Some(at + word.len())
+    }
+
+    /// A container begins at `at`; what must follow.
+    #[inline]
+    fn open<S: Sink, const SILENT: bool>(
+        &mut self,
+        object: bool,
+        at: usize,
+        sink: &mut S,
+    ) -> Result<State, Fault> {
+        if self.depth == MAX_DEPTH {
+            return Err((at, "nested too deeply"));
+        }
+        if !SILENT {
+            let token = if object { Token::Object } else { Token::Array };
+            sink.begin(token, self.depth, self.offset(at));
+        }
+        self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(object);
+        Ok(if object { State::FirstKey } else { State::FirstElement })
+    }
+
+    /// Whether the innermost container, if there is one, can end here as an object or an array.
+    #[inline]
+    fn may_close(&self, object: bool, state: State) -> bool {
+        self.in_object() == object
+            && matches!(state, State::AfterValue | State::FirstKey | State::FirstElement)
+    }
+
+    /// The innermost container ends before `end`. Whether the sink has been told.
+    #[inline]
+    fn shut<S: Sink, const SILENT: bool>(
+        &mut self,
+        object: bool,
+        end: usize,
+        sink: &mut S,
+    ) -> bool {
+        self.depth -= 1;
+        self.objects >>= 1;
+        if SILENT && self.silent != Some(self.depth) {
+            return false;
+        }
+        self.silent = None;
+        let token = if object { Token::Object } else { Token::Array };
+        sink.end(token, self.depth, self.offset(end));
+        true
+    }
+
+    #[inline]
+    fn in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+
+    #[inline]
+    fn whole<S: Sink, const SILENT: bool>(
+        &self,
+        token: Token,
+        span: Range<usize>,
+        text: &[u8],
+        sink: &mut S,
+    ) {
+        if !SILENT {
+            let span = self.offset(span.start)..self.offset(span.end);
+            sink.whole(token, self.depth, span, text);
+        }
+    }
+
+    /// A token begins at `at` and does not end in this piece.
+    #[cold]
+    fn cut_off<S: Sink, const SILENT: bool>(
+        &mut self,
+        token: Token,
+        at: usize,
+        text: &[u8],
+        state: State,
+        sink: &mut S,
+    ) {
+        if !SILENT {
+            sink.begin(token, self.depth, self.offset(at));
+            give(text, sink);
+        }
+        self.state = state;
+    }
+}
+
+#[cold]
+fn expectation(state: State) -> &'static str {
+    match state {
+        State::FirstKey => "a key or `}` was expected",
+        State::NextKey => "a key was expected",
+        State::Colon => "`:` was expected",
+        State::AfterValue => "`,` or the container's end was expected",
+        State::Value | State::FirstElement => "a value was expected",
+        _ => "nothing may follow the root value",
+    }
+}
