@@ -14,13 +14,15 @@ pub(crate) mod samples;
 mod schema;
 mod sums;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
 pub(crate) use keys::{Book, NewKey};
@@ -121,11 +123,7 @@ impl Store {
 /// the main file. What is there already keeps the permissions that somebody chose.
 fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| failed(dir, error))?;
+    create_private_dir(dir).map_err(|error| failed(dir, error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
         _ => Ok(()),
