@@ -114,7 +114,7 @@ pub(crate) fn open_store(data: &Data) -> Result<Store, LedgerError> {
 }
 
 fn prepare(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), LedgerError> {
-    std::fs::create_dir_all(&data.dir).map_err(|source| directory_error(data, source))?;
+    lock::create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
     let lock = DirectoryLock::take(&data.dir).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => LedgerError::InUse { path: data.dir.display().to_string() },
         _ => directory_error(data, source),

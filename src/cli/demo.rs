@@ -85,8 +85,6 @@ fn free(address: SocketAddr) -> SocketAddr {
 
 /// A fresh key, because an earlier one's text is not kept anywhere.
 fn make_key(config: &Config) -> anyhow::Result<KeyText> {
-    std::fs::create_dir_all(&config.data.dir)
-        .with_context(|| format!("cannot make `{}`", config.data.dir.display()))?;
     let text = KeyText::generate()?;
     let new = NewKey {
         id: generate_id()?.into(),

@@ -15,6 +15,9 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// The longest text in a record, in bytes.
 const MAX_TEXT_BYTES: usize = 2048;
 
+/// How many of an `Opened`'s fields are names.
+const NAME_FIELDS: usize = 5;
+
 const KIND_OPENED: u8 = 1;
 const KIND_CLOSED: u8 = 2;
 
@@ -104,12 +107,25 @@ pub(crate) fn decode(bytes: &[u8], names: &mut Names) -> Step {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     known: HashMap<Box<str>, Arc<str>>,
+    /// The last name of each field: mostly it is the next one too.
+    last: [Option<Arc<str>>; NAME_FIELDS],
 }
 
 impl Names {
     const MAX: usize = 16 * 1024;
 
-    fn shared(&mut self, name: &str) -> Arc<str> {
+    fn shared(&mut self, field: usize, name: &str) -> Arc<str> {
+        if let Some(last) = &self.last[field]
+            && **last == *name
+        {
+            return last.clone();
+        }
+        let shared = self.find(name);
+        self.last[field] = Some(shared.clone());
+        shared
+    }
+
+    fn find(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.known.get(name) {
             return known.clone();
         }
@@ -190,11 +206,11 @@ impl<'a> Reader<'a, '_> {
         Some(Opened {
             event_id: self.event_id()?,
             started_at_ms: self.u64()?.cast_signed(),
-            tenant: self.name()?,
-            key_id: self.name()?,
-            model: self.name()?,
-            upstream: self.name()?,
-            endpoint: self.name()?,
+            tenant: self.name(0)?,
+            key_id: self.name(1)?,
+            model: self.name(2)?,
+            upstream: self.name(3)?,
+            endpoint: self.name(4)?,
             estimated_input_tokens: self.u64()?,
             reserved_tokens: self.u64()?,
             streamed: self.byte()? != 0,
@@ -270,10 +286,10 @@ impl<'a> Reader<'a, '_> {
         std::str::from_utf8(self.take(usize::try_from(length).ok()?)?).ok()
     }
 
-    fn name(&mut self) -> Option<Arc<str>> {
+    fn name(&mut self, field: usize) -> Option<Arc<str>> {
         let length = self.u64()?;
         let text = self.text(length)?;
-        Some(self.names.shared(text))
+        Some(self.names.shared(field, text))
     }
 
     fn optional_text(&mut self) -> Option<Option<Box<str>>> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 
 /// Rows in one transaction.
-const MAX_BATCH: usize = 2_000;
+const MAX_BATCH: usize = 4_000;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -45,9 +46,31 @@ pub(crate) struct Drain {
     names: Names,
     cursors: HashMap<u64, Cursor>,
     /// Requests that are open, and in which segment.
-    open: HashMap<EventId, (u64, Opened)>,
+    open: HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>,
+    /// Reused for every read; never shorter than it was.
+    chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
+}
+
+/// Hashes event ids by their random half. Their other half is the time, and we made them ourselves:
+/// nobody can choose ids that collide.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(random) = bytes.last_chunk() {
+            self.0 ^= u64::from_le_bytes(*random);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        // The map looks at the highest bits, of which two are the same in all UUIDs.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 /// How far one segment has been read.
@@ -68,7 +91,8 @@ impl Drain {
             store,
             names: Names::default(),
             cursors: HashMap::new(),
-            open: HashMap::new(),
+            open: HashMap::default(),
+            chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
         }
@@ -129,19 +153,34 @@ impl Drain {
             let cursor = self.open_segment(segment)?;
             self.cursors.insert(segment.number, cursor);
         }
-        let mut chunk = Vec::new();
+        let mut buffer = std::mem::take(&mut self.chunk);
+        let result = self.read_up_to(published, segment.number, &mut buffer);
+        self.chunk = buffer;
+        result
+    }
+
+    fn read_up_to(
+        &mut self,
+        published: u64,
+        number: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
         loop {
-            let cursor = self.cursors.get(&segment.number).expect("it was inserted above");
+            let cursor = self.cursors.get(&number).expect("only an open segment is read");
             let at = cursor.read;
             let length = usize::try_from(published.saturating_sub(at)).unwrap_or(usize::MAX);
             if length == 0 {
                 return Ok(());
             }
-            chunk.resize(length.min(READ_BYTES), 0);
-            cursor.file.read_exact_at(&mut chunk, at)?;
-            let is_last = at + chunk.len() as u64 == published;
-            let used = self.take_records(segment.number, &chunk, at, is_last)?;
-            let cursor = self.cursors.get_mut(&segment.number).expect("it was inserted above");
+            let length = length.min(READ_BYTES);
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            let chunk = &mut buffer[..length];
+            cursor.file.read_exact_at(chunk, at)?;
+            let is_last = at + length as u64 == published;
+            let used = self.take_records(number, chunk, at, is_last)?;
+            let cursor = self.cursors.get_mut(&number).expect("as above");
             cursor.read = at + used as u64;
         }
     }

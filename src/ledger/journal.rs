@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ledger::codec;
+use crate::ledger::lock::create_private_dir;
 use crate::ledger::record::{Closed, Opened};
 
 /// What every segment begins with: a name and the format's version.
@@ -71,7 +72,7 @@ impl Directory {
     /// nobody writes to any more.
     pub(crate) fn open(data: &Path, segment_bytes: u64) -> io::Result<Self> {
         let path = data.join("journal");
-        std::fs::create_dir_all(&path)?;
+        create_private_dir(&path)?;
         let mut segments = BTreeMap::new();
         for entry in std::fs::read_dir(&path)? {
             let file = entry?.path();

@@ -14,13 +14,15 @@ pub(crate) mod samples;
 mod schema;
 mod sums;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
 pub(crate) use keys::{Book, NewKey};
@@ -68,6 +70,11 @@ pub enum StoreError {
         path.display()
     )]
     NewerSchema { path: PathBuf, found: i64, ours: i64 },
+    #[error(
+        "{} has other tables than schema {version} has: an unreleased weir wrote it; use that one, or move the file away",
+        path.display()
+    )]
+    OtherSchema { path: PathBuf, version: usize },
     #[error("the store holds a value that can't be: {0}")]
     Corrupt(String),
     #[error("no key `{0}`; `weir key list` shows them")]
@@ -116,11 +123,7 @@ impl Store {
 /// the main file. What is there already keeps the permissions that somebody chose.
 fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| failed(dir, error))?;
+    create_private_dir(dir).map_err(|error| failed(dir, error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
         _ => Ok(()),
@@ -159,6 +162,9 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let page_bytes: i64 =
+            store.conn.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+        assert_eq!(page_bytes, 16 * 1024);
         let check: String =
             store.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
@@ -180,6 +186,23 @@ mod tests {
         assert!(matches!(error, StoreError::NewerSchema { found: 2, ours: 1, .. }), "{error}");
         assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(2_i64));
+    }
+
+    #[test]
+    fn a_file_of_our_version_with_other_tables_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        drop(Store::open(dir.path()).unwrap());
+        let conn = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        // As an earlier build left it, which did not say how it made the tables.
+        conn.pragma_update(None, "application_id", 0).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::OtherSchema { version: 1, .. }), "{error}");
+        // What is no store at all is not made into one.
+        conn.pragma_update(None, "user_version", 0).unwrap();
+        conn.pragma_update(None, "application_id", 7).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::OtherSchema { version: 0, .. }), "{error}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.en
     r.image_output_tokens, r.accepted_prediction_tokens, r.rejected_prediction_tokens,
     r.total_tokens, r.raw_usage, r.reserved_tokens, r.cost_nano_usd, r.attempts, r.streamed,
     r.flags, r.upstream_request_id
-FROM requests AS one CROSS JOIN requests AS r ON r.event_id = one.event_id
+FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
 WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
     AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)
     AND (?6 IS NULL OR r."end" = ?6)
@@ -314,7 +314,7 @@ mod tests {
         let index = "requests_by_time (started_at_ms>? AND started_at_ms<?)";
         let expected = [
             format!("SEARCH one USING COVERING INDEX {index}"),
-            "SEARCH r USING PRIMARY KEY (event_id=?)".to_owned(),
+            "SEARCH r USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
         ];
         // Nothing else: in particular nothing is sorted.
         assert_eq!(steps, expected);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Transaction, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Transaction, params};
 
 use crate::ledger::record::Row;
 use crate::usage::UsageSource;
@@ -31,6 +32,9 @@ INSERT INTO requests (event_id, tenant, key_id, model, model_served, upstream, e
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
     ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, NULL, ?29, ?30, ?31, ?32)
 ON CONFLICT (event_id) DO NOTHING"#;
+
+/// The parameters of [`INSERT_ROW`].
+const COLUMNS: usize = 32;
 
 /// A sum stops at the largest integer: SQLite turns an addition that overflows into a float, which
 /// is larger, so that `min` answers the integer.
@@ -77,8 +81,14 @@ impl Store {
         let tx = self.write()?;
         let mut additions = Additions::new();
         let mut new = 0;
-        for row in rows {
-            if insert(&tx, row)? {
+        // In the order of their ids they go to the end of the table: workers' segments are read one
+        // after the other, which would fill the table's pages from two sides. Of one event's rows,
+        // the first stays the first.
+        let mut sorted: Vec<&Row> = rows.iter().collect();
+        sorted.sort_by_key(|row| row.opened.event_id);
+        let mut insert = Insert { statement: tx.prepare_cached(INSERT_ROW)?, bound: None };
+        for row in sorted {
+            if insert.row(row)? {
                 new += 1;
                 let opened = &row.opened;
                 let hour = super::sums::hour_of(opened.started_at_ms);
@@ -86,6 +96,7 @@ impl Store {
                 additions.entry(rollup).or_default().add(&sums_of(row));
             }
         }
+        drop(insert);
         for (rollup, sums) in &additions {
             add_to_rollup(&tx, *rollup, sums)?;
         }
@@ -114,44 +125,67 @@ impl Store {
     }
 }
 
-/// Writes one row; false when it is there already.
-fn insert(tx: &Transaction<'_>, row: &Row) -> Result<bool, StoreError> {
+/// The statement that writes rows. SQLite keeps what is bound to it, and most of a row is as in the
+/// row before: only what differs is bound again.
+struct Insert<'a> {
+    statement: CachedStatement<'a>,
+    bound: Option<[ValueRef<'a>; COLUMNS]>,
+}
+
+impl<'a> Insert<'a> {
+    /// Writes one row; false when it is there already.
+    fn row(&mut self, row: &'a Row) -> Result<bool, StoreError> {
+        let columns = columns(row);
+        // A failure in between ends the batch, and with it what this knows of the statement.
+        let bound = self.bound.as_ref();
+        for (at, value) in columns.iter().enumerate() {
+            if bound.is_none_or(|bound| bound[at] != *value) {
+                self.statement.raw_bind_parameter(at + 1, ToSqlOutput::Borrowed(*value))?;
+            }
+        }
+        self.bound = Some(columns);
+        Ok(self.statement.raw_execute()? == 1)
+    }
+}
+
+/// What [`INSERT_ROW`] is given, in its order.
+fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
     let (opened, closed, usage) = (&row.opened, &row.closed, &row.closed.usage);
-    let changed = tx.prepare_cached(INSERT_ROW)?.execute(params![
-        opened.event_id.0,
-        &*opened.tenant,
-        &*opened.key_id,
-        &*opened.model,
-        closed.model_served.as_deref(),
-        &*opened.upstream,
-        &*opened.endpoint,
-        opened.started_at_ms,
-        closed.ttfb_ms.map(to_sql),
-        to_sql(closed.duration_ms),
-        closed.status,
-        closed.upstream_status,
-        closed.end.name(),
-        closed.usage_source.name(),
-        to_sql(usage.input),
-        to_sql(usage.cached),
-        to_sql(usage.cache_write),
-        to_sql(usage.output),
-        to_sql(usage.reasoning),
-        to_sql(usage.audio_input),
-        to_sql(usage.audio_output),
-        to_sql(usage.image_input),
-        to_sql(usage.image_output),
-        to_sql(usage.accepted_prediction),
-        to_sql(usage.rejected_prediction),
-        to_sql(usage.total),
-        closed.raw_usage.as_deref(),
-        to_sql(opened.reserved_tokens),
-        closed.attempts,
-        opened.streamed,
-        closed.flags.0,
-        closed.upstream_request_id.as_deref(),
-    ])?;
-    Ok(changed == 1)
+    let count = |count| ValueRef::Integer(to_sql(count));
+    [
+        ValueRef::Blob(&opened.event_id.0),
+        ValueRef::from(&*opened.tenant),
+        ValueRef::from(&*opened.key_id),
+        ValueRef::from(&*opened.model),
+        closed.model_served.as_deref().into(),
+        ValueRef::from(&*opened.upstream),
+        ValueRef::from(&*opened.endpoint),
+        ValueRef::Integer(opened.started_at_ms),
+        closed.ttfb_ms.map_or(ValueRef::Null, count),
+        count(closed.duration_ms),
+        count(closed.status.into()),
+        closed.upstream_status.map_or(ValueRef::Null, |status| count(status.into())),
+        ValueRef::from(closed.end.name()),
+        ValueRef::from(closed.usage_source.name()),
+        count(usage.input),
+        count(usage.cached),
+        count(usage.cache_write),
+        count(usage.output),
+        count(usage.reasoning),
+        count(usage.audio_input),
+        count(usage.audio_output),
+        count(usage.image_input),
+        count(usage.image_output),
+        count(usage.accepted_prediction),
+        count(usage.rejected_prediction),
+        count(usage.total),
+        closed.raw_usage.as_deref().into(),
+        count(opened.reserved_tokens),
+        count(closed.attempts.into()),
+        count(opened.streamed.into()),
+        count(closed.flags.0.into()),
+        closed.upstream_request_id.as_deref().into(),
+    ]
 }
 
 /// A row as an addend of its roll-up.
@@ -200,7 +234,9 @@ fn add_to_rollup(
 mod tests {
     use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::*;
-    use crate::usage::{End, Usage};
+    use crate::ledger::record::{Closed, EventId, Opened};
+    use crate::usage::{End, Flags, Usage};
+    use rusqlite::types::Value;
 
     /// The number of rows, and the roll-ups with their requests, estimates and totals.
     type Books = (i64, Vec<(String, i64, String, i64, i64, i64)>);
@@ -259,6 +295,58 @@ mod tests {
         assert_eq!(store.append(&[twice.clone(), rows[1].clone(), twice], &[]).unwrap(), 1);
         let (count, rollups) = books(&store);
         assert_eq!((count, &rollups[3]), (6, &rollup("key_b", 100, "gpt-5.4", 2, 1, 20)));
+    }
+
+    /// What the table holds, without the cost, by event id.
+    fn stored(store: &Store) -> Vec<Vec<Value>> {
+        const COST: usize = 28;
+        let mut all = store.conn.prepare("SELECT * FROM requests ORDER BY event_id").unwrap();
+        let rows = all.query_map([], |row| {
+            (0..=COLUMNS).filter(|at| *at != COST).map(|at| row.get(at)).collect()
+        });
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn every_column_is_the_rows_own_and_not_the_row_befores() {
+        let full = Sample::default().row();
+        let mut bare = Row {
+            opened: Opened { event_id: EventId([2; 16]), ..full.opened.clone() },
+            closed: Closed { event_id: EventId([2; 16]), ..Closed::crashed(&full.opened) },
+        };
+        bare.opened.streamed = false;
+        bare.opened.reserved_tokens = 1;
+        for text in [
+            &mut bare.opened.tenant,
+            &mut bare.opened.key_id,
+            &mut bare.opened.model,
+            &mut bare.opened.upstream,
+            &mut bare.opened.endpoint,
+        ] {
+            *text = "other".into();
+        }
+        let mut again = full.clone();
+        again.opened.event_id = EventId([3; 16]);
+        again.closed.flags = Flags::STALLED;
+        let rows = [full, bare, again];
+        let expected: Vec<Vec<Value>> = rows
+            .iter()
+            .map(|row| columns(row).map(|value| value.try_into().unwrap()).to_vec())
+            .collect();
+        // In whichever order they come.
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+            let (_dir, mut store) = store_with(&[]);
+            let batch = order.map(|at| rows[at].clone());
+            assert_eq!(store.append(&batch, &[]).unwrap(), 3);
+            assert_eq!(stored(&store), expected);
+        }
+        // Of one event's rows the first stays, in one batch too.
+        let (_dir, mut store) = store_with(&[]);
+        let mut second = rows[1].clone();
+        second.opened.event_id = rows[0].opened.event_id;
+        let batch = [rows[2].clone(), rows[0].clone(), second];
+        assert_eq!(store.append(&batch, &[]).unwrap(), 2);
+        assert_eq!(stored(&store), [expected[0].clone(), expected[2].clone()]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
         r.cache_write_tokens, r.output_tokens, r.reasoning_tokens, r.audio_input_tokens,
         r.audio_output_tokens, r.image_input_tokens, r.image_output_tokens,
         r.accepted_prediction_tokens, r.rejected_prediction_tokens, r.total_tokens, r.cost_nano_usd
-    FROM requests AS one CROSS JOIN requests AS r ON r.event_id = one.event_id
+    FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
     WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
         AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)";
 
@@ -359,7 +359,7 @@ mod tests {
                 let range = "COVERING INDEX requests_by_time (started_at_ms>? AND started_at_ms<?)";
                 (
                     "SCAN r",
-                    [format!("one USING {range}"), "r USING PRIMARY KEY (event_id=?)".into()],
+                    [format!("one USING {range}"), "r USING INTEGER PRIMARY KEY (rowid=?)".into()],
                 )
             } else {
                 let hour = "rollups USING PRIMARY KEY (hour=? AND key_id>? AND key_id<?)";
