@@ -25,7 +25,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
-pub(crate) use keys::{Book, NewKey};
+pub(crate) use keys::NewKey;
 pub(crate) use sums::{Balance, Sums};
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
