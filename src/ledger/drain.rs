@@ -3,7 +3,7 @@
 //! request has ended and is stored. It owns no truth: whatever it holds can be read again, and the store
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
@@ -44,7 +44,8 @@ pub(crate) struct Drain {
     directory: Arc<Directory>,
     store: Store,
     names: Names,
-    cursors: HashMap<u64, Cursor>,
+    /// By number; each record asks, and there are only a few.
+    cursors: BTreeMap<u64, Cursor>,
     /// Requests that are open, and in which segment.
     open: HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>,
     /// Reused for every read; never shorter than it was.
@@ -90,7 +91,7 @@ impl Drain {
             directory,
             store,
             names: Names::default(),
-            cursors: HashMap::new(),
+            cursors: BTreeMap::new(),
             open: HashMap::default(),
             chunk: Vec::new(),
             rows: Vec::new(),
