@@ -247,7 +247,11 @@ impl Scanner {
     /// must follow.
     fn close<S: Sink>(&mut self, token: Token, end: usize, sink: &mut S) {
         self.speak(|scanner| sink.end(token, scanner.depth, scanner.offset(end)));
-        self.state = if token == Token::Key { State::Colon } else { self.after_value() };
+        self.state = self.after(token);
+    }
+
+    fn after(&self, token: Token) -> State {
+        if token == Token::Key { State::Colon } else { self.after_value() }
     }
 
     #[inline]

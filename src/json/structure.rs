@@ -8,9 +8,6 @@ use super::plain::plain;
 use super::string::Text;
 use super::{Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
 
-/// The index after a token, or `None` if the piece ended in it.
-type Passed = Result<Option<usize>, Fault>;
-
 impl Scanner {
     /// From `at` on, as far as the piece goes or until the silence begins or ends. Not to be called
     /// inside a token. `SILENT`: the inside of a container that the sink does not want.
@@ -25,8 +22,11 @@ impl Scanner {
             // One round takes a whole `"key":value,` where no blank stands between them.
             let mut byte = byte;
             if matches!(state, State::NextKey | State::FirstKey) && byte == b'"' {
-                let Some(end) = self.string::<S, SILENT>(Token::Key, piece, at, sink)? else {
-                    return Ok(piece.len());
+                let end = match self.string::<S, SILENT>(Token::Key, piece, at, sink) {
+                    Ok(end) => end,
+                    Err(odd) => {
+                        return self.odd_string::<S, SILENT>(Token::Key, piece, at, odd, sink);
+                    }
                 };
                 (at, state) = (end, State::Colon);
                 let Some([b':', first]) = piece.get(at..at + 2) else { continue };
@@ -35,10 +35,19 @@ impl Scanner {
             }
             if matches!(state, State::Value | State::FirstElement) {
                 let end = match byte {
-                    b'"' => self.string::<S, SILENT>(Token::String, piece, at, sink)?,
-                    b'-' | b'0'..=b'9' => self.begin_number::<S, SILENT>(piece, at, sink)?,
+                    b'"' => match self.string::<S, SILENT>(Token::String, piece, at, sink) {
+                        Ok(end) => end,
+                        Err(odd) => {
+                            let token = Token::String;
+                            return self.odd_string::<S, SILENT>(token, piece, at, odd, sink);
+                        }
+                    },
+                    b'-' | b'0'..=b'9' => match self.integer::<S, SILENT>(piece, at, sink) {
+                        Some(end) => end,
+                        None => return self.odd_number::<S, SILENT>(piece, at, sink),
+                    },
                     b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
-                        Some(end) => Some(end),
+                        Some(end) => end,
                         None => return Ok(at + 1),
                     },
                     b'{' | b'[' => {
@@ -50,9 +59,8 @@ impl Scanner {
                         }
                         continue;
                     }
-                    _ => Some(at),
+                    _ => at,
                 };
-                let Some(end) = end else { return Ok(piece.len()) };
                 if end > at {
                     (at, state) = (end, self.after_value());
                     let Some(&follows) = piece.get(at) else { break };
@@ -81,22 +89,23 @@ impl Scanner {
         Ok(at)
     }
 
-    /// A key or a string, whose opening quote stands at `at`.
+    /// A key or a string, whose opening quote stands at `at`: the index after it, or that of the first
+    /// byte that makes it an odd one.
     #[inline(always)]
     fn string<S: Sink, const SILENT: bool>(
-        &mut self,
+        &self,
         token: Token,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Result<usize, usize> {
         let rest = &piece[at + 1..];
         let len = plain(rest);
         if rest.get(len) != Some(&b'"') {
-            return self.odd_string::<S, SILENT>(token, piece, at, at + 1 + len, sink);
+            return Err(at + 1 + len);
         }
         self.whole::<S, SILENT>(token, at..at + len + 2, &rest[..len], sink);
-        Ok(Some(at + len + 2))
+        Ok(at + len + 2)
     }
 
     /// A string with escapes, or one that is cut off or broken; nothing of it is special before `to`.
@@ -108,16 +117,17 @@ impl Scanner {
         at: usize,
         to: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Step {
         match Text::Plain.advance(piece, to) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(token, at..to + 1, &piece[at + 1..to], sink);
-                Ok(Some(to + 1))
+                self.state = self.after(token);
+                Ok(to + 1)
             }
-            Ok((_, Some(part))) => {
+            Ok((to, Some(part))) => {
                 let state = State::Text(token, part);
                 self.cut_off::<S, SILENT>(token, at, &piece[at + 1..], state, sink);
-                Ok(None)
+                Ok(to)
             }
             Err(fault) => {
                 // However the input is cut, a broken token has begun.
@@ -127,41 +137,42 @@ impl Scanner {
         }
     }
 
-    /// A number, whose first byte stands at `at`.
+    /// An integer, as nearly all numbers are; what follows it shows that there is no more.
     #[inline]
-    fn begin_number<S: Sink, const SILENT: bool>(
-        &mut self,
+    fn integer<S: Sink, const SILENT: bool>(
+        &self,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Option<usize> {
         let rest = &piece[at..];
         let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // Integers are by far the commonest, and what follows them shows that there is no more.
-        let plain = matches!(rest.get(len), Some(b',' | b'}' | b']'));
-        if plain && (len == 1 || (len > 1 && rest[0] != b'0')) {
-            self.whole::<S, SILENT>(Token::Number, at..at + len, &rest[..len], sink);
-            return Ok(Some(at + len));
+        let ends = matches!(rest.get(len), Some(b',' | b'}' | b']'));
+        if !ends || len == 0 || (len > 1 && rest[0] == b'0') {
+            return None;
         }
-        self.odd_number::<S, SILENT>(piece, at, sink)
+        self.whole::<S, SILENT>(Token::Number, at..at + len, &rest[..len], sink);
+        Some(at + len)
     }
 
+    /// Any number, whose first byte stands at `at`.
     #[inline(never)]
     fn odd_number<S: Sink, const SILENT: bool>(
         &mut self,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Step {
         match Number::Start.advance(piece, at) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(Token::Number, at..to, &piece[at..to], sink);
-                Ok(Some(to))
+                self.state = self.after(Token::Number);
+                Ok(to)
             }
-            Ok((_, Some(part))) => {
+            Ok((to, Some(part))) => {
                 let state = State::Number(part);
                 self.cut_off::<S, SILENT>(Token::Number, at, &piece[at..], state, sink);
-                Ok(None)
+                Ok(to)
             }
             Err(fault) => {
                 self.cut_off::<S, SILENT>(Token::Number, at, &[], State::Done, sink);
