@@ -6,34 +6,34 @@ use std::ops::Range;
 use super::number::Number;
 use super::plain::plain;
 use super::string::Text;
-use super::{Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
+use super::{Expect, Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
 
 impl Scanner {
     /// From `at` on, as far as the piece goes or until the silence begins or ends. Not to be called
     /// inside a token. `SILENT`: the inside of a container that the sink does not want.
     pub(super) fn structure<S: Sink, const SILENT: bool>(
         &mut self,
+        mut expect: Expect,
         piece: &[u8],
         mut at: usize,
         sink: &mut S,
     ) -> Step {
-        let mut state = self.state;
         while let Some(&byte) = piece.get(at) {
             // One round takes a whole `"key":value,` where no blank stands between them.
             let mut byte = byte;
-            if matches!(state, State::NextKey | State::FirstKey) && byte == b'"' {
+            if matches!(expect, Expect::NextKey | Expect::FirstKey) && byte == b'"' {
                 let end = match self.string::<S, SILENT>(Token::Key, piece, at, sink) {
                     Ok(end) => end,
                     Err(odd) => {
                         return self.odd_string::<S, SILENT>(Token::Key, piece, at, odd, sink);
                     }
                 };
-                (at, state) = (end, State::Colon);
+                (at, expect) = (end, Expect::Colon);
                 let Some([b':', first]) = piece.get(at..at + 2) else { continue };
-                (at, state) = (at + 1, State::Value);
+                (at, expect) = (at + 1, Expect::Value);
                 byte = *first;
             }
-            if matches!(state, State::Value | State::FirstElement) {
+            if matches!(expect, Expect::Value | Expect::FirstElement) {
                 let end = match byte {
                     b'"' => match self.string::<S, SILENT>(Token::String, piece, at, sink) {
                         Ok(end) => end,
@@ -51,7 +51,7 @@ impl Scanner {
                         None => return Ok(at + 1),
                     },
                     b'{' | b'[' => {
-                        state = self.open::<S, SILENT>(byte == b'{', at, sink)?;
+                        expect = self.open::<S, SILENT>(byte == b'{', at, sink)?;
                         at += 1;
                         if !SILENT && !sink.wants() {
                             self.silent = Some(self.depth - 1);
@@ -62,30 +62,30 @@ impl Scanner {
                     _ => at,
                 };
                 if end > at {
-                    (at, state) = (end, self.after_value());
+                    (at, expect) = (end, self.after_value());
                     let Some(&follows) = piece.get(at) else { break };
                     byte = follows;
                 }
             }
             match byte {
-                b',' if state == State::AfterValue => {
-                    state = if self.in_object() { State::NextKey } else { State::Value };
+                b',' if expect == Expect::AfterValue => {
+                    expect = if self.in_object() { Expect::NextKey } else { Expect::Value };
                 }
-                b':' if state == State::Colon => state = State::Value,
-                b'}' | b']' if self.may_close(byte == b'}', state) => {
+                b':' if expect == Expect::Colon => expect = Expect::Value,
+                b'}' | b']' if self.may_close(byte == b'}', expect) => {
                     let spoke = self.shut::<S, SILENT>(byte == b'}', at + 1, sink);
-                    state = self.after_value();
+                    expect = self.after_value();
                     if SILENT && spoke {
                         at += 1;
                         break;
                     }
                 }
                 b' ' | b'\n' | b'\r' | b'\t' => {}
-                _ => return Err((at, expectation(state))),
+                _ => return Err((at, expectation(expect))),
             }
             at += 1;
         }
-        self.state = state;
+        self.state = State::Between(expect);
         Ok(at)
     }
 
@@ -121,7 +121,7 @@ impl Scanner {
         match Text::Plain.advance(piece, to) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(token, at..to + 1, &piece[at + 1..to], sink);
-                self.state = self.after(token);
+                self.state = State::Between(self.after(token));
                 Ok(to + 1)
             }
             Ok((to, Some(part))) => {
@@ -131,7 +131,7 @@ impl Scanner {
             }
             Err(fault) => {
                 // However the input is cut, a broken token has begun.
-                self.cut_off::<S, SILENT>(token, at, &[], State::Done, sink);
+                self.cut_off::<S, SILENT>(token, at, &[], self.state, sink);
                 Err(fault)
             }
         }
@@ -166,7 +166,7 @@ impl Scanner {
         match Number::Start.advance(piece, at) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(Token::Number, at..to, &piece[at..to], sink);
-                self.state = self.after(Token::Number);
+                self.state = State::Between(self.after(Token::Number));
                 Ok(to)
             }
             Ok((to, Some(part))) => {
@@ -175,7 +175,7 @@ impl Scanner {
                 Ok(to)
             }
             Err(fault) => {
-                self.cut_off::<S, SILENT>(Token::Number, at, &[], State::Done, sink);
+                self.cut_off::<S, SILENT>(Token::Number, at, &[], self.state, sink);
                 Err(fault)
             }
         }
@@ -210,7 +210,7 @@ impl Scanner {
         object: bool,
         at: usize,
         sink: &mut S,
-    ) -> Result<State, Fault> {
+    ) -> Result<Expect, Fault> {
         if self.depth == MAX_DEPTH {
             return Err((at, "nested too deeply"));
         }
@@ -220,14 +220,14 @@ impl Scanner {
         }
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(object);
-        Ok(if object { State::FirstKey } else { State::FirstElement })
+        Ok(if object { Expect::FirstKey } else { Expect::FirstElement })
     }
 
     /// Whether the innermost container, if there is one, can end here as an object or an array.
     #[inline]
-    fn may_close(&self, object: bool, state: State) -> bool {
+    fn may_close(&self, object: bool, expect: Expect) -> bool {
         self.in_object() == object
-            && matches!(state, State::AfterValue | State::FirstKey | State::FirstElement)
+            && matches!(expect, Expect::AfterValue | Expect::FirstKey | Expect::FirstElement)
     }
 
     /// The innermost container ends before `end`. Whether the sink has been told.
@@ -287,13 +287,13 @@ impl Scanner {
 }
 
 #[cold]
-fn expectation(state: State) -> &'static str {
-    match state {
-        State::FirstKey => "a key or `}` was expected",
-        State::NextKey => "a key was expected",
-        State::Colon => "`:` was expected",
-        State::AfterValue => "`,` or the container's end was expected",
-        State::Value | State::FirstElement => "a value was expected",
+fn expectation(expect: Expect) -> &'static str {
+    match expect {
+        Expect::FirstKey => "a key or `}` was expected",
+        Expect::NextKey => "a key was expected",
+        Expect::Colon => "`:` was expected",
+        Expect::AfterValue => "`,` or the container's end was expected",
+        Expect::Value | Expect::FirstElement => "a value was expected",
         _ => "nothing may follow the root value",
     }
 }
