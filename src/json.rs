@@ -89,10 +89,19 @@ pub(crate) struct Scanner {
     failed: Option<Malformed>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value must follow: at the root, after `:`, after `,` in an array.
-    #[default]
+    Between(Expect),
+    Text(Token, Text),
+    Number(Number),
+    /// In `true`, `false` or `null`, with so many bytes seen.
+    Literal(Token, u8),
+}
+
+/// Between two tokens: what may come, apart from whitespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// A value: at the root, after `:`, after `,` in an array.
     Value,
     /// After `[`: a value or `]`.
     FirstElement,
@@ -103,12 +112,14 @@ enum State {
     Colon,
     /// After a value in a container: `,` or the container's end.
     AfterValue,
-    /// The root value is complete: only whitespace may follow.
+    /// The root value is complete: nothing.
     Done,
-    Text(Token, Text),
-    Number(Number),
-    /// In `true`, `false` or `null`, with so many bytes seen.
-    Literal(Token, u8),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Between(Expect::Value)
+    }
 }
 
 impl Scanner {
@@ -130,8 +141,10 @@ impl Scanner {
                 State::Text(token, part) => self.text(token, part, piece, at, sink),
                 State::Number(part) => self.number(part, piece, at, sink),
                 State::Literal(token, seen) => self.literal(token, seen, piece, at, sink),
-                _ if self.silent.is_some() => self.structure::<S, true>(piece, at, sink),
-                _ => self.structure::<S, false>(piece, at, sink),
+                State::Between(expect) if self.silent.is_some() => {
+                    self.structure::<S, true>(expect, piece, at, sink)
+                }
+                State::Between(expect) => self.structure::<S, false>(expect, piece, at, sink),
             };
             match step {
                 Ok(next) => at = next,
@@ -162,7 +175,7 @@ impl Scanner {
 
     /// Whether the root value is complete. (A number at the root is only after [`Self::finish`].)
     pub(crate) fn is_complete(&self) -> bool {
-        self.state == State::Done && self.failed.is_none()
+        self.state == State::Between(Expect::Done) && self.failed.is_none()
     }
 
     /// Begins again, with the next piece at offset 0.
@@ -247,12 +260,16 @@ impl Scanner {
     /// must follow.
     fn close<S: Sink>(&mut self, token: Token, end: usize, sink: &mut S) {
         self.speak(|scanner| sink.end(token, scanner.depth, scanner.offset(end)));
-        self.state = if token == Token::Key { State::Colon } else { self.after_value() };
+        self.state = State::Between(self.after(token));
+    }
+
+    fn after(&self, token: Token) -> Expect {
+        if token == Token::Key { Expect::Colon } else { self.after_value() }
     }
 
     #[inline]
-    fn after_value(&self) -> State {
-        if self.depth == 0 { State::Done } else { State::AfterValue }
+    fn after_value(&self) -> Expect {
+        if self.depth == 0 { Expect::Done } else { Expect::AfterValue }
     }
 }
 
@@ -287,12 +304,19 @@ mod tests {
     struct Recorder {
         seen: Vec<(Token, usize, u64, u64, Vec<u8>)>,
         open: Vec<usize>,
+        /// What stands in containers at this depth and deeper is not wanted.
+        deaf_from: Option<usize>,
     }
 
     impl Sink for Recorder {
         fn begin(&mut self, token: Token, depth: usize, at: u64) {
             self.open.push(self.seen.len());
             self.seen.push((token, depth, at, 0, Vec::new()));
+        }
+
+        fn wants(&self) -> bool {
+            let current = *self.open.last().expect("a container has begun");
+            self.deaf_from.is_none_or(|from| self.seen[current].1 < from)
         }
 
         fn text(&mut self, piece: &[u8]) {
@@ -311,7 +335,11 @@ mod tests {
     type Outcome = (Recorder, Result<(), Malformed>);
 
     fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-        let (mut scanner, mut sink) = (Scanner::new(), Recorder::default());
+        scan_for(Recorder::default(), pieces)
+    }
+
+    fn scan_for<'a>(sink: Recorder, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        let (mut scanner, mut sink) = (Scanner::new(), sink);
         for piece in pieces {
             if let Err(malformed) = scanner.push(piece, &mut sink) {
                 assert_eq!(scanner.push(b" ", &mut sink), Err(malformed), "stays malformed");
@@ -344,6 +372,17 @@ mod tests {
         again(input.chunks(1).collect(), usize::MAX);
         for cut in 0..=input.len().min(400) {
             again(vec![&input[..cut], &input[cut..]], cut);
+        }
+        // What is not wanted is checked all the same, and nothing is said of it.
+        for deaf_from in 0..3 {
+            for pieces in [1, 7, input.len().max(1)] {
+                let sink = Recorder { deaf_from: Some(deaf_from), ..Recorder::default() };
+                let mut deaf = scan_for(sink, input.chunks(pieces));
+                forget_unfinished(&mut deaf);
+                let heard = |token: &&(_, usize, _, _, _)| token.1 <= deaf_from;
+                let expected: Vec<_> = whole.0.seen.iter().filter(heard).cloned().collect();
+                assert_eq!((deaf.0.seen, deaf.1), (expected, whole.1), "{shown} by {pieces}");
+            }
         }
         for (token, _, from, to, text) in whole.0.seen.iter().filter(|token| token.3 > 0) {
             let slice = &input[*from as usize..*to as usize];

@@ -6,43 +6,52 @@ use std::ops::Range;
 use super::number::Number;
 use super::plain::plain;
 use super::string::Text;
-use super::{Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
-
-/// The index after a token, or `None` if the piece ended in it.
-type Passed = Result<Option<usize>, Fault>;
+use super::{Expect, Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
 
 impl Scanner {
     /// From `at` on, as far as the piece goes or until the silence begins or ends. Not to be called
     /// inside a token. `SILENT`: the inside of a container that the sink does not want.
     pub(super) fn structure<S: Sink, const SILENT: bool>(
         &mut self,
+        mut expect: Expect,
         piece: &[u8],
         mut at: usize,
         sink: &mut S,
     ) -> Step {
-        let mut state = self.state;
         while let Some(&byte) = piece.get(at) {
             // One round takes a whole `"key":value,` where no blank stands between them.
             let mut byte = byte;
-            if matches!(state, State::NextKey | State::FirstKey) && byte == b'"' {
-                let Some(end) = self.string::<S, SILENT>(Token::Key, piece, at, sink)? else {
-                    return Ok(piece.len());
+            if matches!(expect, Expect::NextKey | Expect::FirstKey) && byte == b'"' {
+                let end = match self.string::<S, SILENT>(Token::Key, piece, at, sink) {
+                    Ok(end) => end,
+                    Err(odd) => {
+                        return self.odd_string::<S, SILENT>(Token::Key, piece, at, odd, sink);
+                    }
                 };
-                (at, state) = (end, State::Colon);
+                (at, expect) = (end, Expect::Colon);
                 let Some([b':', first]) = piece.get(at..at + 2) else { continue };
-                (at, state) = (at + 1, State::Value);
+                (at, expect) = (at + 1, Expect::Value);
                 byte = *first;
             }
-            if matches!(state, State::Value | State::FirstElement) {
+            if matches!(expect, Expect::Value | Expect::FirstElement) {
                 let end = match byte {
-                    b'"' => self.string::<S, SILENT>(Token::String, piece, at, sink)?,
-                    b'-' | b'0'..=b'9' => self.begin_number::<S, SILENT>(piece, at, sink)?,
+                    b'"' => match self.string::<S, SILENT>(Token::String, piece, at, sink) {
+                        Ok(end) => end,
+                        Err(odd) => {
+                            let token = Token::String;
+                            return self.odd_string::<S, SILENT>(token, piece, at, odd, sink);
+                        }
+                    },
+                    b'-' | b'0'..=b'9' => match self.integer::<S, SILENT>(piece, at, sink) {
+                        Some(end) => end,
+                        None => return self.odd_number::<S, SILENT>(piece, at, sink),
+                    },
                     b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
-                        Some(end) => Some(end),
+                        Some(end) => end,
                         None => return Ok(at + 1),
                     },
                     b'{' | b'[' => {
-                        state = self.open::<S, SILENT>(byte == b'{', at, sink)?;
+                        expect = self.open::<S, SILENT>(byte == b'{', at, sink)?;
                         at += 1;
                         if !SILENT && !sink.wants() {
                             self.silent = Some(self.depth - 1);
@@ -50,53 +59,53 @@ impl Scanner {
                         }
                         continue;
                     }
-                    _ => Some(at),
+                    _ => at,
                 };
-                let Some(end) = end else { return Ok(piece.len()) };
                 if end > at {
-                    (at, state) = (end, self.after_value());
+                    (at, expect) = (end, self.after_value());
                     let Some(&follows) = piece.get(at) else { break };
                     byte = follows;
                 }
             }
             match byte {
-                b',' if state == State::AfterValue => {
-                    state = if self.in_object() { State::NextKey } else { State::Value };
+                b',' if expect == Expect::AfterValue => {
+                    expect = if self.in_object() { Expect::NextKey } else { Expect::Value };
                 }
-                b':' if state == State::Colon => state = State::Value,
-                b'}' | b']' if self.may_close(byte == b'}', state) => {
+                b':' if expect == Expect::Colon => expect = Expect::Value,
+                b'}' | b']' if self.may_close(byte == b'}', expect) => {
                     let spoke = self.shut::<S, SILENT>(byte == b'}', at + 1, sink);
-                    state = self.after_value();
+                    expect = self.after_value();
                     if SILENT && spoke {
                         at += 1;
                         break;
                     }
                 }
                 b' ' | b'\n' | b'\r' | b'\t' => {}
-                _ => return Err((at, expectation(state))),
+                _ => return Err((at, expectation(expect))),
             }
             at += 1;
         }
-        self.state = state;
+        self.state = State::Between(expect);
         Ok(at)
     }
 
-    /// A key or a string, whose opening quote stands at `at`.
+    /// A key or a string, whose opening quote stands at `at`: the index after it, or that of the first
+    /// byte that makes it an odd one.
     #[inline(always)]
     fn string<S: Sink, const SILENT: bool>(
-        &mut self,
+        &self,
         token: Token,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Result<usize, usize> {
         let rest = &piece[at + 1..];
         let len = plain(rest);
         if rest.get(len) != Some(&b'"') {
-            return self.odd_string::<S, SILENT>(token, piece, at, at + 1 + len, sink);
+            return Err(at + 1 + len);
         }
         self.whole::<S, SILENT>(token, at..at + len + 2, &rest[..len], sink);
-        Ok(Some(at + len + 2))
+        Ok(at + len + 2)
     }
 
     /// A string with escapes, or one that is cut off or broken; nothing of it is special before `to`.
@@ -108,63 +117,65 @@ impl Scanner {
         at: usize,
         to: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Step {
         match Text::Plain.advance(piece, to) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(token, at..to + 1, &piece[at + 1..to], sink);
-                Ok(Some(to + 1))
+                self.state = State::Between(self.after(token));
+                Ok(to + 1)
             }
-            Ok((_, Some(part))) => {
+            Ok((to, Some(part))) => {
                 let state = State::Text(token, part);
                 self.cut_off::<S, SILENT>(token, at, &piece[at + 1..], state, sink);
-                Ok(None)
+                Ok(to)
             }
             Err(fault) => {
                 // However the input is cut, a broken token has begun.
-                self.cut_off::<S, SILENT>(token, at, &[], State::Done, sink);
+                self.cut_off::<S, SILENT>(token, at, &[], self.state, sink);
                 Err(fault)
             }
         }
     }
 
-    /// A number, whose first byte stands at `at`.
+    /// An integer, as nearly all numbers are; what follows it shows that there is no more.
     #[inline]
-    fn begin_number<S: Sink, const SILENT: bool>(
-        &mut self,
+    fn integer<S: Sink, const SILENT: bool>(
+        &self,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Option<usize> {
         let rest = &piece[at..];
         let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // Integers are by far the commonest, and what follows them shows that there is no more.
-        let plain = matches!(rest.get(len), Some(b',' | b'}' | b']'));
-        if plain && (len == 1 || (len > 1 && rest[0] != b'0')) {
-            self.whole::<S, SILENT>(Token::Number, at..at + len, &rest[..len], sink);
-            return Ok(Some(at + len));
+        let ends = matches!(rest.get(len), Some(b',' | b'}' | b']'));
+        if !ends || len == 0 || (len > 1 && rest[0] == b'0') {
+            return None;
         }
-        self.odd_number::<S, SILENT>(piece, at, sink)
+        self.whole::<S, SILENT>(Token::Number, at..at + len, &rest[..len], sink);
+        Some(at + len)
     }
 
+    /// Any number, whose first byte stands at `at`.
     #[inline(never)]
     fn odd_number<S: Sink, const SILENT: bool>(
         &mut self,
         piece: &[u8],
         at: usize,
         sink: &mut S,
-    ) -> Passed {
+    ) -> Step {
         match Number::Start.advance(piece, at) {
             Ok((to, None)) => {
                 self.whole::<S, SILENT>(Token::Number, at..to, &piece[at..to], sink);
-                Ok(Some(to))
+                self.state = State::Between(self.after(Token::Number));
+                Ok(to)
             }
-            Ok((_, Some(part))) => {
+            Ok((to, Some(part))) => {
                 let state = State::Number(part);
                 self.cut_off::<S, SILENT>(Token::Number, at, &piece[at..], state, sink);
-                Ok(None)
+                Ok(to)
             }
             Err(fault) => {
-                self.cut_off::<S, SILENT>(Token::Number, at, &[], State::Done, sink);
+                self.cut_off::<S, SILENT>(Token::Number, at, &[], self.state, sink);
                 Err(fault)
             }
         }
@@ -199,7 +210,7 @@ impl Scanner {
         object: bool,
         at: usize,
         sink: &mut S,
-    ) -> Result<State, Fault> {
+    ) -> Result<Expect, Fault> {
         if self.depth == MAX_DEPTH {
             return Err((at, "nested too deeply"));
         }
@@ -209,14 +220,14 @@ impl Scanner {
         }
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(object);
-        Ok(if object { State::FirstKey } else { State::FirstElement })
+        Ok(if object { Expect::FirstKey } else { Expect::FirstElement })
     }
 
     /// Whether the innermost container, if there is one, can end here as an object or an array.
     #[inline]
-    fn may_close(&self, object: bool, state: State) -> bool {
+    fn may_close(&self, object: bool, expect: Expect) -> bool {
         self.in_object() == object
-            && matches!(state, State::AfterValue | State::FirstKey | State::FirstElement)
+            && matches!(expect, Expect::AfterValue | Expect::FirstKey | Expect::FirstElement)
     }
 
     /// The innermost container ends before `end`. Whether the sink has been told.
@@ -276,13 +287,13 @@ impl Scanner {
 }
 
 #[cold]
-fn expectation(state: State) -> &'static str {
-    match state {
-        State::FirstKey => "a key or `}` was expected",
-        State::NextKey => "a key was expected",
-        State::Colon => "`:` was expected",
-        State::AfterValue => "`,` or the container's end was expected",
-        State::Value | State::FirstElement => "a value was expected",
+fn expectation(expect: Expect) -> &'static str {
+    match expect {
+        Expect::FirstKey => "a key or `}` was expected",
+        Expect::NextKey => "a key was expected",
+        Expect::Colon => "`:` was expected",
+        Expect::AfterValue => "`,` or the container's end was expected",
+        Expect::Value | Expect::FirstElement => "a value was expected",
         _ => "nothing may follow the root value",
     }
 }
