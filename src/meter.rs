@@ -9,6 +9,7 @@
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
 //! of lines, events or bodies: everything is scanned in the pieces in which it comes.
 
+mod setup;
 mod sse;
 mod keys;
 mod facts;
@@ -37,30 +38,11 @@ use outlet::Outlet;
 use sse::{Lines, Part};
 use tally::Tally;
 
+pub(crate) use setup::{Kind, Setup};
+
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
 /// passes as it comes.
 pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
-
-/// How a response is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// One JSON document.
-    Json,
-    /// An event stream.
-    Sse,
-    /// Not at all.
-    Opaque,
-}
-
-/// What to do with a response.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup<'a> {
-    pub(crate) kind: Kind,
-    /// Weir asked for usage in the stream, and the client did not.
-    pub(crate) hide_usage: bool,
-    /// What the upstream calls the model, and what the client calls it.
-    pub(crate) model: Option<(&'a str, &'a str)>,
-}
 
 /// What a response has said so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,24 +85,6 @@ pub(crate) struct Meter {
     outlet: Option<Outlet>,
     /// Offset in the stream of the next byte to be scanned.
     at: u64,
-}
-
-impl Kind {
-    /// By the response's head: encoded bodies and unknown types are opaque.
-    pub(crate) fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
-        let encoding = content_encoding.unwrap_or_default().trim();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-            return Self::Opaque;
-        }
-        let full = content_type.unwrap_or_default();
-        let media = full.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match &*media {
-            "text/event-stream" => Self::Sse,
-            "application/json" => Self::Json,
-            other if other.ends_with("+json") => Self::Json,
-            _ => Self::Opaque,
-        }
-    }
 }
 
 impl Meter {

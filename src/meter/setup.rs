@@ -1,0 +1,40 @@
+//! How a response is to be metered, and what its head says of its form.
+
+/// How a response is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One JSON document.
+    Json,
+    /// An event stream.
+    Sse,
+    /// Not at all.
+    Opaque,
+}
+
+/// What to do with a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) kind: Kind,
+    /// Weir asked for usage in the stream, and the client did not.
+    pub(crate) hide_usage: bool,
+    /// What the upstream calls the model, and what the client calls it.
+    pub(crate) model: Option<(&'a str, &'a str)>,
+}
+
+impl Kind {
+    /// By the response's head: encoded bodies and unknown types are opaque.
+    pub(crate) fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
+        let encoding = content_encoding.unwrap_or_default().trim();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            return Self::Opaque;
+        }
+        let full = content_type.unwrap_or_default();
+        let media = full.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match &*media {
+            "text/event-stream" => Self::Sse,
+            "application/json" => Self::Json,
+            other if other.ends_with("+json") => Self::Json,
+            _ => Self::Opaque,
+        }
+    }
+}
