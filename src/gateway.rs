@@ -126,15 +126,9 @@ async fn serve(
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (head, mut body) = request.into_parts();
-    if client.is_surplus {
-        return Err(Refusal::overloaded("Too many connections are open; try again soon."));
-    }
-    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
-        return refuse_unread(worker, &head, &mut body, exchange, Refusal::host()).await;
-    }
-    let (endpoint, action) = match endpoints::find(&head.method, head.uri.path()) {
+    let (endpoint, action) = match accept(client, &head) {
         Ok(found) => found,
-        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
+        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
     if action == Action::Preflight {
         let headers = Cors::preflight(&head.headers, endpoint.allow());
@@ -143,28 +137,16 @@ async fn serve(
     let snapshot = worker.snapshot();
     let identity = match identify(worker, client, &snapshot, &head.headers, exchange.arrived) {
         Ok(identity) => identity,
-        Err(refusal) => return refuse_unread(worker, &head, &mut body, exchange, refusal).await,
+        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
     match action {
         Action::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
-        Action::ShowModel(id) => {
-            return Ok(own_json(models::show(&snapshot.routes, allowed, id)?));
-        }
+        Action::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
         Action::Forward | Action::Preflight => {}
     }
-    let RequestBody { frames, facts, held } =
-        match request_body::read(&mut body, &head.headers, &worker.bounds).await {
-            Ok(body) => body,
-            Err(ReadError::Refused(refusal)) => {
-                return refuse_unread(worker, &head, &mut body, exchange, refusal).await;
-            }
-            Err(ReadError::Stalled | ReadError::Gone) => {
-                exchange.is_unread = true;
-                return Err(Refusal::body_stalled());
-            }
-        };
+    let RequestBody { frames, facts, held } = inspect(worker, &head, &mut body, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
     let ask = ask_for(&facts, route);
     // The ledger's row begins at the instant at which limits were asked: both count it in one day.
@@ -217,6 +199,21 @@ async fn contained<T>(
     .await
 }
 
+/// What can be said of a request before anything else: whether its connection may ask, whether its head
+/// is one, and which endpoint it wants.
+fn accept<'h>(
+    client: &Client,
+    head: &'h Parts,
+) -> Result<(&'static Endpoint, Action<'h>), Refusal> {
+    if client.is_surplus {
+        return Err(Refusal::overloaded("Too many connections are open; try again soon."));
+    }
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return Err(Refusal::host());
+    }
+    endpoints::find(&head.method, head.uri.path())
+}
+
 fn identify<'s>(
     worker: &Worker,
     client: &Client,
@@ -235,19 +232,38 @@ fn identify<'s>(
     })
 }
 
+/// Reads the body and scans it on the way.
+async fn inspect(
+    worker: &Worker,
+    head: &Parts,
+    body: &mut Incoming,
+    exchange: &mut Exchange,
+) -> Result<RequestBody, Refusal> {
+    match request_body::read(body, &head.headers, &worker.bounds).await {
+        Ok(body) => Ok(body),
+        Err(ReadError::Refused(refusal)) => {
+            Err(unread(worker, head, body, exchange, refusal).await)
+        }
+        Err(ReadError::Stalled | ReadError::Gone) => {
+            exchange.is_unread = true;
+            Err(Refusal::body_stalled())
+        }
+    }
+}
+
 /// Refuses a request whose body has not been read. A client that waits for `100 Continue` sends none.
-async fn refuse_unread(
+async fn unread(
     worker: &Worker,
     head: &Parts,
     body: &mut Incoming,
     exchange: &mut Exchange,
     refusal: Refusal,
-) -> Result<Response<Outgoing>, Refusal> {
+) -> Refusal {
     if !body.is_end_stream() {
         exchange.is_unread = head.headers.contains_key(EXPECT)
             || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
     }
-    Err(refusal)
+    refusal
 }
 
 /// What is reserved: the estimate of the prompt, and as much output as the request allows.
