@@ -34,37 +34,23 @@ impl Scanner {
                 byte = *first;
             }
             if matches!(expect, Expect::Value | Expect::FirstElement) {
-                let end = match byte {
-                    b'"' => match self.string::<S, SILENT>(Token::String, piece, at, sink) {
-                        Ok(end) => end,
-                        Err(odd) => {
-                            let token = Token::String;
-                            return self.odd_string::<S, SILENT>(token, piece, at, odd, sink);
-                        }
-                    },
-                    b'-' | b'0'..=b'9' => match self.integer::<S, SILENT>(piece, at, sink) {
-                        Some(end) => end,
-                        None => return self.odd_number::<S, SILENT>(piece, at, sink),
-                    },
-                    b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
-                        Some(end) => end,
-                        None => return Ok(at + 1),
-                    },
-                    b'{' | b'[' => {
-                        expect = self.open::<S, SILENT>(byte == b'{', at, sink)?;
-                        at += 1;
-                        if !SILENT && !sink.wants() {
-                            self.silent = Some(self.depth - 1);
-                            break;
-                        }
-                        continue;
+                if matches!(byte, b'{' | b'[') {
+                    expect = self.open::<S, SILENT>(byte == b'{', at, sink)?;
+                    at += 1;
+                    if !SILENT && !sink.wants() {
+                        self.silent = Some(self.depth - 1);
+                        break;
                     }
-                    _ => at,
-                };
-                if end > at {
-                    (at, expect) = (end, self.after_value());
-                    let Some(&follows) = piece.get(at) else { break };
-                    byte = follows;
+                    continue;
+                }
+                match self.scalar::<S, SILENT>(byte, piece, at, sink) {
+                    Ok(None) => {}
+                    Ok(Some(end)) => {
+                        (at, expect) = (end, self.after_value());
+                        let Some(&follows) = piece.get(at) else { break };
+                        byte = follows;
+                    }
+                    Err(step) => return step,
                 }
             }
             match byte {
@@ -87,6 +73,33 @@ impl Scanner {
         }
         self.state = State::Between(expect);
         Ok(at)
+    }
+
+    /// A value that begins with `byte` at `at` and is no container: the index after it, if it is one;
+    /// or how its odd part was taken.
+    #[inline(always)]
+    fn scalar<S: Sink, const SILENT: bool>(
+        &mut self,
+        byte: u8,
+        piece: &[u8],
+        at: usize,
+        sink: &mut S,
+    ) -> Result<Option<usize>, Step> {
+        match byte {
+            b'"' => match self.string::<S, SILENT>(Token::String, piece, at, sink) {
+                Ok(end) => Ok(Some(end)),
+                Err(odd) => Err(self.odd_string::<S, SILENT>(Token::String, piece, at, odd, sink)),
+            },
+            b'-' | b'0'..=b'9' => match self.integer::<S, SILENT>(piece, at, sink) {
+                Some(end) => Ok(Some(end)),
+                None => Err(self.odd_number::<S, SILENT>(piece, at, sink)),
+            },
+            b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
+                Some(end) => Ok(Some(end)),
+                None => Err(Ok(at + 1)),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// A key or a string, whose opening quote stands at `at`: the index after it, or that of the first
