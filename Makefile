@@ -47,7 +47,7 @@ bench: ## Run the micro benches, then the comparison with nginx
 
 .PHONY: dist
 dist: ## Build what is shipped and measured: target/dist/weir
-	cargo build --profile dist --locked
+	cargo build --profile dist --features jemalloc --locked
 
 .PHONY: tools
 tools: ## Install the pinned lint tools into .tools/
