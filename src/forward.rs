@@ -9,9 +9,12 @@ mod connect;
 mod pool;
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -177,7 +180,7 @@ impl Upstream {
         let mut request = self.request(outbound)?;
         // An idle connection may have been closed by the upstream at this very moment. As long as
         // nothing of the request has left, it goes out again on a connection that is new.
-        while let Some(lease) = self.pool.take() {
+        while let Some(lease) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
             self.shard.upstream_reused();
             match exchange(lease, request, begun, deadline).await {
                 Ok(inbound) => return Ok(inbound),
@@ -232,8 +235,12 @@ async fn exchange(
     begun: Instant,
     deadline: Instant,
 ) -> Result<Inbound, Failure> {
-    let answer = lease.sender().try_send_request(request);
-    match tokio::time::timeout_at(deadline, answer).await {
+    let mut answer = pin!(lease.sender().try_send_request(request));
+    let answered = poll_fn(|cx| {
+        lease.drive(cx);
+        answer.as_mut().poll(cx)
+    });
+    match tokio::time::timeout_at(deadline, answered).await {
         Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))

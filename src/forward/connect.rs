@@ -148,7 +148,7 @@ impl Connector {
     }
 }
 
-/// Begins HTTP/1.1 on a stream; a task of the worker drives the connection until its handle is dropped.
+/// Begins HTTP/1.1 on a stream.
 async fn handshake<T>(stream: T, shard: &Arc<Shard>) -> Result<Connection, SendError>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -158,13 +158,10 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| SendError::Reset)?;
-    let open = shard.hold(Level::Upstream);
-    let task = tokio::task::spawn_local(async move {
-        // Its errors reach whoever waits for the response; an idle connection's matter to nobody.
+    let driver = Box::pin(async move {
         let _ = connection.await;
-        drop(open);
     });
-    Ok(Connection { sender, task: task.abort_handle() })
+    Ok(Connection::new(sender, driver, shard.hold(Level::Upstream)))
 }
 
 fn client_config(config: &config::Upstream) -> Result<ClientConfig, String> {

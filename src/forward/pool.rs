@@ -1,30 +1,34 @@
 //! Idle connections of one worker to one upstream: a stack, because the connection used last is the one
 //! most likely to be alive. A connection is out on a [`Lease`], which gives it back or closes it.
+//!
+//! No task of its own drives a connection: whoever waits for something on it lets it read and write
+//! ([`Lease::drive`]). So a response crosses no task on its way, and an upstream whose reader waits is
+//! not read.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
 
 use crate::forward::body::Frames;
 use crate::telemetry::metrics::{Held, Level, Shard};
 
-/// A connection: the handle to send on, and the task that drives it.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<Frames>,
-    pub(crate) task: AbortHandle,
-}
+/// Reads and writes for as long as the connection lives.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()>>>;
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Whatever state the exchange is in, this closes the socket: the upstream learns at once that
-        // nobody listens any more.
-        self.task.abort();
-    }
+/// A connection: the handle to send on, and what drives it. Dropping it closes the socket, in whatever
+/// state the exchange is: the upstream learns at once that nobody listens any more.
+pub(crate) struct Connection {
+    sender: SendRequest<Frames>,
+    /// Gone once the connection has ended.
+    driver: Option<Driver>,
+    _counted: Held,
 }
 
 #[derive(Debug)]
@@ -50,28 +54,57 @@ pub(crate) struct Lease {
     pool: Rc<Pool>,
 }
 
+impl Connection {
+    pub(crate) fn new(sender: SendRequest<Frames>, driver: Driver, counted: Held) -> Self {
+        Self { sender, driver: Some(driver), _counted: counted }
+    }
+
+    /// Lets the connection read and write what it can now. It wakes the task that did this last.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            // Its errors reach whoever waits for the response; an idle connection's matter to nobody.
+            self.driver = None;
+        }
+    }
+
+    /// Whether a request can be sent now: it is open, and at rest.
+    fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}
+
 impl Pool {
     pub(crate) fn new(max_age: Duration, max_idle: usize, shard: Arc<Shard>) -> Self {
         Self { idle: RefCell::default(), max_age, max_idle, shard }
     }
 
-    /// The connection used last that is still open and ready.
-    pub(crate) fn take(self: &Rc<Self>) -> Option<Lease> {
-        let mut idle = self.idle.borrow_mut();
-        // A connection just given back may not have read its last byte yet; it is left for the next
-        // request rather than waited for.
-        let at = idle.iter().rposition(|idle| {
-            idle.since.elapsed() < self.max_age && idle.connection.sender.is_ready()
-        })?;
-        let Idle { connection, .. } = idle.remove(at);
-        Some(Lease { connection: Some(connection), pool: self.clone() })
+    /// The connection used last that is still open; those that are not are closed on the way.
+    pub(crate) fn take(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Lease> {
+        loop {
+            let Idle { since, mut connection, .. } = self.idle.borrow_mut().pop()?;
+            if since.elapsed() < self.max_age && connection.is_ready(cx) {
+                return Some(Lease { connection: Some(connection), pool: self.clone() });
+            }
+        }
     }
 
+    /// Closes what is too old, or was closed by the upstream while nobody looked.
     pub(crate) fn sweep(&self) {
+        // Nobody waits for an idle connection, so there is nobody to wake.
+        let mut nobody = Context::from_waker(Waker::noop());
         let max_age = self.max_age;
-        self.idle
-            .borrow_mut()
-            .retain(|idle| idle.since.elapsed() < max_age && !idle.connection.sender.is_closed());
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.since.elapsed() < max_age && idle.connection.is_ready(&mut nobody)
+        });
     }
 
     fn give_back(&self, connection: Connection) {
@@ -90,6 +123,13 @@ impl Lease {
 
     pub(super) fn sender(&mut self) -> &mut SendRequest<Frames> {
         &mut self.connection.as_mut().expect("a lease has its connection until it ends").sender
+    }
+
+    /// Lets the connection read and write; called by whoever waits for something on it.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
     }
 
     /// The response was read to its end: the connection can serve another request.

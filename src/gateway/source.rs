@@ -65,7 +65,7 @@ impl Source {
     /// The next thing that happens upstream, its silence included.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match self.poll_body(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.heard = Instant::now();
                     // Trailers are not part of these APIs and are dropped.
@@ -81,6 +81,19 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// What has been read already, else what the connection can read now.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        let read = Pin::new(&mut self.body).poll_frame(cx);
+        match &mut self.lease {
+            Some(lease) if read.is_pending() => lease.drive(cx),
+            _ => return read,
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     /// Ready when the upstream has been silent for too long. The timer is set once for many pieces: when
