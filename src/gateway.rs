@@ -92,7 +92,7 @@ pub(crate) async fn handle(
     let endpoint = endpoints::label(request.uri().path());
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
     let answer = Box::pin(serve(&worker, &client, request, &mut exchange));
-    let mut response = match contained(|| worker.is_cut(), answer).await {
+    let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
@@ -182,6 +182,7 @@ async fn serve(
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this
 /// request, not its connection.
 async fn contained<T>(
+    event_id: EventId,
     is_cut: impl Fn() -> bool,
     mut answer: Pin<Box<impl Future<Output = Result<T, Refusal>>>>,
 ) -> Result<T, Refusal> {
@@ -192,7 +193,7 @@ async fn contained<T>(
         // What a panic leaves half done is dropped with the future, and settles itself then.
         let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
         polled.unwrap_or_else(|_| {
-            tracing::error!("a request failed in a way that is a bug of the gateway");
+            tracing::error!(%event_id, "a request failed in a way that is a bug of the gateway");
             Poll::Ready(Err(Refusal::internal()))
         })
     })
@@ -335,12 +336,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_bug_is_an_answer_and_a_cut_ends_waiting() {
-        let panics = contained(|| false, Box::pin(async { panic!("a bug") }));
+        let id = EventId([7; 16]);
+        let panics = contained(id, || false, Box::pin(async { panic!("a bug") }));
         let refusal: Result<(), _> = panics.await;
         assert_eq!(refusal, Err(Refusal::internal()));
-        let cut = contained(|| true, Box::pin(std::future::pending()));
+        let cut = contained(id, || true, Box::pin(std::future::pending()));
         let refusal: Result<(), _> = cut.await;
         assert_eq!(refusal, Err(Refusal::shutting_down(true)));
-        assert_eq!(contained(|| false, Box::pin(async { Ok(7) })).await, Ok(7));
+        assert_eq!(contained(id, || false, Box::pin(async { Ok(7) })).await, Ok(7));
     }
 }

@@ -14,7 +14,7 @@ const MIGRATIONS: [&str; 1] = [FIRST];
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
 /// the current hour are neighbours. With the key first in either, each batch wrote a page or two
-/// for each key in it: 119 µs a row with 1,000 keys. Reports pay for that with a seek per hour.
+/// for each key in it. Reports pay for that with a seek per hour.
 ///
 /// Rows are too long for `WITHOUT ROWID`: whole rows would stand in the inner pages as well, and
 /// SQLite has no short way of adding to the end of such a table.
