@@ -41,18 +41,24 @@ impl Clock {
         (Self::Manual(hand.clone()), hand)
     }
 
+    /// The monotonic clock alone, as in [`Now::mono_ns`].
+    pub fn mono_ns(&self) -> u64 {
+        match self {
+            Self::System(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Self::Manual(hand) => hand.mono_ns.load(Ordering::SeqCst),
+        }
+    }
+
     /// Reads both clocks.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that others are to take")]
     pub fn now(&self) -> Now {
         match self {
-            Self::System(start) => Now {
-                unix_ms: unix_ms_of(SystemTime::now()),
-                mono_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            },
-            Self::Manual(hand) => Now {
-                unix_ms: hand.unix_ms.load(Ordering::SeqCst),
-                mono_ns: hand.mono_ns.load(Ordering::SeqCst),
-            },
+            Self::System(_) => {
+                Now { unix_ms: unix_ms_of(SystemTime::now()), mono_ns: self.mono_ns() }
+            }
+            Self::Manual(hand) => {
+                Now { unix_ms: hand.unix_ms.load(Ordering::SeqCst), mono_ns: self.mono_ns() }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod headers;
 mod body;
 mod connect;
 mod pool;
+mod turn;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -180,7 +181,9 @@ impl Upstream {
         let mut request = self.request(outbound)?;
         // An idle connection may have been closed by the upstream at this very moment. As long as
         // nothing of the request has left, it goes out again on a connection that is new.
-        while let Some(lease) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
+        while let Some(lease) =
+            poll_fn(|cx| Poll::Ready(self.pool.take(cx, begun.into_std()))).await
+        {
             self.shard.upstream_reused();
             match exchange(lease, request, begun, deadline).await {
                 Ok(inbound) => return Ok(inbound),
@@ -235,10 +238,13 @@ async fn exchange(
     begun: Instant,
     deadline: Instant,
 ) -> Result<Inbound, Failure> {
+    let turn = lease.turn();
     let mut answer = pin!(lease.sender().try_send_request(request));
     let answered = poll_fn(|cx| {
-        lease.drive(cx);
-        answer.as_mut().poll(cx)
+        turn.take(cx, |cx| {
+            lease.drive(cx);
+            answer.as_mut().poll(cx)
+        })
     });
     match tokio::time::timeout_at(deadline, answered).await {
         Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),

@@ -159,7 +159,7 @@ async fn serve(
     worker.shard.admitted();
     exchange.limits = KnownLimits::Known(permit.standing());
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
-    let permit = record_open(worker, permit, &opened)?;
+    let permit = record_open(worker, permit, &opened, now)?;
     let mut settlement = Settlement::new(
         worker.clone(),
         client.clone(),
@@ -301,11 +301,16 @@ fn opened(
 }
 
 /// Writes `Opened`; a request that can't be recorded is not sent, and costs nothing.
-fn record_open(worker: &Worker, permit: Permit, opened: &Opened) -> Result<Permit, Refusal> {
-    match worker.open(opened) {
+fn record_open(
+    worker: &Worker,
+    permit: Permit,
+    opened: &Opened,
+    now: Now,
+) -> Result<Permit, Refusal> {
+    match worker.open(opened, now) {
         Ok(()) => Ok(permit),
         Err(_) => {
-            permit.revoke(worker.clock.now());
+            permit.revoke(now);
             Err(Refusal::ledger_unavailable())
         }
     }

@@ -11,13 +11,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
+use crate::forward::turn::Turn;
 use crate::telemetry::metrics::{Held, Level, Shard};
+
+const HAS_CONNECTION: &str = "a lease has its connection until it ends";
 
 /// Reads and writes for as long as the connection lives.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()>>>;
@@ -28,6 +31,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Frames>,
     /// Gone once the connection has ended.
     driver: Option<Driver>,
+    turn: Rc<Turn>,
     _counted: Held,
 }
 
@@ -56,10 +60,10 @@ pub(crate) struct Lease {
 
 impl Connection {
     pub(crate) fn new(sender: SendRequest<Frames>, driver: Driver, counted: Held) -> Self {
-        Self { sender, driver: Some(driver), _counted: counted }
+        Self { sender, driver: Some(driver), turn: Rc::new(Turn::new()), _counted: counted }
     }
 
-    /// Lets the connection read and write what it can now. It wakes the task that did this last.
+    /// Lets the connection read and write what it can now, as a part of its [`Turn`].
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && driver.as_mut().poll(cx).is_ready()
@@ -70,8 +74,12 @@ impl Connection {
     }
 
     /// Whether a request can be sent now: it is open, and at rest.
-    fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
+    fn is_ready(&mut self, cx: &Context<'_>) -> bool {
+        let turn = self.turn.clone();
+        let _: Poll<()> = turn.take(cx, |cx| {
+            self.drive(cx);
+            Poll::Pending
+        });
         self.driver.is_some() && self.sender.is_ready()
     }
 }
@@ -88,10 +96,10 @@ impl Pool {
     }
 
     /// The connection used last that is still open; those that are not are closed on the way.
-    pub(crate) fn take(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Lease> {
+    pub(crate) fn take(self: &Rc<Self>, cx: &Context<'_>, now: Instant) -> Option<Lease> {
         loop {
             let Idle { since, mut connection, .. } = self.idle.borrow_mut().pop()?;
-            if since.elapsed() < self.max_age && connection.is_ready(cx) {
+            if now.saturating_duration_since(since) < self.max_age && connection.is_ready(cx) {
                 return Some(Lease { connection: Some(connection), pool: self.clone() });
             }
         }
@@ -100,11 +108,11 @@ impl Pool {
     /// Closes what is too old, or was closed by the upstream while nobody looked.
     pub(crate) fn sweep(&self) {
         // Nobody waits for an idle connection, so there is nobody to wake.
-        let mut nobody = Context::from_waker(Waker::noop());
+        let nobody = Context::from_waker(Waker::noop());
         let max_age = self.max_age;
-        self.idle.borrow_mut().retain_mut(|idle| {
-            idle.since.elapsed() < max_age && idle.connection.is_ready(&mut nobody)
-        });
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| idle.since.elapsed() < max_age && idle.connection.is_ready(&nobody));
     }
 
     fn give_back(&self, connection: Connection) {
@@ -121,11 +129,20 @@ impl Lease {
         Self { connection: Some(connection), pool }
     }
 
-    pub(super) fn sender(&mut self) -> &mut SendRequest<Frames> {
-        &mut self.connection.as_mut().expect("a lease has its connection until it ends").sender
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect(HAS_CONNECTION)
     }
 
-    /// Lets the connection read and write; called by whoever waits for something on it.
+    pub(super) fn sender(&mut self) -> &mut SendRequest<Frames> {
+        &mut self.connection.as_mut().expect(HAS_CONNECTION).sender
+    }
+
+    /// To be taken by whoever waits for something on this connection, around all that it polls of it.
+    pub(crate) fn turn(&self) -> Rc<Turn> {
+        self.connection().turn.clone()
+    }
+
+    /// Lets the connection read and write, within a turn.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection {
             connection.drive(cx);

@@ -55,7 +55,7 @@ pub(crate) async fn answer(
     let left = announced.filter(|_| !is_edited && !is_stream);
     forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
     head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
-    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun));
+    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = first_event(&mut source, is_stream).await;
     if let Some(Event::Failed(end, refusal)) = first {
         let settled = source.refuse(end, refusal.status);
@@ -94,10 +94,6 @@ fn not_passed_on(
     content_type: Option<&str>,
     body: &Incoming,
 ) -> Option<(End, Refusal)> {
-    let is_readable = content_type.is_some_and(|kind| {
-        let kind = kind.to_ascii_lowercase();
-        kind.contains("json") || kind.starts_with("text/event-stream")
-    }) && body.size_hint().exact() != Some(0);
     if status == StatusCode::UNAUTHORIZED {
         tracing::error!(
             upstream = %upstream.config.name,
@@ -105,7 +101,7 @@ fn not_passed_on(
         );
         return Some((End::UpstreamRejected, Refusal::upstream_auth()));
     }
-    if status.is_server_error() && !is_readable {
+    if status.is_server_error() && !is_readable(content_type, body) {
         return Some((End::UpstreamError, Refusal::upstream_failed(status)));
     }
     if status.is_redirection() || status.is_informational() {
@@ -117,6 +113,14 @@ fn not_passed_on(
         return Some((End::UpstreamError, Refusal::upstream_protocol()));
     }
     None
+}
+
+/// Whether a client can read an error in this body.
+fn is_readable(content_type: Option<&str>, body: &Incoming) -> bool {
+    content_type.is_some_and(|kind| {
+        let kind = kind.to_ascii_lowercase();
+        kind.contains("json") || kind.starts_with("text/event-stream")
+    }) && body.size_hint().exact() != Some(0)
 }
 
 fn pace(upstream: &Upstream, begun: Instant) -> Pace {

@@ -1,15 +1,19 @@
 //! Reads a request body: as it arrives it is counted against every bound and scanned, and the frames are
 //! kept as they are, to be sent on.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
+use tokio::time::error::Elapsed;
 
 use crate::inspect::{Facts, Invalid, Scan};
 use crate::refusal::Refusal;
@@ -100,7 +104,7 @@ pub(crate) async fn read(
     let mut frames = Vec::new();
     let mut scan = Scan::new();
     while let Some(frame) =
-        tokio::time::timeout(bounds.idle, body.frame()).await.map_err(|_| ReadError::Stalled)?
+        next_frame(body, bounds.idle).await.map_err(|_: Elapsed| ReadError::Stalled)?
     {
         let Ok(frame) = frame else { return Err(ReadError::Gone) };
         // Trailers of a request mean nothing to this API.
@@ -116,12 +120,24 @@ pub(crate) async fn read(
     Ok(RequestBody { frames, facts, held })
 }
 
+/// What comes next, or that nothing came for too long. Most bodies are here already, and need no clock.
+async fn next_frame(
+    body: &mut Incoming,
+    idle: Duration,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+    let mut frame = body.frame();
+    match poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await {
+        Poll::Ready(frame) => Ok(frame),
+        Poll::Pending => tokio::time::timeout(idle, frame).await,
+    }
+}
+
 /// Reads on, and forgets, up to `max` bytes of a body that was refused: a client that is still sending
 /// would otherwise see a reset connection instead of the answer. Says whether that was all of it.
 pub(crate) async fn discard(body: &mut Incoming, max: u64, idle: Duration) -> bool {
     let mut left = max;
     loop {
-        let frame = match tokio::time::timeout(idle, body.frame()).await {
+        let frame = match next_frame(body, idle).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => return true,
             Ok(Some(Err(_))) | Err(_) => return false,

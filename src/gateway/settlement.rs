@@ -175,7 +175,7 @@ impl Settlement {
             duration_ms = duration_ns / 1_000_000,
             "request settled"
         );
-        self.worker.close(Closed {
+        let closed = Closed {
             event_id: self.event_id,
             end,
             usage_source: source,
@@ -189,7 +189,8 @@ impl Settlement {
             attempts: self.attempts,
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
-        })
+        };
+        self.worker.close(closed, now)
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.
@@ -198,7 +199,7 @@ impl Settlement {
     }
 
     fn elapsed_ns(&self) -> u64 {
-        self.worker.clock.now().mono_ns.saturating_sub(self.arrived.mono_ns)
+        self.worker.clock.mono_ns().saturating_sub(self.arrived.mono_ns)
     }
 }
 

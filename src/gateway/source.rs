@@ -45,6 +45,8 @@ pub(crate) struct Source {
     /// Gone once the request is booked.
     settlement: Option<Box<Settlement>>,
     pace: Pace,
+    /// Something has come since `heard`, which is when the reader last found nothing.
+    is_heard: bool,
     heard: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -56,10 +58,11 @@ impl Source {
         meter: Meter,
         settlement: Box<Settlement>,
         pace: Pace,
+        begun: Instant,
     ) -> Box<Self> {
         let (lease, settlement) = (Some(lease), Some(settlement));
-        let heard = Instant::now();
-        Box::new(Self { body, lease, meter, settlement, pace, heard, alarm: None })
+        let (is_heard, heard) = (true, begun);
+        Box::new(Self { body, lease, meter, settlement, pace, is_heard, heard, alarm: None })
     }
 
     /// The next thing that happens upstream, its silence included.
@@ -67,7 +70,7 @@ impl Source {
         loop {
             match self.poll_body(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.heard = Instant::now();
+                    self.is_heard = true;
                     // Trailers are not part of these APIs and are dropped.
                     if let Ok(piece) = frame.into_data() {
                         return Poll::Ready(Event::Data(piece));
@@ -88,17 +91,26 @@ impl Source {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-        let read = Pin::new(&mut self.body).poll_frame(cx);
-        match &mut self.lease {
-            Some(lease) if read.is_pending() => lease.drive(cx),
-            _ => return read,
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
+        let body = &mut self.body;
+        let Some(lease) = &mut self.lease else { return Pin::new(body).poll_frame(cx) };
+        let turn = lease.turn();
+        turn.take(cx, |cx| {
+            let read = Pin::new(&mut *body).poll_frame(cx);
+            if read.is_ready() {
+                return read;
+            }
+            turn.catch_up();
+            lease.drive(cx);
+            Pin::new(&mut *body).poll_frame(cx)
+        })
     }
 
     /// Ready when the upstream has been silent for too long. The timer is set once for many pieces: when
     /// it fires, it is set again for what is left since the last one.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.is_heard) {
+            self.heard = Instant::now();
+        }
         loop {
             let silent = self.heard + self.pace.idle;
             let due = self.pace.until.map_or(silent, |until| until.min(silent));

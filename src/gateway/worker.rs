@@ -3,10 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::admin::Readiness;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOption};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
@@ -86,24 +85,24 @@ impl Worker {
         self.registry.current()
     }
 
-    /// Writes that a request is about to go upstream.
-    pub(crate) fn open(&self, opened: &Opened) -> Result<(), AppendError> {
-        self.append(|journal| journal.open(opened))
+    /// Writes that a request is about to go upstream, which was decided `now`.
+    pub(crate) fn open(&self, opened: &Opened, now: Now) -> Result<(), AppendError> {
+        self.append(now, |journal| journal.open(opened))
     }
 
-    /// Writes how a request ended.
-    pub(crate) fn close(&self, closed: Closed) -> Result<(), AppendError> {
-        self.append(|journal| journal.close(closed))
+    /// Writes how a request ended `now`.
+    pub(crate) fn close(&self, closed: Closed, now: Now) -> Result<(), AppendError> {
+        self.append(now, |journal| journal.close(closed))
     }
 
     fn append(
         &self,
+        begun: Now,
         write: impl FnOnce(&mut Journal) -> Result<u64, AppendError>,
     ) -> Result<(), AppendError> {
-        let begun = Instant::now();
         match write(&mut self.journal.borrow_mut()) {
             Ok(bytes) => {
-                let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                let ns = self.clock.mono_ns().saturating_sub(begun.mono_ns);
                 self.shard.journal_appended(bytes, ns);
                 if self.is_ledger_failed.take() {
                     self.readiness.ledger(true);

@@ -29,12 +29,16 @@ impl Kind {
             return Self::Opaque;
         }
         let full = content_type.unwrap_or_default();
-        let media = full.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match &*media {
-            "text/event-stream" => Self::Sse,
-            "application/json" => Self::Json,
-            other if other.ends_with("+json") => Self::Json,
-            _ => Self::Opaque,
+        let media = full.split(';').next().unwrap_or_default().trim();
+        let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
+        if media.eq_ignore_ascii_case("text/event-stream") {
+            Self::Sse
+        } else if media.eq_ignore_ascii_case("application/json")
+            || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
+        {
+            Self::Json
+        } else {
+            Self::Opaque
         }
     }
 }

@@ -2,9 +2,11 @@
 //! have all ended, and closes its journal last.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -27,8 +29,8 @@ use crate::telemetry::metrics::Level;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// hyper's own limit.
 const HYPER_MAX_HEADERS: usize = 100;
-/// After the shutdown deadline, for the last error events to leave.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// After the shutdown deadline, for the last records and error events to leave.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How a worker's connections are served.
 #[derive(Clone, Debug)]
@@ -113,27 +115,50 @@ async fn connection(
     let mut connection = pin!(settings.http.serve_connection(io, service));
     let mut is_told = false;
     loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                drop(place);
-                return ended.map_err(io::Error::other);
+        let Some(ended) = until_told(connection.as_mut(), &mut stage).await else {
+            // At the deadline the connection is polled once more, so that its body sees the cut.
+            if *stage.borrow_and_update() == Stage::Cut {
+                worker.cut();
             }
-            changed = stage.changed() => {
-                // At the deadline the connection is polled once more, so that its body sees the cut.
-                if *stage.borrow_and_update() == Stage::Cut {
-                    worker.cut();
-                }
-                if !is_told {
-                    connection.as_mut().graceful_shutdown();
-                    is_told = true;
-                }
-                if changed.is_err() {
-                    return connection.await.map_err(io::Error::other);
-                }
+            if !is_told {
+                connection.as_mut().graceful_shutdown();
+                is_told = true;
             }
-        }
+            continue;
+        };
+        drop(place);
+        return ended.map_err(io::Error::other);
     }
+}
+
+/// Drives a connection to its end, or until the server enters another stage (`None`).
+async fn until_told<C: Future>(
+    mut connection: Pin<&mut C>,
+    stage: &mut watch::Receiver<Stage>,
+) -> Option<C::Output> {
+    let mut told = stage.clone();
+    let mut change = pin!(told.changed());
+    let (mut is_listening, mut is_over) = (false, false);
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // Once it has been polled it wakes this task, however often the connection does: a look is enough.
+        if is_over || (is_listening && matches!(stage.has_changed(), Ok(false))) {
+            return Poll::Pending;
+        }
+        is_listening = true;
+        match change.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            Poll::Ready(Err(_)) => {
+                // The server is gone, and with it whoever could tell anything.
+                is_over = true;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// How many connections a worker has, and word of when it has none.
