@@ -77,8 +77,6 @@ pub struct Billed<'a> {
     pub source: UsageSource,
     /// Images in the answer.
     pub images: u64,
-    /// Audio that was charged by its length, in milliseconds.
-    pub audio_ms: u64,
 }
 
 impl PriceVersion {
@@ -170,7 +168,7 @@ impl Rates {
             self.output,
         );
         // Milliseconds of a nano-USD per second are pico-USD.
-        let audio = product(billed.audio_ms, self.per_second);
+        let audio = product(usage.audio_ms, self.per_second);
         self.rounded([input, output, audio, self.counted(billed.images)])
     }
 

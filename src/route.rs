@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{Config, Model};
+use crate::price::Schedule;
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,8 @@ pub(crate) struct Route {
     /// Its place in the metrics.
     pub(crate) index: usize,
     pub(crate) default_output_tokens: u64,
+    /// What it costs, and when.
+    pub(crate) prices: Schedule,
     /// Seconds since the Unix epoch.
     pub(crate) created: i64,
     pub(crate) owned_by: String,
@@ -55,6 +58,7 @@ impl Routes {
                     upstream,
                     index,
                     default_output_tokens: entry.default_output_tokens,
+                    prices: config.prices.of(&listed.name),
                     created: entry.created,
                     owned_by: entry.owned_by,
                 });

@@ -23,7 +23,7 @@ const POWERS: Rates = Rates {
 const TOKENS: Rates = Rates { per_request: 0, per_image: 0, per_second: 0, ..POWERS };
 
 fn of(usage: &Usage) -> Billed<'_> {
-    Billed { usage, source: UsageSource::Reported, images: 0, audio_ms: 0 }
+    Billed { usage, source: UsageSource::Reported, images: 0 }
 }
 
 #[test]
@@ -59,11 +59,12 @@ fn every_class_is_charged_once_at_its_own_rate() {
 
 #[test]
 fn requests_images_and_seconds_are_charged_by_the_piece() {
-    let usage = Usage { input: 1, ..Usage::default() };
-    let billed = Billed { images: 2, audio_ms: 1_500, ..of(&usage) };
+    let usage = Usage { input: 1, audio_ms: 1_500, ..Usage::default() };
+    let billed = Billed { images: 2, ..of(&usage) };
     assert_eq!(POWERS.cost(&billed), 1 + 1_000_000_000 + 20_000_000_000 + 150_000_000_000);
     // What did not run costs nothing, not even the request.
     assert_eq!(POWERS.cost(&Billed { source: UsageSource::None, ..billed }), 0);
+    let usage = Usage { input: 1, ..Usage::default() };
     for source in [UsageSource::Estimated, UsageSource::Running] {
         assert_eq!(POWERS.cost(&Billed { source, ..of(&usage) }), 1_000_000_001);
     }
@@ -91,14 +92,15 @@ fn a_row_is_rounded_once_and_half_up() {
     assert_eq!(rates.cost(&of(&usage)), 1);
     // Half a millisecond's worth of audio.
     let rates = Rates { per_second: 500, ..Rates::default() };
-    assert_eq!(rates.cost(&Billed { audio_ms: 1, ..of(&Usage::default()) }), 1);
+    assert_eq!(rates.cost(&of(&Usage { audio_ms: 1, ..Usage::default() })), 1);
 }
 
 #[test]
 fn extremes_stop_at_the_largest_cost() {
     let rates = Rates::of_amounts([u64::MAX; 12]);
     let huge = Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() };
-    let billed = Billed { images: u64::MAX, audio_ms: u64::MAX, ..of(&huge) };
+    let all = Usage { audio_ms: u64::MAX, ..huge };
+    let billed = Billed { images: u64::MAX, ..of(&all) };
     assert_eq!(rates.cost(&billed), COST_MAX);
     assert_eq!(rates.reserve(u64::MAX, u64::MAX, u64::MAX), COST_MAX);
     let split = Usage { cached: u64::MAX, reasoning: u64::MAX, ..huge };
@@ -161,11 +163,11 @@ prop_compose! {
     fn usage()(
         input in count(), cached in count(), cache_write in count(), output in count(),
         reasoning in count(), audio_input in count(), audio_output in count(),
-        image_input in count(), image_output in count(),
+        image_input in count(), image_output in count(), audio_ms in count(),
     ) -> Usage {
         Usage {
             input, cached, cache_write, output, reasoning, audio_input, audio_output, image_input,
-            image_output, ..Usage::default()
+            image_output, audio_ms, ..Usage::default()
         }
     }
 }
