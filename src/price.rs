@@ -177,11 +177,20 @@ impl Rates {
     pub(crate) fn reserve(&self, input_tokens: u64, output_tokens: u64, images: u64) -> u64 {
         let inputs =
             [self.input, self.cached_input, self.cache_write, self.image_input, self.audio_input];
-        let outputs = [self.output, self.reasoning, self.image_output, self.audio_output];
-        let dearest = |rates: &[u64]| rates.iter().copied().max().unwrap_or(0);
-        let input = product(input_tokens, dearest(&inputs));
-        let output = product(output_tokens, dearest(&outputs));
+        let input = product(input_tokens, inputs.into_iter().fold(0, u64::max));
+        let output = product(output_tokens, self.dearest_output());
         self.rounded([input, output, 0, self.counted(images)])
+    }
+
+    /// What a running request needs in addition for so many more tokens of output, in nano-USD.
+    pub(crate) fn reserve_more(&self, output_tokens: u64) -> u64 {
+        self.rounded([product(output_tokens, self.dearest_output()), 0, 0, 0])
+    }
+
+    /// The most that a token of the answer can cost, in pico-USD.
+    pub(crate) fn dearest_output(&self) -> u64 {
+        let outputs = [self.output, self.reasoning, self.image_output, self.audio_output];
+        outputs.into_iter().fold(0, u64::max)
     }
 
     /// What is charged by the piece, in pico-USD.

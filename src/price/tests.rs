@@ -71,6 +71,16 @@ fn requests_images_and_seconds_are_charged_by_the_piece() {
 }
 
 #[test]
+fn a_reservation_takes_every_token_for_the_dearest() {
+    let all = 7 * 10_000_000 + 5 * 100_000_000;
+    assert_eq!(TOKENS.reserve(7, 5, 9), all);
+    assert_eq!(POWERS.reserve(7, 5, 2), all + 1_000_000_000 + 20_000_000_000);
+    // What is reserved later has the request and its images already.
+    assert_eq!(POWERS.reserve_more(5), 5 * 100_000_000);
+    assert_eq!(POWERS.dearest_output(), POWERS.audio_output);
+}
+
+#[test]
 fn a_row_is_rounded_once_and_half_up() {
     for (pico, tokens, nano) in [
         (1, 499, 0),
