@@ -19,6 +19,7 @@ use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::Store;
 use crate::meter::{Kind, Meter, Setup};
+use crate::price::PriceVersion;
 use crate::tenancy::Limits;
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -141,6 +142,7 @@ fn row(event_id: EventId) -> Row {
         estimated_input_tokens: 70,
         reserved_tokens: 1_094,
         streamed: false,
+        price_version: PriceVersion::from_number(0x0123_4567_89ab),
     };
     let raw = r#"{"prompt_tokens":57,"completion_tokens":20,"total_tokens":77}"#;
     let closed = Closed {
@@ -148,6 +150,8 @@ fn row(event_id: EventId) -> Row {
         end: End::Complete,
         usage_source: UsageSource::Reported,
         usage: Usage { input: 57, output: 20, total: 77, ..Usage::default() },
+        cost_nano_usd: Some(442_500),
+        output_images: 0,
         raw_usage: Some(raw.into()),
         model_served: Some(MODEL.into()),
         status: 200,

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 
 use self::error::Problems;
 use self::variables::Variables;
+use crate::price::Prices;
 use crate::tenancy::Limits;
 
 pub use self::error::ConfigErrors;
@@ -43,6 +44,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Only what the file says; a model that an upstream lists needs no entry.
     pub models: Vec<Model>,
+    /// By public name; empty: nothing has a price.
+    pub prices: Prices,
     pub log: Log,
 }
 
@@ -100,6 +103,17 @@ pub struct Admission {
     pub rpm_burst: Option<u32>,
     /// In which days and months begin.
     pub time_zone: jiff::tz::TimeZone,
+    /// A model without a price, asked for by whom a quota of cost holds.
+    pub unpriced: Unpriced,
+}
+
+/// What becomes of a request whose cost would be needed and is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpriced {
+    /// 400, for the quota could not hold it.
+    Refuse,
+    /// It goes upstream, costs the quota nothing, and its row has the flag `unpriced`.
+    Flag,
 }
 
 /// Deadlines towards the client, in milliseconds.
@@ -272,11 +286,24 @@ mod tests {
             assert_eq!((model.created, model.owned_by.as_str()), (1_780_000_000, "system"));
         }
         assert_eq!(format!("{empty:#?}"), format!("{documented:#?}"));
+        // The example of a price is a comment, for nothing has one by default.
+        let priced = build(&with_price(), &[KEY]).expect("the example is valid");
+        let (model, price) = priced.prices.iter().next().expect("a price");
+        assert_eq!((model, price.rates.output), ("gpt-5.4", 15_000_000));
+    }
+
+    /// The documented file with its example of a price as if it were none.
+    fn with_price() -> String {
+        let (before, rest) = DOCUMENTED.split_once("# [[price]]\n").expect("there is an example");
+        let (example, after) = rest.split_once("\n\n").expect("it ends with an empty line");
+        let plain = |line: &str| line.strip_prefix("# ").expect("all are comments").to_owned();
+        let example: Vec<String> = example.lines().map(plain).collect();
+        format!("{before}[[price]]\n{}\n\n{after}", example.join("\n"))
     }
 
     #[test]
     fn the_documented_file_has_every_key() {
-        let tree = source::merge(DOCUMENTED, &Variables::default()).expect("it is TOML");
+        let tree = source::merge(&with_price(), &Variables::default()).expect("it is TOML");
         let tables = tree.into_table().expect("the root is a table");
         for table in keys::ROOT {
             let value =

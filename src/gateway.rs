@@ -166,7 +166,7 @@ async fn serve(
         permit,
         &opened,
         exchange.arrived,
-        route.index,
+        route,
         held,
     );
     let upstream = &worker.upstreams[route.upstream];
@@ -297,6 +297,7 @@ fn opened(
         estimated_input_tokens: ask.prompt_tokens,
         reserved_tokens: ask.reserve_tokens,
         streamed: facts.stream,
+        price_version: route.prices.at(now.unix_ms).map(|price| price.version),
     }
 }
 

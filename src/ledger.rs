@@ -23,6 +23,7 @@ use crate::ledger::drain::{Drain, DrainError};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
 use crate::ledger::store::{Store, StoreError};
+use crate::price::Prices;
 use crate::telemetry::metrics::Shared;
 
 /// Between two passes of the drain: half of this is the typical age of the newest row in a report.
@@ -59,9 +60,15 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes the data directory, replays the journal into the store, and starts the drain.
-    pub(crate) fn open(data: &Data, metrics: Arc<Shared>) -> Result<Self, LedgerError> {
+    /// Takes the data directory, replays the journal into the store, and starts the drain. The
+    /// prices are in the store before any row names them.
+    pub(crate) fn open(
+        data: &Data,
+        prices: &Prices,
+        metrics: Arc<Shared>,
+    ) -> Result<Self, LedgerError> {
         let (lock, directory, mut drain) = prepare_patiently(data)?;
+        drain.record_prices(prices)?;
         let replayed = drain.replay()?;
         if replayed.rows > 0 || replayed.damaged_bytes > 0 {
             tracing::info!(

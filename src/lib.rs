@@ -18,6 +18,7 @@ mod telemetry;
 pub mod simulator;
 pub mod config;
 mod tenancy;
+mod price;
 mod usage;
 mod json;
 pub mod clock;

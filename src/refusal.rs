@@ -22,7 +22,7 @@ use crate::admit::Denied;
 use crate::forward::SendError;
 use crate::identify::Unidentified;
 use crate::inspect::Invalid;
-use crate::route::UnknownModel;
+use crate::route::{UnknownModel, UnpricedModel};
 
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const ORIGIN: HeaderName = HeaderName::from_static("x-weir-origin");
@@ -282,6 +282,12 @@ impl From<Invalid> for Refusal {
 impl From<UnknownModel> for Refusal {
     fn from(unknown: UnknownModel) -> Self {
         Self::client("model_not_found", StatusCode::NOT_FOUND, unknown.to_string())
+    }
+}
+
+impl From<UnpricedModel> for Refusal {
+    fn from(unpriced: UnpricedModel) -> Self {
+        Self::client("model_unpriced", StatusCode::BAD_REQUEST, unpriced.to_string())
     }
 }
 

@@ -4,12 +4,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Model};
+use crate::config::{Config, Model, Unpriced};
+use crate::price::{Price, Schedule};
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The model `{0}` does not exist or you do not have access to it.")]
 pub(crate) struct UnknownModel(pub(crate) String);
+
+/// The model has no price, and without one nobody can say whether a quota of cost has room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The model `{0}` has no price, which a quota of cost needs; ask the operator of this gateway to set \
+     one."
+)]
+pub(crate) struct UnpricedModel(pub(crate) Arc<str>);
 
 /// All models, by public name.
 #[derive(Debug)]
@@ -30,6 +39,10 @@ pub(crate) struct Route {
     /// Its place in the metrics.
     pub(crate) index: usize,
     pub(crate) default_output_tokens: u64,
+    /// What it costs, and when.
+    pub(crate) prices: Schedule,
+    /// What becomes of a request that needs a price where there is none.
+    unpriced: Unpriced,
     /// Seconds since the Unix epoch.
     pub(crate) created: i64,
     pub(crate) owned_by: String,
@@ -55,6 +68,8 @@ impl Routes {
                     upstream,
                     index,
                     default_output_tokens: entry.default_output_tokens,
+                    prices: config.prices.of(&listed.name),
+                    unpriced: config.limits.unpriced,
                     created: entry.created,
                     owned_by: entry.owned_by,
                 });
@@ -90,6 +105,56 @@ impl Routes {
     }
 }
 
+impl Route {
+    /// The price of a request that begins at `at_ms` (milliseconds since the Unix epoch).
+    /// `is_needed`: a quota of cost holds for it. Where it is needed and `None` is the answer, the row
+    /// is to have the flag `unpriced`.
+    pub(crate) fn price(
+        &self,
+        at_ms: i64,
+        is_needed: bool,
+    ) -> Result<Option<Price>, UnpricedModel> {
+        match self.prices.at(at_ms) {
+            None if is_needed && self.unpriced == Unpriced::Refuse => {
+                Err(UnpricedModel(self.model.clone()))
+            }
+            price => Ok(price.copied()),
+        }
+    }
+}
+
 fn is_allowed(route: &Route, allowed: Option<&[String]>) -> bool {
     allowed.is_none_or(|names| names.iter().any(|name| **name == *route.model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secrets;
+
+    #[test]
+    fn a_missing_price_is_refused_only_where_it_is_needed() {
+        for (policy, refuses) in [("refuse", true), ("flag", false)] {
+            let text = format!(
+                "[limits]\nunpriced = \"{policy}\"\n[[price]]\nmodel = \"gpt-5.4\"\n\
+                 from = \"2026-01-01\"\nper_request = 1"
+            );
+            let config = Config::from_toml(&text, Secrets::Optional).expect("it is valid");
+            let routes = Routes::new(&config);
+            let price = |model: &str, at_ms, is_needed| {
+                let route = routes.find(model, None).expect("it is listed");
+                route.price(at_ms, is_needed).map(|price| price.is_some())
+            };
+            const FROM_MS: i64 = 1_767_225_600_000;
+            let missing = |model: &str| match refuses {
+                true => Err(UnpricedModel(model.into())),
+                false => Ok(false),
+            };
+            assert_eq!(price("gpt-5.4", FROM_MS, true), Ok(true), "{policy}");
+            assert_eq!(price("gpt-5.4", FROM_MS - 1, true), missing("gpt-5.4"));
+            assert_eq!(price("gpt-5.4", FROM_MS - 1, false), Ok(false));
+            assert_eq!(price("gpt-5.4-image-2", FROM_MS, true), missing("gpt-5.4-image-2"));
+            assert_eq!(price("gpt-5.4-image-2", FROM_MS, false), Ok(false));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What a request used, where the numbers came from, and how the request ended: the words that the
 //! meter, the ledger and the reports share.
 
-/// One usage record; every field is a count of tokens. Cached and cache-written tokens are part of
-/// `input`; reasoning and rejected predictions are part of `output`: neither is counted twice.
+/// One usage record; what says no unit is a count of tokens. Cached and cache-written tokens are
+/// part of `input`; reasoning and rejected predictions are part of `output`: neither is counted twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: u64,
@@ -16,6 +16,10 @@ pub struct Usage {
     pub image_output: u64,
     pub accepted_prediction: u64,
     pub rejected_prediction: u64,
+    /// Audio that is billed by its length and not in tokens, in milliseconds.
+    pub audio_ms: u64,
+    /// What the upstream itself says that this cost, in nano-USD; zero is a statement, too.
+    pub reported_cost_nano_usd: Option<u64>,
     /// The upstream's own total where it gave one, else input + output.
     pub total: u64,
 }
@@ -66,6 +70,10 @@ impl UsageSource {
             Self::Estimated => "estimated",
             Self::None => "none",
         }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 
     pub fn from_code(code: u8) -> Option<Self> {
@@ -124,12 +132,16 @@ impl Flags {
     /// The request was sent again without the usage option, which the upstream had refused.
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
 
-    const NAMES: [(Self, &'static str); 5] = [
+    /// The model has no price, and a quota of cost let the request pass all the same.
+    pub const UNPRICED: Self = Self(1 << 16);
+
+    const NAMES: [(Self, &'static str); 6] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
         (Self::DRAINED, "drained"),
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
+        (Self::UNPRICED, "unpriced"),
     ];
 
     pub fn set(&mut self, other: Self) {

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     format: Format,
 }
 
-const COLUMNS: [Column; 33] = [
+const COLUMNS: [Column; 37] = [
     Column::hidden("event_id"),
     Column::shown("started_at", "started"),
     Column::shown("tenant", "tenant"),
@@ -57,9 +57,13 @@ const COLUMNS: [Column; 33] = [
     Column::hidden("accepted_prediction_tokens"),
     Column::hidden("rejected_prediction_tokens"),
     Column::shown("total_tokens", "total"),
+    Column::hidden("output_images"),
+    Column::hidden("audio_ms"),
     Column::hidden("raw_usage"),
     Column::hidden("reserved_tokens"),
     Column::shown("cost_usd", "cost USD"),
+    Column::hidden("price_version"),
+    Column::hidden("reported_cost_usd"),
     Column::shown("ttfb_ms", "first byte ms"),
     Column::shown("duration_ms", "duration ms"),
     Column::hidden("attempts"),

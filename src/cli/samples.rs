@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Parser;
 
-use crate::config::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Server};
+use crate::config::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Server, Unpriced};
+use crate::price::Prices;
 use crate::tenancy::Limits;
 
 /// A configuration whose data is in `dir`, with days as in India, half an hour off, and 60 requests
@@ -29,6 +30,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             new_key: Limits { rpm: Some(60), ..Limits::default() },
             rpm_burst: None,
             time_zone: jiff::tz::TimeZone::get("Asia/Kolkata").expect("a known zone"),
+            unpriced: Unpriced::Refuse,
         },
         deadlines: Deadlines {
             request_head_ms: 1,
@@ -38,6 +40,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
         },
         upstreams: Vec::new(),
         models: Vec::new(),
+        prices: Prices::default(),
         log: Log { filter: "info".to_owned(), json: false },
     }
 }

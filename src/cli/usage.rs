@@ -7,8 +7,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::report::{Group, Line, usage, usd};
+use crate::ledger::report::{Group, Line, usage};
 use crate::ledger::store::Sums;
+use crate::price::usd;
 
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
@@ -36,7 +37,7 @@ struct UsageLine<'a> {
 
 const DEFAULT_GROUPS: [Group; 3] = [Group::Tenant, Group::Key, Group::Model];
 
-const SUMS: [Column; 8] = [
+const SUMS: [Column; 9] = [
     Column::shown("requests", "requests"),
     Column::shown("input_tokens", "input"),
     Column::shown("cached_tokens", "cached"),
@@ -45,6 +46,7 @@ const SUMS: [Column; 8] = [
     Column::shown("total_tokens", "total"),
     Column::shown("cost_usd", "cost USD"),
     Column::shown("estimated_requests", "estimated requests"),
+    Column::shown("unpriced_requests", "unpriced requests"),
 ];
 
 /// Writes the report.
@@ -113,6 +115,7 @@ impl Serialize for UsageLine<'_> {
         map.serialize_entry("total_tokens", &sums.usage.total)?;
         map.serialize_entry("cost_usd", &sums.cost_nano_usd.map(usd))?;
         map.serialize_entry("estimated_requests", &sums.estimated_requests)?;
+        map.serialize_entry("unpriced_requests", &sums.unpriced_requests)?;
         map.end()
     }
 }
@@ -156,6 +159,7 @@ mod tests {
                 "requests": requests, "input_tokens": 7 * requests, "cached_tokens": 0,
                 "output_tokens": 3 * requests, "reasoning_tokens": 0,
                 "total_tokens": 10 * requests, "cost_usd": null, "estimated_requests": 0,
+                "unpriced_requests": requests,
             });
             line.as_object_mut().unwrap().extend(groups.as_object().unwrap().clone());
             line
@@ -182,12 +186,38 @@ mod tests {
         let (dir, _store) = store_with(&samples());
         let table = weir(&dir, "").unwrap();
         let totals: Vec<_> = table.lines().rev().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(totals, ["│", "total", "4", "28", "0", "12", "0", "40", "-", "0", "│"]);
+        assert_eq!(totals, ["│", "total", "4", "28", "0", "12", "0", "40", "-", "0", "4", "│"]);
         let csv = weir(&dir, "--by key --format csv").unwrap();
         let expected = "key,requests,input_tokens,cached_tokens,output_tokens,reasoning_tokens,\
-            total_tokens,cost_usd,estimated_requests\n\
-            key_a,3,21,0,9,0,30,,0\nkey_b,1,7,0,3,0,10,,0\n";
+            total_tokens,cost_usd,estimated_requests,unpriced_requests\n\
+            key_a,3,21,0,9,0,30,,0,3\nkey_b,1,7,0,3,0,10,,0,1\n";
         assert_eq!(csv, expected);
+    }
+
+    #[test]
+    fn costs_are_exact_and_say_what_is_not_in_them() {
+        let sample = Sample::default();
+        let (dir, _store) = store_with(&[
+            Sample { cost: Some(1_500_000_001), ..sample },
+            Sample { id: 2, cost: Some(500_000_000), ..sample },
+            Sample { id: 3, ..sample },
+            Sample { id: 4, key: "key_b", cost: Some(0), ..sample },
+            Sample { id: 5, key: "key_c", ..sample },
+        ]);
+        let csv = weir(&dir, "--by key --format csv").unwrap();
+        let cost = |line: &str| {
+            let fields: Vec<_> = line.split(',').collect();
+            [fields[0], fields[7], fields[9]].map(str::to_owned)
+        };
+        let costs: Vec<_> = csv.lines().skip(1).map(cost).collect();
+        let expected = [["key_a", "2.000000001", "1"], ["key_b", "0.00", "0"], ["key_c", "", "1"]];
+        assert_eq!(costs, expected);
+        let table = weir(&dir, "--by key").unwrap();
+        let totals: Vec<_> = table.lines().rev().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(totals[totals.len() - 4..], ["2.000000001", "0", "2", "│"]);
+        let json: Value =
+            serde_json::from_str(&weir(&dir, "--by model --format json").unwrap()).unwrap();
+        assert_eq!(json[0]["cost_usd"], json!("2.000000001"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Text(&'static str),
     /// A secret reference: text that is never shown.
     Secret,
+    /// An amount in dollars: decimal text, or a whole number, which becomes text.
+    Usd,
     /// A list of text; from the environment, divided by commas.
     Texts(&'static str),
     /// A list of model names or mappings.
@@ -52,6 +54,7 @@ pub(super) const ROOT: &[Key] = &[
     key("deadlines", Kind::Table(DEADLINES)),
     key("upstream", Kind::Tables(UPSTREAM)),
     key("model", Kind::Tables(MODEL)),
+    key("price", Kind::Tables(PRICE)),
     key("log", Kind::Table(LOG)),
 ];
 
@@ -86,6 +89,7 @@ const LIMITS: &[Key] = &[
     key("monthly_requests", Kind::Int(0, MANY)),
     key("rpm_burst", Kind::Int(0, U32)),
     key("time_zone", Kind::Text("a time zone, such as \"UTC\" or \"Europe/Berlin\"")),
+    key("unpriced", Kind::Text("\"refuse\" or \"flag\"")),
 ];
 
 const DEADLINES: &[Key] = &[
@@ -125,6 +129,23 @@ const MODEL: &[Key] = &[
     // Up to the end of the year 9999.
     key("created", Kind::Int(0, 253_402_300_799)),
     key("owned_by", Kind::Text("a name, such as \"system\"")),
+];
+
+const PRICE: &[Key] = &[
+    key("model", Kind::Text("a model's public name")),
+    key("from", Kind::Text("a date or RFC 3339, such as \"2026-01-01\"")),
+    key("input", Kind::Usd),
+    key("cached_input", Kind::Usd),
+    key("cache_write", Kind::Usd),
+    key("output", Kind::Usd),
+    key("reasoning", Kind::Usd),
+    key("image_input", Kind::Usd),
+    key("image_output", Kind::Usd),
+    key("audio_input", Kind::Usd),
+    key("audio_output", Kind::Usd),
+    key("per_request", Kind::Usd),
+    key("per_image", Kind::Usd),
+    key("per_second", Kind::Usd),
 ];
 
 const LOG: &[Key] = &[
@@ -180,7 +201,11 @@ fn check_value(path: &str, value: &mut Value, kind: &Kind, problems: &mut Proble
         }
         (Kind::Bool, ValueKind::Boolean(_)) => true,
         (Kind::Int(from, to), ValueKind::I64(number)) => (*from..=*to).contains(number),
-        (Kind::Text(_) | Kind::Secret, ValueKind::String(_)) => true,
+        (Kind::Text(_) | Kind::Secret | Kind::Usd, ValueKind::String(_)) => true,
+        (Kind::Usd, whole @ ValueKind::I64(0..)) => {
+            *whole = ValueKind::String(whole.to_string());
+            true
+        }
         _ => false,
     };
     if !fits {
@@ -265,6 +290,10 @@ impl Kind {
             Self::Int(from, to) => format!("must be a whole number from {from} to {to}"),
             Self::Text(which) => format!("must be {which}"),
             Self::Secret => "must be a reference, \"env:NAME\" or \"file:PATH\"".to_owned(),
+            // A float has lost the digits that were written.
+            Self::Usd => {
+                "must be an amount in dollars, in quotes if it has decimals: \"2.50\"".to_owned()
+            }
             Self::Texts(which) => format!("must be a list of {which}"),
             Self::Models => "must be a list of model names, each \"NAME\" or { name = \"NAME\", \
                              upstream_name = \"OTHER\" }"
@@ -284,8 +313,8 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::super::raw::{
-        Raw, RawAdmin, RawData, RawDeadlines, RawLimits, RawLog, RawMapping, RawModel, RawServer,
-        RawUpstream,
+        Raw, RawAdmin, RawData, RawDeadlines, RawLimits, RawLog, RawMapping, RawModel, RawPrice,
+        RawServer, RawUpstream,
     };
     use super::*;
 
@@ -310,6 +339,7 @@ mod tests {
             (UPSTREAM, fields::<RawUpstream>()),
             (MAPPING, fields::<RawMapping>()),
             (MODEL, fields::<RawModel>()),
+            (PRICE, fields::<RawPrice>()),
             (LOG, fields::<RawLog>()),
         ];
         for (keys, fields) in pairs {

@@ -30,6 +30,7 @@ pub(super) struct Raw {
     /// `None`: the default upstream.
     pub(super) upstream: Option<Vec<RawUpstream>>,
     pub(super) model: Vec<RawModel>,
+    pub(super) price: Vec<RawPrice>,
     pub(super) log: RawLog,
 }
 
@@ -77,6 +78,7 @@ pub(super) struct RawLimits {
     pub(super) monthly_requests: u64,
     pub(super) rpm_burst: u32,
     pub(super) time_zone: String,
+    pub(super) unpriced: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,6 +136,27 @@ pub(super) struct RawModel {
     pub(super) owned_by: String,
 }
 
+/// Amounts are decimal text, as it was written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPrice {
+    pub(super) model: Option<String>,
+    /// `None`: from the beginning of time.
+    pub(super) from: Option<String>,
+    pub(super) input: Option<String>,
+    pub(super) cached_input: Option<String>,
+    pub(super) cache_write: Option<String>,
+    pub(super) output: Option<String>,
+    pub(super) reasoning: Option<String>,
+    pub(super) image_input: Option<String>,
+    pub(super) image_output: Option<String>,
+    pub(super) audio_input: Option<String>,
+    pub(super) audio_output: Option<String>,
+    pub(super) per_request: Option<String>,
+    pub(super) per_image: Option<String>,
+    pub(super) per_second: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawLog {
@@ -185,6 +208,7 @@ impl Default for RawLimits {
             monthly_requests: 0,
             rpm_burst: 0,
             time_zone: "UTC".to_owned(),
+            unpriced: "refuse".to_owned(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From [`Raw`] to [`Config`]: the only validation. It goes on after a problem, so that all of
 //! them are reported; the stand-in value of a problem never leaves, because then no Config does.
 
+mod prices;
 mod upstreams;
 
 use std::net::SocketAddr;
@@ -12,7 +13,9 @@ use super::error::Problems;
 use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
 use super::variables::Variables;
-use super::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server};
+use super::{
+    Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server, Unpriced,
+};
 use crate::tenancy::Limits;
 
 /// What validation needs to know besides the values.
@@ -27,6 +30,7 @@ pub(super) struct Context<'a> {
 pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -> Config {
     let upstreams = upstreams::upstreams(raw.upstream, context, problems);
     let models = upstreams::models(raw.model, &upstreams, problems);
+    let prices = prices::prices(raw.price, &upstreams, problems);
     let config = Config {
         server: server(raw.server, problems),
         admin: admin(raw.admin, context, problems),
@@ -44,6 +48,7 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
         },
         upstreams,
         models,
+        prices,
         log: log(raw.log.filter, &raw.log.format, problems),
     };
     if raw.data.dir.is_empty() {
@@ -168,7 +173,17 @@ fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {
         },
         rpm_burst: some(raw.rpm_burst),
         time_zone,
+        unpriced: unpriced(&raw.unpriced, problems),
     }
+}
+
+fn unpriced(text: &str, problems: &mut Problems) -> Unpriced {
+    match text {
+        "flag" => return Unpriced::Flag,
+        "refuse" => {}
+        _ => problems.wrong("limits.unpriced", text, "must be \"refuse\" or \"flag\""),
+    }
+    Unpriced::Refuse
 }
 
 fn log(filter: String, format: &str, problems: &mut Problems) -> Log {

@@ -10,8 +10,10 @@ use crate::gateway::Worker;
 use crate::gateway::client::Client;
 use crate::gateway::request_body::Held;
 use crate::ledger::journal::AppendError;
-use crate::ledger::record::{Closed, EventId};
+use crate::ledger::record::{Closed, EventId, Opened};
 use crate::meter::Reading;
+use crate::price::{Billed, Price};
+use crate::route::Route;
 use crate::telemetry::metrics::{Held as InFlight, Level};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -31,6 +33,8 @@ pub(crate) struct Settlement {
     pub(crate) event_id: EventId,
     arrived: Now,
     model_index: usize,
+    /// What held when it began: what it is charged by, however long it takes.
+    price: Option<Price>,
     estimated_input: u64,
     /// How often the request was sent.
     pub(crate) attempts: u32,
@@ -51,6 +55,8 @@ pub(crate) struct Used {
     pub(crate) source: Option<UsageSource>,
     pub(crate) raw: Option<Box<str>>,
     pub(crate) model_served: Option<Box<str>>,
+    /// Images in the answer.
+    pub(crate) images: u64,
     pub(crate) is_suspect: bool,
 }
 
@@ -66,9 +72,9 @@ impl Settlement {
         worker: Rc<Worker>,
         client: Rc<Client>,
         permit: Permit,
-        opened: &crate::ledger::record::Opened,
+        opened: &Opened,
         arrived: Now,
-        model_index: usize,
+        route: &Route,
         held: Held,
     ) -> Box<Self> {
         let in_flight = worker.shard.hold(Level::Request);
@@ -79,7 +85,8 @@ impl Settlement {
             permit: Some(permit),
             event_id: opened.event_id,
             arrived,
-            model_index,
+            model_index: route.index,
+            price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
             attempts: 1,
             status: 0,
@@ -132,6 +139,7 @@ impl Settlement {
             source: Some(source),
             raw: reading.raw_usage,
             model_served: reading.model_served,
+            images: reading.output_images.into(),
             is_suspect: reading.suspect,
         }
     }
@@ -141,7 +149,8 @@ impl Settlement {
         let text = reading.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
         let images = u64::from(reading.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
         let output = text.saturating_add(images);
-        Usage { input, output, total: input.saturating_add(output), ..Usage::default() }
+        let total = input.saturating_add(output);
+        Usage { input, output, image_output: images, total, ..Usage::default() }
     }
 
     /// Books the request: the permit is settled, the record written, the metrics told. On an error the
@@ -160,6 +169,8 @@ impl Settlement {
             self.flags.set(Flags::USAGE_SUSPECT);
         }
         let source = used.source.unwrap_or(UsageSource::Estimated);
+        let billed = Billed { usage: &used.usage, source, images: used.images };
+        let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
         permit.settle(used.usage.total, now);
         let shard = &self.worker.shard;
@@ -180,6 +191,8 @@ impl Settlement {
             end,
             usage_source: source,
             usage: used.usage,
+            cost_nano_usd,
+            output_images: used.images,
             raw_usage: used.raw,
             model_served: used.model_served,
             status: self.status,

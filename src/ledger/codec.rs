@@ -2,11 +2,15 @@
 //! payload is a kind byte and the fields in a fixed order, integers as LEB128, text with its length.
 //! The checksum covers the payload; a record that is cut or damaged anywhere is told from a whole one.
 
-use std::collections::HashMap;
+mod names;
+
 use std::sync::Arc;
 
 use crate::ledger::record::{Closed, EventId, Opened};
+use crate::price::PriceVersion;
 use crate::usage::{End, Flags, Usage, UsageSource};
+
+pub(crate) use names::Names;
 
 /// Bytes before the payload.
 const FRAME_BYTES: usize = 8;
@@ -14,9 +18,6 @@ const FRAME_BYTES: usize = 8;
 const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// The longest text in a record, in bytes.
 const MAX_TEXT_BYTES: usize = 2048;
-
-/// How many of an `Opened`'s fields are names.
-const NAME_FIELDS: usize = 5;
 
 const KIND_OPENED: u8 = 1;
 const KIND_CLOSED: u8 = 2;
@@ -54,6 +55,7 @@ pub(crate) fn encode_opened(opened: &Opened, out: &mut Vec<u8>) {
         put_u64(out, opened.estimated_input_tokens);
         put_u64(out, opened.reserved_tokens);
         out.push(u8::from(opened.streamed));
+        put_u64(out, opened.price_version.map_or(0, PriceVersion::number));
     });
 }
 
@@ -67,6 +69,8 @@ pub(crate) fn encode_closed(closed: &Closed, out: &mut Vec<u8>) {
         for count in counts(&closed.usage) {
             put_u64(out, count);
         }
+        put_u64(out, closed.cost_nano_usd.map_or(0, |cost| cost.saturating_add(1)));
+        put_u64(out, closed.output_images);
         put_optional_text(out, closed.raw_usage.as_deref());
         put_optional_text(out, closed.model_served.as_deref());
         put_u64(out, u64::from(closed.status));
@@ -103,43 +107,8 @@ pub(crate) fn decode(bytes: &[u8], names: &mut Names) -> Step {
     }
 }
 
-/// Names that many records share, each kept once. Bounded: past the limit it starts anew.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    known: HashMap<Box<str>, Arc<str>>,
-    /// The last name of each field: mostly it is the next one too.
-    last: [Option<Arc<str>>; NAME_FIELDS],
-}
-
-impl Names {
-    const MAX: usize = 16 * 1024;
-
-    fn shared(&mut self, field: usize, name: &str) -> Arc<str> {
-        if let Some(last) = &self.last[field]
-            && **last == *name
-        {
-            return last.clone();
-        }
-        let shared = self.find(name);
-        self.last[field] = Some(shared.clone());
-        shared
-    }
-
-    fn find(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.known.get(name) {
-            return known.clone();
-        }
-        if self.known.len() >= Self::MAX {
-            self.known.clear();
-        }
-        let shared: Arc<str> = Arc::from(name);
-        self.known.insert(Box::from(name), shared.clone());
-        shared
-    }
-}
-
 /// The usage record as a list, in the order in which it is written.
-fn counts(usage: &Usage) -> [u64; 12] {
+fn counts(usage: &Usage) -> [u64; 14] {
     [
         usage.input,
         usage.cached,
@@ -152,6 +121,9 @@ fn counts(usage: &Usage) -> [u64; 12] {
         usage.image_output,
         usage.accepted_prediction,
         usage.rejected_prediction,
+        usage.audio_ms,
+        // One more than it is, so that none is told from nothing.
+        usage.reported_cost_nano_usd.map_or(0, |cost| cost.saturating_add(1)),
         usage.total,
     ]
 }
@@ -214,6 +186,7 @@ impl<'a> Reader<'a, '_> {
             estimated_input_tokens: self.u64()?,
             reserved_tokens: self.u64()?,
             streamed: self.byte()? != 0,
+            price_version: PriceVersion::from_number(self.u64()?),
         })
     }
 
@@ -223,6 +196,8 @@ impl<'a> Reader<'a, '_> {
             end: End::from_code(self.byte()?)?,
             usage_source: UsageSource::from_code(self.byte()?)?,
             usage: self.usage()?,
+            cost_nano_usd: self.u64()?.checked_sub(1),
+            output_images: self.u64()?,
             raw_usage: self.optional_text()?,
             model_served: self.optional_text()?,
             status: self.u16()?,
@@ -248,6 +223,8 @@ impl<'a> Reader<'a, '_> {
             image_output: self.u64()?,
             accepted_prediction: self.u64()?,
             rejected_prediction: self.u64()?,
+            audio_ms: self.u64()?,
+            reported_cost_nano_usd: self.u64()?.checked_sub(1),
             total: self.u64()?,
         })
     }
@@ -316,6 +293,7 @@ pub(crate) mod tests {
             estimated_input_tokens: 8,
             reserved_tokens: 1032,
             streamed: true,
+            price_version: PriceVersion::from_number(0x0123_4567_89ab),
         }
     }
 
@@ -324,7 +302,16 @@ pub(crate) mod tests {
             event_id: EventId([n; 16]),
             end: End::Complete,
             usage_source: UsageSource::Reported,
-            usage: Usage { input: 8, output: 12, total: u64::MAX, ..Usage::default() },
+            usage: Usage {
+                input: 8,
+                output: 12,
+                audio_ms: 3_500,
+                reported_cost_nano_usd: n.checked_sub(1).map(u64::from),
+                total: u64::MAX,
+                ..Usage::default()
+            },
+            cost_nano_usd: Some(n.into()),
+            output_images: 2,
             raw_usage: Some(r#"{"prompt_tokens":8}"#.into()),
             model_served: Some("".into()),
             status: 200,

@@ -14,6 +14,7 @@ use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::journal::{Directory, HEADER, Segment};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
+use crate::price::Prices;
 
 /// Rows in one transaction.
 const MAX_BATCH: usize = 4_000;
@@ -99,6 +100,11 @@ impl Drain {
         }
     }
 
+    /// Writes down the prices that rows will name, before any of them does.
+    pub(crate) fn record_prices(&mut self, prices: &Prices) -> Result<(), StoreError> {
+        self.store.record_prices(prices)
+    }
+
     /// Carries over everything that is published now, oldest segment first: a `Closed` can stand in a
     /// later segment than its `Opened`, never in an earlier one.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
@@ -121,11 +127,13 @@ impl Drain {
         self.pass()?;
         let mut total = self.progress;
         let crashed = std::mem::take(&mut self.open);
-        for (segment, opened) in crashed.into_values() {
+        let prices = self.store.price_versions()?;
+        for (segment, mut opened) in crashed.into_values() {
             if let Some(cursor) = self.cursors.get_mut(&segment) {
                 cursor.open -= 1;
             }
-            let closed = Closed::crashed(&opened);
+            let mut closed = Closed::crashed(&opened);
+            prices.charge(&mut opened, &mut closed);
             self.rows.push(Row { opened, closed });
         }
         self.progress = Progress::default();
@@ -304,6 +312,7 @@ mod tests {
     use crate::ledger::codec::tests::{closed, opened};
     use crate::ledger::journal::Journal;
     use crate::ledger::report::{Filter, requests};
+    use crate::price::Rates;
     use crate::usage::End;
 
     struct Fixture {
@@ -381,6 +390,33 @@ mod tests {
             assert!(directory.segments().is_empty());
             assert_eq!(fixture.ends(), [(End::Complete, 2), (End::Crashed, 3)]);
         }
+    }
+
+    #[test]
+    fn a_crashed_request_is_charged_by_its_price_or_has_none() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut prices = Prices::default();
+        prices.add("m", 0, Rates { input: 1_000, output: 10_000, ..Rates::default() });
+        let known = prices.of("m").at(0).map(|price| price.version);
+        let mut drain = fixture.drain(&directory);
+        drain.record_prices(&prices).expect("stores");
+        let mut journal = Journal::new(directory.clone());
+        let unknown = opened(1).price_version;
+        for (n, price_version) in [(0, None), (1, unknown), (2, known)] {
+            journal.open(&Opened { price_version, ..opened(n) }).expect("writes");
+        }
+        std::mem::forget(journal);
+        fixture.drain(&fixture.directory()).replay().expect("replays");
+        let store = Store::open(fixture.dir.path()).expect("opens");
+        let rows = requests(&store, &Filter::default(), None, 9).expect("reads");
+        let costs: Vec<_> = rows.iter().map(|row| row.cost_usd.as_deref()).collect();
+        // 8 tokens of prompt, and 1,024 for the answer; the newest first.
+        assert_eq!(costs, [Some("0.000010248"), None, None]);
+        assert_eq!(rows[0].price_version, known.map(|version| version.to_string()));
+        assert_eq!((&rows[1].price_version, &rows[2].price_version), (&None, &None));
+        let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+        assert_eq!((recost.rows, recost.unpriced, recost.nano_usd), (3, 2, 10_248));
     }
 
     #[test]

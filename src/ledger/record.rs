@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::price::{Billed, PriceVersion};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 /// The id of one client request, also the answer's `x-request-id`: a UUIDv7 (RFC 9562 §5.7).
@@ -28,6 +29,8 @@ pub struct Opened {
     pub reserved_tokens: u64,
     /// The client asked for a stream.
     pub streamed: bool,
+    /// The price that holds for it, if one does.
+    pub price_version: Option<PriceVersion>,
 }
 
 /// What is known once the request has ended.
@@ -37,6 +40,10 @@ pub struct Closed {
     pub end: End,
     pub usage_source: UsageSource,
     pub usage: Usage,
+    /// What it cost by that price, in nano-USD; `None` without one.
+    pub cost_nano_usd: Option<u64>,
+    /// Images in the answer.
+    pub output_images: u64,
     /// The upstream's usage object as it was sent, up to 2 KiB.
     pub raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.
@@ -80,8 +87,13 @@ impl std::fmt::Display for EventId {
 }
 
 impl Closed {
+    /// What the request is charged for.
+    pub(crate) fn billed(&self) -> Billed<'_> {
+        Billed { usage: &self.usage, source: self.usage_source, images: self.output_images }
+    }
+
     /// What stands for the missing half after a crash: the reservation is the estimate
-    /// (prompt first, the rest as output), and nothing is known of the answer.
+    /// (prompt first, the rest as output), and nothing is known of the answer; the cost is not in it.
     pub fn crashed(opened: &Opened) -> Self {
         let input = opened.estimated_input_tokens.min(opened.reserved_tokens);
         Self {
@@ -94,6 +106,8 @@ impl Closed {
                 total: opened.reserved_tokens,
                 ..Usage::default()
             },
+            cost_nano_usd: None,
+            output_images: 0,
             raw_usage: None,
             model_served: None,
             status: 0,

@@ -134,15 +134,6 @@ impl Part {
     }
 }
 
-/// Billionths of a dollar as a decimal number of dollars, without trailing zeros.
-pub(crate) fn usd(nano_usd: i64) -> String {
-    const NANO: u64 = 1_000_000_000;
-    let sign = if nano_usd < 0 { "-" } else { "" };
-    let (whole, rest) = (nano_usd.unsigned_abs() / NANO, nano_usd.unsigned_abs() % NANO);
-    let text = format!("{sign}{whole}.{rest:09}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// A moment from milliseconds since the epoch; one that no calendar has becomes the nearest.
 fn timestamp(at_ms: i64) -> Timestamp {
     let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
@@ -255,21 +246,6 @@ mod tests {
         let (_dir, store) = store_with(&[at(1, i64::MAX - 1), at(2, i64::MIN)]);
         for by in [Group::Day, Group::Hour] {
             assert_eq!(lines(&store, &Filter::default(), &[by], "Asia/Kolkata").len(), 2);
-        }
-    }
-
-    #[test]
-    fn money_is_a_decimal_number() {
-        for (nano, text) in [
-            (0, "0"),
-            (1, "0.000000001"),
-            (1_500_000_000, "1.5"),
-            (20_000_000_000, "20"),
-            (-250_000_000, "-0.25"),
-            (i64::MAX, "9223372036.854775807"),
-            (i64::MIN, "-9223372036.854775808"),
-        ] {
-            assert_eq!(usd(nano), text);
         }
     }
 }

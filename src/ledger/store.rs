@@ -9,6 +9,8 @@
 
 mod append;
 mod keys;
+mod prices;
+mod recost;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -137,7 +139,7 @@ fn to_sql(count: u64) -> i64 {
 }
 
 /// A count as SQLite holds it; a negative one was not written by us and counts as zero.
-fn from_sql(count: i64) -> u64 {
+pub(in crate::ledger) fn from_sql(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 

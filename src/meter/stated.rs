@@ -101,6 +101,7 @@ impl Stated {
                 Some(total) => total,
                 None => sum([input, count(OUTPUT), 0])?,
             },
+            ..Usage::default()
         })
     }
 }

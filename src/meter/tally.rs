@@ -199,5 +199,6 @@ fn beside(left: Usage, right: Usage) -> Usage {
         accepted_prediction: left.accepted_prediction + right.accepted_prediction,
         rejected_prediction: left.rejected_prediction + right.rejected_prediction,
         total: input + output,
+        ..Usage::default()
     }
 }

@@ -11,5 +11,6 @@ mod faults;
 mod http;
 mod discretion;
 mod limits;
+mod cost;
 mod lifecycle;
 mod many;

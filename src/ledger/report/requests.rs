@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::ledger::record::EventId;
-use crate::ledger::store::{Range, Store, StoreError, hours_of, usage_at};
+use crate::ledger::store::{Range, Store, StoreError, from_sql, hours_of, usage_at};
+use crate::price::{PriceVersion, usd};
 use crate::usage::{End, Flags};
 
-use super::{Filter, timestamp, usd};
+use super::{Filter, timestamp};
 
 /// One request with all that the ledger knows of it; serialised, it has the ledger's field names.
 #[derive(Clone, Debug, Serialize)]
@@ -43,11 +44,19 @@ pub(crate) struct Request {
     pub accepted_prediction_tokens: u64,
     pub rejected_prediction_tokens: u64,
     pub total_tokens: u64,
+    /// Images in the answer.
+    pub output_images: u64,
+    /// Audio that was stated by its length.
+    pub audio_ms: u64,
     /// The upstream's usage object as it was sent; a text where that is no JSON.
     pub raw_usage: Option<Box<RawValue>>,
     pub reserved_tokens: i64,
     /// A decimal number of dollars; `None` without a price.
     pub cost_usd: Option<String>,
+    /// Which price that is.
+    pub price_version: Option<String>,
+    /// What the upstream says that it cost.
+    pub reported_cost_usd: Option<String>,
     pub attempts: u32,
     pub streamed: bool,
     pub flags: Vec<&'static str>,
@@ -62,7 +71,8 @@ SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.en
     r.reasoning_tokens, r.audio_input_tokens, r.audio_output_tokens, r.image_input_tokens,
     r.image_output_tokens, r.accepted_prediction_tokens, r.rejected_prediction_tokens,
     r.total_tokens, r.raw_usage, r.reserved_tokens, r.cost_nano_usd, r.attempts, r.streamed,
-    r.flags, r.upstream_request_id
+    r.flags, r.upstream_request_id, r.output_images, r.audio_ms, r.price_version,
+    r.reported_cost_nano_usd
 FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
 WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
     AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)
@@ -112,6 +122,7 @@ fn newest(
 
 fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::Error> {
     let usage = usage_at(row, 14)?;
+    let version = row.get::<_, Option<i64>>(35)?.map(from_sql).and_then(PriceVersion::from_number);
     Ok(Request {
         event_id: EventId(row.get(0)?).to_text(),
         tenant: row.get(1)?,
@@ -146,6 +157,10 @@ fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::Error> {
         streamed: row.get(30)?,
         flags: Flags(row.get(31)?).names().collect(),
         upstream_request_id: row.get(32)?,
+        output_images: from_sql(row.get(33)?),
+        audio_ms: from_sql(row.get(34)?),
+        price_version: version.map(|version| version.to_string()),
+        reported_cost_usd: row.get::<_, Option<i64>>(36)?.map(usd),
     })
 }
 
@@ -188,8 +203,14 @@ mod tests {
             accepted_prediction: 10,
             rejected_prediction: 11,
             total: 12,
+            audio_ms: 1_500,
+            reported_cost_nano_usd: Some(0),
         };
-        let mut row = Sample { at_ms: 1_795_000_000_123, usage, ..Sample::default() }.row();
+        let price = PriceVersion::from_number(0xc0ffee);
+        let cost = Some(1_234_500_000);
+        let sample = Sample { at_ms: 1_795_000_000_123, usage, price, cost, ..Sample::default() };
+        let mut row = sample.row();
+        row.closed.output_images = 3;
         row.closed.flags.set(Flags::NO_DONE);
         row.closed.flags.set(Flags::DRAINED);
         let (_dir, mut store) = store_with(&[]);
@@ -206,7 +227,8 @@ mod tests {
             "image_input_tokens": 8, "image_output_tokens": 9, "accepted_prediction_tokens": 10,
             "rejected_prediction_tokens": 11, "total_tokens": 12,
             "raw_usage": {"prompt_tokens": 7, "x": 1.5}, "reserved_tokens": 1029,
-            "cost_usd": null, "attempts": 1, "streamed": true, "flags": ["no_done", "drained"],
+            "output_images": 3, "audio_ms": 1500, "cost_usd": "1.2345",
+            "price_version": "000000c0ffee", "reported_cost_usd": "0.00", "attempts": 1, "streamed": true, "flags": ["no_done", "drained"],
             "upstream_request_id": "req_1",
         });
         assert_eq!(serde_json::to_value(&request).unwrap(), expected);
@@ -232,6 +254,8 @@ mod tests {
             "upstream_status",
             "raw_usage",
             "cost_usd",
+            "price_version",
+            "reported_cost_usd",
             "upstream_request_id",
         ] {
             assert_eq!(crashed[name], Value::Null, "{name}");

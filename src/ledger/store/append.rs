@@ -27,23 +27,25 @@ INSERT INTO requests (event_id, tenant, key_id, model, model_served, upstream, e
     started_at_ms, ttfb_ms, duration_ms, status, upstream_status, "end", usage_source,
     input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
     audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
-    accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, raw_usage,
-    reserved_tokens, cost_nano_usd, attempts, streamed, flags, upstream_request_id)
+    accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, output_images, audio_ms,
+    raw_usage, reserved_tokens, price_version, cost_nano_usd, reported_cost_nano_usd, attempts,
+    streamed, flags, upstream_request_id)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, NULL, ?29, ?30, ?31, ?32)
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
 ON CONFLICT (event_id) DO NOTHING"#;
 
 /// The parameters of [`INSERT_ROW`].
-const COLUMNS: usize = 32;
+const COLUMNS: usize = 37;
 
 /// A sum stops at the largest integer: SQLite turns an addition that overflows into a float, which
 /// is larger, so that `min` answers the integer.
 const ADD_TO_ROLLUP: &str = "
 INSERT INTO rollups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-    ?17, ?18, ?19)
+    ?17, ?18, ?19, ?20)
 ON CONFLICT (hour, key_id, model, tenant) DO UPDATE SET
     requests = requests + excluded.requests,
     estimated_requests = estimated_requests + excluded.estimated_requests,
+    unpriced_requests = unpriced_requests + excluded.unpriced_requests,
     input_tokens = min(input_tokens + excluded.input_tokens, 9223372036854775807),
     cached_tokens = min(cached_tokens + excluded.cached_tokens, 9223372036854775807),
     cache_write_tokens = min(cache_write_tokens + excluded.cache_write_tokens, 9223372036854775807),
@@ -179,8 +181,13 @@ fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
         count(usage.accepted_prediction),
         count(usage.rejected_prediction),
         count(usage.total),
+        count(closed.output_images),
+        count(usage.audio_ms),
         closed.raw_usage.as_deref().into(),
         count(opened.reserved_tokens),
+        opened.price_version.map_or(ValueRef::Null, |version| count(version.number())),
+        closed.cost_nano_usd.map_or(ValueRef::Null, count),
+        usage.reported_cost_nano_usd.map_or(ValueRef::Null, count),
         count(closed.attempts.into()),
         count(opened.streamed.into()),
         count(closed.flags.0.into()),
@@ -195,8 +202,9 @@ fn sums_of(row: &Row) -> Sums {
     Sums {
         requests: 1,
         estimated_requests: u64::from(estimated),
+        unpriced_requests: u64::from(row.closed.cost_nano_usd.is_none()),
         usage: row.closed.usage,
-        cost_nano_usd: None,
+        cost_nano_usd: row.closed.cost_nano_usd.map(to_sql),
     }
 }
 
@@ -213,6 +221,7 @@ fn add_to_rollup(
         tenant,
         to_sql(sums.requests),
         to_sql(sums.estimated_requests),
+        to_sql(sums.unpriced_requests),
         to_sql(usage.input),
         to_sql(usage.cached),
         to_sql(usage.cache_write),
@@ -235,6 +244,7 @@ mod tests {
     use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::*;
     use crate::ledger::record::{Closed, EventId, Opened};
+    use crate::price::PriceVersion;
     use crate::usage::{End, Flags, Usage};
     use rusqlite::types::Value;
 
@@ -297,24 +307,27 @@ mod tests {
         assert_eq!((count, &rollups[3]), (6, &rollup("key_b", 100, "gpt-5.4", 2, 1, 20)));
     }
 
-    /// What the table holds, without the cost, by event id.
+    /// What the table holds, by event id.
     fn stored(store: &Store) -> Vec<Vec<Value>> {
-        const COST: usize = 28;
         let mut all = store.conn.prepare("SELECT * FROM requests ORDER BY event_id").unwrap();
-        let rows = all.query_map([], |row| {
-            (0..=COLUMNS).filter(|at| *at != COST).map(|at| row.get(at)).collect()
-        });
+        let rows = all.query_map([], |row| (0..COLUMNS).map(|at| row.get(at)).collect());
         rows.unwrap().collect::<Result<_, _>>().unwrap()
     }
 
     #[test]
     fn every_column_is_the_rows_own_and_not_the_row_befores() {
-        let full = Sample::default().row();
+        let sample =
+            Sample { price: PriceVersion::from_number(7), cost: Some(8), ..Sample::default() };
+        let mut full = sample.row();
+        full.closed.output_images = 2;
+        full.closed.usage.audio_ms = 1_500;
+        full.closed.usage.reported_cost_nano_usd = Some(9);
         let mut bare = Row {
             opened: Opened { event_id: EventId([2; 16]), ..full.opened.clone() },
             closed: Closed { event_id: EventId([2; 16]), ..Closed::crashed(&full.opened) },
         };
         bare.opened.streamed = false;
+        bare.opened.price_version = None;
         bare.opened.reserved_tokens = 1;
         for text in [
             &mut bare.opened.tenant,

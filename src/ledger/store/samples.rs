@@ -1,6 +1,7 @@
 //! Rows for tests.
 
 use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::price::PriceVersion;
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 use super::Store;
@@ -18,6 +19,8 @@ pub(crate) struct Sample<'a> {
     pub end: End,
     pub source: UsageSource,
     pub usage: Usage,
+    pub price: Option<PriceVersion>,
+    pub cost: Option<u64>,
 }
 
 impl Default for Sample<'_> {
@@ -31,6 +34,8 @@ impl Default for Sample<'_> {
             end: End::Complete,
             source: UsageSource::Reported,
             usage: Usage { input: 7, output: 3, total: 10, ..Usage::default() },
+            price: None,
+            cost: None,
         }
     }
 }
@@ -50,12 +55,15 @@ impl Sample<'_> {
             estimated_input_tokens: 5,
             reserved_tokens: 1029,
             streamed: true,
+            price_version: self.price,
         };
         let closed = Closed {
             event_id,
             end: self.end,
             usage_source: self.source,
             usage: self.usage,
+            cost_nano_usd: self.cost,
+            output_images: 0,
             raw_usage: Some(r#"{"prompt_tokens":7, "x":1.50}"#.into()),
             model_served: Some("gpt-5.4-2026".into()),
             status: 200,

@@ -46,9 +46,13 @@ CREATE TABLE requests (
     accepted_prediction_tokens INTEGER NOT NULL,
     rejected_prediction_tokens INTEGER NOT NULL,
     total_tokens INTEGER NOT NULL,
+    output_images INTEGER NOT NULL,
+    audio_ms INTEGER NOT NULL,
     raw_usage TEXT,
     reserved_tokens INTEGER NOT NULL,
+    price_version INTEGER,
     cost_nano_usd INTEGER,
+    reported_cost_nano_usd INTEGER,
     attempts INTEGER NOT NULL,
     streamed INTEGER NOT NULL,
     flags INTEGER NOT NULL,
@@ -63,6 +67,7 @@ CREATE TABLE rollups (
     tenant TEXT NOT NULL,
     requests INTEGER NOT NULL,
     estimated_requests INTEGER NOT NULL,
+    unpriced_requests INTEGER NOT NULL,
     input_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL,
     cache_write_tokens INTEGER NOT NULL,
@@ -78,6 +83,24 @@ CREATE TABLE rollups (
     cost_nano_usd INTEGER,
     PRIMARY KEY (hour, key_id, model, tenant)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE price_versions (
+    version INTEGER PRIMARY KEY,
+    model TEXT NOT NULL,
+    from_ms INTEGER NOT NULL,
+    input_pico_usd INTEGER NOT NULL,
+    cached_input_pico_usd INTEGER NOT NULL,
+    cache_write_pico_usd INTEGER NOT NULL,
+    output_pico_usd INTEGER NOT NULL,
+    reasoning_pico_usd INTEGER NOT NULL,
+    image_input_pico_usd INTEGER NOT NULL,
+    image_output_pico_usd INTEGER NOT NULL,
+    audio_input_pico_usd INTEGER NOT NULL,
+    audio_output_pico_usd INTEGER NOT NULL,
+    per_request_nano_usd INTEGER NOT NULL,
+    per_image_nano_usd INTEGER NOT NULL,
+    per_second_nano_usd INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE positions (
     segment TEXT PRIMARY KEY,

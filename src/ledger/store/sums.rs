@@ -20,6 +20,8 @@ pub(crate) struct Sums {
     pub requests: u64,
     /// Those whose usage the upstream did not state in full: running or estimated.
     pub estimated_requests: u64,
+    /// Those without a price, which are not in the cost.
+    pub unpriced_requests: u64,
     pub usage: Usage,
     /// In billionths of a dollar; `None` as long as nothing had a price.
     pub cost_nano_usd: Option<i64>,
@@ -54,6 +56,8 @@ pub(crate) struct Balance {
     pub key_id: String,
     pub requests: u64,
     pub total_tokens: u64,
+    /// Billionths of a dollar; what had no price counts nothing.
+    pub nano_usd: u64,
 }
 
 /// The hours from `?2` to before `?3` that have roll-ups, the newest first, one seek each:
@@ -79,8 +83,8 @@ macro_rules! with_hours {
 /// `CROSS JOIN` keeps SQLite from turning the loops around (<https://sqlite.org/optoverview.html>,
 /// "manual control of query plans").
 const ROLLUPS: &str = with_hours!(
-    "SELECT tenant, key_id, model, hour, requests, estimated_requests, input_tokens, cached_tokens,
-        cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
+    "SELECT tenant, key_id, model, hour, requests, estimated_requests, unpriced_requests,
+        input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
         audio_output_tokens, image_input_tokens, image_output_tokens, accepted_prediction_tokens,
         rejected_prediction_tokens, total_tokens, cost_nano_usd
     FROM hours CROSS JOIN rollups WHERE"
@@ -92,8 +96,8 @@ const HOURS: &str =
 
 /// The index alone says whose a row is: only the rows of the key are read.
 const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
-        r.usage_source IN ('running', 'estimated'), r.input_tokens, r.cached_tokens,
-        r.cache_write_tokens, r.output_tokens, r.reasoning_tokens, r.audio_input_tokens,
+        r.usage_source IN ('running', 'estimated'), r.cost_nano_usd IS NULL, r.input_tokens,
+        r.cached_tokens, r.cache_write_tokens, r.output_tokens, r.reasoning_tokens, r.audio_input_tokens,
         r.audio_output_tokens, r.image_input_tokens, r.image_output_tokens,
         r.accepted_prediction_tokens, r.rejected_prediction_tokens, r.total_tokens, r.cost_nano_usd
     FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
@@ -119,6 +123,7 @@ impl Store {
             key_id,
             requests: sums.requests,
             total_tokens: sums.usage.total,
+            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
         };
         Ok(balances.into_iter().map(balance).collect())
     }
@@ -184,6 +189,7 @@ impl Sums {
     pub(crate) fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.estimated_requests = self.estimated_requests.saturating_add(other.estimated_requests);
+        self.unpriced_requests = self.unpriced_requests.saturating_add(other.unpriced_requests);
         let (mine, its) = (&mut self.usage, &other.usage);
         for (sum, addend) in [
             (&mut mine.input, its.input),
@@ -236,15 +242,17 @@ fn query(
             sums: Sums {
                 requests: from_sql(row.get(4)?),
                 estimated_requests: from_sql(row.get(5)?),
-                usage: usage_at(row, 6)?,
-                cost_nano_usd: row.get(18)?,
+                unpriced_requests: from_sql(row.get(6)?),
+                usage: usage_at(row, 7)?,
+                cost_nano_usd: row.get(19)?,
             },
         });
     }
     Ok(())
 }
 
-/// The twelve token columns, which stand in the same order everywhere, from `first` on.
+/// The twelve token columns, which stand in the same order everywhere, from `first` on; the rest is
+/// not set.
 pub(in crate::ledger) fn usage_at(
     row: &rusqlite::Row<'_>,
     first: usize,
@@ -263,6 +271,7 @@ pub(in crate::ledger) fn usage_at(
         accepted_prediction: tokens(9)?,
         rejected_prediction: tokens(10)?,
         total: tokens(11)?,
+        ..Usage::default()
     })
 }
 
@@ -281,6 +290,7 @@ mod tests {
             tenant: ["acme", "beta"][minute as usize % 2],
             key: ["key_a", "key_b"][minute as usize % 2],
             model: ["m", "n", "o"][minute as usize % 3],
+            cost: (!minute.is_multiple_of(4)).then_some(minute * 1_000),
             ..Sample::default()
         };
         (0..600).map(sample).collect()
@@ -299,15 +309,18 @@ mod tests {
         for from_ms in edges.iter().copied() {
             for until_ms in edges.iter().copied() {
                 let inside = |sample: &&Sample<'_>| (from_ms..until_ms).contains(&sample.at_ms);
-                let mut expected: BTreeMap<_, u64> = BTreeMap::new();
+                let mut expected: BTreeMap<_, (u64, u64)> = BTreeMap::new();
                 for sample in samples.iter().filter(inside) {
-                    *expected.entry((sample.tenant, sample.key)).or_default() += 1;
+                    let (requests, cost) = expected.entry((sample.tenant, sample.key)).or_default();
+                    *requests += 1;
+                    *cost += sample.cost.unwrap_or(0);
                 }
-                let balance = |((tenant, key), requests): ((&str, &str), u64)| Balance {
-                    tenant: tenant.to_owned(),
-                    key_id: key.to_owned(),
+                let balance = |((tenant, key), (requests, cost)): (_, (u64, u64))| Balance {
+                    tenant: str::to_owned(tenant),
+                    key_id: str::to_owned(key),
                     requests,
                     total_tokens: 10 * requests,
+                    nano_usd: cost,
                 };
                 let expected: Vec<_> = expected.into_iter().map(balance).collect();
                 let found = store.balances(from_ms, until_ms).unwrap();
