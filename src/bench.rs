@@ -13,8 +13,8 @@ use crate::admit::{Ask, KeySlot, Settings, TenantLive};
 use crate::clock::Clock;
 use crate::forward::headers;
 use crate::identify::key_text::KeyText;
-use crate::identify::{Entry, Keys};
-use crate::inspect::Scan;
+use crate::identify::{Bearing, Entry, Keys};
+use crate::inspect::{Api, Scan};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::Store;
@@ -27,7 +27,7 @@ const MODEL: &str = "gpt-5.4";
 
 /// Scans a request body that comes in `frames`; returns the estimate of its tokens.
 pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut scan = Scan::new();
+    let mut scan = Scan::json(Api::Chat);
     for frame in frames {
         scan.push(frame).expect("the bench's body is valid");
     }
@@ -53,7 +53,7 @@ impl Identify {
 
     /// Parse, digest, look-up; returns whose key it is.
     pub fn once(&self) -> usize {
-        *self.keys.identify(&self.headers, 0).expect("the key is in the table")
+        *self.keys.identify(&self.headers, Bearing::Bearer, 0).expect("the key is in the table")
     }
 }
 
@@ -215,6 +215,6 @@ pub struct Rows(Vec<Row>);
 pub fn rewrite(request: &mut HeaderMap, response: &mut HeaderMap) {
     let host = HeaderValue::from_static("api.example.com");
     let authorization = HeaderValue::from_static("Bearer sk-upstream");
-    headers::toward_upstream(request, &host, Some(&authorization));
+    headers::toward_upstream(request, &host, Some(&authorization), None);
     headers::toward_client(response, false, false);
 }

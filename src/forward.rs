@@ -98,6 +98,8 @@ pub(crate) struct Upstream {
     pub(crate) usage_option: Arc<UsageOption>,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
+    /// The same key without its scheme.
+    api_key: Option<HeaderValue>,
     connector: Connector,
     pool: Rc<Pool>,
     shard: Arc<Shard>,
@@ -143,17 +145,17 @@ impl Upstream {
             |reason: String| UnusableUpstream { upstream: config.name.to_string(), reason };
         let host = HeaderValue::from_str(&config.base_url.authority)
             .map_err(|_| unusable("`base_url` has a host that cannot be sent".into()))?;
-        let authorization = match &config.api_key {
-            None => None,
+        let credential = |scheme: &str| match &config.api_key {
+            None => Ok(None),
             Some(key) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                    .map_err(|_| {
-                    unusable("`api_key` has characters that cannot be sent".into())
-                })?;
+                let value = format!("{scheme}{}", key.expose_secret());
+                let mut value = HeaderValue::from_str(&value)
+                    .map_err(|_| unusable("`api_key` has characters that cannot be sent".into()))?;
                 value.set_sensitive(true);
-                Some(value)
+                Ok(Some(value))
             }
         };
+        let (authorization, api_key) = (credential("Bearer ")?, credential("")?);
         let connector = Connector::new(&config, resolve).map_err(unusable)?;
         let idle = Duration::from_millis(config.pool_idle_ms);
         let pool = Rc::new(Pool::new(idle, config.pool_max_idle, shard.clone()));
@@ -162,6 +164,7 @@ impl Upstream {
             usage_option,
             host,
             authorization,
+            api_key,
             connector,
             pool,
             shard,
@@ -169,9 +172,11 @@ impl Upstream {
         })
     }
 
-    /// The head that goes upstream, made from the client's in place.
-    pub(crate) fn rewrite(&self, headers: &mut HeaderMap) {
-        headers::toward_upstream(headers, &self.host, self.authorization.as_ref());
+    /// The head that goes upstream, made from the client's in place. `with_api_key`: the key goes in
+    /// both forms, because servers of Anthropic's API differ in which one they take.
+    pub(crate) fn rewrite(&self, headers: &mut HeaderMap, with_api_key: bool) {
+        let api_key = self.api_key.as_ref().filter(|_| with_api_key);
+        headers::toward_upstream(headers, &self.host, self.authorization.as_ref(), api_key);
     }
 
     /// Sends `outbound` and waits for the head of the response.

@@ -38,15 +38,17 @@ use crate::admit::{Ask, Permit, Standing};
 use crate::clock::Now;
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
-use crate::gateway::endpoints::{Action, Endpoint};
+use crate::gateway::endpoints::{Action, Endpoint, Forwarded};
 use crate::gateway::request_body::{ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identity, Snapshot};
+use crate::identify::Bearing;
 use crate::inspect::Facts;
 use crate::ledger::record::{EventId, Opened};
-use crate::refusal::{ORIGIN, Refusal};
+use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
+use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::outgoing::Outgoing;
@@ -89,18 +91,20 @@ pub(crate) async fn handle(
     let limits = KnownLimits::Nobodys;
     let mut exchange = Exchange { event_id, arrived, limits, is_unread: false };
     let origin = worker.cors.allowed(request.headers());
-    let endpoint = endpoints::label(request.uri().path());
+    let row = endpoints::row(request.uri().path());
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
-    let answer = Box::pin(serve(&worker, &client, request, &mut exchange));
+    let answer = Box::pin(serve(&worker, &client, request, row, &mut exchange));
     let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             tracing::debug!(%event_id, code = refusal.code, "request refused");
-            whole(refusal.status, refusal.headers(), refusal.body())
+            let family = row.map_or(Family::OpenAi, Endpoint::family);
+            whole(refusal.status, refusal.headers(), refusal.body(family))
         }
     };
-    worker.shard.request(endpoint, response.status().as_u16());
+    let label = row.map_or(metrics::Endpoint::Unknown, |row| row.label);
+    worker.shard.request(label, response.status().as_u16());
     let headers = response.headers_mut();
     headers.reserve(ADDED_HEADERS);
     match exchange.limits {
@@ -123,10 +127,11 @@ async fn serve(
     worker: &Rc<Worker>,
     client: &Rc<Client>,
     request: Request<Incoming>,
+    row: Option<&'static Endpoint>,
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (head, mut body) = request.into_parts();
-    let (endpoint, action) = match accept(client, &head) {
+    let (endpoint, action) = match accept(client, &head, row) {
         Ok(found) => found,
         Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
@@ -135,20 +140,25 @@ async fn serve(
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     }
     let snapshot = worker.snapshot();
-    let identity = match identify(worker, client, &snapshot, &head.headers, exchange.arrived) {
-        Ok(identity) => identity,
-        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
-    };
+    let family = endpoint.family();
+    let identity =
+        match identify(worker, client, &snapshot, &head.headers, family, exchange.arrived) {
+            Ok(identity) => identity,
+            Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
+        };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
-    match action {
+    let forwarded = match action {
         Action::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
         Action::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
-        Action::Forward | Action::Preflight => {}
-    }
-    let RequestBody { frames, facts, held } = inspect(worker, &head, &mut body, exchange).await?;
+        // Answered above, without a key.
+        Action::Preflight => return Err(Refusal::internal()),
+        Action::Forward(forwarded) => forwarded,
+    };
+    let RequestBody { frames, facts, held } =
+        inspect(worker, &head, &mut body, forwarded, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
-    let ask = ask_for(&facts, route);
+    let ask = ask_for(forwarded, &facts, route);
     // The ledger's row begins at the instant at which limits were asked: both count it in one day.
     let now = worker.clock.now();
     let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
@@ -170,13 +180,13 @@ async fn serve(
         held,
     );
     let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts);
+    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded);
     drop((frames, facts));
     let (inbound, hides_usage) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error)),
     };
-    answer(worker, client, upstream, route, inbound, settlement, hides_usage).await
+    answer(worker, client, upstream, route, inbound, settlement, hides_usage, family).await
 }
 
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this
@@ -205,6 +215,7 @@ async fn contained<T>(
 fn accept<'h>(
     client: &Client,
     head: &'h Parts,
+    row: Option<&'static Endpoint>,
 ) -> Result<(&'static Endpoint, Action<'h>), Refusal> {
     if client.is_surplus {
         return Err(Refusal::overloaded("Too many connections are open; try again soon."));
@@ -212,7 +223,7 @@ fn accept<'h>(
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Refusal::host());
     }
-    endpoints::find(&head.method, head.uri.path())
+    endpoints::action(row, &head.method, head.uri.path())
 }
 
 fn identify<'s>(
@@ -220,9 +231,14 @@ fn identify<'s>(
     client: &Client,
     snapshot: &'s Snapshot,
     headers: &HeaderMap,
+    family: Family,
     now: Now,
 ) -> Result<&'s Arc<Identity>, Refusal> {
-    snapshot.keys.identify(headers, now.unix_ms).map_err(|unidentified| {
+    let bearing = match family {
+        Family::OpenAi => Bearing::Bearer,
+        Family::Anthropic => Bearing::BearerOrApiKey,
+    };
+    snapshot.keys.identify(headers, bearing, now.unix_ms).map_err(|unidentified| {
         match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
             Err(wait) => {
@@ -238,9 +254,10 @@ async fn inspect(
     worker: &Worker,
     head: &Parts,
     body: &mut Incoming,
+    forwarded: &Forwarded,
     exchange: &mut Exchange,
 ) -> Result<RequestBody, Refusal> {
-    match request_body::read(body, &head.headers, &worker.bounds).await {
+    match request_body::read(body, &head.headers, forwarded, &worker.bounds).await {
         Ok(body) => Ok(body),
         Err(ReadError::Refused(refusal)) => {
             Err(unread(worker, head, body, exchange, refusal).await)
@@ -267,10 +284,14 @@ async fn unread(
     refusal
 }
 
-/// What is reserved: the estimate of the prompt, and as much output as the request allows.
-fn ask_for(facts: &Facts, route: &Route) -> Ask {
+/// What is reserved: the estimate of the prompt, and as much output as the request allows, if its
+/// endpoint has one that costs.
+fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route) -> Ask {
     let prompt_tokens = facts.estimated_input_tokens();
-    let output = facts.max_output_tokens.unwrap_or(route.default_output_tokens);
+    let output = match forwarded.has_output {
+        true => facts.max_output_tokens.unwrap_or(route.default_output_tokens),
+        false => 0,
+    };
     let output = output.saturating_mul(facts.n);
     Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
 }

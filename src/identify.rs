@@ -1,4 +1,4 @@
-//! Who is asking: `Authorization` → key text → digest → what the caller of this stage keeps for the key.
+//! Who is asking: `Authorization`, or `x-api-key` where Anthropic's clients call → key text → digest → what the caller of this stage keeps for the key.
 //! The checksum in a key tells a typo without a look-up; a look-up is by digest only, so that no
 //! secret is compared and an unknown key costs as little as a known one.
 
@@ -7,12 +7,24 @@ mod failed_keys;
 
 use std::collections::HashMap;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 
 use crate::identify::key_text::KeyText;
 
 pub(crate) use crate::identify::failed_keys::FailedKeys;
+
+/// Where Anthropic's clients have their key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Where a key may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearing {
+    /// `Authorization: Bearer …`
+    Bearer,
+    /// The same, or where there is none, `x-api-key`.
+    BearerOrApiKey,
+}
 
 /// SHA-256 of a key's text.
 pub(crate) type Digest = [u8; 32];
@@ -20,7 +32,7 @@ pub(crate) type Digest = [u8; 32];
 /// Why a request belongs to nobody. The client learns no more than that its key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unidentified {
-    #[error("no bearer token")]
+    #[error("no key")]
     Missing,
     #[error("not the form of a key, or its checksum is wrong")]
     Malformed,
@@ -53,8 +65,18 @@ impl<T> Keys<T> {
     }
 
     /// Whose request this is, by its headers alone: nothing of the body has been read.
-    pub(crate) fn identify(&self, headers: &HeaderMap, unix_ms: i64) -> Result<&T, Unidentified> {
-        let text = bearer(headers)?;
+    pub(crate) fn identify(
+        &self,
+        headers: &HeaderMap,
+        bearing: Bearing,
+        unix_ms: i64,
+    ) -> Result<&T, Unidentified> {
+        let text = match bearer(headers) {
+            Err(Unidentified::Missing) if bearing == Bearing::BearerOrApiKey => {
+                single(headers, &API_KEY)?.trim_matches(' ')
+            }
+            found => found?,
+        };
         let key = KeyText::parse(text.as_bytes()).map_err(|_| Unidentified::Malformed)?;
         let entry = self.by_digest.get(&key.digest()).ok_or(Unidentified::Unknown)?;
         if entry.is_revoked {
@@ -70,17 +92,22 @@ impl<T> Keys<T> {
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1; the scheme's case does not matter, RFC 9110
 /// §11.1). Two such headers are nobody's.
 fn bearer(headers: &HeaderMap) -> Result<&str, Unidentified> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Unidentified::Missing)?;
-    if values.next().is_some() {
-        return Err(Unidentified::Malformed);
-    }
-    let value = value.to_str().map_err(|_| Unidentified::Malformed)?;
+    let value = single(headers, &AUTHORIZATION)?;
     let (scheme, token) = value.split_once(' ').ok_or(Unidentified::Malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Unidentified::Malformed);
     }
     Ok(token.trim_matches(' '))
+}
+
+/// The value of a field that may stand only once.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, Unidentified> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().ok_or(Unidentified::Missing)?;
+    if values.next().is_some() {
+        return Err(Unidentified::Malformed);
+    }
+    value.to_str().map_err(|_| Unidentified::Malformed)
 }
 
 #[cfg(test)]
@@ -91,7 +118,7 @@ mod tests {
     fn ask(keys: &Keys<u8>, value: &str) -> Result<u8, Unidentified> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
-        keys.identify(&headers, 1_000).copied()
+        keys.identify(&headers, Bearing::Bearer, 1_000).copied()
     }
 
     #[test]
@@ -119,14 +146,37 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(hostile.as_bytes()) {
                 let mut headers = HeaderMap::new();
                 headers.insert(AUTHORIZATION, value);
-                assert_eq!(keys.identify(&headers, 0), Err(Unidentified::Malformed), "{hostile}");
+                let found = keys.identify(&headers, Bearing::BearerOrApiKey, 0);
+                assert_eq!(found, Err(Unidentified::Malformed), "{hostile}");
             }
         }
         let mut twice = HeaderMap::new();
         let value = HeaderValue::from_str(&bearer(0)).expect("a value");
         twice.append(AUTHORIZATION, value.clone());
         twice.append(AUTHORIZATION, value);
-        assert_eq!(keys.identify(&twice, 0), Err(Unidentified::Malformed));
-        assert_eq!(keys.identify(&HeaderMap::new(), 0), Err(Unidentified::Missing));
+        let bearing = Bearing::Bearer;
+        assert_eq!(keys.identify(&twice, bearing, 0), Err(Unidentified::Malformed));
+        assert_eq!(keys.identify(&HeaderMap::new(), bearing, 0), Err(Unidentified::Missing));
+    }
+
+    #[test]
+    fn an_api_key_counts_only_where_it_may_and_no_bearer_stands_before_it() {
+        let text = KeyText::generate().expect("randomness");
+        let keys = Keys::new([(
+            text.digest(),
+            Entry { identity: 7, is_revoked: false, expires_at_ms: None },
+        )]);
+        let key = HeaderValue::from_str(text.reveal()).expect("a value");
+        let mut headers = HeaderMap::new();
+        headers.insert(API_KEY, key.clone());
+        let both = Bearing::BearerOrApiKey;
+        assert_eq!(keys.identify(&headers, both, 0), Ok(&7));
+        assert_eq!(keys.identify(&headers, Bearing::Bearer, 0), Err(Unidentified::Missing));
+        assert_eq!(keys.identify(&HeaderMap::new(), both, 0), Err(Unidentified::Missing));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer sk-other"));
+        assert_eq!(keys.identify(&headers, both, 0), Err(Unidentified::Malformed));
+        headers.remove(AUTHORIZATION);
+        headers.append(API_KEY, key);
+        assert_eq!(keys.identify(&headers, both, 0), Err(Unidentified::Malformed));
     }
 }

@@ -1,16 +1,21 @@
-//! One pass over the body of a chat completion request: which model, streamed or not, how much it
-//! may answer, and how much goes in.
+//! One pass over the body of a request: which model, streamed or not, how much it may answer, and how
+//! much goes in. JSON is read by a scanner, a form by its delimiters.
 //!
 //! The keys that decide can follow megabytes of base64, so the whole body is scanned, frame by frame
 //! as it arrives. Nothing is built from it and nothing of it is copied but the model's name; what the
 //! upstream needs otherwise is spliced into the client's own bytes. Whatever is not named here passes
 //! untouched: unknown fields are the upstream's business.
 
+mod api;
 mod name;
 mod reader;
 mod splice;
+mod multipart;
 
 use crate::json::{Malformed, Scanner};
+pub(crate) use api::Api;
+use multipart::Multipart;
+pub(crate) use multipart::is_form;
 use reader::Reader;
 use splice::Places;
 pub(crate) use splice::apply;
@@ -32,10 +37,14 @@ pub(crate) struct Facts {
     pub(crate) stream: bool,
     /// `stream_options.include_usage`, if it is a boolean.
     pub(crate) include_usage: Option<bool>,
-    /// Tokens: `max_completion_tokens`, else the older `max_tokens`. Saturated at `u64::MAX`.
+    /// Tokens of one answer: `max_completion_tokens` or `max_output_tokens`, else `max_tokens`, where
+    /// the API has them. Saturated at `u64::MAX`.
     pub(crate) max_output_tokens: Option<u64>,
-    /// Answers asked for, 1 to `u32::MAX` (saturated).
+    /// Answers asked for, at least 1: `n` or `best_of` (each at most `u32::MAX`), for every prompt of a
+    /// list where the API takes one.
     pub(crate) n: u64,
+    /// Tokens that the client has made of its text already.
+    pub(crate) tokens: u64,
     /// Raw bytes of the strings a model may read: those in messages, prompts, tools and schemas.
     pub(crate) text_bytes: u64,
     /// Raw bytes of images, audio and files in base64 or `data:` URLs.
@@ -51,6 +60,10 @@ pub(crate) struct Facts {
 pub(crate) enum Invalid {
     #[error("malformed JSON at byte {}", .0.at)]
     Malformed(#[from] Malformed),
+    #[error("malformed form at byte {at}: {reason}")]
+    Multipart { at: u64, reason: &'static str },
+    #[error("the content type must have one `boundary` of 1 to 70 characters")]
+    Boundary,
     #[error("the body must be a JSON object")]
     NotAnObject,
     #[error("`{0}` is missing")]
@@ -69,16 +82,32 @@ pub(crate) enum Invalid {
 }
 
 /// A body being scanned.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is JSON, which costs no allocation"
+)]
+pub(crate) enum Scan {
+    Json(Json),
+    Form(Box<Multipart>),
+}
+
+/// A JSON document being scanned.
+#[derive(Debug)]
+pub(crate) struct Json {
     scanner: Scanner,
     reader: Reader,
     body_bytes: u64,
 }
 
 impl Scan {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) fn json(api: Api) -> Self {
+        Self::Json(Json { scanner: Scanner::new(), reader: Reader::new(api), body_bytes: 0 })
+    }
+
+    /// `content_type`: that of the request, which names the form's boundary.
+    pub(crate) fn form(api: Api, content_type: &str) -> Result<Self, Invalid> {
+        Ok(Self::Form(Box::new(Multipart::new(api, content_type)?)))
     }
 
     /// Scans the next frame.
@@ -86,6 +115,26 @@ impl Scan {
     /// # Errors
     /// The first thing wrong in the body, however it is cut into frames; later calls repeat it.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
+        match self {
+            Self::Json(json) => json.push(piece),
+            Self::Form(form) => form.push(piece),
+        }
+    }
+
+    /// The body ended.
+    ///
+    /// # Errors
+    /// What [`Self::push`] said, or what is missing.
+    pub(crate) fn finish(self) -> Result<Facts, Invalid> {
+        match self {
+            Self::Json(json) => json.finish(),
+            Self::Form(form) => form.finish(),
+        }
+    }
+}
+
+impl Json {
+    fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
         let verdict = self.scanner.push(piece, &mut self.reader);
         self.body_bytes += piece.len() as u64;
         // The reader sees nothing after a malformed byte, so what it refused came before that.
@@ -93,11 +142,7 @@ impl Scan {
         Ok(verdict?)
     }
 
-    /// The body ended.
-    ///
-    /// # Errors
-    /// What [`Self::push`] said, or what is missing.
-    pub(crate) fn finish(mut self) -> Result<Facts, Invalid> {
+    fn finish(mut self) -> Result<Facts, Invalid> {
         let verdict = self.scanner.finish(&mut self.reader);
         self.reader.verdict()?;
         verdict?;
@@ -106,11 +151,28 @@ impl Scan {
 }
 
 impl Facts {
-    /// Tokens to reserve for the input, at least 1: a quarter of the text's bytes, rounded up, and
-    /// [`TOKENS_PER_IMAGE`] for each image. Other media count nothing until the upstream reports them.
+    fn new(places: Places) -> Self {
+        Self {
+            model: String::new(),
+            stream: false,
+            include_usage: None,
+            max_output_tokens: None,
+            n: 1,
+            tokens: 0,
+            text_bytes: 0,
+            media_bytes: 0,
+            images: 0,
+            body_bytes: 0,
+            places,
+        }
+    }
+
+    /// Tokens to reserve for the input, at least 1: a quarter of the text's bytes, rounded up, the
+    /// tokens that stand there as such, and [`TOKENS_PER_IMAGE`] for each image. Other media count
+    /// nothing until the upstream reports them.
     pub(crate) fn estimated_input_tokens(&self) -> u64 {
         let images = u64::from(self.images) * TOKENS_PER_IMAGE;
-        (self.text_bytes.div_ceil(4) + images).max(1)
+        (self.text_bytes.div_ceil(4) + self.tokens + images).max(1)
     }
 }
 
@@ -122,7 +184,14 @@ mod tests {
     use super::*;
 
     fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Facts, Invalid> {
-        let mut scan = Scan::new();
+        scan_for(Api::Chat, pieces)
+    }
+
+    fn scan_for<'a>(
+        api: Api,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Facts, Invalid> {
+        let mut scan = Scan::json(api);
         for piece in pieces {
             if let Err(invalid) = scan.push(piece) {
                 assert_eq!(scan.push(b" "), Err(invalid), "repeated");
@@ -220,6 +289,68 @@ mod tests {
         let elsewhere =
             r#"{"model":"m","tools":[{"a":"12"}],"prompt":"345","input":["6"],"z":"no"}"#;
         assert_eq!(valid(elsewhere).text_bytes, 6);
+    }
+
+    /// What decides at one API only passes at another.
+    #[test]
+    fn each_api_has_fields_of_its_own() {
+        let all =
+            r#""max_tokens":5,"max_completion_tokens":7,"max_output_tokens":11,"n":2,"best_of":3"#;
+        let body = format!(r#"{{"model":"m",{all}}}"#);
+        let odd = r#"{"model":"m","n":"x","best_of":[],"stream_options":7,"max_output_tokens":{}}"#;
+        for (api, max, n, takes_odd) in [
+            (Api::Chat, Some(7), 2, false),
+            (Api::Completions, Some(5), 3, false),
+            (Api::Responses, Some(11), 1, false),
+            (Api::Messages, Some(5), 1, true),
+            (Api::Images, None, 2, false),
+            (Api::Other, None, 1, true),
+        ] {
+            let facts = scan_for(api, [body.as_bytes()]).expect("valid");
+            assert_eq!((facts.max_output_tokens, facts.n), (max, n), "{api:?}");
+            assert_eq!(scan_for(api, [odd.as_bytes()]).is_ok(), takes_odd, "{api:?}");
+        }
+    }
+
+    #[test]
+    fn inputs_of_every_api() {
+        // API, rest of the body, estimated input tokens, answers.
+        let image = TOKENS_PER_IMAGE;
+        let cases = [
+            (Api::Completions, r#""prompt":"12345678","n":2"#.to_owned(), 2, 2),
+            (Api::Completions, r#""prompt":["1234","5678","9"],"best_of":4,"n":2"#.into(), 3, 12),
+            (Api::Completions, r#""prompt":[1,2,3]"#.into(), 3, 1),
+            (Api::Completions, r#""prompt":[[1,2,3],[4]],"n":2"#.into(), 4, 4),
+            (Api::Other, r#""input":["1234","5678"],"n":9"#.into(), 2, 1),
+            (Api::Other, r#""input":[[1,2],[3]]"#.into(), 3, 1),
+            (Api::Other, r#""input":"speak!!!","voice":"alloy""#.into(), 2, 1),
+            (
+                Api::Responses,
+                r#""instructions":"1234","input":[{"role":"user","content":[
+                   {"type":"input_text","text":"12345678"},
+                   {"type":"input_image","image_url":"data:image/png;base64,AAAA"}]}]"#
+                    .into(),
+                // The words of roles and types count, too.
+                (4 + 4 + 10 + 8 + 11u64).div_ceil(4) + image,
+                1,
+            ),
+            (
+                Api::Messages,
+                r#""system":[{"type":"text","text":"1234"}],"messages":[{"role":"user","content":[
+                   {"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAAAAAA"}},
+                   {"type":"image","source":{"type":"url","url":"https://a"}}]}]"#
+                    .into(),
+                (4 + 4 + 4 + 5 + 6 + 9 + 5 + 3 + 9u64).div_ceil(4) + 2 * image,
+                1,
+            ),
+            (Api::Images, r#""prompt":"1234","n":3,"images":[{"image_url":"data:A"}]"#.into(), 1 + image, 3),
+        ];
+        for (api, rest, tokens, n) in cases {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            let facts = scan_for(api, [body.as_bytes()]).expect(&body);
+            assert_eq!((facts.estimated_input_tokens(), facts.n), (tokens, n), "{api:?} {body}");
+            assert_eq!(scan_for(api, body.as_bytes().chunks(1)), Ok(facts), "in single bytes");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every stage has a small error of its own, about its own matter. Here each becomes one row of a table:
 //! a status, a type, a code and a message that says what to do, in the form of the API documents
-//! (`{"error":{"message","type","code"}}`), plus the headers that official SDKs obey: `retry-after` and
+//! (`{"error":{"message","type","code"}}`; Anthropic's clients find a `"type":"error"` beside it), plus the headers that official SDKs obey: `retry-after` and
 //! `x-should-retry`. What an operator needs beyond that goes to the log, never into an answer: an answer
 //! names no host, no address, no key and nothing of a prompt.
 //!
@@ -31,6 +31,15 @@ pub(crate) const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-weir-u
 
 /// Official SDKs ignore a longer wait and try again at once, so over this they are told not to.
 const LONGEST_RETRY_SECONDS: u64 = 60;
+
+/// Whose clients hear an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    OpenAi,
+    /// Anthropic's SDK takes an event for an error only if a line `event: error` says so, and errors
+    /// have a type of their own beside the inner one.
+    Anthropic,
+}
 
 /// An answer of Weir's own that refuses a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +101,8 @@ impl Refusal {
     }
 
     pub(crate) fn unknown_path() -> Self {
-        let message = "Unknown path. This gateway serves POST /v1/chat/completions, \
-                       GET /v1/models and GET /v1/models/{id}.";
+        let message = "Unknown path. This gateway serves chat and text completions, responses, \
+                       messages, embeddings, images, audio, moderations and models, all below /v1.";
         Self::client("not_found", StatusCode::NOT_FOUND, message)
     }
 
@@ -132,8 +141,14 @@ impl Refusal {
     }
 
     pub(crate) fn unknown_coding() -> Self {
-        let message = "This content-encoding is not supported; send the body uncompressed.";
+        let message = "This content-encoding is not supported; \
+                       send gzip, deflate, br or zstd alone, or no coding.";
         Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    pub(crate) fn corrupt_coding() -> Self {
+        let message = "Invalid request. The body is not what its content-encoding says.";
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
     }
 
     pub(crate) fn body_stalled() -> Self {
@@ -213,17 +228,22 @@ impl Refusal {
     }
 
     /// The body, as the API documents print it.
-    pub(crate) fn body(&self) -> Bytes {
+    pub(crate) fn body(&self, family: Family) -> Bytes {
         let error = Body { message: &self.message, kind: self.kind, code: self.code };
-        let body = serde_json::to_vec(&Envelope { error });
+        let outer = (family == Family::Anthropic).then_some("error");
+        let body = serde_json::to_vec(&Envelope { kind: outer, error });
         Bytes::from(body.expect("strings always serialise"))
     }
 
-    /// The same as an event of a stream in the form that official SDKs raise as an
-    /// error: a plain `data:` line.
-    pub(crate) fn event(&self) -> Bytes {
-        let mut event = b"data: ".to_vec();
-        event.extend_from_slice(&self.body());
+    /// The same as an event of a stream in the form that official SDKs raise as an error: for OpenAI's
+    /// a plain `data:` line.
+    pub(crate) fn event(&self, family: Family) -> Bytes {
+        let name: &[u8] = match family {
+            Family::OpenAi => b"",
+            Family::Anthropic => b"event: error\n",
+        };
+        let mut event = [name, b"data: "].concat();
+        event.extend_from_slice(&self.body(family));
         event.extend_from_slice(b"\n\n");
         Bytes::from(event)
     }
@@ -255,6 +275,8 @@ impl Refusal {
 
 #[derive(Serialize)]
 struct Envelope<'a> {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
     error: Body<'a>,
 }
 

@@ -7,13 +7,16 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Turns a client's request head into the upstream's: in place, so that what passes is not copied.
+/// `api_key`: the upstream's key once more, where Anthropic's servers look for it.
 pub(crate) fn toward_upstream(
     headers: &mut HeaderMap,
     host: &HeaderValue,
     authorization: Option<&HeaderValue>,
+    api_key: Option<&HeaderValue>,
 ) {
     remove_named_by_connection(headers);
     remove(headers, stays_with_the_client);
@@ -22,6 +25,9 @@ pub(crate) fn toward_upstream(
     match authorization {
         Some(authorization) => drop(headers.insert(AUTHORIZATION, authorization.clone())),
         None => drop(headers.remove(AUTHORIZATION)),
+    }
+    if let Some(api_key) = api_key {
+        headers.insert(API_KEY, api_key.clone());
     }
 }
 
@@ -153,7 +159,11 @@ mod tests {
         ]);
         let host = HeaderValue::from_static("up.example");
         let key = HeaderValue::from_static("Bearer up");
-        toward_upstream(&mut headers, &host, Some(&key));
+        let mut anthropic = headers.clone();
+        toward_upstream(&mut headers, &host, Some(&key), None);
+        toward_upstream(&mut anthropic, &host, Some(&key), Some(&host));
+        assert_eq!(anthropic.remove(API_KEY), Some(host));
+        assert_eq!(anthropic, headers);
         let expected = map(&[
             ("user-agent", "OpenAI/Python 3.54.0"),
             ("x-stainless-lang", "python"),

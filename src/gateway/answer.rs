@@ -21,11 +21,12 @@ use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
 use crate::gateway::{Outgoing, REQUEST_ID, Worker};
 use crate::meter::{Kind, Meter, Setup};
-use crate::refusal::{ORIGIN, Refusal};
+use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
 use crate::usage::End;
 
 /// Turns the upstream's answer into the client's.
+#[expect(clippy::too_many_arguments, reason = "whose answer, from where, and how it is to be read")]
 pub(crate) async fn answer(
     worker: &Rc<Worker>,
     client: &Rc<Client>,
@@ -34,6 +35,7 @@ pub(crate) async fn answer(
     inbound: Inbound,
     mut settlement: Box<Settlement>,
     hides_usage: bool,
+    family: Family,
 ) -> Result<Response<Outgoing>, Refusal> {
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
@@ -65,7 +67,8 @@ pub(crate) async fn answer(
         settlement.first_byte();
     }
     let drain = drain(upstream);
-    let mut metered = Metered::new(worker.clone(), client.clone(), source, is_stream, left, drain);
+    let (worker, client) = (worker.clone(), client.clone());
+    let mut metered = Metered::new(worker, client, source, is_stream, family, left, drain);
     if let Some(event) = first {
         metered.take(event);
         if metered.is_unrecorded() {

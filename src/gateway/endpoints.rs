@@ -2,14 +2,15 @@
 
 use http::Method;
 
-use crate::refusal::Refusal;
-use crate::telemetry::metrics;
+use crate::inspect::Api;
+use crate::refusal::{Family, Refusal};
+use crate::telemetry::metrics::Endpoint as Label;
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action<'p> {
     /// Identified, limited, forwarded, metered.
-    Forward,
+    Forward(&'static Forwarded),
     /// Weir's own list of the models that the key may use.
     ListModels,
     /// One of them; the id as it stands in the path, perhaps percent-encoded.
@@ -23,6 +24,8 @@ pub(crate) enum Action<'p> {
 pub(crate) struct Endpoint {
     /// Also its name in the ledger and in the metrics.
     pub(crate) path: &'static str,
+    /// What the metrics call it.
+    pub(crate) label: Label,
     method: Method,
     allow: &'static str,
     kind: Kind,
@@ -30,64 +33,94 @@ pub(crate) struct Endpoint {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Forward,
+    Forward(Forwarded),
     ListModels,
     ShowModel,
 }
 
-pub(crate) const ENDPOINTS: [Endpoint; 3] = [
-    Endpoint {
-        path: "/v1/chat/completions",
-        method: Method::POST,
-        allow: "POST, OPTIONS",
-        kind: Kind::Forward,
-    },
-    Endpoint {
-        path: "/v1/models",
-        method: Method::GET,
-        allow: "GET, OPTIONS",
-        kind: Kind::ListModels,
-    },
-    Endpoint {
-        path: "/v1/models/{id}",
-        method: Method::GET,
-        allow: "GET, OPTIONS",
-        kind: Kind::ShowModel,
-    },
+/// How the endpoints differ that are forwarded. What is not here is the same for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forwarded {
+    /// Which fields of the body decide.
+    pub(crate) api: Api,
+    /// A `multipart/form-data` body is read as one.
+    pub(crate) takes_form: bool,
+    /// A stream states its usage if `stream_options.include_usage` asks for it.
+    pub(crate) has_usage_option: bool,
+    /// The answer costs tokens, which are reserved; else only the input does.
+    pub(crate) has_output: bool,
+    /// Whose clients call it: what a key and an error look like.
+    pub(crate) family: Family,
+}
+
+/// An answer in words, as nearly all are.
+const WORDS: Forwarded = Forwarded {
+    api: Api::Other,
+    takes_form: false,
+    has_usage_option: false,
+    has_output: true,
+    family: Family::OpenAi,
+};
+const CHAT: Forwarded = Forwarded { api: Api::Chat, has_usage_option: true, ..WORDS };
+const COMPLETIONS: Forwarded = Forwarded { api: Api::Completions, ..CHAT };
+const RESPONSES: Forwarded = Forwarded { api: Api::Responses, ..WORDS };
+const MESSAGES: Forwarded = Forwarded { api: Api::Messages, family: Family::Anthropic, ..WORDS };
+const IMAGES: Forwarded = Forwarded { api: Api::Images, ..WORDS };
+const IMAGE_FORM: Forwarded = Forwarded { takes_form: true, ..IMAGES };
+const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, ..WORDS };
+/// Numbers that cost what was read for them.
+const JUDGEMENT: Forwarded = Forwarded { has_output: false, ..WORDS };
+
+const fn post(path: &'static str, label: Label, row: Forwarded) -> Endpoint {
+    Endpoint { path, label, method: Method::POST, allow: "POST, OPTIONS", kind: Kind::Forward(row) }
+}
+
+const fn own(path: &'static str, label: Label, kind: Kind) -> Endpoint {
+    Endpoint { path, label, method: Method::GET, allow: "GET, OPTIONS", kind }
+}
+
+/// The table, in the order in which a path is looked for.
+pub(crate) static ENDPOINTS: [Endpoint; 14] = [
+    post("/v1/chat/completions", Label::ChatCompletions, CHAT),
+    post("/v1/responses", Label::Responses, RESPONSES),
+    post("/v1/messages", Label::Messages, MESSAGES),
+    post("/v1/embeddings", Label::Embeddings, JUDGEMENT),
+    post("/v1/completions", Label::Completions, COMPLETIONS),
+    post("/v1/images/generations", Label::ImageGenerations, IMAGES),
+    post("/v1/images/edits", Label::ImageEdits, IMAGE_FORM),
+    post("/v1/images/variations", Label::ImageVariations, IMAGE_FORM),
+    post("/v1/audio/transcriptions", Label::AudioTranscriptions, AUDIO_FORM),
+    post("/v1/audio/translations", Label::AudioTranslations, AUDIO_FORM),
+    post("/v1/audio/speech", Label::AudioSpeech, WORDS),
+    post("/v1/moderations", Label::Moderations, JUDGEMENT),
+    own("/v1/models", Label::Models, Kind::ListModels),
+    own("/v1/models/{id}", Label::Model, Kind::ShowModel),
 ];
 
-/// Finds what to do; paths are matched before anything else is looked at.
-pub(crate) fn find<'p>(
+/// The row of a path; paths are matched before anything else is looked at.
+pub(crate) fn row(path: &str) -> Option<&'static Endpoint> {
+    ENDPOINTS.iter().find(|endpoint| endpoint.rest_of(path).is_some())
+}
+
+/// What to do for a request on this row.
+pub(crate) fn action<'p>(
+    row: Option<&'static Endpoint>,
     method: &Method,
     path: &'p str,
 ) -> Result<(&'static Endpoint, Action<'p>), Refusal> {
-    for endpoint in &ENDPOINTS {
-        let Some(rest) = endpoint.rest_of(path) else { continue };
-        if *method == Method::OPTIONS {
-            return Ok((endpoint, Action::Preflight));
-        }
-        if *method != endpoint.method {
-            return Err(Refusal::wrong_method(endpoint.allow));
-        }
-        let action = match endpoint.kind {
-            Kind::Forward => Action::Forward,
-            Kind::ListModels => Action::ListModels,
-            Kind::ShowModel => Action::ShowModel(rest),
-        };
-        return Ok((endpoint, action));
+    let endpoint = row.ok_or_else(Refusal::unknown_path)?;
+    if *method == Method::OPTIONS {
+        return Ok((endpoint, Action::Preflight));
     }
-    Err(Refusal::unknown_path())
-}
-
-/// What the metrics call a path.
-pub(crate) fn label(path: &str) -> metrics::Endpoint {
-    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.rest_of(path).is_some());
-    match endpoint.map(|endpoint| endpoint.kind) {
-        Some(Kind::Forward) => metrics::Endpoint::ChatCompletions,
-        Some(Kind::ListModels) => metrics::Endpoint::Models,
-        Some(Kind::ShowModel) => metrics::Endpoint::Model,
-        None => metrics::Endpoint::Unknown,
+    if *method != endpoint.method {
+        return Err(Refusal::wrong_method(endpoint.allow));
     }
+    let action = match &endpoint.kind {
+        Kind::Forward(row) => Action::Forward(row),
+        Kind::ListModels => Action::ListModels,
+        Kind::ShowModel => Action::ShowModel(endpoint.rest_of(path).unwrap_or_default()),
+    };
+    Ok((endpoint, action))
 }
 
 impl Endpoint {
@@ -96,6 +129,14 @@ impl Endpoint {
         match self.path.split_once("{id}") {
             None => (path == self.path).then_some(""),
             Some((prefix, _)) => path.strip_prefix(prefix).filter(|id| !id.is_empty()),
+        }
+    }
+
+    /// Whose clients call it; Weir's own paths are OpenAI's.
+    pub(crate) fn family(&self) -> Family {
+        match &self.kind {
+            Kind::Forward(row) => row.family,
+            Kind::ListModels | Kind::ShowModel => Family::OpenAi,
         }
     }
 
@@ -108,21 +149,34 @@ impl Endpoint {
 mod tests {
     use super::*;
 
+    fn find<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Refusal> {
+        action(row(path), method, path).map(|found| found.1)
+    }
+
     #[test]
     fn only_what_the_table_names_is_found() {
-        let forward = find(&Method::POST, "/v1/chat/completions").expect("a route");
-        assert_eq!(forward.1, Action::Forward);
+        let chat = find(&Method::POST, "/v1/chat/completions").expect("a route");
+        assert_eq!(chat, Action::Forward(&CHAT));
         let shown = find(&Method::GET, "/v1/models/a/b:c").expect("a route");
-        assert_eq!(shown.1, Action::ShowModel("a/b:c"));
-        let list = find(&Method::GET, "/v1/models").expect("a route");
-        assert_eq!(list.1, Action::ListModels);
-        let preflight = find(&Method::OPTIONS, "/v1/models").expect("a route");
-        assert_eq!(preflight.1, Action::Preflight);
+        assert_eq!(shown, Action::ShowModel("a/b:c"));
+        assert_eq!(find(&Method::GET, "/v1/models"), Ok(Action::ListModels));
+        assert_eq!(find(&Method::OPTIONS, "/v1/models"), Ok(Action::Preflight));
         for path in ["/", "/v1", "/v1/models/", "/v1/chat/completions/", "//v1/models", "*", ""] {
-            let refusal = find(&Method::GET, path).expect_err(path);
-            assert_eq!(refusal.code, "not_found", "{path}");
+            assert_eq!(find(&Method::GET, path).expect_err(path).code, "not_found", "{path}");
         }
-        let refusal = find(&Method::GET, "/v1/chat/completions").expect_err("wrong method");
-        assert_eq!(refusal.code, "method_not_allowed");
+        for endpoint in &ENDPOINTS {
+            let found = row(endpoint.path).expect("its own path");
+            assert_eq!((found.path, found.label), (endpoint.path, endpoint.label));
+            let wrong = find(&Method::DELETE, endpoint.path).expect_err("wrong method");
+            assert_eq!(wrong.code, "method_not_allowed");
+        }
+    }
+
+    #[test]
+    fn labels_are_the_paths_and_stand_once() {
+        for (at, endpoint) in ENDPOINTS.iter().enumerate() {
+            assert_eq!(endpoint.label.name(), endpoint.path);
+            assert!(ENDPOINTS[..at].iter().all(|other| other.label != endpoint.label));
+        }
     }
 }

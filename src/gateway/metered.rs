@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
 use crate::gateway::source::{Event, Source};
-use crate::refusal::Refusal;
+use crate::refusal::{Family, Refusal};
 use crate::usage::{End, Flags};
 
 /// The connection must end here, without the mark that would make the answer look complete. What went
@@ -45,6 +45,8 @@ pub(crate) struct Metered {
     out: Vec<Bytes>,
     state: State,
     is_stream: bool,
+    /// In whose form a failure is told.
+    family: Family,
     /// Bytes of the announced Content-Length that have not arrived.
     left: Option<u64>,
     is_unrecorded: bool,
@@ -66,13 +68,15 @@ impl Metered {
         client: Rc<Client>,
         source: Box<Source>,
         is_stream: bool,
+        family: Family,
         left: Option<u64>,
         drain: Option<Drain>,
     ) -> Self {
         let state = State::Flowing;
         let out = Vec::new();
         let source = Some(source);
-        Self { worker, client, source, drain, out, state, is_stream, left, is_unrecorded: false }
+        let is_unrecorded = false;
+        Self { worker, client, source, drain, out, state, is_stream, family, left, is_unrecorded }
     }
 
     /// The answer's end came, and the ledger could not be written.
@@ -194,7 +198,7 @@ impl Metered {
         self.source().close();
         self.state = State::Failing;
         if self.is_stream && is_between_events {
-            self.out.push(refusal.event());
+            self.out.push(refusal.event(self.family));
         }
         self.client.expect_flush();
     }

@@ -1,5 +1,7 @@
-//! Reads a request body: as it arrives it is counted against every bound and scanned, and the frames are
-//! kept as they are, to be sent on.
+//! Reads a request body: as it arrives it is decoded if it is compressed, counted against every bound
+//! and scanned, and the frames are kept as they are then, to be sent on.
+
+mod coding;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -10,13 +12,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use tokio::time::error::Elapsed;
 
-use crate::inspect::{Facts, Invalid, Scan};
+use crate::gateway::endpoints::Forwarded;
+use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
+use crate::inspect::{self, Facts, Invalid, Scan};
 use crate::refusal::Refusal;
+
+/// Bytes that one step of a decoder gives at most.
+const STEP_BYTES: usize = 32 * 1024;
+/// Decoded bytes after which other requests of this worker get a turn.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// What bounds a request body.
 #[derive(Clone, Debug)]
@@ -86,36 +95,64 @@ impl From<Invalid> for ReadError {
     }
 }
 
-/// Reads and scans the body of a request with these `headers`.
+impl From<Corrupt> for ReadError {
+    fn from(_: Corrupt) -> Self {
+        Self::Refused(Refusal::corrupt_coding())
+    }
+}
+
+/// What has come of a body, as it is to be sent on.
+struct Arrived<'b> {
+    bounds: &'b Bounds,
+    frames: Vec<Bytes>,
+    scan: Scan,
+    held: Held,
+}
+
+impl Arrived<'_> {
+    fn take(&mut self, piece: Bytes) -> Result<(), ReadError> {
+        let length = piece.len() as u64;
+        if self.held.bytes + length > self.bounds.max_body_bytes {
+            return Err(Refusal::body_too_large(self.bounds.max_body_bytes).into());
+        }
+        self.held.add(length, self.bounds.max_inflight_bytes)?;
+        self.scan.push(&piece)?;
+        self.frames.push(piece);
+        Ok(())
+    }
+}
+
+/// Reads and scans the body of a request with these `headers` for this endpoint.
 pub(crate) async fn read(
     body: &mut Incoming,
     headers: &HeaderMap,
+    endpoint: &Forwarded,
     bounds: &Bounds,
 ) -> Result<RequestBody, ReadError> {
-    let is_coded = headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    if is_coded {
-        return Err(Refusal::unknown_coding().into());
-    }
+    let coding = Coding::of(headers).map_err(|_| Refusal::unknown_coding())?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bounds.max_body_bytes) {
         return Err(Refusal::body_too_large(bounds.max_body_bytes).into());
     }
-    let mut held = Held { bytes: 0, inflight: bounds.inflight.clone() };
-    let mut frames = Vec::new();
-    let mut scan = Scan::new();
+    let mut decoding = coding.map(Decoding::new).transpose()?;
+    let scan = scan_for(endpoint, headers)?;
+    let held = Held { bytes: 0, inflight: bounds.inflight.clone() };
+    let mut arrived = Arrived { bounds, frames: Vec::new(), scan, held };
     while let Some(frame) =
         next_frame(body, bounds.idle).await.map_err(|_: Elapsed| ReadError::Stalled)?
     {
         let Ok(frame) = frame else { return Err(ReadError::Gone) };
         // Trailers of a request mean nothing to this API.
         let Ok(piece) = frame.into_data() else { continue };
-        if held.bytes + piece.len() as u64 > bounds.max_body_bytes {
-            return Err(Refusal::body_too_large(bounds.max_body_bytes).into());
+        match &mut decoding {
+            None => arrived.take(piece)?,
+            Some(decoding) => decoding.take(&piece, &mut arrived).await?,
         }
-        held.add(piece.len() as u64, bounds.max_inflight_bytes)?;
-        scan.push(&piece)?;
-        frames.push(piece);
     }
+    if decoding.is_some_and(|decoding| !decoding.decoder.is_whole()) {
+        return Err(Corrupt.into());
+    }
+    let Arrived { frames, scan, held, .. } = arrived;
     let facts = scan.finish()?;
     Ok(RequestBody { frames, facts, held })
 }
@@ -129,6 +166,59 @@ async fn next_frame(
     match poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await {
         Poll::Ready(frame) => Ok(frame),
         Poll::Pending => tokio::time::timeout(idle, frame).await,
+    }
+}
+
+/// What the body is read as: a form where the endpoint takes one and the client says so, else JSON.
+fn scan_for(endpoint: &Forwarded, headers: &HeaderMap) -> Result<Scan, Invalid> {
+    if endpoint.takes_form
+        && let Some(content_type) = headers.get(CONTENT_TYPE)
+    {
+        let content_type = content_type.to_str().unwrap_or_default();
+        if inspect::is_form(content_type) {
+            return Scan::form(endpoint.api, content_type);
+        }
+    }
+    Ok(Scan::json(endpoint.api))
+}
+
+/// A compressed body on its way; on the heap, because few are.
+struct Decoding {
+    decoder: Decoder,
+    output: Vec<u8>,
+    /// Bytes that came, before they were decoded.
+    received: u64,
+}
+
+impl Decoding {
+    fn new(coding: Coding) -> Result<Box<Self>, Corrupt> {
+        let decoder = Decoder::new(coding)?;
+        Ok(Box::new(Self { decoder, output: vec![0; STEP_BYTES], received: 0 }))
+    }
+
+    /// Decodes `piece`, as far as the bounds allow.
+    async fn take(&mut self, piece: &[u8], arrived: &mut Arrived<'_>) -> Result<(), ReadError> {
+        self.received += piece.len() as u64;
+        if self.received > arrived.bounds.max_body_bytes {
+            // Codings have ways to say nothing at any length.
+            return Err(Refusal::body_too_large(arrived.bounds.max_body_bytes).into());
+        }
+        let (mut rest, mut turn) = (piece, 0);
+        loop {
+            let step = self.decoder.step(rest, &mut self.output)?;
+            rest = &rest[step.taken..];
+            match step.given {
+                0 if rest.is_empty() => return Ok(()),
+                0 if step.taken == 0 => return Err(Corrupt.into()),
+                0 => {}
+                given => arrived.take(Bytes::copy_from_slice(&self.output[..given]))?,
+            }
+            turn += step.given;
+            if turn >= TURN_BYTES {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }
 

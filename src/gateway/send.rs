@@ -7,9 +7,10 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use crate::forward::{Inbound, Outbound, SendError, Upstream};
+use crate::gateway::endpoints::Forwarded;
 use crate::gateway::settlement::{Settlement, Used};
 use crate::inspect::{self, Facts};
-use crate::refusal::Refusal;
+use crate::refusal::{Family, Refusal};
 use crate::route::Route;
 use crate::usage::{End, Flags};
 
@@ -29,11 +30,13 @@ impl Plan {
         mut head: Parts,
         frames: &[Bytes],
         facts: &Facts,
+        endpoint: &Forwarded,
     ) -> Self {
-        upstream.rewrite(&mut head.headers);
+        upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         let path_and_query = head.uri.into_parts().path_and_query;
         let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let asks_usage = facts.stream
+        let asks_usage = endpoint.has_usage_option
+            && facts.stream
             && facts.include_usage != Some(true)
             && upstream.config.inject_usage
             && !upstream.usage_option.is_refused();

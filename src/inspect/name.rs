@@ -6,22 +6,28 @@ const KEPT: usize = 6 * "max_completion_tokens".len();
 /// What a key means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
-    // These decide, and may stand only once: the first six in the root, the last in `stream_options`.
+    // These decide, and may stand only once: in the root, but the last in `stream_options`.
     Model,
     Stream,
     StreamOptions,
     MaxTokens,
     MaxCompletionTokens,
+    MaxOutputTokens,
     N,
+    BestOf,
     IncludeUsage,
     /// A field of the root whose strings reach the model.
     Prompt,
+    /// The same; its numbers are tokens, and several items are several prompts.
+    Input,
     /// Words, even if they begin with `data:`.
     Text,
     /// An image's bytes: the API documents' part, and their answers sent back as history.
     Image,
     ImageUrl,
     Url,
+    /// Where Anthropic's parts have their bytes or their address.
+    Source,
     FileData,
     InputAudio,
     Data,
@@ -38,10 +44,23 @@ impl Name {
             Self::StreamOptions => "stream_options",
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
             Self::N => "n",
+            Self::BestOf => "best_of",
             Self::IncludeUsage => "include_usage",
             _ => return None,
         })
+    }
+
+    /// Whether the strings of a root field with this name reach the model.
+    #[inline]
+    pub(super) fn is_read(self) -> bool {
+        matches!(self, Self::Prompt | Self::Input)
+    }
+
+    /// A set with this name only.
+    pub(super) const fn bit(self) -> u16 {
+        1 << self as u16
     }
 
     /// What a raw key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
@@ -62,14 +81,18 @@ impl Name {
             b"stream_options" => Self::StreamOptions,
             b"max_tokens" => Self::MaxTokens,
             b"max_completion_tokens" => Self::MaxCompletionTokens,
+            b"max_output_tokens" => Self::MaxOutputTokens,
             b"n" => Self::N,
+            b"best_of" => Self::BestOf,
             b"include_usage" => Self::IncludeUsage,
-            b"messages" | b"prompt" | b"suffix" | b"input" | b"instructions" | b"tools"
-            | b"functions" | b"response_format" => Self::Prompt,
+            b"prompt" | b"input" => Self::Input,
+            b"messages" | b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
+            | b"response_format" | b"images" => Self::Prompt,
             b"content" | b"text" => Self::Text,
             b"image" | b"image_base64" | b"b64_json" => Self::Image,
             b"image_url" => Self::ImageUrl,
             b"url" => Self::Url,
+            b"source" => Self::Source,
             b"file_data" => Self::FileData,
             b"input_audio" => Self::InputAudio,
             b"data" => Self::Data,

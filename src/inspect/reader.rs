@@ -1,10 +1,10 @@
-//! What the scanner's tokens mean in a chat completion request: a small state, fed token by token.
+//! What the scanner's tokens mean in a request: a small state, fed token by token.
 
 use std::ops::Range;
 
 use super::name::{Key, Name, decode, keep};
 use super::splice::{Options, Places};
-use super::{Facts, Invalid, MODEL_MAX};
+use super::{Api, Facts, Invalid, MODEL_MAX};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
 /// Raw bytes that a name of [`MODEL_MAX`] bytes can take: each one escaped as `\uXXXX`.
@@ -19,7 +19,8 @@ pub(super) struct Reader {
     /// For each depth the key under which the current value stands; the elements of an array stand
     /// under the array's key.
     names: [Name; MAX_DEPTH + 1],
-    /// The keys seen that may stand only once; a bit for each.
+    /// The keys of the root that decide at this endpoint, and those of them seen; a bit for each.
+    known: u16,
     seen: u16,
     current: Use,
     key: Key,
@@ -34,7 +35,11 @@ pub(super) struct Reader {
     began: u64,
     facts: Facts,
     max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
+    /// The newer name of it, `max_completion_tokens` or `max_output_tokens`.
+    max_output_tokens: Option<u64>,
+    best_of: u64,
+    /// Items of the list of prompts.
+    prompts: u64,
     /// The first thing wrong. Nothing is read after it.
     invalid: Option<Invalid>,
 }
@@ -51,9 +56,10 @@ enum Use {
     Measure,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
+impl Reader {
+    pub(super) fn new(api: Api) -> Self {
         Self {
+            known: api.fields(),
             names: [Name::Other; MAX_DEPTH + 1],
             seen: 0,
             current: Use::Nothing,
@@ -63,20 +69,11 @@ impl Default for Reader {
             length: 0,
             prefix: [0; DATA_URL.len()],
             began: 0,
-            facts: Facts {
-                model: String::new(),
-                stream: false,
-                include_usage: None,
-                max_output_tokens: None,
-                n: 1,
-                text_bytes: 0,
-                media_bytes: 0,
-                images: 0,
-                body_bytes: 0,
-                places: Places::default(),
-            },
+            facts: Facts::new(Places::default()),
             max_tokens: None,
-            max_completion_tokens: None,
+            max_output_tokens: None,
+            best_of: 1,
+            prompts: 0,
             invalid: None,
         }
     }
@@ -97,11 +94,15 @@ impl Sink for Reader {
             (Token::Object, 0) => self.facts.places.root = at + 1,
             (_, 0) => self.invalid = Some(Invalid::NotAnObject),
             (_, 1) if self.names[1].single().is_some() => self.field(self.names[1], token, at),
-            (Token::Array, _) => self.names[depth + 1] = self.names[depth],
-            (Token::String, _) if self.names[1] == Name::Prompt => {
+            (Token::Array, _) => {
+                self.names[depth + 1] = self.names[depth];
+                self.prompts += u64::from(depth == 2 && self.names[2] == Name::Input);
+            }
+            (Token::String, _) if self.names[1].is_read() => {
                 self.length = 0;
                 self.current = Use::Measure;
             }
+            (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
             _ => {}
         }
         if self.is_include_usage(depth) {
@@ -170,7 +171,7 @@ impl Sink for Reader {
             }
             return;
         }
-        if token == Token::String && self.names[1] == Name::Prompt && self.invalid.is_none() {
+        if token == Token::String && self.names[1].is_read() && self.invalid.is_none() {
             self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
             return;
         }
@@ -192,8 +193,13 @@ impl Reader {
         if self.facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        let max_output_tokens = self.max_completion_tokens.or(self.max_tokens);
-        Ok(Facts { max_output_tokens, body_bytes, ..self.facts })
+        let max_output_tokens = self.max_output_tokens.or(self.max_tokens);
+        let mut n = self.facts.n.max(self.best_of);
+        if self.known & Name::BestOf.bit() != 0 {
+            // The older API answers each prompt of a list.
+            n = n.saturating_mul(self.prompts.max(1));
+        }
+        Ok(Facts { max_output_tokens, n, body_bytes, ..self.facts })
     }
 
     /// Whether a value at this depth is that of `stream_options.include_usage`.
@@ -203,6 +209,11 @@ impl Reader {
     }
 
     fn key_ended(&mut self, name: Name, depth: usize) {
+        if depth == 1 && name.single().is_some() && self.known & name.bit() == 0 {
+            // It decides elsewhere; here it is one of the fields that only pass.
+            self.names[1] = Name::Other;
+            return;
+        }
         self.names[depth] = name;
         let in_options = depth == 2 && self.names[1] == Name::StreamOptions;
         if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
@@ -210,11 +221,10 @@ impl Reader {
         }
         let counts = if name == Name::IncludeUsage { in_options } else { depth == 1 };
         if counts && let Some(key) = name.single() {
-            let bit = 1 << name as u16;
-            if self.seen & bit != 0 {
+            if self.seen & name.bit() != 0 {
                 self.invalid = Some(Invalid::Duplicate(key));
             }
-            self.seen |= bit;
+            self.seen |= name.bit();
         }
     }
 
@@ -239,17 +249,16 @@ impl Reader {
                 self.began = at;
                 return;
             }
-            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Null) => return,
-            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Number) => {
+            (Name::Model, _) => "a string",
+            (Name::Stream, _) => "a boolean",
+            (Name::StreamOptions, _) => "an object",
+            // The others are integers.
+            (_, Token::Null) => return,
+            (_, Token::Number) => {
                 self.integer = Some(0);
                 self.current = Use::Integer;
                 return;
             }
-            // A key of `stream_options` that stands in the root means nothing there.
-            (Name::IncludeUsage, _) => return,
-            (Name::Model, _) => "a string",
-            (Name::Stream, _) => "a boolean",
-            (Name::StreamOptions, _) => "an object",
             _ => INTEGER,
         };
         self.refuse(name, expected);
@@ -272,14 +281,13 @@ impl Reader {
             (Name::StreamOptions, Token::Null) => {
                 self.facts.places.options = Options::Null(self.began..end);
             }
-            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Number) => {
-                match (name, self.integer) {
-                    (_, None) => self.refuse(name, INTEGER),
-                    (Name::N, Some(n)) => self.facts.n = n.clamp(1, u64::from(u32::MAX)),
-                    (Name::MaxTokens, tokens) => self.max_tokens = tokens,
-                    (_, tokens) => self.max_completion_tokens = tokens,
-                }
-            }
+            (_, Token::Number) if self.current == Use::Integer => match (name, self.integer) {
+                (_, None) => self.refuse(name, INTEGER),
+                (Name::N, Some(n)) => self.facts.n = answers(n),
+                (Name::BestOf, Some(n)) => self.best_of = answers(n),
+                (Name::MaxTokens, tokens) => self.max_tokens = tokens,
+                (_, tokens) => self.max_output_tokens = tokens,
+            },
             _ => {}
         }
     }
@@ -288,14 +296,16 @@ impl Reader {
     fn measured(&mut self, depth: usize, length: u64, data_url: bool) {
         let name = self.names[depth];
         let parent = self.names[depth - 1];
+        let is_source = parent == Name::Source && matches!(name, Name::Url | Name::Data);
         let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
-        if address || name == Name::Image {
+        if address || name == Name::Image || is_source {
             self.facts.images = self.facts.images.saturating_add(1);
         }
+        self.prompts += u64::from(depth == 2 && name == Name::Input);
         let is_media = match name {
             Name::Image | Name::FileData => true,
-            Name::Data if parent == Name::InputAudio => true,
-            Name::Prompt | Name::Text => false,
+            Name::Data if matches!(parent, Name::InputAudio | Name::Source) => true,
+            Name::Prompt | Name::Input | Name::Text => false,
             _ => data_url,
         };
         let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
@@ -303,13 +313,22 @@ impl Reader {
     }
 }
 
-const INTEGER: &str = "a non-negative integer";
+pub(super) const INTEGER: &str = "a non-negative integer";
+
+/// A number of answers as it is reckoned with.
+pub(super) fn answers(n: u64) -> u64 {
+    n.clamp(1, u64::from(u32::MAX))
+}
 
 fn decode_model(raw: &[u8]) -> Result<String, Invalid> {
     if raw.len() > MODEL_RAW_MAX {
         return Err(Invalid::ModelTooLong);
     }
-    let model = decode(raw).ok_or(Invalid::ModelNotUnicode)?;
+    fitting(decode(raw).ok_or(Invalid::ModelNotUnicode)?)
+}
+
+/// A model's name, if it has the length of one.
+pub(super) fn fitting(model: String) -> Result<String, Invalid> {
     match model.len() {
         0 => Err(Invalid::ModelEmpty),
         1..=MODEL_MAX => Ok(model),

@@ -22,6 +22,8 @@ pub(super) struct Places {
     pub(super) root: u64,
     /// The model's value with its quotes.
     pub(super) model: Range<u64>,
+    /// The model's name stands there as it is, not as a JSON string.
+    pub(super) is_plain: bool,
     pub(super) options: Options,
 }
 
@@ -46,9 +48,13 @@ impl Facts {
     pub(crate) fn splices(&self, model: Option<&str>, ask_usage: bool) -> Vec<Splice> {
         let rename = model.filter(|model| *model != self.model).map(|model| Splice {
             at: self.places.model.clone(),
-            with: serde_json::Value::from(model).to_string().into(),
+            with: match self.places.is_plain {
+                true => Bytes::copy_from_slice(model.as_bytes()),
+                false => serde_json::Value::from(model).to_string().into(),
+            },
         });
-        let ask = ask_usage && self.include_usage != Some(true);
+        // A form has no such option.
+        let ask = ask_usage && self.include_usage != Some(true) && !self.places.is_plain;
         let mut splices: Vec<_> = rename.into_iter().chain(ask.then(|| self.ask_usage())).collect();
         splices.sort_by_key(|splice| splice.at.start);
         splices
@@ -105,7 +111,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::inspect::Scan;
+    use crate::inspect::{Api, Scan};
 
     /// What the reference below does for `apply`, on one copied body.
     fn edited(body: &str, splices: &[Splice]) -> Vec<u8> {
@@ -119,7 +125,7 @@ mod tests {
 
     /// Scans and edits the body, cut into frames of every size, and gives what it became.
     fn edit(body: &str, model: Option<&str>, ask_usage: bool) -> (Vec<Splice>, String) {
-        let mut scan = Scan::new();
+        let mut scan = Scan::json(Api::Chat);
         scan.push(body.as_bytes()).expect(body);
         let splices = scan.finish().expect(body).splices(model, ask_usage);
         let expected = edited(body, &splices);
@@ -207,7 +213,7 @@ mod tests {
     fn untouched_frames_are_shared() {
         let frames = [r#"{"mod"#, r#"el":"m","#, r#""n":1}"#]
             .map(|frame| Bytes::from_static(frame.as_bytes()));
-        let mut scan = Scan::new();
+        let mut scan = Scan::json(Api::Chat);
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
         let splices = scan.finish().expect("valid").splices(Some("longer"), false);
         let edited = apply(&frames, &splices);

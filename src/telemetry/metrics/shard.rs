@@ -104,6 +104,17 @@ pub(super) const TOKEN_KINDS: [&str; 4] = ["input", "cached", "output", "reasoni
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     ChatCompletions,
+    Responses,
+    Messages,
+    Embeddings,
+    Completions,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
+    AudioTranscriptions,
+    AudioTranslations,
+    AudioSpeech,
+    Moderations,
     Models,
     Model,
     /// No route: every unknown path together.
@@ -154,12 +165,38 @@ pub(crate) struct Shard {
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 4] =
-        [Self::ChatCompletions, Self::Models, Self::Model, Self::Unknown];
+    pub(super) const ALL: [Self; 15] = [
+        Self::ChatCompletions,
+        Self::Responses,
+        Self::Messages,
+        Self::Embeddings,
+        Self::Completions,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+        Self::AudioSpeech,
+        Self::Moderations,
+        Self::Models,
+        Self::Model,
+        Self::Unknown,
+    ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/v1/chat/completions",
+            Self::Responses => "/v1/responses",
+            Self::Messages => "/v1/messages",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Completions => "/v1/completions",
+            Self::ImageGenerations => "/v1/images/generations",
+            Self::ImageEdits => "/v1/images/edits",
+            Self::ImageVariations => "/v1/images/variations",
+            Self::AudioTranscriptions => "/v1/audio/transcriptions",
+            Self::AudioTranslations => "/v1/audio/translations",
+            Self::AudioSpeech => "/v1/audio/speech",
+            Self::Moderations => "/v1/moderations",
             Self::Models => "/v1/models",
             Self::Model => "/v1/models/{id}",
             Self::Unknown => "unknown",

@@ -313,7 +313,7 @@ async fn an_unread_body_ends_the_connection_openly() {
     let world = World::before(&upstream).set("server.max_body_bytes", 65536).start().await;
     let mut client = world.connect().await;
     let large = "x".repeat(65537);
-    for (path, body, status) in [(CHAT_PATH, &*large, 413), ("/v1/images/edits", CHAT, 404)] {
+    for (path, body, status) in [(CHAT_PATH, &*large, 413), ("/v1/files", CHAT, 404)] {
         client.send(request("POST", path, &world.key, "", body).as_bytes()).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (status, None), "it was read");

@@ -1,0 +1,36 @@
+//! What the fields of a request's body mean, by the API they belong to.
+
+use super::name::Name;
+
+/// Whose fields decide about limits. A field that another API has is none of this one's: were it
+/// believed, a request could reserve by it less than it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    Chat,
+    /// The older text completions.
+    Completions,
+    Responses,
+    /// Anthropic's.
+    Messages,
+    Images,
+    /// An answer whose length no field decides: embeddings, moderations, audio.
+    Other,
+}
+
+impl Api {
+    /// The fields of the root that decide, a bit for each.
+    pub(super) fn fields(self) -> u16 {
+        let own: &[Name] = match self {
+            Self::Chat => {
+                &[Name::StreamOptions, Name::MaxTokens, Name::MaxCompletionTokens, Name::N]
+            }
+            Self::Completions => &[Name::StreamOptions, Name::MaxTokens, Name::N, Name::BestOf],
+            Self::Responses => &[Name::MaxOutputTokens],
+            Self::Messages => &[Name::MaxTokens],
+            Self::Images => &[Name::N],
+            Self::Other => &[],
+        };
+        let all = own.iter().chain(&[Name::Model, Name::Stream]);
+        all.fold(0, |bits, name| bits | name.bit())
+    }
+}

@@ -1,0 +1,269 @@
+//! A `multipart/form-data` body (RFC 7578) read as it arrives: the few fields that decide are found
+//! wherever they stand, files pass by and are only measured. What is kept is one part's head and one
+//! short value, so that an upload of any size costs no memory here.
+//!
+//! Whatever parsers could disagree about is refused: were a field read differently upstream, a request
+//! could be served as another than the one that was admitted.
+
+mod part;
+
+use super::reader::{INTEGER, answers, fitting};
+use super::splice::Places;
+use super::{Api, Facts, Invalid, MODEL_MAX};
+use part::{Field, Part};
+
+/// Bytes of a part's head at most; it holds a file's name at the longest.
+const PART_HEAD_MAX: usize = 8 * 1024;
+/// RFC 2046 §5.1.1.
+const BOUNDARY_MAX: usize = 70;
+/// Bytes kept of a field that decides, one more than any may have.
+const VALUE_MAX: usize = MODEL_MAX + 1;
+
+/// The body of a form being read.
+#[derive(Debug)]
+pub(crate) struct Multipart {
+    has_n: bool,
+    /// CRLF, two hyphens and the boundary. A CR stands only at its beginning, so that a match that
+    /// fails can begin again nowhere but at the byte that failed it.
+    delimiter: Box<[u8]>,
+    state: State,
+    /// Bytes of a match that are not the value's: the line end that its part's head ends with.
+    borrowed: usize,
+    /// Offset of the next piece's first byte.
+    base: u64,
+    head: Vec<u8>,
+    part: Part,
+    /// What is kept of the present part's value, and where that began.
+    value: Vec<u8>,
+    began: u64,
+    /// The fields seen that may stand only once; a bit for each.
+    seen: u8,
+    facts: Facts,
+    /// The first thing wrong. Nothing is read after it.
+    invalid: Option<Invalid>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first delimiter or in a part's value, with so many bytes of a delimiter seen.
+    Value(usize),
+    /// After a delimiter: nothing more, or spaces, of its line.
+    Delimited,
+    /// After a delimiter and a hyphen.
+    Dash,
+    /// In the spaces that may end a delimiter's line.
+    Padding,
+    /// After the CR that ends it.
+    Return,
+    Head,
+    /// After the last delimiter: whatever comes means nothing.
+    Over,
+}
+
+impl Multipart {
+    /// Reads the body of a request with this `Content-Type`.
+    pub(crate) fn new(api: Api, content_type: &str) -> Result<Self, Invalid> {
+        let boundary = boundary(content_type).ok_or(Invalid::Boundary)?;
+        Ok(Self {
+            has_n: api == Api::Images,
+            delimiter: [b"\r\n--", boundary].concat().into(),
+            // The first delimiter needs no line before it.
+            state: State::Value(2),
+            borrowed: 2,
+            base: 0,
+            head: Vec::new(),
+            part: Part::default(),
+            value: Vec::new(),
+            began: 0,
+            seen: 0,
+            facts: Facts::new(Places { is_plain: true, ..Places::default() }),
+            invalid: None,
+        })
+    }
+
+    /// As [`super::Scan::push`].
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
+        let mut at = 0;
+        while at < piece.len() && self.invalid.is_none() {
+            match self.step(piece, at) {
+                Ok(next) => at = next,
+                Err(invalid) => self.invalid = Some(invalid),
+            }
+        }
+        self.base += piece.len() as u64;
+        self.invalid.map_or(Ok(()), Err)
+    }
+
+    /// As [`super::Scan::finish`].
+    pub(crate) fn finish(self) -> Result<Facts, Invalid> {
+        if let Some(invalid) = self.invalid {
+            return Err(invalid);
+        }
+        if self.state != State::Over {
+            return Err(Invalid::Multipart { at: self.base, reason: "it ends too early" });
+        }
+        if self.facts.model.is_empty() {
+            return Err(Invalid::Missing("model"));
+        }
+        Ok(Facts { body_bytes: self.base, ..self.facts })
+    }
+
+    /// Reads on from the index `at`, by one byte or more.
+    fn step(&mut self, piece: &[u8], at: usize) -> Result<usize, Invalid> {
+        let byte = piece[at];
+        let next = match (self.state, byte) {
+            (State::Over, _) => return Ok(piece.len()),
+            (State::Value(matched), _) => return self.value(piece, at, matched),
+            (State::Head, _) => {
+                self.head(byte, at)?;
+                return Ok(at + 1);
+            }
+            (State::Delimited, b'-') => State::Dash,
+            (State::Dash, b'-') => State::Over,
+            (State::Delimited | State::Padding, b' ' | b'\t') => State::Padding,
+            (State::Delimited | State::Padding, b'\r') => State::Return,
+            (State::Return, b'\n') => State::Head,
+            _ => return Err(self.malformed(at, "a delimiter stands in a line of its own")),
+        };
+        self.state = next;
+        Ok(at + 1)
+    }
+
+    fn value(&mut self, piece: &[u8], from: usize, matched: usize) -> Result<usize, Invalid> {
+        let (mut at, mut matched) = (from, matched);
+        while at < piece.len() {
+            if matched == 0 {
+                let run = memchr::memchr(b'\r', &piece[at..]);
+                let to = run.map_or(piece.len(), |run| at + run);
+                self.keep(&piece[at..to]);
+                at = to;
+                if run.is_some() {
+                    matched = 1;
+                    at += 1;
+                }
+            } else if piece[at] == self.delimiter[matched] {
+                matched += 1;
+                at += 1;
+                if matched == self.delimiter.len() {
+                    self.state = State::Delimited;
+                    if self.borrowed != 0 && self.began != 0 {
+                        return Err(self.malformed(at, "a part has a head only"));
+                    }
+                    let end = (self.base + at as u64).saturating_sub(matched as u64);
+                    self.ended(end)?;
+                    return Ok(at);
+                }
+            } else {
+                // It was the value's own, from an earlier piece perhaps.
+                let own = std::mem::take(&mut self.delimiter);
+                let from = std::mem::take(&mut self.borrowed);
+                self.keep(&own[from..matched]);
+                self.delimiter = own;
+                matched = 0;
+            }
+        }
+        self.state = State::Value(matched);
+        Ok(at)
+    }
+
+    /// More of the present part's value.
+    fn keep(&mut self, piece: &[u8]) {
+        match self.part.field {
+            Field::Model | Field::Stream | Field::N => {
+                let room = VALUE_MAX.saturating_sub(self.value.len());
+                self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            Field::Prompt => self.facts.text_bytes += piece.len() as u64,
+            Field::File => self.facts.media_bytes += piece.len() as u64,
+            Field::Other => {}
+        }
+    }
+
+    /// A byte of a part's head.
+    fn head(&mut self, byte: u8, at: usize) -> Result<(), Invalid> {
+        if self.head.len() == PART_HEAD_MAX {
+            return Err(self.malformed(at, "a part's head is too long"));
+        }
+        self.head.push(byte);
+        if !self.head.ends_with(b"\r\n\r\n") {
+            return Ok(());
+        }
+        let part = Part::read(&self.head);
+        self.part = part.ok_or_else(|| self.malformed(at, "a part's head is not a form's"))?;
+        self.head.clear();
+        self.value.clear();
+        self.began = self.base + at as u64 + 1;
+        // A delimiter here would be one to some readers, and a value's beginning to others.
+        self.state = State::Value(2);
+        self.borrowed = 2;
+        self.facts.images += u32::from(self.part.is_image);
+        if self.part.field == Field::N && !self.has_n {
+            self.part.field = Field::Other;
+        }
+        let Some(name) = self.part.field.single() else { return Ok(()) };
+        if self.part.is_file {
+            return Err(Invalid::Type { key: name, expected: "a plain field" });
+        }
+        let bit = 1 << self.part.field as u8;
+        if self.seen & bit != 0 {
+            return Err(Invalid::Duplicate(name));
+        }
+        self.seen |= bit;
+        Ok(())
+    }
+
+    /// The present part's value ended before the offset `end`.
+    fn ended(&mut self, end: u64) -> Result<(), Invalid> {
+        match self.part.field {
+            Field::Model => {
+                let model = std::mem::take(&mut self.value);
+                if model.len() > MODEL_MAX {
+                    return Err(Invalid::ModelTooLong);
+                }
+                let model = String::from_utf8(model).map_err(|_| Invalid::ModelNotUnicode)?;
+                self.facts.model = fitting(model)?;
+                self.facts.places.model = self.began..end;
+            }
+            Field::Stream => {
+                // Servers read forms leniently; these are the words that any takes for a yes.
+                let words: [&[u8]; 5] = [b"true", b"1", b"on", b"yes", b"t"];
+                self.facts.stream = words.iter().any(|word| self.value.eq_ignore_ascii_case(word));
+            }
+            Field::N => {
+                let digits = std::str::from_utf8(&self.value).ok();
+                let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let n = digits.and_then(|text| text.parse::<u64>().ok());
+                self.facts.n = answers(n.ok_or(Invalid::Type { key: "n", expected: INTEGER })?);
+            }
+            Field::Prompt | Field::File | Field::Other => {}
+        }
+        Ok(())
+    }
+
+    fn malformed(&self, at: usize, reason: &'static str) -> Invalid {
+        Invalid::Multipart { at: self.base + at as u64, reason }
+    }
+}
+
+/// Whether a request with this `Content-Type` has a form for its body.
+pub(crate) fn is_form(content_type: &str) -> bool {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("multipart/form-data")
+}
+
+/// The boundary: 1 to 70 characters of RFC 2046's set, quoted or not. Two are none.
+fn boundary(content_type: &str) -> Option<&[u8]> {
+    let mut boundaries = content_type.split(';').skip(1).filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim())
+    });
+    let value = boundaries.next().filter(|_| boundaries.next().is_none())?;
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let value = quoted.unwrap_or(value).as_bytes();
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);
+    let fits = (1..=BOUNDARY_MAX).contains(&value.len()) && !value.ends_with(b" ");
+    (fits && value.iter().all(is_allowed)).then_some(value)
+}
+
+#[cfg(test)]
+mod tests;

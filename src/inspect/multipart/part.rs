@@ -1,0 +1,125 @@
+//! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
+
+/// What a part is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Field {
+    Model,
+    Stream,
+    N,
+    /// Text that reaches the model.
+    Prompt,
+    File,
+    #[default]
+    Other,
+}
+
+/// What a part's head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) field: Field,
+    pub(super) is_file: bool,
+    /// A file that is an image.
+    pub(super) is_image: bool,
+}
+
+impl Field {
+    /// The name of a field that may stand only once.
+    pub(super) fn single(self) -> Option<&'static str> {
+        match self {
+            Self::Model => Some("model"),
+            Self::Stream => Some("stream"),
+            Self::N => Some("n"),
+            Self::Prompt | Self::File | Self::Other => None,
+        }
+    }
+}
+
+impl Part {
+    /// Reads a head, its last empty line included; `None` where it is not a form's, or not the same to
+    /// every reader.
+    pub(super) fn read(head: &[u8]) -> Option<Self> {
+        let head = std::str::from_utf8(head).ok()?;
+        let mut disposition = None;
+        let mut media = "";
+        for line in head.strip_suffix("\r\n\r\n")?.split("\r\n") {
+            // A folded line (RFC 9112 §5.2 has done away with them) continues the one before.
+            if line.starts_with([' ', '\t']) || line.contains(['\r', '\n', '\0']) {
+                return None;
+            }
+            let (name, value) = line.split_once(':')?;
+            let value = value.trim();
+            if name.eq_ignore_ascii_case("content-disposition") {
+                if disposition.replace(value).is_some() {
+                    return None;
+                }
+            } else if name.eq_ignore_ascii_case("content-type") {
+                media = value;
+            } else if name.eq_ignore_ascii_case("content-transfer-encoding") {
+                // RFC 7578 §4.7: not for forms; some readers would decode base64, others not.
+                let plain = ["binary", "8bit", "7bit"];
+                plain.iter().find(|plain| value.eq_ignore_ascii_case(plain))?;
+            }
+        }
+        let (name, is_file) = disposition_of(disposition?)?;
+        let field = match name {
+            "model" => Field::Model,
+            "stream" => Field::Stream,
+            "n" => Field::N,
+            _ if is_file => Field::File,
+            "prompt" => Field::Prompt,
+            _ => Field::Other,
+        };
+        let media_image = media.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("image/"));
+        let is_image = is_file && (media_image || name.starts_with("image"));
+        Some(Self { field, is_file, is_image })
+    }
+}
+
+/// The field's name, and whether there is a file's name.
+fn disposition_of(value: &str) -> Option<(&str, bool)> {
+    let (kind, mut rest) = value.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("form-data") {
+        return None;
+    }
+    let mut name = None;
+    let mut is_file = false;
+    loop {
+        let (key, after) = rest.split_once('=')?;
+        let key = key.trim();
+        let (text, after) = parameter(after.trim_start())?;
+        if key.eq_ignore_ascii_case("name") {
+            // One reader undoes a backslash's escape, another does not.
+            if name.replace(text).is_some() || text.contains('\\') {
+                return None;
+            }
+        } else if key.eq_ignore_ascii_case("name*") {
+            return None;
+        } else if key.eq_ignore_ascii_case("filename") || key.eq_ignore_ascii_case("filename*") {
+            is_file = true;
+        }
+        match after.trim().strip_prefix(';') {
+            Some(more) if !more.trim().is_empty() => rest = more,
+            Some(_) => break,
+            None if after.trim().is_empty() => break,
+            None => return None,
+        }
+    }
+    Some((name?, is_file))
+}
+
+/// A token or a quoted string at the beginning of `text`, and what follows it.
+fn parameter(text: &str) -> Option<(&str, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(';').unwrap_or(text.len());
+        let token = text[..end].trim_end();
+        let is_token = !token.is_empty() && !token.contains([' ', '\t', '"', '=']);
+        return is_token.then(|| (token, &text[end..]));
+    };
+    let mut is_escaped = false;
+    let end = quoted.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })?;
+    Some((&quoted[..end], &quoted[end + 1..]))
+}

@@ -1,0 +1,167 @@
+//! Forms as clients write them, and as nobody should, cut at every byte.
+
+use super::*;
+
+const TYPE: &str = "multipart/form-data; boundary=XbX";
+
+fn read<'a>(
+    api: Api,
+    content_type: &str,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Facts, Invalid> {
+    let mut form = Multipart::new(api, content_type)?;
+    for piece in pieces {
+        if let Err(invalid) = form.push(piece) {
+            assert_eq!(form.push(b"--"), Err(invalid), "repeated");
+            assert_eq!(form.finish(), Err(invalid), "repeated");
+            return Err(invalid);
+        }
+    }
+    form.finish()
+}
+
+/// What is found, which is the same however the body is cut.
+fn inspect(api: Api, body: &[u8]) -> Result<Facts, Invalid> {
+    let whole = read(api, TYPE, [body]);
+    assert_eq!(read(api, TYPE, body.chunks(1)), whole, "in single bytes");
+    for cut in 0..=body.len() {
+        assert_eq!(read(api, TYPE, [&body[..cut], &body[cut..]]), whole, "cut at {cut}");
+    }
+    whole
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("--XbX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+fn file(name: &str, media: &str, value: &str) -> String {
+    format!(
+        "--XbX\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a;b=\\\"c.png\"\r\n\
+         Content-Type: {media}\r\n\r\n{value}\r\n"
+    )
+}
+
+/// A file that looks like the form around it.
+const NASTY: &str = "\r\n--Xb\r\n--XbY\r\r\n--Xb\r\n\r\n-- name=\"model\"\r\n\r\nno\r\n--";
+
+#[test]
+fn fields_are_found_wherever_they_stand() {
+    let (model, n, stream) = (field("model", "gpt-é"), field("n", "3"), field("stream", "True"));
+    let prompt = field("prompt", "1234567");
+    let image = file("image[]", "application/octet-stream", NASTY);
+    let audio = file("file", "audio/wav", "\r\n");
+    for parts in [
+        [&model, &n, &stream, &prompt, &image, &audio],
+        [&audio, &image, &prompt, &stream, &n, &model],
+        [&image, &model, &audio, &n, &prompt, &stream],
+    ] {
+        let parts: String = parts.into_iter().map(String::as_str).collect();
+        for (before, after) in [("", ""), ("preamble\r\n", "\r\nepilogue \r\n--XbX\r\nnot a part")]
+        {
+            let body = format!("{before}{parts}--XbX--{after}");
+            let facts = inspect(Api::Images, body.as_bytes()).expect(&body);
+            assert_eq!((&*facts.model, facts.n, facts.stream), ("gpt-é", 3, true));
+            assert_eq!((facts.images, facts.text_bytes), (1, 7));
+            assert_eq!(facts.media_bytes, NASTY.len() as u64 + 2);
+            assert_eq!(facts.body_bytes, body.len() as u64);
+            let frames = [bytes::Bytes::from(body.clone())];
+            let renamed =
+                super::super::apply(&frames, &facts.splices(Some("up\"s"), true)).concat();
+            let expected = body.replace("gpt-é", "up\"s");
+            assert_eq!(String::from_utf8(renamed).expect("UTF-8"), expected);
+        }
+    }
+}
+
+#[test]
+fn forms_that_differ_and_mean_the_same() {
+    let end = "--XbX--\r\n";
+    for part in [
+        "--XbX \t\r\ncontent-disposition:form-data;name=model\r\n\r\nm\r\n",
+        "--XbX\r\nX-Any: 1\r\nCONTENT-DISPOSITION: Form-Data ; NAME = \"model\" ;\r\n\r\nm\r\n",
+        "--XbX\r\nContent-Transfer-Encoding: 8bit\r\nContent-Disposition: form-data; a=b; name=\"model\"\r\n\
+         Content-Type: text/plain\r\n\r\nm\r\n",
+    ] {
+        let facts = inspect(Api::Other, format!("{part}{end}").as_bytes()).expect(part);
+        assert_eq!(facts.model, "m");
+    }
+    let body = format!("{}{}{}", field("model", "m"), field("n", "no number"), end);
+    assert_eq!(inspect(Api::Other, body.as_bytes()).map(|facts| facts.n), Ok(1), "no field here");
+    for (value, is_stream) in [("true", true), ("1", true), ("false", false), ("", false)] {
+        let body = format!("{}{}{}", field("stream", value), field("model", "m"), end);
+        let facts = inspect(Api::Other, body.as_bytes()).expect("valid");
+        assert_eq!(facts.stream, is_stream, "{value}");
+    }
+    for boundary in ["boundary=\"XbX\"", "charset=utf-8; Boundary=XbX"] {
+        let body = format!("{}{end}", field("model", "m"));
+        let content_type = format!("Multipart/Form-Data; {boundary}");
+        assert!(is_form(&content_type));
+        read(Api::Other, &content_type, [body.as_bytes()]).expect(boundary);
+    }
+}
+
+#[test]
+fn what_readers_could_disagree_about_is_refused() {
+    let model = field("model", "m");
+    let head = |head: &str| format!("{model}--XbX\r\n{head}\r\n\r\nx\r\n--XbX--");
+    let long = format!("Content-Disposition: form-data; name={}", "x".repeat(PART_HEAD_MAX));
+    for body in [
+        String::new(),
+        "--XbX".into(),
+        model.clone(),
+        format!("{model}--XbX"),
+        format!("{model}--XbX-"),
+        format!("{model}--XbX-x"),
+        format!("{model}--XbXx\r\n"),
+        format!("{model}--XbX\n"),
+        head(""),
+        format!("--XbX\r\nContent-Disposition: form-data; name=a\r\n\r\n{model}--XbX--"),
+        head("Content-Type: text/plain"),
+        head("Content-Disposition: attachment; name=a"),
+        head("Content-Disposition: form-data"),
+        head("Content-Disposition: form-data; filename=a"),
+        head("Content-Disposition: form-data; name=a; name=model"),
+        head("Content-Disposition: form-data; name=a; name*=UTF-8''model"),
+        head("Content-Disposition: form-data; name=\"mo\\del\""),
+        head("Content-Disposition: form-data; name=\"a\\\""),
+        head("Content-Disposition: form-data; name=a b"),
+        head("Content-Disposition: form-data; name=\"a\"b"),
+        head("Content-Disposition: form-data;\r\n name=a"),
+        head("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b"),
+        head("Content-Disposition: form-data; name=a\nContent-Type: b"),
+        head("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64"),
+        head(&long),
+    ] {
+        let found = inspect(Api::Images, body.as_bytes());
+        assert!(matches!(found, Err(Invalid::Multipart { .. })), "{found:?} {body}");
+    }
+    let other = field("a", "b");
+    let cases = [
+        (format!("{other}--XbX--"), Invalid::Missing("model")),
+        (field("model", "") + "--XbX--", Invalid::ModelEmpty),
+        (field("model", &"m".repeat(MODEL_MAX + 1)) + "--XbX--", Invalid::ModelTooLong),
+        (format!("{model}{model}"), Invalid::Duplicate("model")),
+        (
+            file("model", "text/plain", "m"),
+            Invalid::Type { key: "model", expected: "a plain field" },
+        ),
+        (field("n", "-1") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
+        (field("n", "") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
+    ];
+    for (body, invalid) in cases {
+        assert_eq!(inspect(Api::Images, body.as_bytes()), Err(invalid), "{body}");
+    }
+    let latin = [
+        field("a", "b").as_bytes(),
+        b"--XbX\r\nContent-Disposition: form-data; name=model\r\n\r\n\xe9\r\n--XbX--",
+    ]
+    .concat();
+    assert_eq!(inspect(Api::Images, &latin), Err(Invalid::ModelNotUnicode));
+    for boundary in ["", "boundary=", "boundary=a; boundary=b", "boundary=a\rb", "boundary=\"a \""]
+    {
+        let content_type = format!("multipart/form-data; {boundary}");
+        assert_eq!(Multipart::new(Api::Other, &content_type).err(), Some(Invalid::Boundary));
+    }
+    let long = format!("multipart/form-data; boundary={}", "x".repeat(BOUNDARY_MAX + 1));
+    assert_eq!(Multipart::new(Api::Other, &long).err(), Some(Invalid::Boundary));
+}
