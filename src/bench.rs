@@ -103,12 +103,12 @@ pub struct Metering {
 impl Metering {
     /// A stream; `hide_usage`: usage is looked for and taken out.
     pub fn stream(hide_usage: bool) -> Self {
-        Self::new(Setup { kind: Kind::Sse, hide_usage, model: None })
+        Self::new(Setup { kind: Kind::Sse, hide_usage, answers: 1, model: None })
     }
 
     /// A JSON body.
     pub fn json() -> Self {
-        Self::new(Setup { kind: Kind::Json, hide_usage: false, model: None })
+        Self::new(Setup { kind: Kind::Json, hide_usage: false, answers: 1, model: None })
     }
 
     fn new(setup: Setup<'_>) -> Self {

@@ -17,6 +17,7 @@ mod capture;
 mod name;
 mod text;
 mod dialect;
+mod decimal;
 mod object;
 mod stated;
 mod tally;
@@ -89,8 +90,9 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, hide_usage, model } = setup;
-        let model = model.filter(|(from, to)| from != to && kind != Kind::Opaque);
+        let Setup { kind, hide_usage, answers, model } = setup;
+        let is_document = matches!(kind, Kind::Json | Kind::Sse);
+        let model = model.filter(|(from, to)| from != to && is_document);
         let hide = hide_usage && kind == Kind::Sse;
         Self {
             kind,
@@ -100,7 +102,7 @@ impl Meter {
             scanner: Scanner::new(),
             document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
             event: Event::none(),
-            tally: Tally::default(),
+            tally: Tally::new(answers),
             done: false,
             outlet: (hide || model.is_some()).then(Outlet::default),
             at: 0,
@@ -122,6 +124,7 @@ impl Meter {
         }
         match self.kind {
             Kind::Opaque => {}
+            Kind::Text => self.document.text.add(frame.len()),
             Kind::Json => self.scan_body(&frame, out),
             Kind::Sse => self.scan_events(&frame, out),
         }
@@ -145,8 +148,9 @@ impl Meter {
         }
     }
 
-    /// Whether the end has been seen: `data: [DONE]`, or the last byte of a JSON body. What
-    /// completes it may be in `out` of the very push that made this true.
+    /// Whether the end has been seen: `data: [DONE]`, the blank line of the event that is the last
+    /// one in an API that has no such mark, or the last byte of a JSON body. What completes it may
+    /// be in `out` of the very push that made this true.
     pub(crate) fn done(&self) -> bool {
         self.done
     }
@@ -319,7 +323,7 @@ impl Meter {
         let whole = !self.event.broken && self.scanner.finish(&mut self.document).is_ok();
         if whole {
             self.tally.absorb(&self.document, self.kind == Kind::Json);
-            self.done |= self.kind == Kind::Json;
+            self.done |= self.kind == Kind::Json || self.tally.is_over;
         }
         whole
     }

@@ -1,8 +1,8 @@
 //! What a request used, where the numbers came from, and how the request ended: the words that the
 //! meter, the ledger and the reports share.
 
-/// One usage record; every field is a count of tokens. Cached and cache-written tokens are part of
-/// `input`; reasoning and rejected predictions are part of `output`: neither is counted twice.
+/// One usage record; what says no unit is a count of tokens. Cached and cache-written tokens are
+/// part of `input`; reasoning and rejected predictions are part of `output`: neither is counted twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: u64,
@@ -16,6 +16,10 @@ pub struct Usage {
     pub image_output: u64,
     pub accepted_prediction: u64,
     pub rejected_prediction: u64,
+    /// Audio that is billed by its length and not in tokens, in milliseconds.
+    pub audio_ms: u64,
+    /// What the upstream itself says that this cost, in nano-USD; zero is a statement, too.
+    pub reported_cost_nano_usd: Option<u64>,
     /// The upstream's own total where it gave one, else input + output.
     pub total: u64,
 }
@@ -123,13 +127,16 @@ impl Flags {
     pub const DRAINED: Self = Self(1 << 3);
     /// The request was sent again without the usage option, which the upstream had refused.
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
+    /// The upstream's total is not its input plus its output.
+    pub const TOTAL_DIFFERS: Self = Self(1 << 8);
 
-    const NAMES: [(Self, &'static str); 5] = [
+    const NAMES: [(Self, &'static str); 6] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
         (Self::DRAINED, "drained"),
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
+        (Self::TOTAL_DIFFERS, "total_differs"),
     ];
 
     pub fn set(&mut self, other: Self) {

@@ -19,6 +19,16 @@ pub(crate) struct Plan {
     /// The client's own bytes, where the upstream may not know the option that was spliced in.
     plain: Option<Box<Outbound>>,
     asks_usage: bool,
+    answers: u64,
+}
+
+/// What the client asked for, as far as it decides how the answer is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The usage in the answer is to be hidden from the client.
+    pub(crate) hides_usage: bool,
+    /// Answers to one request, at least.
+    pub(crate) answers: u64,
 }
 
 impl Plan {
@@ -48,21 +58,21 @@ impl Plan {
         let may_ask_again = asks_usage && !upstream.usage_option.is_accepted();
         let plain =
             may_ask_again.then(|| Box::new(Outbound { body: body(false), ..outbound.clone() }));
-        Self { outbound, plain, asks_usage }
+        Self { outbound, plain, asks_usage, answers: facts.n }
     }
 }
 
 /// Sends the request, and once more without the usage option where the upstream may not know it.
-/// Returns whether the usage in the answer is to be hidden from the client.
 pub(crate) async fn send(
     upstream: &Upstream,
     plan: Plan,
     settlement: &mut Settlement,
-) -> Result<(Inbound, bool), SendError> {
-    let Plan { outbound, plain, asks_usage } = plan;
+) -> Result<(Inbound, Asked), SendError> {
+    let Plan { outbound, plain, asks_usage, answers } = plan;
+    let asked = |hides_usage| Asked { hides_usage, answers };
     let inbound = upstream.send(outbound).await?;
     if !asks_usage {
-        return Ok((inbound, false));
+        return Ok((inbound, asked(false)));
     }
     let status = inbound.response.status();
     if status.is_success() {
@@ -71,7 +81,7 @@ pub(crate) async fn send(
     let may_be_the_option =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     let Some(plain) = plain.filter(|_| may_be_the_option) else {
-        return Ok((inbound, true));
+        return Ok((inbound, asked(true)));
     };
     drop(inbound);
     settlement.attempts += 1;
@@ -80,7 +90,7 @@ pub(crate) async fn send(
         upstream.usage_option.refused();
         settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
     }
-    Ok((inbound, false))
+    Ok((inbound, asked(false)))
 }
 
 /// Books a request that got no answer.

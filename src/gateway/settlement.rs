@@ -51,7 +51,8 @@ pub(crate) struct Used {
     pub(crate) source: Option<UsageSource>,
     pub(crate) raw: Option<Box<str>>,
     pub(crate) model_served: Option<Box<str>>,
-    pub(crate) is_suspect: bool,
+    /// Remarks on the numbers.
+    pub(crate) flags: Flags,
 }
 
 impl Used {
@@ -127,12 +128,19 @@ impl Settlement {
             Some(usage) => (usage, UsageSource::Running),
             None => (self.estimate(&reading), UsageSource::Estimated),
         };
+        let mut flags = Flags::default();
+        if reading.suspect {
+            flags.set(Flags::USAGE_SUSPECT);
+        }
+        if usage.total != usage.input.saturating_add(usage.output) {
+            flags.set(Flags::TOTAL_DIFFERS);
+        }
         Used {
             usage,
             source: Some(source),
             raw: reading.raw_usage,
             model_served: reading.model_served,
-            is_suspect: reading.suspect,
+            flags,
         }
     }
 
@@ -156,9 +164,7 @@ impl Settlement {
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);
         }
-        if used.is_suspect {
-            self.flags.set(Flags::USAGE_SUSPECT);
-        }
+        self.flags.set(used.flags);
         let source = used.source.unwrap_or(UsageSource::Estimated);
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
         permit.settle(used.usage.total, now);

@@ -139,7 +139,7 @@ impl Names {
 }
 
 /// The usage record as a list, in the order in which it is written.
-fn counts(usage: &Usage) -> [u64; 12] {
+fn counts(usage: &Usage) -> [u64; 14] {
     [
         usage.input,
         usage.cached,
@@ -152,6 +152,9 @@ fn counts(usage: &Usage) -> [u64; 12] {
         usage.image_output,
         usage.accepted_prediction,
         usage.rejected_prediction,
+        usage.audio_ms,
+        // One more than it is, so that none is told from nothing.
+        usage.reported_cost_nano_usd.map_or(0, |cost| cost.saturating_add(1)),
         usage.total,
     ]
 }
@@ -248,6 +251,8 @@ impl<'a> Reader<'a, '_> {
             image_output: self.u64()?,
             accepted_prediction: self.u64()?,
             rejected_prediction: self.u64()?,
+            audio_ms: self.u64()?,
+            reported_cost_nano_usd: self.u64()?.checked_sub(1),
             total: self.u64()?,
         })
     }
@@ -324,7 +329,14 @@ pub(crate) mod tests {
             event_id: EventId([n; 16]),
             end: End::Complete,
             usage_source: UsageSource::Reported,
-            usage: Usage { input: 8, output: 12, total: u64::MAX, ..Usage::default() },
+            usage: Usage {
+                input: 8,
+                output: 12,
+                audio_ms: 3_500,
+                reported_cost_nano_usd: n.checked_sub(1).map(u64::from),
+                total: u64::MAX,
+                ..Usage::default()
+            },
             raw_usage: Some(r#"{"prompt_tokens":8}"#.into()),
             model_served: Some("".into()),
             status: 200,

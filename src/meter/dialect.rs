@@ -135,6 +135,7 @@ impl Document {
                     self.captures.begin(Slot::Top, depth, at);
                 }
             }
+            (Key::Svg, Token::Object) => self.captures.begin(Slot::Svg, depth, at),
             (Key::Choices, _) => {
                 let found = if token == Token::Array { Member::Proper } else { Member::Odd };
                 self.facts.choices = self.facts.choices.and(found);
@@ -208,7 +209,7 @@ impl Document {
 
     /// A value in a list of the images API, or in one of its events.
     fn picture(&mut self, token: Token) {
-        if (self.key, token) == (Key::Image, Token::String) {
+        if let (Key::Image | Key::Url, Token::String) = (self.key, token) {
             self.reading = Reading::Image { any: false };
             self.facts.images_api = true;
         }

@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Json,
     /// An event stream.
     Sse,
+    /// Plain text, such as a transcript: only its size counts.
+    Text,
     /// Not at all.
     Opaque,
 }
@@ -17,6 +19,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) kind: Kind,
     /// Weir asked for usage in the stream, and the client did not.
     pub(crate) hide_usage: bool,
+    /// Answers that the client asked for (`n`), at least.
+    pub(crate) answers: u64,
     /// What the upstream calls the model, and what the client calls it.
     pub(crate) model: Option<(&'a str, &'a str)>,
 }
@@ -34,6 +38,7 @@ impl Kind {
             "text/event-stream" => Self::Sse,
             "application/json" => Self::Json,
             other if other.ends_with("+json") => Self::Json,
+            "text/plain" | "text/vtt" | "text/srt" | "application/x-subrip" => Self::Text,
             _ => Self::Opaque,
         }
     }

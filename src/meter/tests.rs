@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+mod picking;
+
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 96;
+const FIXTURES: usize = 128;
 
 struct Fixture {
     name: String,
@@ -46,7 +48,7 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn meter(kind: Kind, hide_usage: bool, model: Option<(&str, &str)>) -> Meter {
-    Meter::new(Setup { kind, hide_usage, model })
+    Meter::new(Setup { kind, hide_usage, answers: 1, model })
 }
 
 /// What leaves when `pieces` are pushed, the end included.
@@ -75,10 +77,16 @@ fn described(reading: &Reading) -> Value {
             ("image_output", usage.image_output),
             ("accepted_prediction", usage.accepted_prediction),
             ("rejected_prediction", usage.rejected_prediction),
+            ("audio_ms", usage.audio_ms),
             ("total", usage.total),
         ];
         let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-        counts.map(|(name, count)| (name.to_owned(), json!(count))).collect::<Map<_, _>>()
+        let mut counts: Map<_, _> =
+            counts.map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        if let Some(cost) = usage.reported_cost_nano_usd {
+            counts.insert("reported_cost_nano_usd".to_owned(), json!(cost));
+        }
+        counts
     });
     let mut value = json!({
         "final": reading.is_final,

@@ -188,6 +188,7 @@ mod tests {
             accepted_prediction: 10,
             rejected_prediction: 11,
             total: 12,
+            ..Usage::default()
         };
         let mut row = Sample { at_ms: 1_795_000_000_123, usage, ..Sample::default() }.row();
         row.closed.flags.set(Flags::NO_DONE);

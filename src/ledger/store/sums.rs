@@ -263,6 +263,7 @@ pub(in crate::ledger) fn usage_at(
         accepted_prediction: tokens(9)?,
         rejected_prediction: tokens(10)?,
         total: tokens(11)?,
+        ..Usage::default()
     })
 }
 
