@@ -3,7 +3,7 @@
 //!
 //! The meter observes: it can be wrong about usage, and says so; it can neither break, delay nor
 //! change the stream, apart from three edits that are switched on one by one. Usage that the client
-//! did not ask for is taken out of a stream again: whole events, or a `"usage":null`. And the
+//! did not ask for is taken out of a stream again: whole events, or the member `usage`. And the
 //! model's name at the top of a document becomes the one that the client knows.
 //!
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
@@ -39,7 +39,7 @@ use outlet::Outlet;
 use sse::{Lines, Part};
 use tally::Tally;
 
-pub(crate) use setup::{Kind, Setup};
+pub(crate) use setup::{Hide, Kind, Setup};
 
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
 /// passes as it comes.
@@ -73,7 +73,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Meter {
     kind: Kind,
-    hide: bool,
+    hide: Hide,
     /// The model's public name in quotes, if it is to be put in.
     public_model: Option<Bytes>,
     lines: Lines,
@@ -90,10 +90,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, hide_usage, answers, model } = setup;
+        let Setup { kind, hide, answers, model } = setup;
         let is_document = matches!(kind, Kind::Json | Kind::Sse);
         let model = model.filter(|(from, to)| from != to && is_document);
-        let hide = hide_usage && kind == Kind::Sse;
+        let hide = if kind == Kind::Sse { hide } else { Hide::Nothing };
         Self {
             kind,
             hide,
@@ -104,7 +104,7 @@ impl Meter {
             event: Event::none(),
             tally: Tally::new(answers),
             done: false,
-            outlet: (hide || model.is_some()).then(Outlet::default),
+            outlet: (hide != Hide::Nothing || model.is_some()).then(Outlet::default),
             at: 0,
         }
     }
@@ -233,7 +233,7 @@ impl Meter {
             rest = more;
             let event = matches!(part, Part::Field | Part::Data { .. });
             if event && !self.event.open {
-                self.event = Event::begin(self.at, !self.hide);
+                self.event = Event::begin(self.at, self.hide == Hide::Nothing);
             }
             if let Part::Data { first } = part {
                 self.scan_data(run, first, out);
@@ -297,7 +297,7 @@ impl Meter {
             && !self.event.passing
             && let Some(outlet) = &self.outlet
         {
-            match hide::verdict(&self.document.facts, outlet) {
+            match hide::verdict(self.hide, &self.document.facts, outlet) {
                 Verdict::Pass => {}
                 Verdict::Drop => {
                     self.cut(self.event.at..self.at, out);

@@ -48,12 +48,7 @@ pub(crate) async fn answer(
     settlement.status = head.status.as_u16();
     let is_stream = kind == Kind::Sse;
     let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter = Meter::new(Setup {
-        kind,
-        hide_usage: asked.hides_usage,
-        answers: asked.answers,
-        model: names,
-    });
+    let meter = Meter::new(Setup { kind, hide: asked.hide, answers: asked.answers, model: names });
     let is_edited = meter.edits();
     let announced = body.size_hint().exact();
     // A stream has no length: an error event may have to follow what came of it.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::admin::Readiness;
 use crate::clock::Clock;
-use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOption};
+use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) bounds: Bounds,
     pub(crate) cors: Arc<Cors>,
-    pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOption>)>,
+    pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOptions>)>,
     pub(crate) resolve: Resolve,
 }
 
@@ -61,9 +61,9 @@ impl Worker {
         journal: Journal,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
-        let upstreams = shared.upstreams.iter().map(|(config, usage_option)| {
+        let upstreams = shared.upstreams.iter().map(|(config, usage_options)| {
             let resolve = shared.resolve.clone();
-            Upstream::new(config.clone(), usage_option.clone(), resolve, shard.clone())
+            Upstream::new(config.clone(), usage_options.clone(), resolve, shard.clone())
         });
         Ok(Self {
             clock: shared.clock.clone(),

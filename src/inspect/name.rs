@@ -1,12 +1,12 @@
 //! The keys that mean something to us.
 
 /// Raw bytes of a key that are kept: the longest we look for, with each letter written `\uXXXX`.
-const KEPT: usize = 6 * "max_completion_tokens".len();
+const KEPT: usize = 6 * "continuous_usage_stats".len();
 
 /// What a key means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
-    // These decide, and may stand only once: the first six in the root, the last in `stream_options`.
+    // These decide, and may stand only once: the first six in the root, the last two in `stream_options`.
     Model,
     Stream,
     StreamOptions,
@@ -14,6 +14,7 @@ pub(super) enum Name {
     MaxCompletionTokens,
     N,
     IncludeUsage,
+    ContinuousUsageStats,
     /// A field of the root whose strings reach the model.
     Prompt,
     /// Words, even if they begin with `data:`.
@@ -40,8 +41,14 @@ impl Name {
             Self::MaxCompletionTokens => "max_completion_tokens",
             Self::N => "n",
             Self::IncludeUsage => "include_usage",
+            Self::ContinuousUsageStats => "continuous_usage_stats",
             _ => return None,
         })
+    }
+
+    /// Whether it decides in `stream_options`, and nowhere else.
+    pub(super) fn is_stream_option(self) -> bool {
+        matches!(self, Self::IncludeUsage | Self::ContinuousUsageStats)
     }
 
     /// What a raw key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
@@ -64,6 +71,7 @@ impl Name {
             b"max_completion_tokens" => Self::MaxCompletionTokens,
             b"n" => Self::N,
             b"include_usage" => Self::IncludeUsage,
+            b"continuous_usage_stats" => Self::ContinuousUsageStats,
             b"messages" | b"prompt" | b"suffix" | b"input" | b"instructions" | b"tools"
             | b"functions" | b"response_format" => Self::Prompt,
             b"content" | b"text" => Self::Text,

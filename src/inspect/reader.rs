@@ -67,6 +67,7 @@ impl Default for Reader {
                 model: String::new(),
                 stream: false,
                 include_usage: None,
+                continuous_usage: None,
                 max_output_tokens: None,
                 n: 1,
                 text_bytes: 0,
@@ -104,7 +105,7 @@ impl Sink for Reader {
             }
             _ => {}
         }
-        if self.is_include_usage(depth) {
+        if self.is_stream_option(depth) {
             self.began = at;
         }
     }
@@ -147,16 +148,7 @@ impl Sink for Reader {
                 self.measured(depth, self.length, url);
             }
             (_, 1) => self.field_ended(self.names[1], token, end),
-            _ if self.is_include_usage(depth) => {
-                self.facts.include_usage = match token {
-                    Token::True => Some(true),
-                    Token::False => Some(false),
-                    _ => None,
-                };
-                if let Options::Object { include_usage, .. } = &mut self.facts.places.options {
-                    *include_usage = Some(self.began..end);
-                }
-            }
+            _ if self.is_stream_option(depth) => self.stream_option_ended(token, end),
             _ => {}
         }
         self.current = Use::Nothing;
@@ -196,10 +188,29 @@ impl Reader {
         Ok(Facts { max_output_tokens, body_bytes, ..self.facts })
     }
 
-    /// Whether a value at this depth is that of `stream_options.include_usage`.
+    /// Whether a value at this depth is that of an option in `stream_options` that decides.
     #[inline]
-    fn is_include_usage(&self, depth: usize) -> bool {
-        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2] == Name::IncludeUsage
+    fn is_stream_option(&self, depth: usize) -> bool {
+        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2].is_stream_option()
+    }
+
+    fn stream_option_ended(&mut self, token: Token, end: u64) {
+        let says = match token {
+            Token::True => Some(true),
+            Token::False => Some(false),
+            _ => None,
+        };
+        let value = Some(self.began..end);
+        let Options::Object { include_usage, continuous_usage, .. } =
+            &mut self.facts.places.options
+        else {
+            return;
+        };
+        if self.names[2] == Name::IncludeUsage {
+            (self.facts.include_usage, *include_usage) = (says, value);
+        } else {
+            (self.facts.continuous_usage, *continuous_usage) = (says, value);
+        }
     }
 
     fn key_ended(&mut self, name: Name, depth: usize) {
@@ -208,7 +219,7 @@ impl Reader {
         if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
             *empty = false;
         }
-        let counts = if name == Name::IncludeUsage { in_options } else { depth == 1 };
+        let counts = if name.is_stream_option() { in_options } else { depth == 1 };
         if counts && let Some(key) = name.single() {
             let bit = 1 << name as u16;
             if self.seen & bit != 0 {
@@ -231,8 +242,12 @@ impl Reader {
                 return;
             }
             (Name::StreamOptions, Token::Object) => {
-                self.facts.places.options =
-                    Options::Object { inside: at + 1, empty: true, include_usage: None };
+                self.facts.places.options = Options::Object {
+                    inside: at + 1,
+                    empty: true,
+                    include_usage: None,
+                    continuous_usage: None,
+                };
                 return;
             }
             (Name::StreamOptions, Token::Null) => {
@@ -246,7 +261,7 @@ impl Reader {
                 return;
             }
             // A key of `stream_options` that stands in the root means nothing there.
-            (Name::IncludeUsage, _) => return,
+            (Name::IncludeUsage | Name::ContinuousUsageStats, _) => return,
             (Name::Model, _) => "a string",
             (Name::Stream, _) => "a boolean",
             (Name::StreamOptions, _) => "an object",

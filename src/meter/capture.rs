@@ -47,15 +47,15 @@ impl Captures {
         self.open = Some((slot, depth));
     }
 
-    /// An object ends, which may be the one that is open.
-    pub(super) fn end(&mut self, depth: usize, end: u64) {
-        if let Some((slot, _)) = self.open.take_if(|(_, from)| *from == depth) {
-            let capture = &mut self.slots[slot as usize];
-            capture.complete = true;
-            if let Some(span) = &mut capture.span {
-                span.end = end;
-            }
+    /// An object ends, which may be the one that is open: then its slot.
+    pub(super) fn end(&mut self, depth: usize, end: u64) -> Option<Slot> {
+        let (slot, _) = self.open.take_if(|(_, from)| *from == depth)?;
+        let capture = &mut self.slots[slot as usize];
+        capture.complete = true;
+        if let Some(span) = &mut capture.span {
+            span.end = end;
         }
+        Some(slot)
     }
 
     /// Copies what a piece, which begins at `at` and has been scanned, holds of the objects.

@@ -300,7 +300,9 @@ impl Sink for Document {
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object, _) => {
-                self.captures.end(depth, end);
+                if self.captures.end(depth, end) == Some(Slot::Top) {
+                    self.facts.usage_end_at = self.base.wrapping_add(end);
+                }
                 self.key = Key::Other;
             }
             (Token::Array, _) => self.key = Key::Other,

@@ -43,6 +43,8 @@ pub(super) struct Facts {
     pub(super) usage: Member,
     /// Offset in the stream of the top-level key `usage`.
     pub(super) usage_key_at: u64,
+    /// Offset in the stream just after the object that is its value.
+    pub(super) usage_end_at: u64,
     pub(super) choices: Member,
     /// The first [`CHOICES_LIMIT`] elements of `choices`.
     pub(super) choice: Vec<Choice>,

@@ -7,7 +7,7 @@ use super::decimal::scaled;
 use crate::json::{Scanner, Sink, Token};
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
-pub(super) const MAX_COUNT: u64 = 1 << 53;
+const MAX_COUNT: u64 = 1 << 53;
 /// Decimal places of a second that are kept: milliseconds.
 const SECOND_PLACES: i64 = 3;
 /// Decimal places of a US dollar that are kept: nano-USD.
@@ -299,14 +299,19 @@ impl Count {
     /// What a value says. A value that no parser takes is an error.
     fn read(field: Field, token: Token, text: &[u8]) -> Result<Self, Insane> {
         match (token, field) {
-            (Token::Number, Field::Seconds) => Ok(scaled(text, SECOND_PLACES)),
-            (Token::Number, Field::Cost) => Ok(scaled(text, USD_PLACES)),
+            (Token::Number, Field::Seconds) => Ok(Self::decimal(text, SECOND_PLACES)),
+            (Token::Number, Field::Cost) => Ok(Self::decimal(text, USD_PLACES)),
             (Token::Object, Field::Cost) => Ok(Self::Absent),
             (Token::Number, _) => Self::number(text),
             (Token::Null, _) => Ok(Self::Absent),
             (Token::String, _) => decode(text).map(|_| Self::Insane).ok_or(Insane),
             _ => Ok(Self::Insane),
         }
+    }
+
+    fn decimal(text: &[u8], places: i64) -> Self {
+        let found = scaled(text, places).filter(|found| *found <= MAX_COUNT);
+        found.map_or(Self::Insane, Self::Of)
     }
 
     fn number(text: &[u8]) -> Result<Self, Insane> {

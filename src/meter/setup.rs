@@ -17,12 +17,25 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup<'a> {
     pub(crate) kind: Kind,
-    /// Weir asked for usage in the stream, and the client did not.
-    pub(crate) hide_usage: bool,
+    pub(crate) hide: Hide,
     /// Answers that the client asked for (`n`), at least.
     pub(crate) answers: u64,
     /// What the upstream calls the model, and what the client calls it.
     pub(crate) model: Option<(&'a str, &'a str)>,
+}
+
+/// Which usage in a stream the client is not to see, because Weir asked for it and the client did
+/// not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hide {
+    Nothing,
+    /// That at the stream's end: the events that are there for it only, and nulls elsewhere. What
+    /// stands beside content comes from the upstream's own will, and stays.
+    Last,
+    /// Every one: Weir asked for running usage, the client for none.
+    All,
+    /// That beside content: Weir asked for running usage, the client for the last one only.
+    Running,
 }
 
 impl Kind {

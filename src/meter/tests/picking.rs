@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use super::super::{Kind, Meter, Setup};
+use super::super::{Hide, Kind, Meter, Setup};
 
 /// `input`, `output` and `total`; whether it is final, suspect, and done.
 type Read = (Option<(u64, u64, u64)>, bool, bool, bool);
 
 fn read(answers: u64, events: &[&str]) -> Read {
-    let mut meter = Meter::new(Setup { kind: Kind::Sse, hide_usage: false, answers, model: None });
+    let mut meter =
+        Meter::new(Setup { kind: Kind::Sse, hide: Hide::Nothing, answers, model: None });
     let mut out = Vec::new();
     for event in events {
         meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
