@@ -18,7 +18,7 @@ use crate::inspect::{Api, Scan};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::Store;
-use crate::meter::{Kind, Meter, Setup};
+use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
 use crate::tenancy::Limits;
 use crate::usage::{End, Flags, Usage, UsageSource};
@@ -104,12 +104,13 @@ pub struct Metering {
 impl Metering {
     /// A stream; `hide_usage`: usage is looked for and taken out.
     pub fn stream(hide_usage: bool) -> Self {
-        Self::new(Setup { kind: Kind::Sse, hide_usage, model: None })
+        let hide = if hide_usage { Hide::Last } else { Hide::Nothing };
+        Self::new(Setup { kind: Kind::Sse, hide, answers: 1, model: None })
     }
 
     /// A JSON body.
     pub fn json() -> Self {
-        Self::new(Setup { kind: Kind::Json, hide_usage: false, model: None })
+        Self::new(Setup { kind: Kind::Json, hide: Hide::Nothing, answers: 1, model: None })
     }
 
     fn new(setup: Setup<'_>) -> Self {

@@ -136,6 +136,8 @@ pub struct Upstream {
     pub models: Vec<ModelName>,
     /// Ask streams for usage that the client did not ask for, and hide it again.
     pub inject_usage: bool,
+    /// Ask streams for their usage with every chunk, too, and hide it again.
+    pub running_usage: bool,
     pub on_disconnect: OnDisconnect,
     /// How long and how many at once (per worker) a drain after a disconnect may be.
     pub drain_ms: u64,
@@ -460,6 +462,10 @@ mod tests {
             ("[log]\nfilter = 'weir=loud'", "must be a filter"),
             (upstream, "upstream[0].models: must list the models"),
             (&format!("{upstream}models = ['']"), "must be a model's name"),
+            (
+                &format!("{upstream}models = ['a']\ninject_usage = false\nrunning_usage = true"),
+                "running_usage = \"true\": needs inject_usage = true",
+            ),
             (&format!("{upstream}models = [{{ upstream_name = 'a' }}]"), "is missing its name"),
             (&format!("{upstream}models = ['a']\nca_file = 'none.pem'"), "none at etc/none.pem"),
             (

@@ -64,7 +64,16 @@ impl SendError {
     }
 }
 
-/// Whether an upstream takes `stream_options.include_usage`; shared by all workers.
+/// Which options of `stream_options` an upstream takes; shared by all workers.
+#[derive(Debug, Default)]
+pub(crate) struct UsageOptions {
+    /// `include_usage`
+    pub(crate) last: UsageOption,
+    /// The same with `continuous_usage_stats`.
+    pub(crate) running: UsageOption,
+}
+
+/// Whether an upstream takes one of the options.
 #[derive(Debug, Default)]
 pub(crate) struct UsageOption(AtomicU8);
 
@@ -82,7 +91,11 @@ impl UsageOption {
         self.0.load(Ordering::Relaxed) == Self::ACCEPTED
     }
 
+    /// Mostly it is known, and then the other workers' copy of it stays valid.
     pub(crate) fn accepted(&self) {
+        if self.is_accepted() {
+            return;
+        }
         self.0.store(Self::ACCEPTED, Ordering::Relaxed);
     }
 
@@ -95,7 +108,7 @@ impl UsageOption {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) config: Arc<config::Upstream>,
-    pub(crate) usage_option: Arc<UsageOption>,
+    pub(crate) usage_options: Arc<UsageOptions>,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
     /// The same key without its scheme.
@@ -137,7 +150,7 @@ pub struct UnusableUpstream {
 impl Upstream {
     pub(crate) fn new(
         config: Arc<config::Upstream>,
-        usage_option: Arc<UsageOption>,
+        usage_options: Arc<UsageOptions>,
         resolve: Resolve,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
@@ -161,7 +174,7 @@ impl Upstream {
         let pool = Rc::new(Pool::new(idle, config.pool_max_idle, shard.clone()));
         Ok(Self {
             config,
-            usage_option,
+            usage_options,
             host,
             authorization,
             api_key,

@@ -182,11 +182,11 @@ async fn serve(
     let upstream = &worker.upstreams[route.upstream];
     let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded);
     drop((frames, facts));
-    let (inbound, hides_usage) = match send(upstream, plan, &mut settlement).await {
+    let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error)),
     };
-    answer(worker, client, upstream, route, inbound, settlement, hides_usage, family).await
+    answer(worker, client, upstream, route, inbound, settlement, asked, family).await
 }
 
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this

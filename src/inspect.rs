@@ -18,7 +18,7 @@ use multipart::Multipart;
 pub(crate) use multipart::is_form;
 use reader::Reader;
 use splice::Places;
-pub(crate) use splice::apply;
+pub(crate) use splice::{Ask, apply};
 
 /// Bytes of a model's name, decoded, at most.
 pub(crate) const MODEL_MAX: usize = 256;
@@ -37,6 +37,8 @@ pub(crate) struct Facts {
     pub(crate) stream: bool,
     /// `stream_options.include_usage`, if it is a boolean.
     pub(crate) include_usage: Option<bool>,
+    /// `stream_options.continuous_usage_stats`, if it is a boolean.
+    pub(crate) continuous_usage: Option<bool>,
     /// Tokens of one answer: `max_completion_tokens` or `max_output_tokens`, else `max_tokens`, where
     /// the API has them. Saturated at `u64::MAX`.
     pub(crate) max_output_tokens: Option<u64>,
@@ -156,6 +158,7 @@ impl Facts {
             model: String::new(),
             stream: false,
             include_usage: None,
+            continuous_usage: None,
             max_output_tokens: None,
             n: 1,
             tokens: 0,
@@ -412,6 +415,10 @@ mod tests {
                 r#"{"stream_options":{"include_usage":true,"a":1,"include_usage":false}}"#,
                 "duplicate key `include_usage`",
             ),
+            (
+                r#"{"stream_options":{"continuous_usage_stats":1,"continuous_usage_stats":1}}"#,
+                "duplicate key `continuous_usage_stats`",
+            ),
             (r#"{"stream":"true"}"#, "`stream` must be a boolean"),
             (r#"{"stream":1}"#, "`stream` must be a boolean"),
             (r#"{"stream_options":true}"#, "`stream_options` must be an object"),
@@ -534,6 +541,7 @@ mod tests {
             truth().prop_map(|value| ("stream", value)),
             Just(("stream_options", Value::Null)),
             truth().prop_map(|value| ("stream_options", json!({"include_usage": value, "z": [1]}))),
+            truth().prop_map(|value| ("stream_options", json!({"continuous_usage_stats": value}))),
             Just(("stream_options", json!({}))),
             content().prop_map(|value| ("messages", value)),
             content().prop_map(|value| ("tools", value)),
@@ -551,7 +559,7 @@ mod tests {
             at in any::<prop::sample::Index>(),
             fields in prop::collection::vec(field(), 0..8),
             upstream in prop::option::of(".{1,9}"),
-            ask_usage in any::<bool>(),
+            ask in prop::sample::select(vec![Ask::Nothing, Ask::Usage, Ask::Running]),
         ) {
             let mut order: Vec<(&str, Value)> = Vec::new();
             for (key, value) in fields {
@@ -578,18 +586,21 @@ mod tests {
             prop_assert_eq!(facts.max_output_tokens, max);
             prop_assert_eq!(facts.n, value["n"].as_u64().unwrap_or(1).max(1));
 
-            let splices = facts.splices(upstream.as_deref(), ask_usage);
+            let splices = facts.splices(upstream.as_deref(), ask);
             let frames = [bytes::Bytes::from(body)];
             let edited: Value = serde_json::from_slice(&apply(&frames, &splices).concat())
                 .expect("still JSON");
             if let Some(upstream) = upstream {
                 value["model"] = upstream.into();
             }
-            if ask_usage {
+            if ask != Ask::Nothing {
                 if value["stream_options"].is_null() {
                     value["stream_options"] = json!({});
                 }
                 value["stream_options"]["include_usage"] = json!(true);
+            }
+            if ask == Ask::Running {
+                value["stream_options"]["continuous_usage_stats"] = json!(true);
             }
             prop_assert_eq!(edited, value);
         }

@@ -3,7 +3,7 @@
 //!
 //! The meter observes: it can be wrong about usage, and says so; it can neither break, delay nor
 //! change the stream, apart from three edits that are switched on one by one. Usage that the client
-//! did not ask for is taken out of a stream again: whole events, or a `"usage":null`. And the
+//! did not ask for is taken out of a stream again: whole events, or the member `usage`. And the
 //! model's name at the top of a document becomes the one that the client knows.
 //!
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
@@ -17,6 +17,7 @@ mod capture;
 mod name;
 mod text;
 mod dialect;
+mod decimal;
 mod object;
 mod stated;
 mod tally;
@@ -38,7 +39,7 @@ use outlet::Outlet;
 use sse::{Lines, Part};
 use tally::Tally;
 
-pub(crate) use setup::{Kind, Setup};
+pub(crate) use setup::{Hide, Kind, Setup};
 
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
 /// passes as it comes.
@@ -72,7 +73,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Meter {
     kind: Kind,
-    hide: bool,
+    hide: Hide,
     /// The model's public name in quotes, if it is to be put in.
     public_model: Option<Bytes>,
     lines: Lines,
@@ -89,9 +90,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, hide_usage, model } = setup;
-        let model = model.filter(|(from, to)| from != to && kind != Kind::Opaque);
-        let hide = hide_usage && kind == Kind::Sse;
+        let Setup { kind, hide, answers, model } = setup;
+        let is_document = matches!(kind, Kind::Json | Kind::Sse);
+        let model = model.filter(|(from, to)| from != to && is_document);
+        let hide = if kind == Kind::Sse { hide } else { Hide::Nothing };
         Self {
             kind,
             hide,
@@ -100,9 +102,9 @@ impl Meter {
             scanner: Scanner::new(),
             document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
             event: Event::none(),
-            tally: Tally::default(),
+            tally: Tally::new(answers),
             done: false,
-            outlet: (hide || model.is_some()).then(Outlet::default),
+            outlet: (hide != Hide::Nothing || model.is_some()).then(Outlet::default),
             at: 0,
         }
     }
@@ -122,6 +124,7 @@ impl Meter {
         }
         match self.kind {
             Kind::Opaque => {}
+            Kind::Text => self.document.text.add(frame.len()),
             Kind::Json => self.scan_body(&frame, out),
             Kind::Sse => self.scan_events(&frame, out),
         }
@@ -145,8 +148,9 @@ impl Meter {
         }
     }
 
-    /// Whether the end has been seen: `data: [DONE]`, or the last byte of a JSON body. What
-    /// completes it may be in `out` of the very push that made this true.
+    /// Whether the end has been seen: `data: [DONE]`, the blank line of the event that is the last
+    /// one in an API that has no such mark, or the last byte of a JSON body. What completes it may
+    /// be in `out` of the very push that made this true.
     pub(crate) fn done(&self) -> bool {
         self.done
     }
@@ -229,7 +233,7 @@ impl Meter {
             rest = more;
             let event = matches!(part, Part::Field | Part::Data { .. });
             if event && !self.event.open {
-                self.event = Event::begin(self.at, !self.hide);
+                self.event = Event::begin(self.at, self.hide == Hide::Nothing);
             }
             if let Part::Data { first } = part {
                 self.scan_data(run, first, out);
@@ -293,7 +297,7 @@ impl Meter {
             && !self.event.passing
             && let Some(outlet) = &self.outlet
         {
-            match hide::verdict(&self.document.facts, outlet) {
+            match hide::verdict(self.hide, &self.document.facts, outlet) {
                 Verdict::Pass => {}
                 Verdict::Drop => {
                     self.cut(self.event.at..self.at, out);
@@ -319,7 +323,7 @@ impl Meter {
         let whole = !self.event.broken && self.scanner.finish(&mut self.document).is_ok();
         if whole {
             self.tally.absorb(&self.document, self.kind == Kind::Json);
-            self.done |= self.kind == Kind::Json;
+            self.done |= self.kind == Kind::Json || self.tally.is_over;
         }
         whole
     }

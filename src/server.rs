@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Readiness;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::{Resolve, UnusableUpstream, UsageOption, system_resolver};
+use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
@@ -108,7 +108,7 @@ impl Server {
             upstreams: config
                 .upstreams
                 .iter()
-                .map(|upstream| (upstream.clone(), Arc::new(UsageOption::default())))
+                .map(|upstream| (upstream.clone(), Arc::new(UsageOptions::default())))
                 .collect(),
             resolve,
         };

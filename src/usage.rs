@@ -131,17 +131,20 @@ impl Flags {
     pub const DRAINED: Self = Self(1 << 3);
     /// The request was sent again without the usage option, which the upstream had refused.
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
+    /// The upstream's total is not its input plus its output.
+    pub const TOTAL_DIFFERS: Self = Self(1 << 8);
 
     /// The model has no price, and a quota of cost let the request pass all the same.
     pub const UNPRICED: Self = Self(1 << 16);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
         (Self::DRAINED, "drained"),
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
         (Self::UNPRICED, "unpriced"),
+        (Self::TOTAL_DIFFERS, "total_differs"),
     ];
 
     pub fn set(&mut self, other: Self) {

@@ -105,6 +105,7 @@ const UPSTREAM: &[Key] = &[
     key("api_key", Kind::Secret),
     key("models", Kind::Models),
     key("inject_usage", Kind::Bool),
+    key("running_usage", Kind::Bool),
     key("on_disconnect", Kind::Text("\"cancel\" or \"drain\"")),
     key("drain_ms", Kind::Int(1, DAY_MS)),
     key("drain_max", Kind::Int(0, 100_000)),

@@ -16,7 +16,7 @@ use crate::config::OnDisconnect;
 use crate::forward::{self, Inbound, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::metered::{Drain, Metered};
-use crate::gateway::send::booked;
+use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
 use crate::gateway::{Outgoing, REQUEST_ID, Worker};
@@ -34,7 +34,7 @@ pub(crate) async fn answer(
     route: &Route,
     inbound: Inbound,
     mut settlement: Box<Settlement>,
-    hides_usage: bool,
+    asked: Asked,
     family: Family,
 ) -> Result<Response<Outgoing>, Refusal> {
     let Inbound { response, lease, begun } = inbound;
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     settlement.status = head.status.as_u16();
     let is_stream = kind == Kind::Sse;
     let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter = Meter::new(Setup { kind, hide_usage: hides_usage, model: names });
+    let meter = Meter::new(Setup { kind, hide: asked.hide, answers: asked.answers, model: names });
     let is_edited = meter.edits();
     let announced = body.size_hint().exact();
     // A stream has no length: an error event may have to follow what came of it.

@@ -1,10 +1,11 @@
 //! The upstream's body on its way to the client: every piece passes the meter and goes on, nothing waits
 //! but what the meter holds, and the ledger is written before the end mark is released.
 //!
-//! It ends exactly once. Complete: `Closed` is written when the end mark is in hand (`[DONE]`, the piece
-//! that completes Content-Length, or the end of the chunks), then the mark is released. Failed: the client is
-//! told by an error event where it can be, and the connection is cut without a terminator. Dropped: the
-//! client went away; the upstream connection is closed, or read on for its usage, by policy.
+//! It ends exactly once. Complete: `Closed` is written when the end mark is in hand (`[DONE]`, the last
+//! event of an API that has no such mark, the piece that completes Content-Length, or the end of the chunks),
+//! then the mark is released. Failed: the client is told by an error event where it can be, and the connection
+//! is cut without a terminator. Dropped: the client went away; the upstream connection is closed, or read on
+//! for its usage, by policy.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};

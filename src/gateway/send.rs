@@ -1,15 +1,16 @@
 //! The forward stage as the gateway uses it: edits spliced in, the request sent, and sent once more
-//! without the usage option where the upstream may not know it.
+//! without the usage options where the upstream may not know them.
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
-use crate::forward::{Inbound, Outbound, SendError, Upstream};
+use crate::forward::{Inbound, Outbound, SendError, Upstream, UsageOption};
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::settlement::{Settlement, Used};
-use crate::inspect::{self, Facts};
+use crate::inspect::{self, Ask, Facts};
+use crate::meter::Hide;
 use crate::refusal::{Family, Refusal};
 use crate::route::Route;
 use crate::usage::{End, Flags};
@@ -19,7 +20,17 @@ pub(crate) struct Plan {
     outbound: Outbound,
     /// The client's own bytes, where the upstream may not know the option that was spliced in.
     plain: Option<Box<Outbound>>,
-    asks_usage: bool,
+    ask: Ask,
+    hide: Hide,
+    answers: u64,
+}
+
+/// What the client asked for, as far as it decides how the answer is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) hide: Hide,
+    /// Answers to one request, at least.
+    pub(crate) answers: u64,
 }
 
 impl Plan {
@@ -35,55 +46,84 @@ impl Plan {
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         let path_and_query = head.uri.into_parts().path_and_query;
         let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let asks_usage = endpoint.has_usage_option
-            && facts.stream
-            && facts.include_usage != Some(true)
-            && upstream.config.inject_usage
-            && !upstream.usage_option.is_refused();
+        let ask = if endpoint.has_usage_option { ask(upstream, facts) } else { Ask::Nothing };
         let body =
-            |asks| inspect::apply(frames, &facts.splices(route.upstream_model.as_deref(), asks));
+            |ask| inspect::apply(frames, &facts.splices(route.upstream_model.as_deref(), ask));
         let outbound = Outbound {
             method: head.method,
             path_and_query,
             headers: head.headers,
-            body: body(asks_usage),
+            body: body(ask),
         };
-        let may_ask_again = asks_usage && !upstream.usage_option.is_accepted();
-        let plain =
-            may_ask_again.then(|| Box::new(Outbound { body: body(false), ..outbound.clone() }));
-        Self { outbound, plain, asks_usage }
+        let may_ask_again = option(upstream, ask).is_some_and(|option| !option.is_accepted());
+        let plain = may_ask_again
+            .then(|| Box::new(Outbound { body: body(Ask::Nothing), ..outbound.clone() }));
+        Self { outbound, plain, ask, hide: hide(ask, facts), answers: facts.n }
     }
 }
 
-/// Sends the request, and once more without the usage option where the upstream may not know it.
-/// Returns whether the usage in the answer is to be hidden from the client.
+/// What Weir asks a stream for. A client that asks for running usage itself gets what it asked for, and
+/// Weir reads it there.
+fn ask(upstream: &Upstream, facts: &Facts) -> Ask {
+    let options = &upstream.usage_options;
+    if !facts.stream || !upstream.config.inject_usage || options.last.is_refused() {
+        return Ask::Nothing;
+    }
+    let asks_running = upstream.config.running_usage && facts.continuous_usage != Some(true);
+    match facts.include_usage {
+        _ if asks_running && !options.running.is_refused() => Ask::Running,
+        Some(true) => Ask::Nothing,
+        _ => Ask::Usage,
+    }
+}
+
+/// Whether the upstream takes what it is asked for; `None`: it is asked for nothing.
+fn option(upstream: &Upstream, ask: Ask) -> Option<&UsageOption> {
+    match ask {
+        Ask::Nothing => None,
+        Ask::Usage => Some(&upstream.usage_options.last),
+        Ask::Running => Some(&upstream.usage_options.running),
+    }
+}
+
+/// What the client must not see of it.
+fn hide(ask: Ask, facts: &Facts) -> Hide {
+    match (ask, facts.include_usage) {
+        (Ask::Nothing, _) => Hide::Nothing,
+        (Ask::Usage, _) => Hide::Last,
+        (Ask::Running, Some(true)) => Hide::Running,
+        (Ask::Running, _) => Hide::All,
+    }
+}
+
+/// Sends the request, and once more without the usage options where the upstream may not know them.
 pub(crate) async fn send(
     upstream: &Upstream,
     plan: Plan,
     settlement: &mut Settlement,
-) -> Result<(Inbound, bool), SendError> {
-    let Plan { outbound, plain, asks_usage } = plan;
+) -> Result<(Inbound, Asked), SendError> {
+    let Plan { outbound, plain, ask, hide, answers } = plan;
     let inbound = upstream.send(outbound).await?;
-    if !asks_usage {
-        return Ok((inbound, false));
-    }
+    let Some(option) = option(upstream, ask) else {
+        return Ok((inbound, Asked { hide, answers }));
+    };
     let status = inbound.response.status();
     if status.is_success() {
-        upstream.usage_option.accepted();
+        option.accepted();
     }
     let may_be_the_option =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     let Some(plain) = plain.filter(|_| may_be_the_option) else {
-        return Ok((inbound, true));
+        return Ok((inbound, Asked { hide, answers }));
     };
     drop(inbound);
     settlement.attempts += 1;
     let inbound = Box::pin(upstream.send(*plain)).await?;
     if inbound.response.status().is_success() {
-        upstream.usage_option.refused();
+        option.refused();
         settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
     }
-    Ok((inbound, false))
+    Ok((inbound, Asked { hide: Hide::Nothing, answers }))
 }
 
 /// Books a request that got no answer.

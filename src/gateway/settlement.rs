@@ -57,7 +57,8 @@ pub(crate) struct Used {
     pub(crate) model_served: Option<Box<str>>,
     /// Images in the answer.
     pub(crate) images: u64,
-    pub(crate) is_suspect: bool,
+    /// Remarks on the numbers.
+    pub(crate) flags: Flags,
 }
 
 impl Used {
@@ -134,13 +135,20 @@ impl Settlement {
             Some(usage) => (usage, UsageSource::Running),
             None => (self.estimate(&reading), UsageSource::Estimated),
         };
+        let mut flags = Flags::default();
+        if reading.suspect {
+            flags.set(Flags::USAGE_SUSPECT);
+        }
+        if usage.total != usage.input.saturating_add(usage.output) {
+            flags.set(Flags::TOTAL_DIFFERS);
+        }
         Used {
             usage,
             source: Some(source),
             raw: reading.raw_usage,
             model_served: reading.model_served,
             images: reading.output_images.into(),
-            is_suspect: reading.suspect,
+            flags,
         }
     }
 
@@ -165,9 +173,7 @@ impl Settlement {
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);
         }
-        if used.is_suspect {
-            self.flags.set(Flags::USAGE_SUSPECT);
-        }
+        self.flags.set(used.flags);
         let source = used.source.unwrap_or(UsageSource::Estimated);
         let billed = Billed { usage: &used.usage, source, images: used.images };
         let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::admin::Readiness;
 use crate::clock::{Clock, Now};
-use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOption};
+use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) bounds: Bounds,
     pub(crate) cors: Arc<Cors>,
-    pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOption>)>,
+    pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOptions>)>,
     pub(crate) resolve: Resolve,
 }
 
@@ -60,9 +60,9 @@ impl Worker {
         journal: Journal,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
-        let upstreams = shared.upstreams.iter().map(|(config, usage_option)| {
+        let upstreams = shared.upstreams.iter().map(|(config, usage_options)| {
             let resolve = shared.resolve.clone();
-            Upstream::new(config.clone(), usage_option.clone(), resolve, shard.clone())
+            Upstream::new(config.clone(), usage_options.clone(), resolve, shard.clone())
         });
         Ok(Self {
             clock: shared.clock.clone(),

@@ -1,12 +1,12 @@
 //! The keys that mean something to us.
 
 /// Raw bytes of a key that are kept: the longest we look for, with each letter written `\uXXXX`.
-const KEPT: usize = 6 * "max_completion_tokens".len();
+const KEPT: usize = 6 * "continuous_usage_stats".len();
 
 /// What a key means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
-    // These decide, and may stand only once: in the root, but the last in `stream_options`.
+    // These decide, and may stand only once: in the root, but the last two in `stream_options`.
     Model,
     Stream,
     StreamOptions,
@@ -16,6 +16,7 @@ pub(super) enum Name {
     N,
     BestOf,
     IncludeUsage,
+    ContinuousUsageStats,
     /// A field of the root whose strings reach the model.
     Prompt,
     /// The same; its numbers are tokens, and several items are several prompts.
@@ -48,6 +49,7 @@ impl Name {
             Self::N => "n",
             Self::BestOf => "best_of",
             Self::IncludeUsage => "include_usage",
+            Self::ContinuousUsageStats => "continuous_usage_stats",
             _ => return None,
         })
     }
@@ -61,6 +63,11 @@ impl Name {
     /// A set with this name only.
     pub(super) const fn bit(self) -> u16 {
         1 << self as u16
+    }
+
+    /// Whether it decides in `stream_options`, and nowhere else.
+    pub(super) fn is_stream_option(self) -> bool {
+        matches!(self, Self::IncludeUsage | Self::ContinuousUsageStats)
     }
 
     /// What a raw key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
@@ -85,6 +92,7 @@ impl Name {
             b"n" => Self::N,
             b"best_of" => Self::BestOf,
             b"include_usage" => Self::IncludeUsage,
+            b"continuous_usage_stats" => Self::ContinuousUsageStats,
             b"prompt" | b"input" => Self::Input,
             b"messages" | b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
             | b"response_format" | b"images" => Self::Prompt,

@@ -105,7 +105,7 @@ impl Sink for Reader {
             (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
             _ => {}
         }
-        if self.is_include_usage(depth) {
+        if self.is_stream_option(depth) {
             self.began = at;
         }
     }
@@ -148,16 +148,7 @@ impl Sink for Reader {
                 self.measured(depth, self.length, url);
             }
             (_, 1) => self.field_ended(self.names[1], token, end),
-            _ if self.is_include_usage(depth) => {
-                self.facts.include_usage = match token {
-                    Token::True => Some(true),
-                    Token::False => Some(false),
-                    _ => None,
-                };
-                if let Options::Object { include_usage, .. } = &mut self.facts.places.options {
-                    *include_usage = Some(self.began..end);
-                }
-            }
+            _ if self.is_stream_option(depth) => self.stream_option_ended(token, end),
             _ => {}
         }
         self.current = Use::Nothing;
@@ -202,10 +193,29 @@ impl Reader {
         Ok(Facts { max_output_tokens, n, body_bytes, ..self.facts })
     }
 
-    /// Whether a value at this depth is that of `stream_options.include_usage`.
+    /// Whether a value at this depth is that of an option in `stream_options` that decides.
     #[inline]
-    fn is_include_usage(&self, depth: usize) -> bool {
-        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2] == Name::IncludeUsage
+    fn is_stream_option(&self, depth: usize) -> bool {
+        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2].is_stream_option()
+    }
+
+    fn stream_option_ended(&mut self, token: Token, end: u64) {
+        let says = match token {
+            Token::True => Some(true),
+            Token::False => Some(false),
+            _ => None,
+        };
+        let value = Some(self.began..end);
+        let Options::Object { include_usage, continuous_usage, .. } =
+            &mut self.facts.places.options
+        else {
+            return;
+        };
+        if self.names[2] == Name::IncludeUsage {
+            (self.facts.include_usage, *include_usage) = (says, value);
+        } else {
+            (self.facts.continuous_usage, *continuous_usage) = (says, value);
+        }
     }
 
     fn key_ended(&mut self, name: Name, depth: usize) {
@@ -219,7 +229,7 @@ impl Reader {
         if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
             *empty = false;
         }
-        let counts = if name == Name::IncludeUsage { in_options } else { depth == 1 };
+        let counts = if name.is_stream_option() { in_options } else { depth == 1 };
         if counts && let Some(key) = name.single() {
             if self.seen & name.bit() != 0 {
                 self.invalid = Some(Invalid::Duplicate(key));
@@ -241,8 +251,12 @@ impl Reader {
                 return;
             }
             (Name::StreamOptions, Token::Object) => {
-                self.facts.places.options =
-                    Options::Object { inside: at + 1, empty: true, include_usage: None };
+                self.facts.places.options = Options::Object {
+                    inside: at + 1,
+                    empty: true,
+                    include_usage: None,
+                    continuous_usage: None,
+                };
                 return;
             }
             (Name::StreamOptions, Token::Null) => {

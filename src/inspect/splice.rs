@@ -39,13 +39,25 @@ pub(super) enum Options {
         empty: bool,
         /// The value of `include_usage`.
         include_usage: Option<Range<u64>>,
+        /// The value of `continuous_usage_stats`.
+        continuous_usage: Option<Range<u64>>,
     },
+}
+
+/// Which usage a stream is asked for, whatever the client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Nothing,
+    /// At its end: `include_usage`.
+    Usage,
+    /// With every chunk, too: `continuous_usage_stats` of vLLM and SGLang.
+    Running,
 }
 
 impl Facts {
     /// The edits that set `model` to the upstream's name (given unescaped) and ask for usage, in the
     /// order of the body and not overlapping. What already is as it should be is not edited.
-    pub(crate) fn splices(&self, model: Option<&str>, ask_usage: bool) -> Vec<Splice> {
+    pub(crate) fn splices(&self, model: Option<&str>, ask: Ask) -> Vec<Splice> {
         let rename = model.filter(|model| *model != self.model).map(|model| Splice {
             at: self.places.model.clone(),
             with: match self.places.is_plain {
@@ -53,27 +65,71 @@ impl Facts {
                 false => serde_json::Value::from(model).to_string().into(),
             },
         });
-        // A form has no such option.
-        let ask = ask_usage && self.include_usage != Some(true) && !self.places.is_plain;
-        let mut splices: Vec<_> = rename.into_iter().chain(ask.then(|| self.ask_usage())).collect();
+        // A form has no such options.
+        let ask = if self.places.is_plain { Ask::Nothing } else { ask };
+        let asked = self.asked(ask).into_iter().flatten();
+        let mut splices: Vec<_> = rename.into_iter().chain(asked).collect();
         splices.sort_by_key(|splice| splice.at.start);
         splices
     }
 
-    fn ask_usage(&self) -> Splice {
-        let (at, with): (_, &'static str) = match &self.places.options {
+    /// What is put in, and the values that are replaced.
+    fn asked(&self, ask: Ask) -> [Option<Splice>; 3] {
+        let usage = ask != Ask::Nothing && self.include_usage != Some(true);
+        let running = ask == Ask::Running && self.continuous_usage != Some(true);
+        let put = |at: &Range<u64>, with: &'static str| {
+            Some(Splice { at: at.clone(), with: Bytes::from_static(with.as_bytes()) })
+        };
+        match &self.places.options {
+            _ if !usage && !running => [None, None, None],
             // The comma is right: `model` always follows, if nothing else does.
             Options::Absent => {
-                (self.places.root..self.places.root, r#""stream_options":{"include_usage":true},"#)
+                let root = self.places.root..self.places.root;
+                let with = match running {
+                    false => r#""stream_options":{"include_usage":true},"#,
+                    true => concat!(
+                        r#""stream_options":{"include_usage":true,"#,
+                        r#""continuous_usage_stats":true},"#
+                    ),
+                };
+                [put(&root, with), None, None]
             }
-            Options::Null(value) => (value.clone(), r#"{"include_usage":true}"#),
-            Options::Object { include_usage: Some(value), .. } => (value.clone(), "true"),
-            Options::Object { inside, empty: true, .. } => {
-                (*inside..*inside, r#""include_usage":true"#)
+            Options::Null(value) => {
+                let with = match running {
+                    false => r#"{"include_usage":true}"#,
+                    true => r#"{"include_usage":true,"continuous_usage_stats":true}"#,
+                };
+                [put(value, with), None, None]
             }
-            Options::Object { inside, .. } => (*inside..*inside, r#""include_usage":true,"#),
-        };
-        Splice { at, with: Bytes::from_static(with.as_bytes()) }
+            Options::Object { inside, empty, include_usage, continuous_usage } => {
+                let replaced = |value: &Option<Range<u64>>, is_wanted: bool| {
+                    value.as_ref().filter(|_| is_wanted).and_then(|value| put(value, "true"))
+                };
+                let members = [
+                    usage && include_usage.is_none(),
+                    running && continuous_usage.is_none(),
+                    *empty,
+                ];
+                let with = match members {
+                    [false, false, _] => None,
+                    [true, false, true] => Some(r#""include_usage":true"#),
+                    [true, false, false] => Some(r#""include_usage":true,"#),
+                    [false, true, true] => Some(r#""continuous_usage_stats":true"#),
+                    [false, true, false] => Some(r#""continuous_usage_stats":true,"#),
+                    [true, true, true] => {
+                        Some(r#""include_usage":true,"continuous_usage_stats":true"#)
+                    }
+                    [true, true, false] => {
+                        Some(r#""include_usage":true,"continuous_usage_stats":true,"#)
+                    }
+                };
+                [
+                    with.and_then(|with| put(&(*inside..*inside), with)),
+                    replaced(include_usage, usage),
+                    replaced(continuous_usage, running),
+                ]
+            }
+        }
     }
 }
 
@@ -124,10 +180,10 @@ mod tests {
     }
 
     /// Scans and edits the body, cut into frames of every size, and gives what it became.
-    fn edit(body: &str, model: Option<&str>, ask_usage: bool) -> (Vec<Splice>, String) {
+    fn edit(body: &str, model: Option<&str>, ask: Ask) -> (Vec<Splice>, String) {
         let mut scan = Scan::json(Api::Chat);
         scan.push(body.as_bytes()).expect(body);
-        let splices = scan.finish().expect(body).splices(model, ask_usage);
+        let splices = scan.finish().expect(body).splices(model, ask);
         let expected = edited(body, &splices);
         for size in 1..=body.len() {
             let frames: Vec<_> = body
@@ -179,7 +235,7 @@ mod tests {
             ),
         ];
         for (body, expected) in cases {
-            let (splices, after) = edit(body, Some("up"), true);
+            let (splices, after) = edit(body, Some("up"), Ask::Usage);
             assert_eq!(after, expected);
             assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
             let mut value: Value = serde_json::from_str(body).expect(body);
@@ -193,18 +249,67 @@ mod tests {
     }
 
     #[test]
+    fn running_usage_is_asked_for_beside_the_final_one() {
+        let both = r#""include_usage":true,"continuous_usage_stats":true"#;
+        let running = r#""continuous_usage_stats":true"#;
+        // `stream_options`, before and after; "" is none.
+        let cases = [
+            ("", format!(r#""stream_options":{{{both}}},"#)),
+            ("null", format!("{{{both}}}")),
+            ("{}", format!("{{{both}}}")),
+            (r#"{"x":1}"#, format!(r#"{{{both},"x":1}}"#)),
+            (r#"{"include_usage":true}"#, format!(r#"{{{running},"include_usage":true}}"#)),
+            (r#"{"include_usage":false}"#, format!(r#"{{{running},"include_usage":true}}"#)),
+            (
+                r#"{"continuous_usage_stats":false}"#,
+                r#"{"include_usage":true,"continuous_usage_stats":true}"#.to_owned(),
+            ),
+            (
+                r#"{"continuous_usage_stats" : null ,"include_usage": 0}"#,
+                r#"{"continuous_usage_stats" : true ,"include_usage": true}"#.to_owned(),
+            ),
+            (
+                r#"{"continuous_usage_stats":true,"a":[]}"#,
+                r#"{"include_usage":true,"continuous_usage_stats":true,"a":[]}"#.to_owned(),
+            ),
+        ];
+        for (options, expected) in cases {
+            let (before, after) = if options.is_empty() {
+                (r#"{"model":"m"}"#.to_owned(), format!(r#"{{{expected}"model":"up"}}"#))
+            } else {
+                let body = |options: &str, model: &str| {
+                    format!(r#"{{"stream_options":{options}, "model":"{model}"}}"#)
+                };
+                (body(options, "m"), body(&expected, "up"))
+            };
+            let (splices, edited) = edit(&before, Some("up"), Ask::Running);
+            assert_eq!(edited, after);
+            assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
+            serde_json::from_str::<Value>(&edited).expect(&edited);
+        }
+    }
+
+    #[test]
     fn what_is_right_is_not_edited() {
         let body = r#"{"model":"m","stream_options":{"include_usage":true}}"#;
-        for (model, ask_usage) in [(None, false), (Some("m"), true), (None, true)] {
-            assert_eq!(edit(body, model, ask_usage), (vec![], body.into()));
+        let asks = [
+            (None, Ask::Nothing),
+            (Some("m"), Ask::Usage),
+            (None, Ask::Usage),
+            (None, Ask::Nothing),
+        ];
+        for (model, ask) in asks {
+            assert_eq!(edit(body, model, ask), (vec![], body.into()));
         }
+        let both = r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":true},"model":"m"}"#;
+        assert_eq!(edit(both, None, Ask::Running), (vec![], both.into()));
         let absent = r#"{"model":"m"}"#;
-        assert_eq!(edit(absent, None, false).1, absent);
+        assert_eq!(edit(absent, None, Ask::Nothing).1, absent);
     }
 
     #[test]
     fn the_upstreams_name_is_escaped() {
-        let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), false);
+        let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), Ask::Nothing);
         let value: Value = serde_json::from_str(&after).expect(&after);
         assert_eq!(value["model"], "a\"b\\é\n");
     }
@@ -215,7 +320,7 @@ mod tests {
             .map(|frame| Bytes::from_static(frame.as_bytes()));
         let mut scan = Scan::json(Api::Chat);
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
-        let splices = scan.finish().expect("valid").splices(Some("longer"), false);
+        let splices = scan.finish().expect("valid").splices(Some("longer"), Ask::Nothing);
         let edited = apply(&frames, &splices);
         assert_eq!(edited.concat(), br#"{"model":"longer","n":1}"#);
         assert_eq!(edited[0].as_ptr(), frames[0].as_ptr());

@@ -11,6 +11,8 @@ const RAW_USAGE_LIMIT: usize = 2 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Captures {
     slots: [Capture; Slot::ALL.len()],
+    /// The document has one; most have none.
+    any: bool,
     /// The one that is open, and its depth.
     open: Option<(Slot, usize)>,
 }
@@ -27,6 +29,9 @@ impl Captures {
     /// The next document begins.
     pub(super) fn reset(&mut self) {
         self.open = None;
+        if !std::mem::take(&mut self.any) {
+            return;
+        }
         for capture in &mut self.slots {
             capture.span = None;
         }
@@ -34,6 +39,7 @@ impl Captures {
 
     /// An object begins; offsets are those of the document.
     pub(super) fn begin(&mut self, slot: Slot, depth: usize, at: u64) {
+        self.any = true;
         let capture = &mut self.slots[slot as usize];
         capture.span = Some(at..u64::MAX);
         capture.complete = false;
@@ -41,19 +47,22 @@ impl Captures {
         self.open = Some((slot, depth));
     }
 
-    /// An object ends, which may be the one that is open.
-    pub(super) fn end(&mut self, depth: usize, end: u64) {
-        if let Some((slot, _)) = self.open.take_if(|(_, from)| *from == depth) {
-            let capture = &mut self.slots[slot as usize];
-            capture.complete = true;
-            if let Some(span) = &mut capture.span {
-                span.end = end;
-            }
+    /// An object ends, which may be the one that is open: then its slot.
+    pub(super) fn end(&mut self, depth: usize, end: u64) -> Option<Slot> {
+        let (slot, _) = self.open.take_if(|(_, from)| *from == depth)?;
+        let capture = &mut self.slots[slot as usize];
+        capture.complete = true;
+        if let Some(span) = &mut capture.span {
+            span.end = end;
         }
+        Some(slot)
     }
 
     /// Copies what a piece, which begins at `at` and has been scanned, holds of the objects.
     pub(super) fn collect(&mut self, piece: &[u8], at: u64) {
+        if !self.any {
+            return;
+        }
         for capture in &mut self.slots {
             let Some(span) = &capture.span else { continue };
             let from = span.start.max(at);

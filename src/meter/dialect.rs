@@ -135,6 +135,7 @@ impl Document {
                     self.captures.begin(Slot::Top, depth, at);
                 }
             }
+            (Key::Svg, Token::Object) => self.captures.begin(Slot::Svg, depth, at),
             (Key::Choices, _) => {
                 let found = if token == Token::Array { Member::Proper } else { Member::Odd };
                 self.facts.choices = self.facts.choices.and(found);
@@ -208,7 +209,7 @@ impl Document {
 
     /// A value in a list of the images API, or in one of its events.
     fn picture(&mut self, token: Token) {
-        if (self.key, token) == (Key::Image, Token::String) {
+        if let (Key::Image | Key::Url, Token::String) = (self.key, token) {
             self.reading = Reading::Image { any: false };
             self.facts.images_api = true;
         }
@@ -299,7 +300,9 @@ impl Sink for Document {
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object, _) => {
-                self.captures.end(depth, end);
+                if self.captures.end(depth, end) == Some(Slot::Top) {
+                    self.facts.usage_end_at = self.base.wrapping_add(end);
+                }
                 self.key = Key::Other;
             }
             (Token::Array, _) => self.key = Key::Other,

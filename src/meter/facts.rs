@@ -8,6 +8,8 @@ pub(super) const CHOICES_LIMIT: usize = 128;
 /// Where a usage object was found, in the order in which they are considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
+    /// `svg_usage` of the images API: what writing an SVG took, which `usage` does not include.
+    Svg,
     /// `x_groq.usage`
     Groq,
     /// `message.usage`: Anthropic's `message_start`.
@@ -19,7 +21,8 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) const ALL: [Self; 4] = [Self::Groq, Self::Message, Self::Response, Self::Top];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Svg, Self::Groq, Self::Message, Self::Response, Self::Top];
 }
 
 /// What stands at a key that should hold a certain kind of value.
@@ -40,6 +43,8 @@ pub(super) struct Facts {
     pub(super) usage: Member,
     /// Offset in the stream of the top-level key `usage`.
     pub(super) usage_key_at: u64,
+    /// Offset in the stream just after the object that is its value.
+    pub(super) usage_end_at: u64,
     pub(super) choices: Member,
     /// The first [`CHOICES_LIMIT`] elements of `choices`.
     pub(super) choice: Vec<Choice>,

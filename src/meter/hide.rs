@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::facts::{Facts, Member};
 use super::outlet::Outlet;
+use super::setup::Hide;
 
 /// What becomes of an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,20 +12,21 @@ pub(super) enum Verdict {
     Pass,
     /// It was only there for the usage.
     Drop,
-    /// The member `"usage":null` with its comma, by its place in the stream.
+    /// The member `usage` with its comma, by its place in the stream.
     TakeOut(Range<u64>),
 }
 
 /// Judges a whole event that is still held. Whatever is odd passes.
-pub(super) fn verdict(facts: &Facts, outlet: &Outlet) -> Verdict {
-    match facts.usage {
-        Member::Proper if only_usage(facts) => Verdict::Drop,
-        Member::Null => match null_member(facts.usage_key_at, outlet) {
-            Some(span) => Verdict::TakeOut(span),
-            None => Verdict::Pass,
-        },
-        _ => Verdict::Pass,
-    }
+pub(super) fn verdict(hide: Hide, facts: &Facts, outlet: &Outlet) -> Verdict {
+    let span = match (hide, facts.usage) {
+        (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) => return Verdict::Drop,
+        (Hide::Last | Hide::All, Member::Null) => null_member(facts.usage_key_at, outlet),
+        (Hide::All | Hide::Running, Member::Proper) if is_running(facts) => {
+            object_member(facts.usage_key_at..facts.usage_end_at, outlet)
+        }
+        _ => None,
+    };
+    span.map_or(Verdict::Pass, Verdict::TakeOut)
 }
 
 /// No choice, or (LiteLLM) only choices that say nothing; and nothing else of worth.
@@ -36,36 +38,61 @@ fn only_usage(facts: &Facts) -> bool {
         && !facts.error
 }
 
-/// The span of the member whose key stands at `key`, with one comma; `None` unless all of it
-/// stands in one line.
+/// It stands beside what a choice says, which is where running usage stands.
+fn is_running(facts: &Facts) -> bool {
+    !facts.choice.is_empty() && !only_usage(facts) && !facts.error
+}
+
+/// The span of the member `"usage":null` whose key stands at `key`, with one comma; `None` unless
+/// all of it stands in one line.
 fn null_member(key: u64, outlet: &Outlet) -> Option<Range<u64>> {
-    let blank = |at: u64| matches!(outlet.byte(at), Some(b' ' | b'\t'));
-    let skip = |mut at: u64| {
-        while blank(at) {
-            at += 1;
-        }
-        at
-    };
-    let word = |at: u64, word: &[u8]| {
-        let mut expected = word.iter().zip(at..);
-        expected.all(|(byte, at)| outlet.byte(at) == Some(*byte)).then(|| at + word.len() as u64)
-    };
-    let colon = skip(word(key, b"\"usage\"")?);
-    let end = word(skip(word(colon, b":")?), b"null")?;
-    let mut before = key.checked_sub(1)?;
-    while blank(before) {
-        before -= 1;
+    let colon = skip(word(key, b"\"usage\"", outlet)?, outlet);
+    let value = skip(word(colon, b":", outlet)?, outlet);
+    with_comma(key..word(value, b"null", outlet)?, outlet)
+}
+
+/// The same of a member whose value is an object, from its key to its end.
+fn object_member(member: Range<u64>, outlet: &Outlet) -> Option<Range<u64>> {
+    word(member.start, b"\"usage\"", outlet)?;
+    let mut bytes = member.clone().map(|at| outlet.byte(at));
+    let is_one_line = bytes.all(|byte| !matches!(byte, None | Some(b'\n' | b'\r')));
+    is_one_line.then(|| with_comma(member, outlet))?
+}
+
+/// A member with the comma before it, else the one after it.
+fn with_comma(member: Range<u64>, outlet: &Outlet) -> Option<Range<u64>> {
+    let mut before = member.start.checked_sub(1)?;
+    while is_blank(before, outlet) {
+        before = before.checked_sub(1)?;
     }
     if outlet.byte(before) == Some(b',') {
-        return Some(before..end);
+        return Some(before..member.end);
     }
     if outlet.byte(before) != Some(b'{') {
         return None;
     }
-    let after = skip(end);
+    let after = skip(member.end, outlet);
     match outlet.byte(after)? {
-        b',' => Some(key..skip(after + 1)),
-        b'}' => Some(key..end),
+        b',' => Some(member.start..skip(after + 1, outlet)),
+        b'}' => Some(member),
         _ => None,
     }
+}
+
+fn is_blank(at: u64, outlet: &Outlet) -> bool {
+    matches!(outlet.byte(at), Some(b' ' | b'\t'))
+}
+
+/// The first byte from `at` on that is no blank.
+fn skip(mut at: u64, outlet: &Outlet) -> u64 {
+    while is_blank(at, outlet) {
+        at += 1;
+    }
+    at
+}
+
+/// Where `word` ends that stands at `at`.
+fn word(at: u64, word: &[u8], outlet: &Outlet) -> Option<u64> {
+    let mut expected = word.iter().zip(at..);
+    expected.all(|(byte, at)| outlet.byte(at) == Some(*byte)).then(|| at + word.len() as u64)
 }

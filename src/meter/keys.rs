@@ -5,6 +5,7 @@
 pub(super) enum Key {
     Other,
     Usage,
+    Svg,
     Groq,
     Message,
     Response,
@@ -21,6 +22,8 @@ pub(super) enum Key {
     Content,
     /// An image in base64.
     Image,
+    /// Where an image can be had.
+    Url,
     /// The list of the images API.
     Data,
     /// The list of the Responses API.
@@ -63,6 +66,7 @@ impl Key {
     /// By length first: most keys are none of these, and one look tells.
     pub(super) fn of(name: &[u8]) -> Self {
         match name.len() {
+            3 if name == b"url" => Self::Url,
             4 => match name {
                 b"data" => Self::Data,
                 b"text" => Self::Text,
@@ -104,6 +108,7 @@ impl Key {
     fn of_long(name: &[u8]) -> Self {
         match name {
             b"arguments" | b"reasoning" => Self::Text,
+            b"svg_usage" => Self::Svg,
             b"moderation" => Self::Remarks,
             b"transcript" => Self::Text,
             b"annotations" => Self::Aside,

@@ -3,10 +3,15 @@
 
 use std::ops::Range;
 
+use super::decimal::scaled;
 use crate::json::{Scanner, Sink, Token};
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
 const MAX_COUNT: u64 = 1 << 53;
+/// Decimal places of a second that are kept: milliseconds.
+const SECOND_PLACES: i64 = 3;
+/// Decimal places of a US dollar that are kept: nano-USD.
+const USD_PLACES: i64 = 9;
 
 /// The usage object says what cannot be: a negative number, a fraction, a string, too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub(super) struct Object {
     pub(super) reasoning_tokens: Count,
     /// A fork of llama.cpp.
     pub(super) reasoning: Count,
+    /// `seconds` of a transcription that is billed by time, in milliseconds.
+    pub(super) seconds: Count,
+    /// `cost` of OpenRouter and LiteLLM, in nano-USD. Elsewhere it is an object, which is none.
+    pub(super) cost: Count,
     pub(super) prompt_tokens_details: Option<Details>,
     pub(super) input_tokens_details: Option<Details>,
     /// Transcriptions spell it so.
@@ -80,6 +89,8 @@ impl Object {
             Field::CacheCreationInputTokens => &mut self.cache_creation_input_tokens,
             Field::ReasoningTokens => &mut self.reasoning_tokens,
             Field::Reasoning => &mut self.reasoning,
+            Field::Seconds => &mut self.seconds,
+            Field::Cost => &mut self.cost,
             _ => return None,
         })
     }
@@ -126,6 +137,8 @@ enum Field {
     CacheCreationInputTokens,
     ReasoningTokens,
     Reasoning,
+    Seconds,
+    Cost,
     PromptTokensDetails,
     InputTokensDetails,
     InputTokenDetails,
@@ -163,6 +176,8 @@ impl Field {
             b"prompt_cache_hit_tokens" => Self::PromptCacheHitTokens,
             b"image_tokens" => Self::ImageTokens,
             b"reasoning" => Self::Reasoning,
+            b"cost" => Self::Cost,
+            b"seconds" => Self::Seconds,
             _ => Self::Other,
         }
     }
@@ -270,7 +285,7 @@ impl Reader {
             self.object.count(self.field)
         };
         match count {
-            Some(count) => match Count::read(token, text) {
+            Some(count) => match Count::read(self.field, token, text) {
                 Ok(read) => *count = read,
                 Err(Insane) => self.failed = true,
             },
@@ -282,13 +297,21 @@ impl Reader {
 
 impl Count {
     /// What a value says. A value that no parser takes is an error.
-    fn read(token: Token, text: &[u8]) -> Result<Self, Insane> {
-        match token {
-            Token::Number => Self::number(text),
-            Token::Null => Ok(Self::Absent),
-            Token::String => decode(text).map(|_| Self::Insane).ok_or(Insane),
+    fn read(field: Field, token: Token, text: &[u8]) -> Result<Self, Insane> {
+        match (token, field) {
+            (Token::Number, Field::Seconds) => Ok(Self::decimal(text, SECOND_PLACES)),
+            (Token::Number, Field::Cost) => Ok(Self::decimal(text, USD_PLACES)),
+            (Token::Object, Field::Cost) => Ok(Self::Absent),
+            (Token::Number, _) => Self::number(text),
+            (Token::Null, _) => Ok(Self::Absent),
+            (Token::String, _) => decode(text).map(|_| Self::Insane).ok_or(Insane),
             _ => Ok(Self::Insane),
         }
+    }
+
+    fn decimal(text: &[u8], places: i64) -> Self {
+        let found = scaled(text, places).filter(|found| *found <= MAX_COUNT);
+        found.map_or(Self::Insane, Self::Of)
     }
 
     fn number(text: &[u8]) -> Result<Self, Insane> {
@@ -331,6 +354,9 @@ mod tests {
         cache_creation_input_tokens: Count,
         reasoning_tokens: Count,
         reasoning: Count,
+        /// Read otherwise, and tested beside it.
+        seconds: Count,
+        cost: Count,
         prompt_tokens_details: Option<ReferenceDetails>,
         input_tokens_details: Option<ReferenceDetails>,
         input_token_details: Option<ReferenceDetails>,

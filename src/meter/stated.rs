@@ -10,6 +10,10 @@ pub(super) struct Stated {
     counts: [Option<u64>; COUNTS],
     /// The cache's tokens are not part of `input` yet (Anthropic).
     cache_apart: bool,
+    /// In nano-USD.
+    cost: Option<u64>,
+    /// It says of the cost what cannot be. The tokens beside it can be right all the same.
+    pub(super) is_cost_insane: bool,
 }
 
 const INPUT: usize = 0;
@@ -24,7 +28,8 @@ const IMAGE_OUTPUT: usize = 8;
 const ACCEPTED: usize = 9;
 const REJECTED: usize = 10;
 const TOTAL: usize = 11;
-const COUNTS: usize = 12;
+const AUDIO_MS: usize = 12;
+const COUNTS: usize = 13;
 
 impl Stated {
     /// Reads the bytes of one JSON object.
@@ -54,17 +59,21 @@ impl Stated {
         counts[IMAGE_OUTPUT] = first([output.image_tokens])?;
         counts[ACCEPTED] = first([output.accepted_prediction_tokens])?;
         counts[REJECTED] = first([output.rejected_prediction_tokens])?;
+        counts[AUDIO_MS] = first([object.seconds])?;
+        let cost = first([object.cost]);
         // LiteLLM repeats Anthropic's cache fields beside a `prompt_tokens` that includes them.
         let anthropic =
             object.prompt_tokens == Count::Absent && object.input_tokens_details.is_none();
         let cache = [object.cache_read_input_tokens, object.cache_creation_input_tokens];
         let cache_apart = anthropic && cache.iter().any(|one| *one != Count::Absent);
-        Ok(Self { counts, cache_apart })
+        let is_cost_insane = cost.is_err();
+        Ok(Self { counts, cache_apart, cost: cost.unwrap_or_default(), is_cost_insane })
     }
 
-    /// Whether it states tokens at all; a transcription's may state seconds instead.
-    pub(super) fn states_tokens(&self) -> bool {
-        [INPUT, OUTPUT, TOTAL].into_iter().any(|at| self.counts[at].is_some())
+    /// Whether it states tokens, or seconds instead, as a transcription's may. A cost alone leaves
+    /// open what was used.
+    pub(super) fn states_use(&self) -> bool {
+        [INPUT, OUTPUT, TOTAL, AUDIO_MS].into_iter().any(|at| self.counts[at].is_some())
     }
 
     /// Field by field, what `later` states instead of this. Zeros take nothing back: they are how
@@ -76,6 +85,8 @@ impl Stated {
             }
         }
         self.cache_apart |= later.cache_apart;
+        self.cost = later.cost.or(self.cost);
+        self.is_cost_insane |= later.is_cost_insane;
         self
     }
 
@@ -97,6 +108,8 @@ impl Stated {
             image_output: self.counts[IMAGE_OUTPUT].unwrap_or(image_output),
             accepted_prediction: count(ACCEPTED),
             rejected_prediction: count(REJECTED),
+            audio_ms: count(AUDIO_MS),
+            reported_cost_nano_usd: self.cost,
             total: match self.counts[TOTAL] {
                 Some(total) => total,
                 None => sum([input, count(OUTPUT), 0])?,
@@ -177,9 +190,42 @@ mod tests {
                 Usage { cached: 3, cache_write: 4, ..base },
             ),
             (
-                r#"{"prompt_tokens":8,"completion_tokens":12,"reasoning":2,"cost":1e-9,"x":[]}"#,
+                r#"{"prompt_tokens":8,"completion_tokens":12,"reasoning":2,"x":[]}"#,
                 Usage { reasoning: 2, ..base },
             ),
+            (
+                r#"{"type":"tokens","input_tokens":8,"output_tokens":12,
+                    "input_token_details":{"text_tokens":5,"audio_tokens":3}}"#,
+                Usage { audio_input: 3, ..base },
+            ),
+            (
+                r#"{"input_tokens":8,"input_tokens_details":{"cached_tokens":3,
+                    "cache_write_tokens":2,"image_tokens":1},"output_tokens":12,
+                    "output_tokens_details":{"reasoning_tokens":4,"image_tokens":7}}"#,
+                Usage {
+                    cached: 3,
+                    cache_write: 2,
+                    image_input: 1,
+                    reasoning: 4,
+                    image_output: 7,
+                    ..base
+                },
+            ),
+            (r#"{"type":"duration","seconds":9}"#, Usage { audio_ms: 9_000, ..Usage::default() }),
+            (
+                r#"{"prompt_tokens":8,"completion_tokens":12,"cost":1.45e-4}"#,
+                Usage { reported_cost_nano_usd: Some(145_000), ..base },
+            ),
+            (
+                r#"{"prompt_tokens":8,"completion_tokens":12,"cost":0}"#,
+                Usage { reported_cost_nano_usd: Some(0), ..base },
+            ),
+            // What cannot be a cost is none, and leaves the tokens as they are.
+            (r#"{"prompt_tokens":8,"completion_tokens":12,"cost":null}"#, base),
+            (r#"{"prompt_tokens":8,"completion_tokens":12,"cost":{"total_cost":1}}"#, base),
+            (r#"{"prompt_tokens":8,"completion_tokens":12,"cost":-1}"#, base),
+            (r#"{"prompt_tokens":8,"completion_tokens":12,"cost":"0.1"}"#, base),
+            (r#"{"prompt_tokens":8,"completion_tokens":12,"cost":1e300}"#, base),
         ];
         for (raw, expected) in cases {
             assert_eq!(usage(raw), Ok(expected), "{raw}");
@@ -198,6 +244,15 @@ mod tests {
             assert_eq!(usage(&raw), Err(Insane), "{raw}");
         }
         assert!(usage(r#"{"prompt_tokens":9007199254740992}"#).is_ok());
+        for value in ["-1", "\"5\"", "9007199254740.993", "1e300", "true", "[]", "{}", "1e999"] {
+            let raw = format!(r#"{{"seconds":{value}}}"#);
+            assert_eq!(usage(&raw), Err(Insane), "{raw}");
+        }
+        for (cost, is_insane) in [("-1", true), ("\"1\"", true), ("{}", false), ("0.1", false)] {
+            let raw = format!(r#"{{"total_tokens":1,"cost":{cost}}}"#);
+            let stated = Stated::parse(raw.as_bytes()).expect(&raw);
+            assert_eq!(stated.is_cost_insane, is_insane, "{raw}");
+        }
     }
 
     #[test]

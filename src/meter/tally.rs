@@ -12,10 +12,18 @@ use crate::usage::Usage;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) pick: Option<Pick>,
+    /// Answers that the client asked for, at least.
+    answers: u64,
     /// Anthropic's first half, with the input.
     start: Option<Stated>,
+    /// What the images API states apart from `usage`, and comes on top of it.
+    apart: Option<Usage>,
     choices: Vec<Running>,
+    /// Events that ended an answer.
+    ends: u64,
     pub(super) finish_reason: bool,
+    /// An API that does not say `[DONE]` has said its last.
+    pub(super) is_over: bool,
     pub(super) error: bool,
     pub(super) suspect: bool,
     pub(super) images: u32,
@@ -50,6 +58,11 @@ struct Origin {
 }
 
 impl Tally {
+    /// `answers`: so many the client asked for.
+    pub(super) fn new(answers: u64) -> Self {
+        Self { answers, ..Self::default() }
+    }
+
     /// Takes in what a document said. `body`: it is the whole response, not one event of it.
     pub(super) fn absorb(&mut self, document: &Document, body: bool) {
         let facts = &document.facts;
@@ -62,10 +75,18 @@ impl Tally {
         if !kind.ends_with(b"partial_image") {
             self.images = self.images.saturating_add(facts.images);
         }
-        let ends = ends_response(kind);
-        self.finish_reason |= ends;
+        let ends = ends_answer(kind);
+        if ends {
+            self.ends += 1;
+            self.finish_reason = true;
+            // Only the images API can have further answers in the same stream.
+            let is_image = kind.starts_with(b"image_");
+            self.is_over |= !is_image || self.ends >= self.answers;
+        }
         self.error |= matches!(kind, b"response.failed" | b"error");
-        let finished = !self.choices.is_empty() && self.choices.iter().all(|one| one.finished);
+        let finished = !self.choices.is_empty()
+            && self.choices.len() as u64 >= self.answers
+            && self.choices.iter().all(|one| one.finished);
         let origin = Origin {
             alone: facts.choices == Member::Proper && facts.choice.is_empty(),
             is_final: body || ends || kind == b"message_delta" || finished,
@@ -101,7 +122,8 @@ impl Tally {
         origin: Origin,
     ) -> Result<(), Insane> {
         let mut stated = Stated::parse(raw)?;
-        if !stated.states_tokens() {
+        self.suspect |= stated.is_cost_insane;
+        if !stated.states_use() {
             return Ok(());
         }
         match (slot, &self.start) {
@@ -109,8 +131,14 @@ impl Tally {
             (Slot::Top, Some(start)) => stated = start.overlaid(&stated),
             _ => {}
         }
-        let usage = stated.usage(facts.images_api)?;
-        if usage == Usage::default() {
+        let all_images = facts.images_api && slot != Slot::Svg;
+        let mut usage = stated.usage(all_images)?;
+        if slot == Slot::Svg {
+            self.apart = Some(usage);
+        } else if let Some(apart) = self.apart.take() {
+            usage = beside(usage, apart, usage.input + apart.input);
+        }
+        if is_zero(&usage) {
             // All zeros say something only where nothing else is said.
             if self.pick.is_none() {
                 self.set(usage, raw, origin);
@@ -124,7 +152,7 @@ impl Tally {
     /// The last one counts, one that came alone before all others, and none that takes back what
     /// another had counted.
     fn consider(&mut self, usage: Usage, raw: &[u8], origin: Origin) {
-        let before = self.pick.as_ref().filter(|pick| pick.usage != Usage::default());
+        let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage));
         let before = before.map(|pick| (pick.usage, pick.alone));
         if let Some((total, alone)) = before {
             if alone && !origin.alone {
@@ -147,7 +175,9 @@ impl Tally {
             return;
         };
         choice.usage = Some(usage);
-        let several = self.choices.iter().filter_map(|one| one.usage).reduce(beside);
+        let several = self.choices.iter().filter_map(|one| one.usage);
+        let several =
+            several.reduce(|left, right| beside(left, right, left.input.max(right.input)));
         self.set(several.unwrap_or(usage), raw, origin);
     }
 
@@ -162,8 +192,8 @@ impl Tally {
     }
 }
 
-/// The event after which an API without `[DONE]` says no more.
-fn ends_response(kind: &[u8]) -> bool {
+/// The events after which an API without `[DONE]` says no more of an answer.
+fn ends_answer(kind: &[u8]) -> bool {
     matches!(
         kind,
         b"response.completed"
@@ -177,14 +207,19 @@ fn ends_response(kind: &[u8]) -> bool {
     )
 }
 
-fn takes_back(usage: &Usage, last: &Usage) -> bool {
-    usage.output < last.output || usage.input < last.input
+/// Whether it says of everything that nothing was used.
+fn is_zero(usage: &Usage) -> bool {
+    let reported_cost_nano_usd = usage.reported_cost_nano_usd.filter(|cost| *cost > 0);
+    Usage { reported_cost_nano_usd, ..*usage } == Usage::default()
 }
 
-/// Two choices of one prompt: what was read was read once, what was written adds up. Counts are at
-/// most 2^53, and choices 128: the sums fit.
-fn beside(left: Usage, right: Usage) -> Usage {
-    let input = left.input.max(right.input);
+fn takes_back(usage: &Usage, last: &Usage) -> bool {
+    usage.output < last.output || usage.input < last.input || usage.audio_ms < last.audio_ms
+}
+
+/// Two statements about one prompt that go together: of what was read the details were read once,
+/// what was written adds up. Counts are at most 2^53, and there are at most 128: the sums fit.
+fn beside(left: Usage, right: Usage, input: u64) -> Usage {
     let output = left.output + right.output;
     Usage {
         input,
@@ -198,6 +233,11 @@ fn beside(left: Usage, right: Usage) -> Usage {
         image_output: left.image_output + right.image_output,
         accepted_prediction: left.accepted_prediction + right.accepted_prediction,
         rejected_prediction: left.rejected_prediction + right.rejected_prediction,
+        audio_ms: left.audio_ms.max(right.audio_ms),
+        reported_cost_nano_usd: match (left.reported_cost_nano_usd, right.reported_cost_nano_usd) {
+            (Some(left), Some(right)) => Some(left + right),
+            (left, right) => left.or(right),
+        },
         total: input + output,
         ..Usage::default()
     }

@@ -1,6 +1,8 @@
 //! The meter over recorded and written streams of every dialect: `tests/fixtures/streams/`. Beside
 //! each `<case>.sse` (a stream) or `<case>.body` (a JSON body) stands `<case>.json` with what must
 //! be read from it, and `<case>.hidden.sse` where the client gets other bytes when usage is hidden.
+//! Where Weir asks for running usage, `<case>.running.sse` is what a client gets that asked for none,
+//! and `<case>.asked.sse` what one gets that asked for the last one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +11,31 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+mod picking;
+
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 96;
+const FIXTURES: usize = 128;
 
 struct Fixture {
     name: String,
     kind: Kind,
     stream: Vec<u8>,
     hidden: Vec<u8>,
+    running: Vec<u8>,
+    asked: Vec<u8>,
     expected: Value,
+}
+
+impl Fixture {
+    /// What the client gets of it.
+    fn client(&self, hide: Hide) -> &[u8] {
+        match hide {
+            Hide::Nothing => &self.stream,
+            Hide::Last => &self.hidden,
+            Hide::All => &self.running,
+            Hide::Running => &self.asked,
+        }
+    }
 }
 
 fn fixtures() -> Vec<Fixture> {
@@ -31,22 +49,27 @@ fn fixtures() -> Vec<Fixture> {
     for path in files(&root).iter().flat_map(|dialect| files(dialect)) {
         let name = path.strip_prefix(&root).expect("below the root").display().to_string();
         let kind = match path.extension().and_then(|ext| ext.to_str()) {
-            Some("sse") if !name.ends_with(".hidden.sse") => Kind::Sse,
+            Some("sse") if name.matches('.').count() == 1 => Kind::Sse,
             Some("body") => Kind::Json,
             _ => continue,
         };
         let stream = read(&path);
-        let hidden = path.with_extension("hidden.sse");
-        let hidden = if hidden.exists() { read(&hidden) } else { stream.clone() };
+        let or = |extension: &str, other: &Vec<u8>| {
+            let path = path.with_extension(extension);
+            if path.exists() { read(&path) } else { other.clone() }
+        };
+        let hidden = or("hidden.sse", &stream);
+        let running = or("running.sse", &hidden);
+        let asked = or("asked.sse", &stream);
         let expected = serde_json::from_slice(&read(&path.with_extension("json")));
         let expected = expected.unwrap_or_else(|error| panic!("{name}: {error}"));
-        found.push(Fixture { name, kind, stream, hidden, expected });
+        found.push(Fixture { name, kind, stream, hidden, running, asked, expected });
     }
     found
 }
 
-fn meter(kind: Kind, hide_usage: bool, model: Option<(&str, &str)>) -> Meter {
-    Meter::new(Setup { kind, hide_usage, model })
+fn meter(kind: Kind, hide: Hide, model: Option<(&str, &str)>) -> Meter {
+    Meter::new(Setup { kind, hide, answers: 1, model })
 }
 
 /// What leaves when `pieces` are pushed, the end included.
@@ -75,10 +98,16 @@ fn described(reading: &Reading) -> Value {
             ("image_output", usage.image_output),
             ("accepted_prediction", usage.accepted_prediction),
             ("rejected_prediction", usage.rejected_prediction),
+            ("audio_ms", usage.audio_ms),
             ("total", usage.total),
         ];
         let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-        counts.map(|(name, count)| (name.to_owned(), json!(count))).collect::<Map<_, _>>()
+        let mut counts: Map<_, _> =
+            counts.map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        if let Some(cost) = usage.reported_cost_nano_usd {
+            counts.insert("reported_cost_nano_usd".to_owned(), json!(cost));
+        }
+        counts
     });
     let mut value = json!({
         "final": reading.is_final,
@@ -98,19 +127,19 @@ fn described(reading: &Reading) -> Value {
 }
 
 /// One fixture, pushed in these pieces, must give what its files say.
-fn check(fixture: &Fixture, hide: bool, pieces: &[&[u8]], how: &str) {
+fn check(fixture: &Fixture, hide: Hide, pieces: &[&[u8]], how: &str) {
     let mut meter = meter(fixture.kind, hide, None);
     let out = run(&mut meter, pieces.iter().copied());
     let Fixture { name, expected, .. } = fixture;
-    let client = if hide { &fixture.hidden } else { &fixture.stream };
+    let client = fixture.client(hide);
     assert!(
         out == *client,
-        "{name} {how}, hide {hide}:\n{}\ninstead of\n{}",
+        "{name} {how}, hide {hide:?}:\n{}\ninstead of\n{}",
         out.escape_ascii(),
         client.escape_ascii()
     );
     let reading = meter.reading();
-    assert_eq!(described(&reading), *expected, "{name} {how}, hide {hide}");
+    assert_eq!(described(&reading), *expected, "{name} {how}, hide {hide:?}");
     assert_eq!(reading.raw_usage.is_some(), reading.usage.is_some(), "{name}");
 }
 
@@ -119,10 +148,19 @@ fn every_fixture_is_read_right_however_it_is_cut() {
     let fixtures = fixtures();
     assert_eq!(fixtures.len(), FIXTURES);
     for fixture in &fixtures {
-        for hide in [false, true] {
+        for hide in [Hide::Nothing, Hide::Last, Hide::All, Hide::Running] {
             check(fixture, hide, &[&fixture.stream], "whole");
             let bytes: Vec<&[u8]> = fixture.stream.chunks(1).collect();
             check(fixture, hide, &bytes, "byte by byte");
+            // Hiding running usage is the same work as hiding, where there is none to hide.
+            let is_same = match hide {
+                Hide::All => fixture.running == fixture.hidden,
+                Hide::Running => fixture.asked == fixture.stream,
+                Hide::Nothing | Hide::Last => false,
+            };
+            if is_same {
+                continue;
+            }
             for cut in 0..=fixture.stream.len() {
                 let (left, right) = fixture.stream.split_at(cut);
                 check(fixture, hide, &[left, right], &format!("cut at {cut}"));
@@ -135,7 +173,7 @@ fn every_fixture_is_read_right_however_it_is_cut() {
 fn nothing_is_dammed_and_frames_are_not_copied() {
     for fixture in fixtures() {
         // Without edits every byte leaves with the push that brings it, in the frame it came in.
-        let mut plain = meter(fixture.kind, false, None);
+        let mut plain = meter(fixture.kind, Hide::Nothing, None);
         for piece in fixture.stream.chunks(7) {
             let (frame, mut out) = (Bytes::copy_from_slice(piece), Vec::new());
             plain.push(frame.clone(), &mut out);
@@ -146,7 +184,7 @@ fn nothing_is_dammed_and_frames_are_not_copied() {
             continue;
         }
         // With hiding, nothing of an event is left behind once its blank line has come.
-        let mut hiding = meter(Kind::Sse, true, None);
+        let mut hiding = meter(Kind::Sse, Hide::Last, None);
         let (mut lines, mut out) = (Lines::new(), Vec::new());
         for byte in fixture.stream.chunks(1) {
             hiding.push(Bytes::copy_from_slice(byte), &mut out);
@@ -177,7 +215,7 @@ fn each_event_leaves_with_the_push_that_completes_it() {
             ("NE]", "NE]".to_owned()),
             (end, end.to_owned()),
         ];
-        let mut meter = meter(Kind::Sse, true, None);
+        let mut meter = meter(Kind::Sse, Hide::Last, None);
         let mut done = false;
         for (frame, expected) in steps {
             let mut out = Vec::new();
@@ -194,7 +232,7 @@ fn each_event_leaves_with_the_push_that_completes_it() {
 
 #[test]
 fn the_end_of_a_body_is_seen_with_its_last_byte() {
-    let mut meter = meter(Kind::Json, false, None);
+    let mut meter = meter(Kind::Json, Hide::Nothing, None);
     let mut out = Vec::new();
     meter.push(Bytes::from_static(br#" {"usage":{"input_tokens":1"#), &mut out);
     assert_eq!((meter.done(), meter.reading().usage), (false, None));
@@ -225,7 +263,7 @@ fn an_event_can_be_put_in_only_between_two() {
         ("\u{feff}", true, true),
     ];
     for (stream, hide, between) in cases {
-        let mut meter = meter(Kind::Sse, *hide, None);
+        let mut meter = meter(Kind::Sse, if *hide { Hide::Last } else { Hide::Nothing }, None);
         let mut out = Vec::new();
         for byte in stream.as_bytes().chunks(1) {
             meter.push(Bytes::copy_from_slice(byte), &mut out);
@@ -239,7 +277,7 @@ fn an_event_can_be_put_in_only_between_two() {
             assert_eq!(out.len(), left, "{stream:?}: what was discarded is gone");
         }
     }
-    let mut body = meter(Kind::Json, false, None);
+    let mut body = meter(Kind::Json, Hide::Nothing, None);
     body.push(Bytes::from_static(b"{}"), &mut Vec::new());
     assert!(!body.between_events());
 }
@@ -274,19 +312,19 @@ fn the_model_is_renamed_wherever_it_is_cut() {
         both.unzip()
     };
     for (from, to) in &cases {
-        check_edit(Kind::Json, false, rename, from, to);
+        check_edit(Kind::Json, Hide::Nothing, rename, from, to);
     }
     let (from, to) = all(&|json| format!("data: {json}\n\n"));
-    check_edit(Kind::Sse, false, rename, &from, &to);
+    check_edit(Kind::Sse, Hide::Nothing, rename, &from, &to);
     let hidden = to.replace(r#","usage":null"#, "").replace(r#""usage":null,"#, "");
     let hidden = hidden.replace("data: {\"model\":\"pub/é\",\"choices\":[],\"usage\":{}}\n\n", "");
-    check_edit(Kind::Sse, true, rename, &from, &hidden);
-    assert!(!meter(Kind::Sse, false, Some(("same", "same"))).edits());
-    assert!(!meter(Kind::Opaque, true, rename).edits());
-    assert!(!meter(Kind::Json, true, None).edits());
+    check_edit(Kind::Sse, Hide::Last, rename, &from, &hidden);
+    assert!(!meter(Kind::Sse, Hide::Nothing, Some(("same", "same"))).edits());
+    assert!(!meter(Kind::Opaque, Hide::Last, rename).edits());
+    assert!(!meter(Kind::Json, Hide::Last, None).edits());
 }
 
-fn check_edit(kind: Kind, hide: bool, model: Option<(&str, &str)>, from: &str, to: &str) {
+fn check_edit(kind: Kind, hide: Hide, model: Option<(&str, &str)>, from: &str, to: &str) {
     let bytes = from.as_bytes();
     for cut in 0..=bytes.len() {
         let (left, right) = bytes.split_at(cut);
@@ -306,6 +344,50 @@ fn check_edit(kind: Kind, hide: bool, model: Option<(&str, &str)>, from: &str, t
     assert_eq!(String::from_utf8_lossy(&out.concat()), to, "byte by byte");
 }
 
+/// Running usage wherever it stands in a chunk, with what is seen of it by a client that asked for
+/// none, and by one that asked for the last one only.
+#[test]
+fn running_usage_is_taken_out_wherever_it_stands() {
+    let choice = r#""choices":[{"index":0,"delta":{"content":"a"}}]"#;
+    let usage = r#""usage" : {"prompt_tokens":1,"x":{"y":[",}"]},"completion_tokens":2}"#;
+    let cut = [
+        (format!(r#"{{"model":"up",{choice},{usage}}}"#), format!(r#"{{"model":"pub",{choice}}}"#)),
+        (
+            format!(r#"{{{usage} , "model":"up",{choice}}}"#),
+            format!(r#"{{"model":"pub",{choice}}}"#),
+        ),
+        (
+            format!(r#"{{{choice} ,	{usage},"model":"up"}}"#),
+            format!(r#"{{{choice} ,"model":"pub"}}"#),
+        ),
+    ];
+    let kept = [
+        // Of two, or of one that is none, nobody knows what a client takes.
+        format!(r#"{{{choice},{usage},{usage}}}"#),
+        format!(r#"{{{choice},"usage":7}}"#),
+        format!(r#"{{{choice},"us\u0061ge":{{"prompt_tokens":1}}}}"#),
+        // Beside an error it is not running any more, and without choices it is another API's.
+        format!(r#"{{{choice},"error":{{}},{usage}}}"#),
+        format!(r#"{{"type":"message_delta",{usage}}}"#),
+        // Over two lines.
+        format!("{{{choice},\ndata: \"usage\":{{\ndata: \"prompt_tokens\":1}}}}"),
+    ];
+    let event = |json: &String| format!("data: {json}\n\n");
+    for hide in [Hide::All, Hide::Running] {
+        for (from, to) in &cut {
+            check_edit(Kind::Sse, hide, Some(("up", "pub")), &event(from), &event(to));
+        }
+        let kept: String = kept.iter().map(event).collect();
+        check_edit(Kind::Sse, hide, None, &kept, &kept);
+    }
+    let last = event(&format!(r#"{{"choices":[],{usage}}}"#));
+    let null = event(&format!(r#"{{{choice},"usage":null}}"#));
+    let neither = event(&format!(r#"{{{choice}}}"#));
+    check_edit(Kind::Sse, Hide::All, None, &format!("{null}{last}"), &neither);
+    let both = format!("{null}{last}");
+    check_edit(Kind::Sse, Hide::Running, None, &both, &both);
+}
+
 /// An event passes as it is from the first byte above the limit on, whatever the frames.
 #[test]
 fn a_long_event_is_not_held() {
@@ -319,7 +401,7 @@ fn a_long_event_is_not_held() {
             let from = event(len - 1);
             assert_eq!(from.len() as u64, len);
             let to = if touched { from.replace(",\"usage\":null", "") } else { from.clone() };
-            let mut meter = meter(Kind::Sse, true, None);
+            let mut meter = meter(Kind::Sse, Hide::Last, None);
             let out = run(&mut meter, from.as_bytes().chunks(frame));
             assert!(out == to.as_bytes(), "{len} bytes in frames of {frame}");
         }
@@ -331,7 +413,7 @@ fn a_line_of_8_mib_passes_in_constant_memory() {
     let head = r#"data: {"model":"m","choices":[{"delta":{"image_base64":""#;
     let tail = "\"}}],\"usage\":{\"input_tokens\":1}}\n\ndata: [DONE]\n\n";
     let frame = Bytes::from(vec![b'A'; 64 * 1024]);
-    for hide in [false, true] {
+    for hide in [Hide::Nothing, Hide::Last, Hide::All] {
         let mut meter = meter(Kind::Sse, hide, None);
         let mut out = Vec::new();
         meter.push(Bytes::from_static(head.as_bytes()), &mut out);
@@ -373,7 +455,7 @@ fn bounds_hold() {
         let choice = format!(r#"[{{"index":{index},"delta":{{"content":"a"}}}}]"#);
         stream += &format!("data: {{\"choices\":{choice},\"usage\":{usage}}}\n\n");
     }
-    let mut meter = meter(Kind::Sse, false, None);
+    let mut meter = meter(Kind::Sse, Hide::Nothing, None);
     run(&mut meter, [stream.as_bytes()]);
     let reading = meter.reading();
     assert_eq!(reading.usage.map(|usage| (usage.input, usage.output)), Some((5, 256)));

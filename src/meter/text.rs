@@ -23,6 +23,11 @@ impl Text {
         self.bytes
     }
 
+    /// Text that is not in JSON.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
     /// A string begins.
     pub(super) fn begin(&mut self) {
         self.escape = Escape::None;

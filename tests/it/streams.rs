@@ -5,6 +5,7 @@
 mod cuts;
 mod edits;
 mod pace;
+mod running;
 
 use crate::world::{Builder, Call, Received, Upstream, World};
 

@@ -50,6 +50,7 @@ fn upstream(
         api_key: upstream_key(at, &raw.api_key, context, problems),
         models: model_names(at, raw.models, problems),
         inject_usage: raw.inject_usage,
+        running_usage: running_usage(at, raw.running_usage, raw.inject_usage, problems),
         on_disconnect: match raw.on_disconnect.as_str() {
             "cancel" => OnDisconnect::Cancel,
             "drain" => OnDisconnect::Drain,
@@ -69,6 +70,15 @@ fn upstream(
         pool_idle_ms: raw.pool_idle_ms,
         pool_max_idle: raw.pool_max_idle,
     }
+}
+
+/// It is usage that Weir asks for.
+fn running_usage(at: &str, asks: bool, is_injected: bool, problems: &mut Problems) -> bool {
+    if asks && !is_injected {
+        let key = format!("{at}.running_usage");
+        problems.wrong(&key, "true", "needs inject_usage = true");
+    }
+    asks
 }
 
 /// The name stands in the ledger and in messages, so it is kept plain.

@@ -65,8 +65,11 @@ fn fields_are_found_wherever_they_stand() {
             assert_eq!(facts.media_bytes, NASTY.len() as u64 + 2);
             assert_eq!(facts.body_bytes, body.len() as u64);
             let frames = [bytes::Bytes::from(body.clone())];
-            let renamed =
-                super::super::apply(&frames, &facts.splices(Some("up\"s"), true)).concat();
+            let renamed = super::super::apply(
+                &frames,
+                &facts.splices(Some("up\"s"), super::super::Ask::Usage),
+            )
+            .concat();
             let expected = body.replace("gpt-é", "up\"s");
             assert_eq!(String::from_utf8(renamed).expect("UTF-8"), expected);
         }

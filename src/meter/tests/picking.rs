@@ -1,0 +1,189 @@
+//! Which statement counts, as a table: what a stream says, and what is read of it.
+
+use bytes::Bytes;
+
+use super::super::{Hide, Kind, Meter, Setup};
+
+/// `input`, `output` and `total`; whether it is final, suspect, and done.
+type Read = (Option<(u64, u64, u64)>, bool, bool, bool);
+
+fn read(answers: u64, events: &[&str]) -> Read {
+    let mut meter =
+        Meter::new(Setup { kind: Kind::Sse, hide: Hide::Nothing, answers, model: None });
+    let mut out = Vec::new();
+    for event in events {
+        meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
+    }
+    let reading = meter.reading();
+    let usage = reading.usage.map(|usage| (usage.input, usage.output, usage.total));
+    (usage, reading.is_final, reading.suspect, meter.done())
+}
+
+/// A chunk with the choices `indices`, and `usage` beside it.
+fn chunk(indices: &[u64], usage: &str) -> String {
+    let choices =
+        indices.iter().map(|index| format!(r#"{{"index":{index},"delta":{{"content":"a"}}}}"#));
+    let choices = choices.collect::<Vec<_>>().join(",");
+    format!(r#"{{"choices":[{choices}],"usage":{usage}}}"#)
+}
+
+fn tokens(input: u64, output: u64) -> String {
+    format!(r#"{{"prompt_tokens":{input},"completion_tokens":{output}}}"#)
+}
+
+#[test]
+fn the_statement_that_counts() {
+    let (none, zero) = ("null".to_owned(), tokens(0, 0));
+    let finish = |index: u64, usage: &str| {
+        format!(
+            r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}],"usage":{usage}}}"#
+        )
+    };
+    let of = |input, output| Some((input, output, input + output));
+    // What it shows, answers asked for, events, (usage, final, suspect, done).
+    let cases: Vec<(&str, u64, Vec<String>, Read)> = vec![
+        ("nothing", 1, vec![chunk(&[0], &none)], (None, false, false, false)),
+        ("explicit zeros stay", 1, vec![chunk(&[], &zero)], (of(0, 0), true, false, false)),
+        (
+            "zeros say nothing beside more",
+            1,
+            vec![chunk(&[0], &tokens(3, 1)), chunk(&[], &zero)],
+            (of(3, 1), false, false, false),
+        ),
+        (
+            "the last, never the sum",
+            1,
+            vec![chunk(&[0], &tokens(3, 1)), chunk(&[0], &tokens(3, 2)), chunk(&[0], &none)],
+            (of(3, 2), false, false, false),
+        ),
+        (
+            "beside the finish it is the whole",
+            1,
+            vec![chunk(&[0], &tokens(3, 1)), finish(0, &tokens(3, 2))],
+            (of(3, 2), true, false, false),
+        ),
+        (
+            "alone beats all others, before",
+            1,
+            vec![chunk(&[], &tokens(3, 4)), chunk(&[0], &tokens(3, 9))],
+            (of(3, 4), true, false, false),
+        ),
+        (
+            "alone beats all others, after, also with less",
+            1,
+            vec![chunk(&[0], &tokens(3, 9)), chunk(&[], &tokens(3, 4))],
+            (of(3, 4), true, true, false),
+        ),
+        (
+            "per choice the most, and the sum of those",
+            2,
+            vec![
+                chunk(&[0], &tokens(3, 1)),
+                chunk(&[1], &tokens(3, 1)),
+                chunk(&[0], &tokens(3, 2)),
+                chunk(&[1], &tokens(3, 5)),
+            ],
+            (of(3, 7), false, false, false),
+        ),
+        (
+            "the sum per choice gives way to the one alone",
+            2,
+            vec![chunk(&[0], &tokens(3, 2)), chunk(&[1], &tokens(3, 5)), chunk(&[], &tokens(3, 7))],
+            (of(3, 7), true, false, false),
+        ),
+        (
+            "beside several choices it is of all of them",
+            2,
+            vec![chunk(&[0, 1], &tokens(3, 2)), chunk(&[0, 1], &tokens(3, 4))],
+            (of(3, 4), false, false, false),
+        ),
+        (
+            "one of two answers has ended, the other has not begun",
+            2,
+            vec![chunk(&[0], &tokens(3, 1)), finish(0, &tokens(3, 2))],
+            (of(3, 2), false, false, false),
+        ),
+        (
+            "decreasing",
+            1,
+            vec![chunk(&[0], &tokens(3, 5)), chunk(&[0], &tokens(3, 4))],
+            (of(3, 5), false, true, false),
+        ),
+        (
+            "x_groq before nothing, usage before x_groq",
+            1,
+            vec![format!(
+                r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop"}}],"x_groq":{{"usage":{}}},"usage":{}}}"#,
+                tokens(3, 4),
+                tokens(3, 5)
+            )],
+            (of(3, 5), true, false, false),
+        ),
+        (
+            "completion_tokens null is none",
+            1,
+            vec![chunk(&[], r#"{"prompt_tokens":3,"completion_tokens":null}"#)],
+            (of(3, 0), true, false, false),
+        ),
+        (
+            "the upstream's own total",
+            1,
+            vec![chunk(&[], r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9}"#)],
+            (Some((3, 4, 9)), true, false, false),
+        ),
+        (
+            "a cost alone leaves open what was used",
+            1,
+            vec![chunk(&[], r#"{"cost":0.5}"#)],
+            (None, false, false, false),
+        ),
+        (
+            "one image of two",
+            2,
+            vec![format!(
+                r#"{{"type":"image_generation.completed","b64_json":"A","usage":{}}}"#,
+                tokens(3, 4)
+            )],
+            (of(3, 4), true, false, false),
+        ),
+        (
+            "two images of two",
+            2,
+            vec![
+                format!(
+                    r#"{{"type":"image_edit.completed","b64_json":"A","usage":{}}}"#,
+                    tokens(3, 4)
+                );
+                2
+            ],
+            (of(3, 4), true, false, true),
+        ),
+    ];
+    for (name, answers, events, expected) in cases {
+        let events: Vec<_> = events.iter().map(String::as_str).collect();
+        assert_eq!(read(answers, &events), expected, "{name}");
+    }
+}
+
+/// A value that cannot be never gets into a count, and does not take away what was right before.
+#[test]
+fn what_cannot_be_is_not_counted() {
+    let before = chunk(&[0], &tokens(3, 1));
+    let values = ["-1", "\"5\"", "1.5", "9223372036854775808", "9007199254740993", "1e300", "true"];
+    for value in values.into_iter().chain(["[]", "{}", "1e-3", "1e999"]) {
+        for field in ["completion_tokens", "prompt_tokens", "total_tokens"] {
+            let insane =
+                format!(r#"{{"prompt_tokens":3,"completion_tokens":2,"{field}":{value}}}"#);
+            for insane in [insane, format!(r#"{{"{field}":{value}}}"#)] {
+                let expected = (Some((3, 1, 4)), false, true, false);
+                assert_eq!(read(1, &[&before, &chunk(&[], &insane)]), expected, "{insane}");
+                assert_eq!(read(1, &[&chunk(&[], &insane), &before]), expected, "{insane}");
+                assert_eq!(
+                    read(1, &[&chunk(&[], &insane)]),
+                    (None, false, true, false),
+                    "{insane}"
+                );
+            }
+        }
+    }
+}
