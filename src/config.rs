@@ -89,6 +89,8 @@ pub struct Data {
 pub enum Durability {
     /// `kill -9` at any instant.
     Crash,
+    /// A power cut as well: an answer's end waits until its record is synced.
+    Power,
 }
 
 /// Defaults for new keys, and what holds for all limits.
@@ -374,7 +376,7 @@ mod tests {
             [admin]
             token = "my-secret-token"
             [data]
-            durability = "power"
+            durability = "full"
             [log]
             format = "xml"
             [[upstream]]
@@ -388,7 +390,7 @@ mod tests {
         let error = build(text, &[("WEIR__LIMITS__RPM", "many")]).expect_err("nothing is right");
         let expected = [
             "admin.token: must be a reference",
-            "data.durability = \"power\": is not offered",
+            "data.durability = \"full\": must be \"crash\" or \"power\"",
             "limits.rpm = \"many\" (from WEIR__LIMITS__RPM): must be a whole number from 0 to",
             "listen: is not a known key here; it belongs into [server]",
             "log.format = \"xml\": must be \"text\" or \"json\"",

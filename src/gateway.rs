@@ -174,7 +174,7 @@ async fn serve(
     drop((frames, facts));
     let (inbound, hides_usage) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
-        Err(error) => return Err(not_answered(upstream, settlement, error)),
+        Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
     answer(worker, client, upstream, route, inbound, settlement, hides_usage).await
 }

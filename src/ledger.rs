@@ -11,6 +11,8 @@ pub(crate) mod drain;
 pub(crate) mod store;
 pub(crate) mod report;
 mod lock;
+#[cfg(test)]
+mod power_cut;
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::Data;
-use crate::ledger::drain::{Drain, DrainError};
+use crate::config::{Data, Durability};
+use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
 use crate::ledger::store::{Store, StoreError};
@@ -63,10 +65,12 @@ impl Ledger {
     pub(crate) fn open(data: &Data, metrics: Arc<Shared>) -> Result<Self, LedgerError> {
         let (lock, directory, mut drain) = prepare_patiently(data)?;
         let replayed = drain.replay()?;
-        if replayed.rows > 0 || replayed.damaged_bytes > 0 {
+        if replayed != Progress::default() {
             tracing::info!(
                 rows = replayed.rows,
-                torn_bytes = replayed.damaged_bytes,
+                torn_bytes = replayed.torn_bytes,
+                damaged_bytes = replayed.damaged_bytes,
+                orphans = replayed.orphans,
                 "journal replayed"
             );
         }
@@ -119,10 +123,14 @@ fn prepare(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), Ledger
         io::ErrorKind::WouldBlock => LedgerError::InUse { path: data.dir.display().to_string() },
         _ => directory_error(data, source),
     })?;
-    let directory = Directory::open(&data.dir, data.segment_bytes)
+    let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
     let directory = Arc::new(directory);
-    let drain = Drain::new(directory.clone(), Store::open(&data.dir)?);
+    let mut store = Store::open(&data.dir)?;
+    if data.durability == Durability::Power {
+        store.sync_commits()?;
+    }
+    let drain = Drain::new(directory.clone(), store)?;
     Ok((lock, directory, drain))
 }
 

@@ -72,7 +72,7 @@ const ADMIN: &[Key] = &[key("listen", Kind::Text(ADDRESS)), key("token", Kind::S
 
 const DATA: &[Key] = &[
     key("dir", Kind::Text("a directory, such as \"weir-data\"")),
-    key("durability", Kind::Text("\"crash\"")),
+    key("durability", Kind::Text("\"crash\" or \"power\"")),
     key("segment_bytes", Kind::Int(64 << 10, 1 << 30)),
 ];
 

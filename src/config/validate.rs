@@ -132,15 +132,13 @@ fn admin(raw: RawAdmin, context: &Context<'_>, problems: &mut Problems) -> Admin
 
 fn durability(text: &str, problems: &mut Problems) -> Durability {
     match text {
-        "crash" => {}
-        "power" => problems.wrong(
-            "data.durability",
-            text,
-            "is not offered by this version; \"crash\" is: records survive kill -9, not a power cut",
-        ),
-        _ => problems.wrong("data.durability", text, "must be \"crash\""),
+        "crash" => Durability::Crash,
+        "power" => Durability::Power,
+        _ => {
+            problems.wrong("data.durability", text, "must be \"crash\" or \"power\"");
+            Durability::Crash
+        }
     }
-    Durability::Crash
 }
 
 fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {

@@ -14,7 +14,7 @@ use crate::gateway::event_ids::EventIds;
 use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::{Registry, Snapshot};
 use crate::identify::FailedKeys;
-use crate::ledger::journal::{AppendError, Journal};
+use crate::ledger::journal::{AppendError, Journal, Receipt};
 use crate::ledger::record::{Closed, Opened};
 use crate::telemetry::metrics::Shard;
 
@@ -88,43 +88,50 @@ impl Worker {
 
     /// Writes that a request is about to go upstream.
     pub(crate) fn open(&self, opened: &Opened) -> Result<(), AppendError> {
-        self.append(|journal| journal.open(opened))
+        self.append(|journal| journal.open(opened).map(|bytes| (bytes, ())))
     }
 
-    /// Writes how a request ended.
-    pub(crate) fn close(&self, closed: Closed) -> Result<(), AppendError> {
+    /// Writes how a request ended, and says what to wait for before its client may see the end.
+    pub(crate) fn close(&self, closed: Closed) -> Result<Receipt, AppendError> {
         self.append(|journal| journal.close(closed))
     }
 
-    fn append(
+    fn append<T>(
         &self,
-        write: impl FnOnce(&mut Journal) -> Result<u64, AppendError>,
-    ) -> Result<(), AppendError> {
+        write: impl FnOnce(&mut Journal) -> Result<(u64, T), AppendError>,
+    ) -> Result<T, AppendError> {
         let begun = Instant::now();
         match write(&mut self.journal.borrow_mut()) {
-            Ok(bytes) => {
+            Ok((bytes, written)) => {
                 let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.shard.journal_appended(bytes, ns);
                 if self.is_ledger_failed.take() {
                     self.readiness.ledger(true);
                 }
-                Ok(())
+                Ok(written)
             }
             Err(error) => {
-                self.shard.journal_failed();
-                if !self.is_ledger_failed.replace(true) {
-                    self.readiness.ledger(false);
-                    tracing::error!(%error, "the journal fails; new requests are refused");
-                }
+                self.journal_failed(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Told of every record that could not be written, or not synced.
+    pub(crate) fn journal_failed(&self, error: &AppendError) {
+        self.shard.journal_failed();
+        if !self.is_ledger_failed.replace(true) {
+            self.readiness.ledger(false);
+            tracing::error!(%error, "the journal fails; new requests are refused");
         }
     }
 
     /// What has to happen now and then: old connections are closed, late records written.
     pub(crate) fn sweep(&self) {
         self.upstreams.iter().for_each(Upstream::sweep);
-        let late = self.journal.borrow_mut().flush_late();
+        let mut journal = self.journal.borrow_mut();
+        journal.rotate(self.clock.now().mono_ns);
+        let late = journal.flush_late();
         if late.is_ok_and(|written| written > 0) && self.is_ledger_failed.take() {
             self.readiness.ledger(true);
         }

@@ -3,14 +3,16 @@
 //! request has ended and is stored. It owns no truth: whatever it holds can be read again, and the store
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
+mod damage;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
+use crate::ledger::journal::disk::{Disk, DiskFile, Os};
 use crate::ledger::journal::{Directory, HEADER, Segment};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
@@ -34,18 +36,31 @@ pub enum DrainError {
 pub(crate) struct Progress {
     /// Rows that were new to the store.
     pub(crate) rows: u64,
-    /// Bytes that were not records and had to be passed over.
+    /// Bytes before a record that were none and had to be passed over.
     pub(crate) damaged_bytes: u64,
+    /// Bytes at a segment's end that were no whole record: a crash cut it.
+    pub(crate) torn_bytes: u64,
+    /// `Closed` records whose `Opened` is neither in the journal nor in the store.
+    pub(crate) orphans: u64,
+}
+
+impl Progress {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.damaged_bytes += other.damaged_bytes;
+        self.torn_bytes += other.torn_bytes;
+        self.orphans += other.orphans;
+    }
 }
 
 /// The reading end of the journal.
 #[derive(Debug)]
-pub(crate) struct Drain {
-    directory: Arc<Directory>,
+pub(crate) struct Drain<D: Disk = Os> {
+    directory: Arc<Directory<D>>,
     store: Store,
     names: Names,
     /// By number; each record asks, and there are only a few.
-    cursors: BTreeMap<u64, Cursor>,
+    cursors: BTreeMap<u64, Cursor<D::File>>,
     /// Requests that are open, and in which segment.
     open: HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>,
     /// Reused for every read; never shorter than it was.
@@ -76,18 +91,29 @@ impl Hasher for IdHasher {
 
 /// How far one segment has been read.
 #[derive(Debug)]
-struct Cursor {
-    file: File,
+struct Cursor<F> {
+    file: F,
     read: u64,
     /// Before this offset an earlier run has stored every `Closed`.
     stored: u64,
     /// Requests opened in this segment that have not ended.
     open: usize,
+    /// When the first of its requests began, in milliseconds since the epoch.
+    oldest_ms: Option<i64>,
+    /// Where the bytes began that are no record, while no record has been found after them.
+    damaged_from: Option<u64>,
+    is_damaged: bool,
 }
 
-impl Drain {
-    pub(crate) fn new(directory: Arc<Directory>, store: Store) -> Self {
-        Self {
+impl<D: Disk> Drain<D> {
+    /// With [`Durability::Power`] the store has to sync its commits: what it has taken, the journal
+    /// forgets.
+    pub(crate) fn new(directory: Arc<Directory<D>>, store: Store) -> Result<Self, StoreError> {
+        // A number can come again when its file's name did not survive a power cut: what the store
+        // knows of the old file is not true of the new one.
+        let names: Vec<_> = directory.segments().iter().map(|segment| segment.name()).collect();
+        store.forget_segments_but(&names)?;
+        Ok(Self {
             directory,
             store,
             names: Names::default(),
@@ -96,13 +122,14 @@ impl Drain {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
-        }
+        })
     }
 
     /// Carries over everything that is published now, oldest segment first: a `Closed` can stand in a
     /// later segment than its `Opened`, never in an earlier one.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
         self.progress = Progress::default();
+        self.follow_store()?;
         // What the store would not take last time goes first, so that no more than a batch ever waits.
         self.store_rows()?;
         for segment in self.directory.segments() {
@@ -131,8 +158,29 @@ impl Drain {
         self.progress = Progress::default();
         self.store_rows()?;
         self.remove_finished()?;
-        total.rows += self.progress.rows;
+        total.add(self.progress);
         Ok(total)
+    }
+
+    /// When somebody removed or replaced the store's file, what is written to the old one is lost. The
+    /// journal then stays as it is until there is a store again, and is read from its beginning.
+    fn follow_store(&mut self) -> Result<(), StoreError> {
+        if self.store.is_in_place() {
+            return Ok(());
+        }
+        let store = self.store.reopen()?;
+        let again = Self::new(self.directory.clone(), store)?;
+        tracing::warn!("the store's file was replaced; the journal is read into the new one");
+        *self = again;
+        Ok(())
+    }
+
+    /// Deletes a batch of rows that began before `before_ms` (milliseconds since the epoch), and says
+    /// how many those were. Their roll-ups stay. What the journal still has is kept in the store as
+    /// well: read again, it would come back, and count twice.
+    pub(crate) fn expire(&mut self, before_ms: i64) -> Result<usize, StoreError> {
+        let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
+        self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
     /// Published bytes that have not been read.
@@ -142,8 +190,11 @@ impl Drain {
         segments.iter().map(|s| s.published().saturating_sub(read(s.number))).sum()
     }
 
-    /// Makes what has been written survive a power cut as well.
+    /// Makes what has been written survive a power cut as well, as far as nobody waits for it.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if self.directory.durability() == Durability::Power {
+            return Ok(());
+        }
         self.cursors.values().try_for_each(|cursor| cursor.file.sync_data())
     }
 
@@ -186,8 +237,7 @@ impl Drain {
         }
     }
 
-    /// Takes the whole records of a chunk; returns how many bytes they were. A damaged place ends the
-    /// segment: after it, nothing says where a record begins.
+    /// Takes the whole records of a chunk that begins `at`; returns how many bytes are done with.
     fn take_records(
         &mut self,
         number: u64,
@@ -196,19 +246,42 @@ impl Drain {
         is_last: bool,
     ) -> Result<usize, ReadError> {
         let mut used = 0;
-        loop {
+        while used < chunk.len() {
             match codec::decode(&chunk[used..], &mut self.names) {
                 Step::Record(record, length) => {
+                    self.end_damage(number, at + used as u64);
                     used += length;
                     self.take(number, record, at + used as u64)?;
                 }
                 Step::Partial if !is_last => return Ok(used),
                 Step::Partial | Step::Damaged => {
-                    self.progress.damaged_bytes += (chunk.len() - used) as u64;
-                    return Ok(chunk.len());
+                    let cursor = self.cursors.get_mut(&number).expect("a read segment");
+                    let damaged_from = cursor.damaged_from.get_or_insert(at + used as u64);
+                    let is_new = *damaged_from == at + used as u64;
+                    used += if is_new { damage::first_step(&chunk[used..]) } else { 1 };
                 }
             }
         }
+        if is_last {
+            let cursor = self.cursors.get_mut(&number).expect("a read segment");
+            let torn_from = cursor.damaged_from.take();
+            self.progress.torn_bytes += torn_from.map_or(0, |from| at + used as u64 - from);
+        }
+        Ok(used)
+    }
+
+    /// A record was found: what stands before it since `damaged_from` is not the torn tail of a crash.
+    fn end_damage(&mut self, number: u64, end: u64) {
+        let cursor = self.cursors.get_mut(&number).expect("only a read segment has records");
+        let Some(from) = cursor.damaged_from.take() else { return };
+        cursor.is_damaged = true;
+        self.progress.damaged_bytes += end - from;
+        tracing::warn!(
+            segment = number,
+            offset = from,
+            bytes = end - from,
+            "damaged records in the journal were passed over; the segment will be kept as *.damaged"
+        );
     }
 
     fn take(&mut self, number: u64, record: Record, end: u64) -> Result<(), ReadError> {
@@ -216,12 +289,18 @@ impl Drain {
         match record {
             Record::Opened(opened) => {
                 cursor.open += 1;
-                self.open.insert(opened.event_id, (number, opened));
+                let oldest_ms = cursor.oldest_ms.unwrap_or(i64::MAX);
+                cursor.oldest_ms = Some(oldest_ms.min(opened.started_at_ms));
+                let before = self.open.insert(opened.event_id, (number, opened));
+                // Written once more after a failed sync.
+                if let Some(cursor) = before.and_then(|(origin, _)| self.cursors.get_mut(&origin)) {
+                    cursor.open -= 1;
+                }
             }
             Record::Closed(closed) => {
                 let is_stored = end <= cursor.stored;
                 let Some((origin, opened)) = self.open.remove(&closed.event_id) else {
-                    return Ok(());
+                    return if is_stored { Ok(()) } else { Ok(self.orphan(number, &closed)?) };
                 };
                 if let Some(cursor) = self.cursors.get_mut(&origin) {
                     cursor.open -= 1;
@@ -234,6 +313,22 @@ impl Drain {
                     self.store_rows()?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A request whose beginning is missing: it is in the store, and its segment gone, or was damaged.
+    fn orphan(&mut self, number: u64, closed: &Closed) -> Result<(), StoreError> {
+        self.store_rows()?;
+        if !self.store.has_row(closed.event_id)? {
+            self.progress.orphans += 1;
+            tracing::warn!(
+                segment = number,
+                event_id = %closed.event_id,
+                end = closed.end.name(),
+                total_tokens = closed.usage.total,
+                "the journal has the end of a request but not its beginning: it is in no report"
+            );
         }
         Ok(())
     }
@@ -255,6 +350,9 @@ impl Drain {
 
     /// Removes segments that nobody will write to and whose requests are all stored.
     fn remove_finished(&mut self) -> Result<(), DrainError> {
+        if !self.store.is_in_place() {
+            return Ok(());
+        }
         for segment in self.directory.segments() {
             let is_sealed = segment.is_sealed();
             let Some(cursor) = self.cursors.get(&segment.number) else { continue };
@@ -262,8 +360,9 @@ impl Drain {
                 // The position goes first: left behind, it would be taken for that of a later segment
                 // with the same number. Without it, a segment that stays is only read once more.
                 self.store.forget_segment(&segment.name())?;
+                let is_damaged = cursor.is_damaged;
                 self.directory
-                    .remove(&segment)
+                    .remove(&segment, is_damaged)
                     .map_err(|source| DrainError::Journal { number: segment.number, source })?;
                 self.cursors.remove(&segment.number);
             }
@@ -271,21 +370,31 @@ impl Drain {
         Ok(())
     }
 
-    fn open_segment(&self, segment: &Segment) -> Result<Cursor, ReadError> {
-        let file = File::open(&segment.path)?;
+    fn open_segment(&mut self, segment: &Segment) -> Result<Cursor<D::File>, ReadError> {
+        let file = self.directory.file(segment)?;
         let mut header = [0; HEADER.len()];
+        let mut is_damaged = false;
         if segment.published() >= HEADER.len() as u64 {
             file.read_exact_at(&mut header, 0)?;
+            damage::check_version(&header)?;
             if header != HEADER {
-                let reason = "not a journal segment of this version; move it away or use the \
-                              version that wrote it";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
+                is_damaged = true;
+                self.progress.damaged_bytes += HEADER.len() as u64;
+                tracing::warn!(segment = segment.number, offset = 0, "a damaged journal header");
             }
         }
         let name = segment.name();
         let stored = self.store.positions()?.into_iter().find(|p| p.segment == name);
         let stored = stored.map_or(0, |position| position.offset);
-        Ok(Cursor { file, read: HEADER.len() as u64, stored, open: 0 })
+        Ok(Cursor {
+            file,
+            read: HEADER.len() as u64,
+            stored,
+            open: 0,
+            oldest_ms: None,
+            damaged_from: None,
+            is_damaged,
+        })
     }
 }
 
@@ -317,11 +426,15 @@ mod tests {
         }
 
         fn directory(&self) -> Arc<Directory> {
-            Arc::new(Directory::open(self.dir.path(), self.segment_bytes).expect("opens"))
+            Arc::new(
+                Directory::open(self.dir.path(), self.segment_bytes, Durability::Crash)
+                    .expect("opens"),
+            )
         }
 
         fn drain(&self, directory: &Arc<Directory>) -> Drain {
-            Drain::new(directory.clone(), Store::open(self.dir.path()).expect("opens"))
+            let store = Store::open(self.dir.path()).expect("opens");
+            Drain::new(directory.clone(), store).expect("begins")
         }
 
         /// The ends of all rows, by how often each stands there.
@@ -345,14 +458,14 @@ mod tests {
         assert_eq!(drain.pass().expect("passes").rows, 0);
         let open = directory.segments().len();
         for n in 0..29 {
-            journal.close(closed(n)).expect("writes");
+            let _ = journal.close(closed(n)).expect("writes");
         }
         assert!(drain.lag_bytes() > 0);
-        assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, damaged_bytes: 0 });
+        assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, ..Progress::default() });
         assert_eq!(drain.lag_bytes(), 0);
         // The segment with the request that is still open stays, and so does the one being written.
         assert!(directory.segments().len() <= 3 && open >= 10);
-        journal.close(closed(29)).expect("writes");
+        let _ = journal.close(closed(29)).expect("writes");
         drop(journal);
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert!(directory.segments().is_empty());
@@ -367,10 +480,10 @@ mod tests {
         for n in 0..5 {
             journal.open(&opened(n)).expect("writes");
         }
-        journal.close(closed(0)).expect("writes");
+        let _ = journal.close(closed(0)).expect("writes");
         // An earlier run has stored a part; its process then died with the segment in place.
         fixture.drain(&directory).pass().expect("passes");
-        journal.close(closed(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
         let copy = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         std::mem::forget(journal);
@@ -390,7 +503,7 @@ mod tests {
         let mut journal = Journal::new(directory.clone());
         journal.open(&opened(1)).expect("writes");
         let whole = std::fs::read(&directory.segments()[0].path).expect("reads").len();
-        journal.close(closed(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
         let bytes = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         drop(journal);
@@ -400,7 +513,8 @@ mod tests {
             std::fs::create_dir_all(target.parent().expect("a directory")).expect("makes");
             std::fs::write(target, &bytes[..cut]).expect("writes");
             let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
-            assert_eq!(progress.damaged_bytes, (cut - whole) as u64);
+            assert_eq!(progress.torn_bytes, (cut - whole) as u64);
+            assert_eq!(progress.damaged_bytes, 0);
             assert_eq!(fixture.ends(), [(End::Crashed, 1)], "cut at {cut}");
         }
     }

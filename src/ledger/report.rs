@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub(crate) use requests::requests;
+pub(crate) use requests::{Request, requests};
 
 use super::store::{Range, Store, StoreError, Sums};
 

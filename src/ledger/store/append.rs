@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::ledger::record::Row;
+use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::{Store, StoreError, Sums, to_sql};
@@ -116,6 +116,25 @@ impl Store {
             Ok(Position { segment: row.get(0)?, offset: super::from_sql(row.get(1)?) })
         })?;
         Ok(positions.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets all segments but those named, which are there.
+    pub(crate) fn forget_segments_but(&self, names: &[String]) -> Result<(), StoreError> {
+        for position in self.positions()? {
+            if !names.contains(&position.segment) {
+                self.conn
+                    .prepare_cached("DELETE FROM positions WHERE segment = ?1")?
+                    .execute([position.segment])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a request's row is there.
+    pub(crate) fn has_row(&self, event_id: EventId) -> Result<bool, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT 1 FROM requests WHERE event_id = ?1")?;
+        Ok(statement.exists([event_id.0])?)
     }
 
     /// Forgets a segment that is gone from the disk.
@@ -234,7 +253,7 @@ fn add_to_rollup(
 mod tests {
     use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::*;
-    use crate::ledger::record::{Closed, EventId, Opened};
+    use crate::ledger::record::{Closed, Opened};
     use crate::usage::{End, Flags, Usage};
     use rusqlite::types::Value;
 

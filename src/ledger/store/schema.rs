@@ -9,7 +9,7 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their [`fingerprint`].
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, RETENTION];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -136,6 +136,10 @@ CREATE TRIGGER secrets_removed AFTER DELETE ON secrets
     BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
 "#;
 
+/// Rows can be deleted when they are old, and then their roll-ups stand alone: from which moment on
+/// every row is there, in milliseconds since the epoch.
+const RETENTION: &str = "ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER NOT NULL DEFAULT 0";
+
 /// The size of a new file's pages in bytes, which stays for the file's life. Rows are added in
 /// batches to the end, so few pages are written for a part only, and with each page goes some work
 /// that does not depend on its size: two writes, a checksum's start, a look-up.
@@ -153,23 +157,33 @@ pub(super) fn configure(conn: &Connection) -> Result<(), StoreError> {
     // It counts only as long as the file is empty, and what is there already keeps its own.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     turn_wal_on(conn)?;
-    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    set_synchronous(conn, "NORMAL", "1")?;
     conn.pragma_update(None, "foreign_keys", "ON")?;
     conn.pragma_update(None, "trusted_schema", "OFF")?;
     conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-    for (name, wanted) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "1"),
-        ("foreign_keys", "1"),
-        ("trusted_schema", "0"),
-    ] {
+    for (name, wanted) in [("journal_mode", "wal"), ("foreign_keys", "1"), ("trusted_schema", "0")]
+    {
         let found = setting(conn, name)?;
         if found != wanted {
             return Err(StoreError::Setting { name, wanted, found });
         }
     }
     Ok(())
+}
+
+/// When SQLite syncs: by its name, and by the number that it reads back as.
+pub(super) fn set_synchronous(
+    conn: &Connection,
+    name: &str,
+    wanted: &'static str,
+) -> Result<(), StoreError> {
+    conn.pragma_update(None, "synchronous", name)?;
+    let found = setting(conn, "synchronous")?;
+    match found == wanted {
+        true => Ok(()),
+        false => Err(StoreError::Setting { name: "synchronous", wanted, found }),
+    }
 }
 
 /// The mode stays in the file, so this happens once in its life. SQLite does not wait for the lock
@@ -204,26 +218,35 @@ fn setting(conn: &Connection, name: &str) -> Result<String, StoreError> {
 }
 
 /// Brings the tables to the current version, or refuses what a newer program wrote, and what has a
-/// version of ours but other tables.
+/// version of ours but other tables. Each step is a transaction: whatever ends the process between two
+/// of them leaves a file of the version in between, which the next start goes on with.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let ours = MIGRATIONS.len() as i64;
-    if version(conn)? == ours {
-        return check(conn, path, MIGRATIONS.len());
+    while !step(conn, path)? {}
+    Ok(())
+}
+
+/// Takes one step; true when there was none to take.
+fn step(conn: &mut Connection, path: &Path) -> Result<bool, StoreError> {
+    let ours = MIGRATIONS.len();
+    if version(conn)? == ours as i64 {
+        return check(conn, path, ours).map(|()| true);
     }
     // Another process may be at it: what counts is the version once the lock is ours.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = version(&tx)?;
-    let done = usize::try_from(found).ok().filter(|done| *done <= MIGRATIONS.len());
+    let done = usize::try_from(found).ok().filter(|done| *done <= ours);
     let Some(done) = done else {
-        return Err(StoreError::NewerSchema { path: path.to_owned(), found, ours });
+        return Err(StoreError::NewerSchema { path: path.to_owned(), found, ours: ours as i64 });
     };
     check(&tx, path, done)?;
-    for step in &MIGRATIONS[done..] {
-        tx.execute_batch(step)?;
+    if done == ours {
+        return Ok(true);
     }
-    tx.pragma_update(None, "user_version", ours)?;
-    tx.pragma_update(None, "application_id", fingerprint(MIGRATIONS.len()))?;
-    Ok(tx.commit()?)
+    tx.execute_batch(MIGRATIONS[done])?;
+    tx.pragma_update(None, "user_version", done as i64 + 1)?;
+    tx.pragma_update(None, "application_id", fingerprint(done + 1))?;
+    tx.commit()?;
+    Ok(false)
 }
 
 fn version(conn: &Connection) -> Result<i64, StoreError> {

@@ -133,8 +133,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
         let tx = self.read()?;
+        let rows_from_ms = self.rows_from_ms()?;
         let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
-        let end = hour_of(range.until_ms);
+        let mut end = hour_of(range.until_ms);
+        if end.saturating_mul(HOUR_MS) < rows_from_ms && range.until_ms.rem_euclid(HOUR_MS) != 0 {
+            // Its rows are gone: the hour belongs to the range that it begins in.
+            end += 1;
+        }
         if end < first {
             return query(&tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
         }
@@ -142,7 +147,7 @@ impl Store {
         let mut cut_hours = BTreeSet::new();
         query(&tx, ROLLUPS, range, (first, end), &mut |mut addend| {
             addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
-            if cut(addend.at_ms) {
+            if addend.at_ms >= rows_from_ms && cut(addend.at_ms) {
                 cut_hours.insert(addend.at_ms);
             } else {
                 each(addend);
