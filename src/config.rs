@@ -82,6 +82,8 @@ pub struct Data {
     pub durability: Durability,
     /// A journal segment is closed and the next one begun at this size.
     pub segment_bytes: u64,
+    /// For how long single requests are kept; their sums stay. `None`: for ever.
+    pub keep_rows: Option<std::time::Duration>,
 }
 
 /// What a ledger record has to survive.

@@ -448,7 +448,8 @@ fn encode_unseen(record: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn number_of(path: &Path) -> Option<u64> {
+/// Which segment a file is; `None` for other files.
+pub(in crate::ledger) fn number_of(path: &Path) -> Option<u64> {
     if path.extension()?.to_str()? != EXTENSION {
         return None;
     }

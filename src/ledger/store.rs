@@ -10,6 +10,7 @@
 mod append;
 mod expire;
 mod keys;
+mod recompute;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -27,6 +28,7 @@ use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
 pub(crate) use keys::NewKey;
+pub(crate) use recompute::Owner;
 pub(crate) use sums::{Balance, Sums};
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
@@ -138,6 +140,17 @@ impl Store {
         identity(&self.path) == Some(self.identity)
     }
 
+    /// Whether `path` is this store's file.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        identity(path) == Some(self.identity)
+    }
+
+    /// For tests, which break it.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+
     /// Opens what stands where this store was.
     pub(crate) fn reopen(&self) -> Result<Self, StoreError> {
         if !self.path.exists() {
@@ -169,6 +182,11 @@ impl Store {
     /// A transaction that only reads, so that several statements see the same state.
     pub(in crate::ledger) fn read(&self) -> Result<Transaction<'_>, StoreError> {
         Ok(self.conn.unchecked_transaction()?)
+    }
+
+    /// The same, unless one is open already.
+    fn snapshot(&self) -> Result<Option<Transaction<'_>>, StoreError> {
+        self.conn.is_autocommit().then(|| self.read()).transpose()
     }
 }
 

@@ -12,7 +12,7 @@ const MAGIC_BYTES: usize = 8;
 /// behind it, only its content was damaged: it is passed over whole. Else nothing says where the next
 /// record begins, and every byte is tried. Trying them right away could take for a record what only
 /// looks like one in some text, though it would need a checksum for that.
-pub(super) fn first_step(bytes: &[u8]) -> usize {
+pub(in crate::ledger) fn first_step(bytes: &[u8]) -> usize {
     let Some(length) = codec::stated_length(bytes) else { return 1 };
     match codec::decode(bytes.get(length..).unwrap_or_default(), &mut Names::default()) {
         Step::Record(..) => length,
@@ -22,7 +22,7 @@ pub(super) fn first_step(bytes: &[u8]) -> usize {
 
 /// Refuses a segment that another version wrote: it is not damaged, so it must not be passed over. A
 /// header that is no header at all is damage.
-pub(super) fn check_version(header: &[u8; HEADER.len()]) -> io::Result<()> {
+pub(in crate::ledger) fn check_version(header: &[u8; HEADER.len()]) -> io::Result<()> {
     let version = header[MAGIC_BYTES];
     if header[..MAGIC_BYTES] != HEADER[..MAGIC_BYTES] || version == HEADER[MAGIC_BYTES] {
         return Ok(());

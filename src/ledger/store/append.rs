@@ -219,7 +219,7 @@ fn sums_of(row: &Row) -> Sums {
     }
 }
 
-fn add_to_rollup(
+pub(super) fn add_to_rollup(
     tx: &Transaction<'_>,
     (hour, key_id, model, tenant): (i64, &str, &str, &str),
     sums: &Sums,

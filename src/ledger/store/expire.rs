@@ -2,10 +2,8 @@
 
 use rusqlite::params;
 
-use super::sums::hour_of;
+use super::sums::{HOUR_MS, hour_of};
 use super::{Store, StoreError};
-
-const HOUR_MS: i64 = 3_600_000;
 
 const DELETE: &str = "
 DELETE FROM requests WHERE rowid IN (

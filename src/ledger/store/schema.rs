@@ -271,3 +271,64 @@ fn fingerprint(done: usize) -> i32 {
     }
     hasher.finalize().cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::Sample;
+    use super::super::{FILE_NAME, Store};
+    use super::*;
+
+    /// Of each schema version. A number of a released version never changes: files carry it, and would
+    /// be refused. Whoever changes the tables adds a migration, and a line here.
+    const FINGERPRINTS: [i32; 2] = [-633_872_474, 1_917_565_431];
+
+    #[test]
+    fn the_schema_is_the_one_that_files_have() {
+        let found: Vec<_> = (1..=MIGRATIONS.len()).map(fingerprint).collect();
+        assert_eq!(found, FINGERPRINTS);
+    }
+
+    /// A file as the version before this one left it, with a row, a roll-up and a tenant.
+    fn earlier(dir: &Path, done: usize) -> Connection {
+        let conn = Connection::open(dir.join(FILE_NAME)).unwrap();
+        configure(&conn).unwrap();
+        for step in &MIGRATIONS[..done] {
+            conn.execute_batch(step).unwrap();
+        }
+        conn.pragma_update(None, "user_version", done as i64).unwrap();
+        conn.pragma_update(None, "application_id", fingerprint(done)).unwrap();
+        conn
+    }
+
+    #[test]
+    fn a_file_of_each_earlier_version_is_brought_up_to_date_with_what_is_in_it() {
+        for done in 1..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let conn = earlier(dir.path(), done);
+            let tenant = "INSERT INTO tenants (name, created_at_ms) VALUES ('acme', 5)";
+            conn.execute_batch(tenant).unwrap();
+            let position = "INSERT INTO positions VALUES ('7', 99)";
+            conn.execute_batch(position).unwrap();
+            drop(conn);
+            let mut store = Store::open(dir.path()).unwrap();
+            assert_eq!(version(store.connection()).unwrap(), MIGRATIONS.len() as i64);
+            assert_eq!(store.tenants().unwrap()[0].name, "acme".into());
+            assert_eq!(store.positions().unwrap()[0].offset, 99);
+            assert_eq!(store.rows_from_ms().unwrap(), 0);
+            assert_eq!(store.append(&[Sample::default().row()], &[]).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = earlier(dir.path(), 1);
+        conn.execute_batch("ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER").unwrap();
+        let mut conn = conn;
+        assert!(migrate(&mut conn, Path::new("x")).is_err());
+        assert_eq!(version(&conn).unwrap(), 1);
+        conn.execute_batch("ALTER TABLE meta DROP COLUMN rows_from_ms").unwrap();
+        migrate(&mut conn, Path::new("x")).unwrap();
+        assert_eq!(version(&conn).unwrap(), MIGRATIONS.len() as i64);
+    }
+}
