@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::admit::{Ask, KeySlot, Settings, TenantLive};
 use crate::clock::Clock;
+use crate::config::Durability;
 use crate::forward::headers;
 use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Entry, Keys};
@@ -174,14 +175,16 @@ pub struct Journaling {
 
 impl Journaling {
     pub fn new(dir: &Path) -> Self {
-        let directory = Directory::open(dir, 64 << 20).expect("the bench's directory is writable");
+        let directory = Directory::open(dir, 64 << 20, Durability::Crash)
+            .expect("the bench's directory is writable");
         Self { journal: Journal::new(Arc::new(directory)), row: row(EventId([7; 16])) }
     }
 
     /// Appends both records of a request; returns their bytes.
     pub fn once(&mut self) -> u64 {
         let opened = self.journal.open(&self.row.opened).expect("the disk has room");
-        opened + self.journal.close(self.row.closed.clone()).expect("the disk has room")
+        let (closed, _) = self.journal.close(self.row.closed.clone()).expect("the disk has room");
+        opened + closed
     }
 }
 

@@ -9,12 +9,16 @@ mod tenant;
 mod key;
 mod usage;
 mod requests;
+mod verify;
+mod backup;
+mod export;
 mod completions;
 mod filter;
 mod limits;
 mod names;
 mod open;
 mod output;
+mod progress;
 mod when;
 #[cfg(test)]
 mod samples;
@@ -50,6 +54,9 @@ enum Command {
     Key(key::Args),
     Usage(usage::Args),
     Requests(requests::Args),
+    Verify(verify::Args),
+    Backup(backup::Args),
+    Export(export::Args),
     Completions(completions::Args),
 }
 
@@ -94,6 +101,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Key(args) => key::run(args, &config()?),
         Command::Usage(args) => usage::run(args, &config()?),
         Command::Requests(args) => requests::run(args, &config()?),
+        Command::Verify(args) => verify::run(&args, &config()?),
+        Command::Backup(args) => backup::run(&args, &config()?),
+        Command::Export(args) => export::run(args, &config()?),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -85,6 +85,8 @@ pub struct Data {
     pub durability: Durability,
     /// A journal segment is closed and the next one begun at this size.
     pub segment_bytes: u64,
+    /// For how long single requests are kept; their sums stay. `None`: for ever.
+    pub keep_rows: Option<std::time::Duration>,
 }
 
 /// What a ledger record has to survive.
@@ -92,6 +94,8 @@ pub struct Data {
 pub enum Durability {
     /// `kill -9` at any instant.
     Crash,
+    /// A power cut as well: an answer's end waits until its record is synced.
+    Power,
 }
 
 /// Defaults for new keys, and what holds for all limits.
@@ -403,7 +407,7 @@ mod tests {
             [admin]
             token = "my-secret-token"
             [data]
-            durability = "power"
+            durability = "full"
             [log]
             format = "xml"
             [[upstream]]
@@ -417,7 +421,7 @@ mod tests {
         let error = build(text, &[("WEIR__LIMITS__RPM", "many")]).expect_err("nothing is right");
         let expected = [
             "admin.token: must be a reference",
-            "data.durability = \"power\": is not offered",
+            "data.durability = \"full\": must be \"crash\" or \"power\"",
             "limits.rpm = \"many\" (from WEIR__LIMITS__RPM): must be a whole number from 0 to",
             "listen: is not a known key here; it belongs into [server]",
             "log.format = \"xml\": must be \"text\" or \"json\"",

@@ -184,7 +184,7 @@ async fn serve(
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
-        Err(error) => return Err(not_answered(upstream, settlement, error)),
+        Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
     answer(worker, client, upstream, route, inbound, settlement, asked, family).await
 }

@@ -10,7 +10,12 @@ pub(crate) mod journal;
 pub(crate) mod drain;
 pub(crate) mod store;
 pub(crate) mod report;
+pub(crate) mod verify;
+pub(crate) mod backup;
+mod scan;
 mod lock;
+#[cfg(test)]
+mod power_cut;
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +23,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::Data;
-use crate::ledger::drain::{Drain, DrainError};
+use crate::clock::Clock;
+use crate::config::{Data, Durability};
+use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
 use crate::ledger::store::{Store, StoreError};
@@ -30,6 +36,9 @@ use crate::telemetry::metrics::Shared;
 const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Between two background syncs of the journal.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for rows that are too old, once there are no more; before, a batch goes with each
+/// pass.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long a start waits for the data directory, and in which steps.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -66,21 +75,26 @@ impl Ledger {
         data: &Data,
         prices: &Prices,
         metrics: Arc<Shared>,
+        clock: Clock,
     ) -> Result<Self, LedgerError> {
         let (lock, directory, mut drain) = prepare_patiently(data)?;
         drain.record_prices(prices)?;
         let replayed = drain.replay()?;
-        if replayed.rows > 0 || replayed.damaged_bytes > 0 {
+        metrics.damaged(replayed.damaged_bytes + replayed.torn_bytes);
+        if replayed != Progress::default() {
             tracing::info!(
                 rows = replayed.rows,
-                torn_bytes = replayed.damaged_bytes,
+                torn_bytes = replayed.torn_bytes,
+                damaged_bytes = replayed.damaged_bytes,
+                orphans = replayed.orphans,
                 "journal replayed"
             );
         }
+        let retention = Retention { keep: data.keep_rows, clock };
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, &metrics, &stopped))
+            .spawn(move || run(drain, &metrics, &retention, &stopped))
             .map_err(|source| directory_error(data, source))?;
         Ok(Self { directory, stop, thread, _lock: lock })
     }
@@ -114,7 +128,8 @@ pub(crate) fn open_store(data: &Data) -> Result<Store, LedgerError> {
         Ok((_lock, _, mut drain)) => {
             drain.replay()?;
         }
-        Err(LedgerError::InUse { .. }) => {}
+        // Making a new store under a running server would hide that the old one is gone.
+        Err(LedgerError::InUse { .. }) => return Ok(Store::open_existing(&data.dir)?),
         Err(error) => return Err(error),
     }
     Ok(Store::open(&data.dir)?)
@@ -126,10 +141,14 @@ fn prepare(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), Ledger
         io::ErrorKind::WouldBlock => LedgerError::InUse { path: data.dir.display().to_string() },
         _ => directory_error(data, source),
     })?;
-    let directory = Directory::open(&data.dir, data.segment_bytes)
+    let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
     let directory = Arc::new(directory);
-    let drain = Drain::new(directory.clone(), Store::open(&data.dir)?);
+    let mut store = Store::open(&data.dir)?;
+    if data.durability == Durability::Power {
+        store.sync_commits()?;
+    }
+    let drain = Drain::new(directory.clone(), store)?;
     Ok((lock, directory, drain))
 }
 
@@ -148,13 +167,41 @@ fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drai
     prepare(data)
 }
 
+/// How long rows are kept.
+struct Retention {
+    keep: Option<Duration>,
+    clock: Clock,
+}
+
+impl Retention {
+    /// Deletes a batch of rows that are too old; returns when to look again.
+    fn expire(&self, drain: &mut Drain) -> Instant {
+        if let Some(keep) = self.keep {
+            let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+            match drain.expire(self.clock.now().unix_ms.saturating_sub(keep_ms)) {
+                Ok(0) => {}
+                Ok(rows) => {
+                    tracing::debug!(rows, "old rows deleted");
+                    return Instant::now();
+                }
+                Err(error) => tracing::error!(%error, "old rows could not be deleted"),
+            }
+        }
+        Instant::now() + EXPIRE_EVERY
+    }
+}
+
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, metrics: &Shared, stopped: &Receiver<()>) {
+fn run(mut drain: Drain, metrics: &Shared, retention: &Retention, stopped: &Receiver<()>) {
     let mut last_sync = Instant::now();
+    let mut next_expiry = Instant::now();
     let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
         pass(&mut drain, metrics, &mut is_behind);
+        if !stop && !is_behind && Instant::now() >= next_expiry {
+            next_expiry = retention.expire(&mut drain);
+        }
         if stop || last_sync.elapsed() >= SYNC_EVERY {
             last_sync = Instant::now();
             if let Err(error) = drain.sync() {
@@ -172,8 +219,9 @@ fn pass(drain: &mut Drain, metrics: &Shared, is_behind: &mut bool) {
     match drain.pass() {
         Ok(progress) => {
             metrics.drained(progress.rows);
-            if progress.damaged_bytes > 0 {
-                tracing::error!(bytes = progress.damaged_bytes, "damaged bytes in the journal");
+            metrics.damaged(progress.damaged_bytes + progress.torn_bytes);
+            if progress.torn_bytes > 0 {
+                tracing::error!(bytes = progress.torn_bytes, "damaged bytes in the journal");
             }
             if std::mem::take(is_behind) {
                 tracing::info!("the store takes rows again");

@@ -94,7 +94,8 @@ impl Server {
         let routes = Arc::new(Routes::new(config));
         let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
         let metrics = Arc::new(metrics);
-        let ledger = Ledger::open(&config.data, &config.prices, metrics.shared.clone())?;
+        let ledger =
+            Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
         let store = Store::open(&config.data.dir)?;
         let registry = Arc::new(Registry::load(config, routes, &store, clock.clone())?);
         let readiness = Arc::new(Readiness::default());

@@ -140,14 +140,26 @@ fn write_csv<T: Serialize>(
     columns: &[Column],
     lines: &[T],
 ) -> anyhow::Result<()> {
+    write_csv_head(out, columns)?;
+    lines.iter().try_for_each(|line| write_csv_line(out, columns, line))
+}
+
+/// The line that names the columns.
+pub(crate) fn write_csv_head(out: &mut dyn Write, columns: &[Column]) -> anyhow::Result<()> {
     let names: Vec<_> = columns.iter().map(|column| column.name).collect();
-    writeln!(out, "{}", names.join(","))?;
-    for line in lines {
-        let line = serde_json::to_value(line)?;
-        let cells: Vec<_> = names.iter().map(|name| quoted(&plain_text(&line[*name]))).collect();
-        writeln!(out, "{}", cells.join(","))?;
-    }
-    Ok(())
+    Ok(writeln!(out, "{}", names.join(","))?)
+}
+
+/// One line under it.
+pub(crate) fn write_csv_line<T: Serialize>(
+    out: &mut dyn Write,
+    columns: &[Column],
+    line: &T,
+) -> anyhow::Result<()> {
+    let line = serde_json::to_value(line)?;
+    let cell = |column: &Column| quoted(&plain_text(&line[column.name]));
+    let cells: Vec<_> = columns.iter().map(cell).collect();
+    Ok(writeln!(out, "{}", cells.join(","))?)
 }
 
 /// An object a line, so that `grep` and `diff` have something to hold on to.
@@ -161,7 +173,7 @@ fn write_json<T: Serialize>(out: &mut dyn Write, lines: &[T]) -> anyhow::Result<
 }
 
 /// A value without anything that is not its own: no quotes, no separators; nothing for null.
-fn plain_text(value: &Value) -> String {
+pub(crate) fn plain_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     format: Format,
 }
 
-const COLUMNS: [Column; 37] = [
+pub(super) const COLUMNS: [Column; 37] = [
     Column::hidden("event_id"),
     Column::shown("started_at", "started"),
     Column::shown("tenant", "tenant"),
@@ -89,7 +89,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
     write_lines(out, args.format, &COLUMNS, &rows, None)
 }
 
-fn end_parser() -> impl TypedValueParser<Value = End> {
+pub(super) fn end_parser() -> impl TypedValueParser<Value = End> {
     PossibleValuesParser::new(End::ALL.map(End::name))
         .map(|name| End::from_name(&name).expect("clap lets only those names pass"))
 }

@@ -25,7 +25,12 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             cors_origins: Vec::new(),
         },
         admin: Admin { listen: nowhere, token: None },
-        data: Data { dir: dir.to_owned(), durability: Durability::Crash, segment_bytes: 1 << 20 },
+        data: Data {
+            dir: dir.to_owned(),
+            durability: Durability::Crash,
+            segment_bytes: 1 << 20,
+            keep_rows: None,
+        },
         limits: Admission {
             new_key: Limits { rpm: Some(60), ..Limits::default() },
             rpm_burst: None,

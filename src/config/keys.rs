@@ -75,8 +75,9 @@ const ADMIN: &[Key] = &[key("listen", Kind::Text(ADDRESS)), key("token", Kind::S
 
 const DATA: &[Key] = &[
     key("dir", Kind::Text("a directory, such as \"weir-data\"")),
-    key("durability", Kind::Text("\"crash\"")),
+    key("durability", Kind::Text("\"crash\" or \"power\"")),
     key("segment_bytes", Kind::Int(64 << 10, 1 << 30)),
+    key("keep_rows", Kind::Text("days, such as \"400d\", or \"\" for ever")),
 ];
 
 const LIMITS: &[Key] = &[

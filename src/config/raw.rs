@@ -63,6 +63,8 @@ pub(super) struct RawData {
     pub(super) dir: String,
     pub(super) durability: String,
     pub(super) segment_bytes: u64,
+    /// Days, such as "400d"; empty: for ever.
+    pub(super) keep_rows: String,
 }
 
 /// In all of these 0 stands for "not limited".
@@ -192,6 +194,7 @@ impl Default for RawData {
         Self {
             dir: "weir-data".to_owned(),
             durability: "crash".to_owned(),
+            keep_rows: String::new(),
             segment_bytes: 64 << 20,
         }
     }

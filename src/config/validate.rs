@@ -6,6 +6,7 @@ mod upstreams;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,7 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
             dir: PathBuf::from(&raw.data.dir),
             durability: durability(&raw.data.durability, problems),
             segment_bytes: raw.data.segment_bytes,
+            keep_rows: keep_rows(&raw.data.keep_rows, problems),
         },
         limits: limits(&raw.limits, problems),
         deadlines: Deadlines {
@@ -137,15 +139,30 @@ fn admin(raw: RawAdmin, context: &Context<'_>, problems: &mut Problems) -> Admin
 
 fn durability(text: &str, problems: &mut Problems) -> Durability {
     match text {
-        "crash" => {}
-        "power" => problems.wrong(
-            "data.durability",
-            text,
-            "is not offered by this version; \"crash\" is: records survive kill -9, not a power cut",
-        ),
-        _ => problems.wrong("data.durability", text, "must be \"crash\""),
+        "crash" => Durability::Crash,
+        "power" => Durability::Power,
+        _ => {
+            problems.wrong("data.durability", text, "must be \"crash\" or \"power\"");
+            Durability::Crash
+        }
     }
-    Durability::Crash
+}
+
+/// A month's balance is made anew at each start, from rows where the month begins within an hour.
+const KEEP_DAYS_MIN: u64 = 35;
+const KEEP_DAYS_MAX: u64 = 100_000;
+
+fn keep_rows(text: &str, problems: &mut Problems) -> Option<Duration> {
+    if text.is_empty() {
+        return None;
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    let days = days.filter(|days| (KEEP_DAYS_MIN..=KEEP_DAYS_MAX).contains(days));
+    if days.is_none() {
+        let wanted = "must be days from \"35d\" on, such as \"400d\", or \"\" for ever";
+        problems.wrong("data.keep_rows", text, wanted);
+    }
+    days.map(|days| Duration::from_secs(days * 86_400))
 }
 
 fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {

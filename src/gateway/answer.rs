@@ -45,7 +45,7 @@ pub(crate) async fn answer(
     let kind = Kind::of(content_type, text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
-        return Err(booked(settlement, end, Used::nothing(), refusal));
+        return Err(booked(settlement, end, Used::nothing(), refusal).await);
     }
     settlement.status = head.status.as_u16();
     let is_stream = kind == Kind::Sse;
@@ -60,8 +60,8 @@ pub(crate) async fn answer(
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = first_event(&mut source, is_stream).await;
     if let Some(Event::Failed(end, refusal)) = first {
-        let settled = source.refuse(end, refusal.status);
-        return Err(if settled { refusal } else { Refusal::ledger_failed_at_end() });
+        let settled = source.refuse(end, refusal.status).await;
+        return Err(settled.map_or_else(|_| Refusal::ledger_failed_at_end(), |()| refusal));
     }
     if let Some(settlement) = source.settlement() {
         settlement.first_byte();
@@ -71,6 +71,7 @@ pub(crate) async fn answer(
     let mut metered = Metered::new(worker, client, source, is_stream, family, left, drain);
     if let Some(event) = first {
         metered.take(event);
+        poll_fn(|cx| metered.poll_recorded(cx)).await;
         if metered.is_unrecorded() {
             // It came in one piece, of which nothing has left: this can still be told.
             return Err(Refusal::ledger_failed_at_end());

@@ -2,13 +2,15 @@
 //! but what the meter holds, and the ledger is written before the end mark is released.
 //!
 //! It ends exactly once. Complete: `Closed` is written when the end mark is in hand (`[DONE]`, the last
-//! event of an API that has no such mark, the piece that completes Content-Length, or the end of the chunks),
-//! then the mark is released. Failed: the client is told by an error event where it can be, and the connection
-//! is cut without a terminator. Dropped: the client went away; the upstream connection is closed, or read on
-//! for its usage, by policy.
+//! event of an API that has no such mark, the piece that completes Content-Length, or the end of the chunks);
+//! then, once it survives what it has to, the mark is released. Failed: the client is told by an error event
+//! where it can be, and the connection is cut without a terminator. Dropped: the client went away; the
+//! upstream connection is closed, or read on for its usage, by policy.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use http_body::{Frame, SizeHint};
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
 use crate::gateway::source::{Event, Source};
+use crate::ledger::journal::{AppendError, Receipt};
 use crate::refusal::{Family, Refusal};
 use crate::usage::{End, Flags};
 
@@ -45,6 +48,8 @@ pub(crate) struct Metered {
     /// What the meter has passed on and hyper has not taken.
     out: Vec<Bytes>,
     state: State,
+    /// What the end waits for, in [`State::Recording`].
+    receipt: Option<Recording>,
     is_stream: bool,
     /// In whose form a failure is told.
     family: Family,
@@ -53,9 +58,19 @@ pub(crate) struct Metered {
     is_unrecorded: bool,
 }
 
+/// An end whose record is written and not yet sure to last.
+#[derive(Debug)]
+struct Recording {
+    receipt: Receipt,
+    /// Whether an error event could follow what the client has.
+    was_between: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Flowing,
+    /// Booked; the end mark is in `out` and waits for the record's sync.
+    Recording,
     /// Booked; the end mark is in `out` or has left.
     Ended,
     /// Booked; what is in `out` still leaves, then the connection is cut.
@@ -76,8 +91,20 @@ impl Metered {
         let state = State::Flowing;
         let out = Vec::new();
         let source = Some(source);
-        let is_unrecorded = false;
-        Self { worker, client, source, drain, out, state, is_stream, family, left, is_unrecorded }
+        let (receipt, is_unrecorded) = (None, false);
+        Self {
+            worker,
+            client,
+            source,
+            drain,
+            out,
+            state,
+            receipt,
+            is_stream,
+            family,
+            left,
+            is_unrecorded,
+        }
     }
 
     /// The answer's end came, and the ledger could not be written.
@@ -90,6 +117,9 @@ impl Metered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
+            if self.state == State::Recording {
+                ready!(self.poll_recorded(cx));
+            }
             if !self.out.is_empty() {
                 // It is a short list, nearly always of one.
                 return Poll::Ready(Some(Ok(Frame::data(self.out.remove(0)))));
@@ -97,6 +127,7 @@ impl Metered {
             let is_open = self.source().is_open();
             match self.state {
                 State::Failing => return self.poll_cut(cx),
+                State::Recording => return Poll::Pending,
                 State::Ended if !is_open => return Poll::Ready(None),
                 State::Flowing if self.worker.is_cut() => {
                     self.fail(End::Shutdown, &Refusal::server_shutdown());
@@ -150,7 +181,7 @@ impl Metered {
         self.out = out;
         let is_cut_short = self.is_stream && !is_ended;
         match self.state {
-            State::Ended | State::Failing => {}
+            State::Ended | State::Failing | State::Recording => {}
             State::Flowing if is_cut_short => {
                 self.fail(End::UpstreamTruncated, &Refusal::upstream_truncated());
             }
@@ -171,13 +202,37 @@ impl Metered {
             _ => End::Complete,
         };
         let flags = if no_done { Flags::NO_DONE } else { Flags::default() };
-        if source.settle(end, flags) {
-            self.state = State::Ended;
-        } else {
-            self.out.clear();
-            self.is_unrecorded = true;
-            self.cut(was_between, &Refusal::ledger_failed_at_end());
+        match source.settle(end, flags) {
+            Ok(receipt) if receipt.is_ready() => self.state = State::Ended,
+            Ok(receipt) => {
+                self.state = State::Recording;
+                self.receipt = Some(Recording { receipt, was_between });
+            }
+            Err(_) => self.unrecorded(was_between),
         }
+    }
+
+    /// Ready when nothing waits for a record's sync.
+    pub(crate) fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(recording) = &mut self.receipt else { return Poll::Ready(()) };
+        let result: Result<(), AppendError> = ready!(Pin::new(&mut recording.receipt).poll(cx));
+        let was_between = recording.was_between;
+        self.receipt = None;
+        match result {
+            Ok(()) => self.state = State::Ended,
+            Err(error) => {
+                self.worker.journal_failed(&error);
+                self.unrecorded(was_between);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// What the ledger does not have, the client must not take for complete.
+    fn unrecorded(&mut self, was_between: bool) {
+        self.out.clear();
+        self.is_unrecorded = true;
+        self.cut(was_between, &Refusal::ledger_failed_at_end());
     }
 
     /// Books the answer as failed and cuts it.

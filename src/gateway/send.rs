@@ -127,7 +127,7 @@ pub(crate) async fn send(
 }
 
 /// Books a request that got no answer.
-pub(crate) fn not_answered(
+pub(crate) async fn not_answered(
     upstream: &Upstream,
     mut settlement: Box<Settlement>,
     error: SendError,
@@ -145,17 +145,18 @@ pub(crate) fn not_answered(
     if error == SendError::Protocol {
         tracing::error!(upstream = %upstream.config.name, "the upstream does not speak HTTP/1.1");
     }
-    booked(settlement, end, used, refusal)
+    booked(settlement, end, used, refusal).await
 }
 
 /// Books a request that Weir answers itself after it was sent.
-pub(crate) fn booked(
+pub(crate) async fn booked(
     settlement: Box<Settlement>,
     end: End,
     used: Used,
     refusal: Refusal,
 ) -> Refusal {
-    match settlement.settle(end, used) {
+    let Ok(receipt) = settlement.settle(end, used) else { return Refusal::ledger_failed_at_end() };
+    match receipt.await {
         Ok(()) => refusal,
         Err(_) => Refusal::ledger_failed_at_end(),
     }

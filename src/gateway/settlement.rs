@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
 use crate::gateway::request_body::Held;
-use crate::ledger::journal::AppendError;
+use crate::ledger::journal::{AppendError, Receipt};
 use crate::ledger::record::{Closed, EventId, Opened};
 use crate::meter::Reading;
 use crate::price::{Billed, Price};
@@ -162,13 +162,18 @@ impl Settlement {
     }
 
     /// Books the request: the permit is settled, the record written, the metrics told. On an error the
-    /// record could not be written, and the end of the response must not be released.
-    pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Result<(), AppendError> {
+    /// record could not be written, and the end of the response must not be released; nor before the
+    /// receipt is ready.
+    pub(crate) fn settle(
+        mut self: Box<Self>,
+        end: End,
+        used: Used,
+    ) -> Result<Receipt, AppendError> {
         self.settle_once(end, used)
     }
 
-    fn settle_once(&mut self, end: End, used: Used) -> Result<(), AppendError> {
-        let Some(permit) = self.permit.take() else { return Ok(()) };
+    fn settle_once(&mut self, end: End, used: Used) -> Result<Receipt, AppendError> {
+        let Some(permit) = self.permit.take() else { return Ok(Receipt::ready()) };
         let now = self.worker.clock.now();
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);

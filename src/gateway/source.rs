@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::forward::Lease;
 use crate::gateway::settlement::Settlement;
+use crate::ledger::journal::{AppendError, Receipt};
 use crate::meter::Meter;
 use crate::refusal::Refusal;
 use crate::usage::{End, Flags};
@@ -146,20 +147,25 @@ impl Source {
         self.lease = None;
     }
 
-    /// Books how the request ended. `false` when the ledger could not be written.
-    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> bool {
-        let Some(mut settlement) = self.settlement.take() else { return true };
+    /// Books how the request ended. On an error the ledger could not be written; the end may be seen
+    /// once the receipt is ready.
+    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Result<Receipt, AppendError> {
+        let Some(mut settlement) = self.settlement.take() else { return Ok(Receipt::ready()) };
         settlement.flags.set(flags);
         let used = settlement.used(self.meter.reading(), end);
-        settlement.settle(end, used).is_ok()
+        settlement.settle(end, used)
     }
 
-    /// Books a request that Weir answers itself, with `status`. `false` as for [`Source::settle`].
-    pub(crate) fn refuse(mut self: Box<Self>, end: End, status: StatusCode) -> bool {
+    /// Books a request that Weir answers itself, with `status`; an error as for [`Source::settle`].
+    pub(crate) async fn refuse(
+        mut self: Box<Self>,
+        end: End,
+        status: StatusCode,
+    ) -> Result<(), AppendError> {
         if let Some(settlement) = &mut self.settlement {
             settlement.status = status.as_u16();
         }
-        self.settle(end, Flags::default())
+        self.settle(end, Flags::default())?.await
     }
 
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream
@@ -185,7 +191,8 @@ impl Source {
                 break;
             }
         }
-        self.settle(End::ClientClosed, Flags::DRAINED);
+        // Its client has gone: nobody waits for the receipt.
+        drop(self.settle(End::ClientClosed, Flags::DRAINED));
         self.read_out().await;
     }
 

@@ -13,7 +13,7 @@ use crate::gateway::event_ids::EventIds;
 use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::{Registry, Snapshot};
 use crate::identify::FailedKeys;
-use crate::ledger::journal::{AppendError, Journal};
+use crate::ledger::journal::{AppendError, Journal, Receipt};
 use crate::ledger::record::{Closed, Opened};
 use crate::telemetry::metrics::Shard;
 
@@ -87,43 +87,50 @@ impl Worker {
 
     /// Writes that a request is about to go upstream, which was decided `now`.
     pub(crate) fn open(&self, opened: &Opened, now: Now) -> Result<(), AppendError> {
-        self.append(now, |journal| journal.open(opened))
+        self.append(now, |journal| journal.open(opened).map(|bytes| (bytes, ())))
     }
 
-    /// Writes how a request ended `now`.
-    pub(crate) fn close(&self, closed: Closed, now: Now) -> Result<(), AppendError> {
+    /// Writes how a request ended `now`, and says what to wait for before its client may see the end.
+    pub(crate) fn close(&self, closed: Closed, now: Now) -> Result<Receipt, AppendError> {
         self.append(now, |journal| journal.close(closed))
     }
 
-    fn append(
+    fn append<T>(
         &self,
         begun: Now,
-        write: impl FnOnce(&mut Journal) -> Result<u64, AppendError>,
-    ) -> Result<(), AppendError> {
+        write: impl FnOnce(&mut Journal) -> Result<(u64, T), AppendError>,
+    ) -> Result<T, AppendError> {
         match write(&mut self.journal.borrow_mut()) {
-            Ok(bytes) => {
+            Ok((bytes, written)) => {
                 let ns = self.clock.mono_ns().saturating_sub(begun.mono_ns);
                 self.shard.journal_appended(bytes, ns);
                 if self.is_ledger_failed.take() {
                     self.readiness.ledger(true);
                 }
-                Ok(())
+                Ok(written)
             }
             Err(error) => {
-                self.shard.journal_failed();
-                if !self.is_ledger_failed.replace(true) {
-                    self.readiness.ledger(false);
-                    tracing::error!(%error, "the journal fails; new requests are refused");
-                }
+                self.journal_failed(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Told of every record that could not be written, or not synced.
+    pub(crate) fn journal_failed(&self, error: &AppendError) {
+        self.shard.journal_failed();
+        if !self.is_ledger_failed.replace(true) {
+            self.readiness.ledger(false);
+            tracing::error!(%error, "the journal fails; new requests are refused");
         }
     }
 
     /// What has to happen now and then: old connections are closed, late records written.
     pub(crate) fn sweep(&self) {
         self.upstreams.iter().for_each(Upstream::sweep);
-        let late = self.journal.borrow_mut().flush_late();
+        let mut journal = self.journal.borrow_mut();
+        journal.rotate(self.clock.now().mono_ns);
+        let late = journal.flush_late();
         if late.is_ok_and(|written| written > 0) && self.is_ledger_failed.take() {
             self.readiness.ledger(true);
         }

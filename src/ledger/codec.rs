@@ -107,6 +107,12 @@ pub(crate) fn decode(bytes: &[u8], names: &mut Names) -> Step {
     }
 }
 
+/// The bytes that the record at the start of `bytes` takes, by its own word; `None` where that cannot be.
+pub(crate) fn stated_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    (1..=MAX_RECORD_BYTES).contains(&length).then_some(FRAME_BYTES + length)
+}
+
 /// The usage record as a list, in the order in which it is written.
 fn counts(usage: &Usage) -> [u64; 14] {
     [

@@ -3,14 +3,16 @@
 //! request has ended and is stored. It owns no truth: whatever it holds can be read again, and the store
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
+pub(in crate::ledger) mod damage;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
+use crate::ledger::journal::disk::{Disk, DiskFile, Os};
 use crate::ledger::journal::{Directory, HEADER, Segment};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
@@ -35,18 +37,31 @@ pub enum DrainError {
 pub(crate) struct Progress {
     /// Rows that were new to the store.
     pub(crate) rows: u64,
-    /// Bytes that were not records and had to be passed over.
+    /// Bytes before a record that were none and had to be passed over.
     pub(crate) damaged_bytes: u64,
+    /// Bytes at a segment's end that were no whole record: a crash cut it.
+    pub(crate) torn_bytes: u64,
+    /// `Closed` records whose `Opened` is neither in the journal nor in the store.
+    pub(crate) orphans: u64,
+}
+
+impl Progress {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.damaged_bytes += other.damaged_bytes;
+        self.torn_bytes += other.torn_bytes;
+        self.orphans += other.orphans;
+    }
 }
 
 /// The reading end of the journal.
 #[derive(Debug)]
-pub(crate) struct Drain {
-    directory: Arc<Directory>,
+pub(crate) struct Drain<D: Disk = Os> {
+    directory: Arc<Directory<D>>,
     store: Store,
     names: Names,
     /// By number; each record asks, and there are only a few.
-    cursors: BTreeMap<u64, Cursor>,
+    cursors: BTreeMap<u64, Cursor<D::File>>,
     /// Requests that are open, and in which segment.
     open: HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>,
     /// Reused for every read; never shorter than it was.
@@ -77,18 +92,29 @@ impl Hasher for IdHasher {
 
 /// How far one segment has been read.
 #[derive(Debug)]
-struct Cursor {
-    file: File,
+struct Cursor<F> {
+    file: F,
     read: u64,
     /// Before this offset an earlier run has stored every `Closed`.
     stored: u64,
     /// Requests opened in this segment that have not ended.
     open: usize,
+    /// When the first of its requests began, in milliseconds since the epoch.
+    oldest_ms: Option<i64>,
+    /// Where the bytes began that are no record, while no record has been found after them.
+    damaged_from: Option<u64>,
+    is_damaged: bool,
 }
 
-impl Drain {
-    pub(crate) fn new(directory: Arc<Directory>, store: Store) -> Self {
-        Self {
+impl<D: Disk> Drain<D> {
+    /// With [`Durability::Power`] the store has to sync its commits: what it has taken, the journal
+    /// forgets.
+    pub(crate) fn new(directory: Arc<Directory<D>>, store: Store) -> Result<Self, StoreError> {
+        // A number can come again when its file's name did not survive a power cut: what the store
+        // knows of the old file is not true of the new one.
+        let names: Vec<_> = directory.segments().iter().map(|segment| segment.name()).collect();
+        store.forget_segments_but(&names)?;
+        Ok(Self {
             directory,
             store,
             names: Names::default(),
@@ -97,7 +123,7 @@ impl Drain {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
-        }
+        })
     }
 
     /// Writes down the prices that rows will name, before any of them does.
@@ -109,6 +135,7 @@ impl Drain {
     /// later segment than its `Opened`, never in an earlier one.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
         self.progress = Progress::default();
+        self.follow_store()?;
         // What the store would not take last time goes first, so that no more than a batch ever waits.
         self.store_rows()?;
         for segment in self.directory.segments() {
@@ -139,8 +166,29 @@ impl Drain {
         self.progress = Progress::default();
         self.store_rows()?;
         self.remove_finished()?;
-        total.rows += self.progress.rows;
+        total.add(self.progress);
         Ok(total)
+    }
+
+    /// When somebody removed or replaced the store's file, what is written to the old one is lost. The
+    /// journal then stays as it is until there is a store again, and is read from its beginning.
+    fn follow_store(&mut self) -> Result<(), StoreError> {
+        if self.store.is_in_place() {
+            return Ok(());
+        }
+        let store = self.store.reopen()?;
+        let again = Self::new(self.directory.clone(), store)?;
+        tracing::warn!("the store's file was replaced; the journal is read into the new one");
+        *self = again;
+        Ok(())
+    }
+
+    /// Deletes a batch of rows that began before `before_ms` (milliseconds since the epoch), and says
+    /// how many those were. Their roll-ups stay. What the journal still has is kept in the store as
+    /// well: read again, it would come back, and count twice.
+    pub(crate) fn expire(&mut self, before_ms: i64) -> Result<usize, StoreError> {
+        let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
+        self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
     /// Published bytes that have not been read.
@@ -150,8 +198,11 @@ impl Drain {
         segments.iter().map(|s| s.published().saturating_sub(read(s.number))).sum()
     }
 
-    /// Makes what has been written survive a power cut as well.
+    /// Makes what has been written survive a power cut as well, as far as nobody waits for it.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if self.directory.durability() == Durability::Power {
+            return Ok(());
+        }
         self.cursors.values().try_for_each(|cursor| cursor.file.sync_data())
     }
 
@@ -194,8 +245,7 @@ impl Drain {
         }
     }
 
-    /// Takes the whole records of a chunk; returns how many bytes they were. A damaged place ends the
-    /// segment: after it, nothing says where a record begins.
+    /// Takes the whole records of a chunk that begins `at`; returns how many bytes are done with.
     fn take_records(
         &mut self,
         number: u64,
@@ -204,19 +254,42 @@ impl Drain {
         is_last: bool,
     ) -> Result<usize, ReadError> {
         let mut used = 0;
-        loop {
+        while used < chunk.len() {
             match codec::decode(&chunk[used..], &mut self.names) {
                 Step::Record(record, length) => {
+                    self.end_damage(number, at + used as u64);
                     used += length;
                     self.take(number, record, at + used as u64)?;
                 }
                 Step::Partial if !is_last => return Ok(used),
                 Step::Partial | Step::Damaged => {
-                    self.progress.damaged_bytes += (chunk.len() - used) as u64;
-                    return Ok(chunk.len());
+                    let cursor = self.cursors.get_mut(&number).expect("a read segment");
+                    let damaged_from = cursor.damaged_from.get_or_insert(at + used as u64);
+                    let is_new = *damaged_from == at + used as u64;
+                    used += if is_new { damage::first_step(&chunk[used..]) } else { 1 };
                 }
             }
         }
+        if is_last {
+            let cursor = self.cursors.get_mut(&number).expect("a read segment");
+            let torn_from = cursor.damaged_from.take();
+            self.progress.torn_bytes += torn_from.map_or(0, |from| at + used as u64 - from);
+        }
+        Ok(used)
+    }
+
+    /// A record was found: what stands before it since `damaged_from` is not the torn tail of a crash.
+    fn end_damage(&mut self, number: u64, end: u64) {
+        let cursor = self.cursors.get_mut(&number).expect("only a read segment has records");
+        let Some(from) = cursor.damaged_from.take() else { return };
+        cursor.is_damaged = true;
+        self.progress.damaged_bytes += end - from;
+        tracing::warn!(
+            segment = number,
+            offset = from,
+            bytes = end - from,
+            "damaged records in the journal were passed over; the segment will be kept as *.damaged"
+        );
     }
 
     fn take(&mut self, number: u64, record: Record, end: u64) -> Result<(), ReadError> {
@@ -224,12 +297,18 @@ impl Drain {
         match record {
             Record::Opened(opened) => {
                 cursor.open += 1;
-                self.open.insert(opened.event_id, (number, opened));
+                let oldest_ms = cursor.oldest_ms.unwrap_or(i64::MAX);
+                cursor.oldest_ms = Some(oldest_ms.min(opened.started_at_ms));
+                let before = self.open.insert(opened.event_id, (number, opened));
+                // Written once more after a failed sync.
+                if let Some(cursor) = before.and_then(|(origin, _)| self.cursors.get_mut(&origin)) {
+                    cursor.open -= 1;
+                }
             }
             Record::Closed(closed) => {
                 let is_stored = end <= cursor.stored;
                 let Some((origin, opened)) = self.open.remove(&closed.event_id) else {
-                    return Ok(());
+                    return if is_stored { Ok(()) } else { Ok(self.orphan(number, &closed)?) };
                 };
                 if let Some(cursor) = self.cursors.get_mut(&origin) {
                     cursor.open -= 1;
@@ -242,6 +321,22 @@ impl Drain {
                     self.store_rows()?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A request whose beginning is missing: it is in the store, and its segment gone, or was damaged.
+    fn orphan(&mut self, number: u64, closed: &Closed) -> Result<(), StoreError> {
+        self.store_rows()?;
+        if !self.store.has_row(closed.event_id)? {
+            self.progress.orphans += 1;
+            tracing::warn!(
+                segment = number,
+                event_id = %closed.event_id,
+                end = closed.end.name(),
+                total_tokens = closed.usage.total,
+                "the journal has the end of a request but not its beginning: it is in no report"
+            );
         }
         Ok(())
     }
@@ -263,6 +358,9 @@ impl Drain {
 
     /// Removes segments that nobody will write to and whose requests are all stored.
     fn remove_finished(&mut self) -> Result<(), DrainError> {
+        if !self.store.is_in_place() {
+            return Ok(());
+        }
         for segment in self.directory.segments() {
             let is_sealed = segment.is_sealed();
             let Some(cursor) = self.cursors.get(&segment.number) else { continue };
@@ -270,8 +368,9 @@ impl Drain {
                 // The position goes first: left behind, it would be taken for that of a later segment
                 // with the same number. Without it, a segment that stays is only read once more.
                 self.store.forget_segment(&segment.name())?;
+                let is_damaged = cursor.is_damaged;
                 self.directory
-                    .remove(&segment)
+                    .remove(&segment, is_damaged)
                     .map_err(|source| DrainError::Journal { number: segment.number, source })?;
                 self.cursors.remove(&segment.number);
             }
@@ -279,21 +378,31 @@ impl Drain {
         Ok(())
     }
 
-    fn open_segment(&self, segment: &Segment) -> Result<Cursor, ReadError> {
-        let file = File::open(&segment.path)?;
+    fn open_segment(&mut self, segment: &Segment) -> Result<Cursor<D::File>, ReadError> {
+        let file = self.directory.file(segment)?;
         let mut header = [0; HEADER.len()];
+        let mut is_damaged = false;
         if segment.published() >= HEADER.len() as u64 {
             file.read_exact_at(&mut header, 0)?;
+            damage::check_version(&header)?;
             if header != HEADER {
-                let reason = "not a journal segment of this version; move it away or use the \
-                              version that wrote it";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
+                is_damaged = true;
+                self.progress.damaged_bytes += HEADER.len() as u64;
+                tracing::warn!(segment = segment.number, offset = 0, "a damaged journal header");
             }
         }
         let name = segment.name();
         let stored = self.store.positions()?.into_iter().find(|p| p.segment == name);
         let stored = stored.map_or(0, |position| position.offset);
-        Ok(Cursor { file, read: HEADER.len() as u64, stored, open: 0 })
+        Ok(Cursor {
+            file,
+            read: HEADER.len() as u64,
+            stored,
+            open: 0,
+            oldest_ms: None,
+            damaged_from: None,
+            is_damaged,
+        })
     }
 }
 
@@ -326,11 +435,15 @@ mod tests {
         }
 
         fn directory(&self) -> Arc<Directory> {
-            Arc::new(Directory::open(self.dir.path(), self.segment_bytes).expect("opens"))
+            Arc::new(
+                Directory::open(self.dir.path(), self.segment_bytes, Durability::Crash)
+                    .expect("opens"),
+            )
         }
 
         fn drain(&self, directory: &Arc<Directory>) -> Drain {
-            Drain::new(directory.clone(), Store::open(self.dir.path()).expect("opens"))
+            let store = Store::open(self.dir.path()).expect("opens");
+            Drain::new(directory.clone(), store).expect("begins")
         }
 
         /// The ends of all rows, by how often each stands there.
@@ -354,14 +467,14 @@ mod tests {
         assert_eq!(drain.pass().expect("passes").rows, 0);
         let open = directory.segments().len();
         for n in 0..29 {
-            journal.close(closed(n)).expect("writes");
+            let _ = journal.close(closed(n)).expect("writes");
         }
         assert!(drain.lag_bytes() > 0);
-        assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, damaged_bytes: 0 });
+        assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, ..Progress::default() });
         assert_eq!(drain.lag_bytes(), 0);
         // The segment with the request that is still open stays, and so does the one being written.
         assert!(directory.segments().len() <= 3 && open >= 10);
-        journal.close(closed(29)).expect("writes");
+        let _ = journal.close(closed(29)).expect("writes");
         drop(journal);
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert!(directory.segments().is_empty());
@@ -376,10 +489,10 @@ mod tests {
         for n in 0..5 {
             journal.open(&opened(n)).expect("writes");
         }
-        journal.close(closed(0)).expect("writes");
+        let _ = journal.close(closed(0)).expect("writes");
         // An earlier run has stored a part; its process then died with the segment in place.
         fixture.drain(&directory).pass().expect("passes");
-        journal.close(closed(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
         let copy = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         std::mem::forget(journal);
@@ -426,7 +539,7 @@ mod tests {
         let mut journal = Journal::new(directory.clone());
         journal.open(&opened(1)).expect("writes");
         let whole = std::fs::read(&directory.segments()[0].path).expect("reads").len();
-        journal.close(closed(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
         let bytes = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         drop(journal);
@@ -436,7 +549,8 @@ mod tests {
             std::fs::create_dir_all(target.parent().expect("a directory")).expect("makes");
             std::fs::write(target, &bytes[..cut]).expect("writes");
             let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
-            assert_eq!(progress.damaged_bytes, (cut - whole) as u64);
+            assert_eq!(progress.torn_bytes, (cut - whole) as u64);
+            assert_eq!(progress.damaged_bytes, 0);
             assert_eq!(fixture.ends(), [(End::Crashed, 1)], "cut at {cut}");
         }
     }
@@ -450,5 +564,226 @@ mod tests {
         let error = fixture.drain(&fixture.directory()).replay().expect_err("refused");
         assert!(error.to_string().contains("of this version"), "{error}");
         assert!(path.exists());
+    }
+
+    /// Requests 0 to 4, one after the other, and where each record ends.
+    fn five(fixture: &Fixture) -> (std::path::PathBuf, Vec<u8>, Vec<usize>) {
+        let directory = fixture.directory();
+        let mut journal = Journal::new(directory.clone());
+        let mut ends = Vec::new();
+        let published = || directory.segments()[0].published() as usize;
+        for n in 0..5 {
+            journal.open(&opened(n)).expect("writes");
+            ends.push(published());
+            let _ = journal.close(closed(n)).expect("writes");
+            ends.push(published());
+        }
+        let path = directory.segments()[0].path.clone();
+        let bytes = std::fs::read(&path).expect("reads");
+        std::mem::forget(journal);
+        (path, bytes, ends)
+    }
+
+    #[test]
+    fn a_damaged_record_in_the_middle_costs_only_itself_and_is_told() {
+        let sample = Fixture::new(1 << 20);
+        let (_, bytes, ends) = five(&sample);
+        // Which record is damaged, at which of its bytes; then how many are complete and crashed, and
+        // how many ends have lost their beginning.
+        for (record, complete, crashed, orphans) in [(4, 4, 0, 1), (5, 4, 1, 0)] {
+            let begin = ends[record - 1];
+            for at in [0, 1, 2, 3, 4, 9, 30] {
+                for change in [0x01, 0x80, 0xff] {
+                    let fixture = Fixture::new(1 << 20);
+                    let (path, ..) = five(&fixture);
+                    let mut damaged = bytes.clone();
+                    damaged[begin + at] ^= change;
+                    std::fs::write(&path, &damaged).expect("writes");
+                    let directory = fixture.directory();
+                    let progress = fixture.drain(&directory).replay().expect("replays");
+                    let length = (ends[record] - begin) as u64;
+                    assert_eq!((progress.damaged_bytes, progress.torn_bytes), (length, 0), "{at}");
+                    assert_eq!(progress.orphans, orphans, "{record} {at}");
+                    let ends = [(End::Complete, complete), (End::Crashed, crashed)];
+                    let ends: Vec<_> = ends.into_iter().filter(|(_, count)| *count > 0).collect();
+                    assert_eq!(fixture.ends(), ends, "{record} {at}");
+                    assert!(directory.segments().is_empty() && !path.exists());
+                    let kept = std::fs::read(path.with_extension("wj.damaged")).expect("kept");
+                    assert_eq!(kept, damaged);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_of_any_size_loses_what_it_covers_and_a_lost_header_nothing() {
+        let sample = Fixture::new(1 << 20);
+        let (_, bytes, ends) = five(&sample);
+        for (from, until) in [(ends[1] + 5, ends[4] + 7), (ends[0], ends[6]), (3, ends[2] + 1)] {
+            let fixture = Fixture::new(1 << 20);
+            let (path, ..) = five(&fixture);
+            let mut damaged = bytes.clone();
+            damaged[from..until].fill(0);
+            std::fs::write(&path, &damaged).expect("writes");
+            let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+            assert!(progress.damaged_bytes > 0 && progress.torn_bytes == 0, "{progress:?}");
+            let whole = ends.windows(4).skip(1).step_by(2);
+            let whole = whole.filter(|at| at[0] >= until || at[2] <= from).count();
+            let found = fixture.ends();
+            assert!(found.iter().any(|(end, count)| *end == End::Complete && *count >= whole));
+        }
+        let fixture = Fixture::new(1 << 20);
+        let (path, mut bytes, _) = five(&fixture);
+        bytes[..16].fill(0);
+        std::fs::write(&path, &bytes).expect("writes");
+        let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+        assert_eq!((progress.rows, progress.damaged_bytes), (5, 16));
+    }
+
+    #[test]
+    fn a_number_that_comes_again_is_a_new_segment() {
+        let fixture = Fixture::new(1 << 20);
+        let mut store = Store::open(fixture.dir.path()).expect("opens");
+        // As a power cut leaves it: the store knows the segment, the disk does not.
+        store.append(&[], &[Position { segment: "1".to_owned(), offset: 5_000 }]).expect("sets");
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory);
+        journal.open(&opened(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
+        assert_eq!(drain.pass().expect("passes").rows, 1);
+    }
+
+    #[test]
+    fn a_store_that_fails_loses_nothing_and_is_followed_when_it_works_again() {
+        type Break = fn(&Store) -> rusqlite::Result<()>;
+        let cases: [(&str, Break, Break, &str); 3] = [
+            (
+                "read-only",
+                |store| store.connection().pragma_update(None, "query_only", true),
+                |store| store.connection().pragma_update(None, "query_only", false),
+                "readonly",
+            ),
+            (
+                "full",
+                |store| {
+                    let sql = "CREATE TEMP TRIGGER full BEFORE INSERT ON requests
+                        BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+                    store.connection().execute_batch(sql)
+                },
+                |store| store.connection().execute_batch("DROP TRIGGER full"),
+                "full",
+            ),
+            (
+                "without its table",
+                |store| store.connection().execute_batch("ALTER TABLE requests RENAME TO gone"),
+                |store| store.connection().execute_batch("ALTER TABLE gone RENAME TO requests"),
+                "no such table",
+            ),
+        ];
+        for (what, break_it, mend, error) in cases {
+            let fixture = Fixture::new(300);
+            let directory = fixture.directory();
+            let mut drain = fixture.drain(&directory);
+            let mut journal = Journal::new(directory.clone());
+            break_it(&drain.store).expect(what);
+            for n in 0..20 {
+                journal.open(&opened(n)).expect("the journal takes it");
+                let _ = journal.close(closed(n)).expect("the journal takes it");
+                let found = drain.pass().expect_err(what).to_string();
+                assert!(found.contains(error), "{what}: {found}");
+            }
+            assert!(directory.segments().len() > 5, "nothing was removed");
+            mend(&drain.store).expect(what);
+            assert_eq!(drain.pass().expect(what).rows, 20);
+            assert_eq!(fixture.ends(), [(End::Complete, 20)], "{what}");
+        }
+    }
+
+    #[test]
+    fn a_locked_store_is_waited_for() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        drain.store.connection().busy_timeout(std::time::Duration::ZERO).expect("sets");
+        let mut journal = Journal::new(directory);
+        journal.open(&opened(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
+        let other = Store::open(fixture.dir.path()).expect("opens");
+        other.connection().execute_batch("BEGIN IMMEDIATE").expect("locks");
+        assert!(drain.pass().expect_err("locked").to_string().contains("locked"));
+        other.connection().execute_batch("COMMIT").expect("unlocks");
+        assert_eq!(drain.pass().expect("free").rows, 1);
+    }
+
+    #[test]
+    fn a_store_that_was_removed_or_replaced_is_noticed_before_anything_is_forgotten() {
+        let fixture = Fixture::new(300);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        for n in 0..5 {
+            journal.open(&opened(n)).expect("writes");
+        }
+        let backup = fixture.dir.path().join("backup");
+        std::fs::create_dir(&backup).expect("makes");
+        drop(Store::open(&backup).expect("a store"));
+        for n in 0..4 {
+            let _ = journal.close(closed(n)).expect("writes");
+        }
+        let file = |dir: &std::path::Path, end: &str| dir.join(format!("weir.sqlite{end}"));
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(file(fixture.dir.path(), end));
+        }
+        let segments = directory.segments().len();
+        for _ in 0..2 {
+            let error = drain.pass().expect_err("gone").to_string();
+            assert!(error.contains("is gone") && error.contains("backup"), "{error}");
+        }
+        assert!(!file(fixture.dir.path(), "").exists(), "no empty store hides it");
+        assert_eq!(directory.segments().len(), segments);
+        std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
+        assert_eq!(drain.pass().expect("follows").rows, 4);
+        let _ = journal.close(closed(4)).expect("writes");
+        assert_eq!(drain.pass().expect("passes").rows, 1);
+        assert_eq!(fixture.ends(), [(End::Complete, 5)]);
+    }
+
+    #[test]
+    fn a_row_is_kept_while_the_journal_has_it_and_never_comes_back() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        journal.open(&opened(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
+        journal.open(&opened(2)).expect("writes");
+        assert_eq!(drain.pass().expect("passes").rows, 1);
+        assert_eq!(drain.expire(i64::MAX).expect("looks"), 0, "its segment is there");
+        let _ = journal.close(closed(2)).expect("writes");
+        drop(journal);
+        drain.pass().expect("passes");
+        assert!(directory.segments().is_empty());
+        assert_eq!(drain.expire(i64::MAX).expect("deletes"), 2);
+        assert!(fixture.ends().is_empty());
+        let store = Store::open(fixture.dir.path()).expect("opens");
+        let requests = || store.balances(0, i64::MAX).expect("reads")[0].requests;
+        assert_eq!(requests(), 2, "the sums stay");
+    }
+
+    #[test]
+    fn a_short_segment_goes_when_it_is_an_hour_old() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        journal.open(&opened(1)).expect("writes");
+        let _ = journal.close(closed(1)).expect("writes");
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        for (mono_ns, left) in [(7, 1), (HOUR_NS, 1), (HOUR_NS + 7, 0), (HOUR_NS + 8, 0)] {
+            journal.rotate(mono_ns);
+            drain.pass().expect("passes");
+            assert_eq!(directory.segments().len(), left, "{mono_ns}");
+        }
     }
 }

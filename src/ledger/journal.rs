@@ -6,94 +6,159 @@
 //! does not move, so the next record overwrites the debris and a reader never sees it: a disk that was
 //! full works again as soon as there is room, without a restart. `kill -9` loses nothing that was
 //! written, because the page cache outlives the process.
+//!
+//! With [`Durability::Power`] a record counts once it is synced, not once it is written
+//! (`journal/sync.rs`). A sync that failed is not tried again on the same segment, because the kernel may
+//! have dropped what it could not write. What was not synced is written once more, to a new segment.
+
+pub(crate) mod disk;
+mod segment;
+mod sync;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::ledger::codec;
-use crate::ledger::lock::create_private_dir;
+use self::disk::{Disk, DiskFile, Os};
+use self::sync::{Group, Syncer};
+use crate::config::Durability;
+use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::record::{Closed, Opened};
+use crate::usage::End;
 
-/// What every segment begins with: a name and the format's version.
-pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x01\0\0\0\0\0\0\0";
+pub(crate) use self::segment::{HEADER, Segment};
+pub(crate) use self::sync::Receipt;
+
 /// Closes that could not be written and wait for the disk; past this the oldest is left to be
 /// recovered from its `Opened` at the next start.
 const MAX_LATE: usize = 4096;
+/// A segment that is older is closed, however short, so that it can go once it is drained.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 const EXTENSION: &str = "wj";
+/// Added to the name of a segment that was damaged: it is kept for a person to look at.
+const DAMAGED: &str = "wj.damaged";
 
-/// A record could not be written; nothing of it will be read.
+/// A record could not be written, or not so that it survives what it has to.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal in `{path}` cannot be written: {source}")]
+#[error("the journal in `{path}` cannot be {done}: {source}")]
 pub(crate) struct AppendError {
     path: PathBuf,
+    done: &'static str,
     source: io::Error,
+}
+
+impl AppendError {
+    fn not_written(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_owned(), done: "written", source }
+    }
+
+    fn not_synced(path: &Path) -> Self {
+        let source = io::Error::other("a sync failed");
+        Self { path: path.to_owned(), done: "synced", source }
+    }
 }
 
 /// All segments of one data directory. Shared by the writers, which add to it, and the drain, which
 /// reads and removes.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct Directory<D: Disk = Os> {
+    disk: D,
     path: PathBuf,
     segment_bytes: u64,
+    durability: Durability,
     next: AtomicU64,
     segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
     /// Tests make appends fail as a full disk would.
     full: AtomicBool,
 }
 
-/// One file.
-#[derive(Debug)]
-pub(crate) struct Segment {
-    pub(crate) number: u64,
-    pub(crate) path: PathBuf,
-    /// Every byte before this offset is whole records; the writer moves it after the write.
-    published: AtomicU64,
-    /// Nothing will be appended any more.
-    sealed: AtomicBool,
-}
-
 /// The writing end: one per worker. Purposefully not `Clone`: a segment has one writer.
 #[derive(Debug)]
-pub(crate) struct Journal {
-    directory: Arc<Directory>,
-    current: Option<(File, Arc<Segment>)>,
+pub(crate) struct Journal<D: Disk = Os> {
+    directory: Arc<Directory<D>>,
+    current: Option<Current<D::File>>,
     /// Reused for every record.
     buffer: Vec<u8>,
     late: VecDeque<Closed>,
+    /// With [`Durability::Power`] only.
+    power: Option<Power<D>>,
+    /// The newest segment that [`Journal::rotate`] has seen, and when, on the monotonic clock.
+    seen: (u64, u64),
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Current<F> {
+    file: Arc<F>,
+    segment: Arc<Segment>,
+    /// Where the next record goes.
+    end: u64,
+}
+
+/// What has to be known of records that are not synced.
+#[derive(Debug)]
+struct Power<D: Disk> {
+    group: Arc<Group<D>>,
+    /// Started with the first segment, unless a test does the rounds itself.
+    syncer: Option<Syncer>,
+    is_manual: bool,
+    /// Oldest first. At most two per request in flight, and those of the round before.
+    unsynced: VecDeque<Unsynced>,
+    /// After a failed sync: new requests are refused until this record is synced.
+    proof: Option<(Arc<Segment>, u64)>,
+}
+
+#[derive(Debug)]
+struct Unsynced {
+    record: Box<[u8]>,
+    /// Where it ends; `None`: it has to be written once more.
+    at: Option<(Arc<Segment>, u64)>,
 }
 
 impl Directory {
     /// Opens `<data>/journal`, making it if need be, and finds the segments of earlier runs, which
     /// nobody writes to any more.
-    pub(crate) fn open(data: &Path, segment_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn open(
+        data: &Path,
+        segment_bytes: u64,
+        durability: Durability,
+    ) -> io::Result<Self> {
+        Self::on(Os, data, segment_bytes, durability)
+    }
+}
+
+impl<D: Disk> Directory<D> {
+    pub(crate) fn on(
+        disk: D,
+        data: &Path,
+        segment_bytes: u64,
+        durability: Durability,
+    ) -> io::Result<Self> {
         let path = data.join("journal");
-        create_private_dir(&path)?;
+        disk.make_dir(&path)?;
         let mut segments = BTreeMap::new();
-        for entry in std::fs::read_dir(&path)? {
-            let file = entry?.path();
+        for (file, length) in disk.list(&path)? {
             let Some(number) = number_of(&file) else { continue };
-            let length = std::fs::metadata(&file)?.len();
-            let segment = Segment {
-                number,
-                path: file,
-                published: AtomicU64::new(length),
-                sealed: AtomicBool::new(true),
-            };
-            segments.insert(number, Arc::new(segment));
+            segments.insert(number, Arc::new(Segment::found(number, file, length)));
         }
         let next = segments.last_key_value().map_or(1, |(number, _)| number + 1);
         Ok(Self {
+            disk,
             path,
             segment_bytes,
+            durability,
             next: AtomicU64::new(next),
             segments: Mutex::new(segments),
             full: AtomicBool::new(false),
         })
+    }
+
+    /// What a record has to survive before it counts.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// The segments in the order in which they were begun.
@@ -101,9 +166,18 @@ impl Directory {
         self.lock().values().cloned().collect()
     }
 
-    /// Removes a segment's file; its records are in the store.
-    pub(crate) fn remove(&self, segment: &Segment) -> io::Result<()> {
-        std::fs::remove_file(&segment.path)?;
+    pub(crate) fn file(&self, segment: &Segment) -> io::Result<D::File> {
+        self.disk.open(&segment.path)
+    }
+
+    /// Removes a segment's file; its records are in the store. One that was damaged is kept under
+    /// another name, which nobody reads.
+    pub(crate) fn remove(&self, segment: &Segment, is_damaged: bool) -> io::Result<()> {
+        if is_damaged {
+            self.disk.rename(&segment.path, &segment.path.with_extension(DAMAGED))?;
+        } else {
+            self.disk.remove(&segment.path)?;
+        }
         self.lock().remove(&segment.number);
         Ok(())
     }
@@ -113,26 +187,26 @@ impl Directory {
         self.full.store(full, Ordering::SeqCst);
     }
 
-    fn begin(&self) -> io::Result<(File, Arc<Segment>)> {
+    /// Makes the names of new segments survive a power cut.
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.path)
+    }
+
+    fn begin(&self) -> io::Result<Current<D::File>> {
         if self.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{number:016}.{EXTENSION}"));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = self.disk.create(&path)?;
         if let Err(error) = file.write_all_at(&HEADER, 0) {
             // An empty segment means nothing; it must not be taken for one that lost its head.
-            let _ = std::fs::remove_file(&path);
+            let _ = self.disk.remove(&path);
             return Err(error);
         }
-        let segment = Arc::new(Segment {
-            number,
-            path,
-            published: AtomicU64::new(HEADER.len() as u64),
-            sealed: AtomicBool::new(false),
-        });
+        let segment = Arc::new(Segment::begun(number, path));
         self.lock().insert(number, segment.clone());
-        Ok((file, segment))
+        Ok(Current { file: Arc::new(file), segment, end: HEADER.len() as u64 })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Segment>>> {
@@ -140,112 +214,242 @@ impl Directory {
     }
 }
 
-impl Segment {
-    /// How far the segment may be read.
-    pub(crate) fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
-    }
-
-    /// Whether [`Segment::published`] is final; ask for this first.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed.load(Ordering::Acquire)
-    }
-
-    /// The name under which the store remembers how far it has read.
-    pub(crate) fn name(&self) -> String {
-        self.number.to_string()
-    }
-}
-
-impl Journal {
-    pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory, current: None, buffer: Vec::with_capacity(1024), late: VecDeque::new() }
+impl<D: Disk> Journal<D> {
+    pub(crate) fn new(directory: Arc<Directory<D>>) -> Self {
+        let power = match directory.durability {
+            Durability::Crash => None,
+            Durability::Power => Some(Power {
+                group: Arc::new(Group::new(directory.clone())),
+                syncer: None,
+                is_manual: false,
+                unsynced: VecDeque::new(),
+                proof: None,
+            }),
+        };
+        let (buffer, late) = (Vec::with_capacity(1024), VecDeque::new());
+        Self { directory, current: None, buffer, late, power, seen: (0, 0) }
     }
 
     /// Writes that a request is about to go upstream; returns the bytes. On an error it must not go.
+    /// Nothing waits for its sync: before an answer is released, its `Closed` is synced, and this
+    /// with it.
     pub(crate) fn open(&mut self, opened: &Opened) -> Result<u64, AppendError> {
         self.flush_late()?;
+        if let Some((segment, end)) = self.power.as_ref().and_then(|power| power.proof.as_ref()) {
+            if segment.published() < *end {
+                return Err(AppendError::not_synced(&self.directory.path));
+            }
+            self.power.as_mut().expect("it has the proof").proof = None;
+        }
         self.buffer.clear();
         codec::encode_opened(opened, &mut self.buffer);
         self.append()
     }
 
-    /// Writes how a request ended. On an error its end must not be shown to the client; the record is
-    /// kept, marked as not released, and written as soon as the disk lets it.
-    pub(crate) fn close(&mut self, closed: Closed) -> Result<u64, AppendError> {
+    /// Writes how a request ended; returns the bytes, and what to wait for before the client may see
+    /// the end. On an error it must not see it; the record is kept, marked as not released, and
+    /// written as soon as the disk lets it.
+    pub(crate) fn close(&mut self, closed: Closed) -> Result<(u64, Receipt), AppendError> {
         let result = self.flush_late().and_then(|_| {
             self.buffer.clear();
             codec::encode_closed(&closed, &mut self.buffer);
             self.append()
         });
-        if result.is_err() {
-            if self.late.len() == MAX_LATE {
-                self.late.pop_front();
+        match result {
+            Ok(bytes) => Ok((bytes, self.receipt())),
+            Err(error) => {
+                if self.late.len() == MAX_LATE {
+                    self.late.pop_front();
+                }
+                self.late.push_back(closed);
+                Err(error)
             }
-            self.late.push_back(closed);
         }
-        result
     }
 
-    /// Tries again what could not be written, and returns how many that were. A client did not see
-    /// these answers complete.
+    /// Tries again what could not be written or synced, and returns how many that were. A client did
+    /// not see these answers complete.
     pub(crate) fn flush_late(&mut self) -> Result<usize, AppendError> {
+        if self.power.is_some() {
+            self.write_again()?;
+        }
         let waiting = self.late.len();
         while let Some(closed) = self.late.front() {
-            let mut unseen = closed.clone();
-            if unseen.end == crate::usage::End::Complete {
-                unseen.end = crate::usage::End::Crashed;
-            }
             self.buffer.clear();
-            codec::encode_closed(&unseen, &mut self.buffer);
+            codec::encode_closed(&unseen(closed.clone()), &mut self.buffer);
             self.append()?;
             self.late.pop_front();
         }
         Ok(waiting)
     }
 
-    /// Writes the buffer at the segment's end and then publishes it.
+    /// Closes a segment that has been written to for an hour; to be called now and then.
+    pub(crate) fn rotate(&mut self, mono_ns: u64) {
+        let Some(current) = &self.current else { return };
+        let (number, since_ns) = self.seen;
+        if number != current.segment.number {
+            self.seen = (current.segment.number, mono_ns);
+        } else if u128::from(mono_ns.saturating_sub(since_ns)) >= MAX_AGE.as_nanos() {
+            self.seal();
+        }
+    }
+
+    /// Has no sync thread; [`Journal::round`] does what it would.
+    #[cfg(test)]
+    pub(crate) fn by_hand(directory: Arc<Directory<D>>) -> Self {
+        let mut journal = Self::new(directory);
+        if let Some(power) = &mut journal.power {
+            power.is_manual = true;
+        }
+        journal
+    }
+
+    #[cfg(test)]
+    pub(crate) fn round(&self) {
+        if let Some(power) = &self.power {
+            power.group.round();
+        }
+    }
+
+    /// What was written last, as something to wait for.
+    fn receipt(&self) -> Receipt {
+        match (&self.power, &self.current) {
+            (Some(power), Some(current)) => {
+                power.group.ask();
+                let waiters = power.group.waiters().clone();
+                Receipt::for_sync(waiters, current.segment.clone(), current.end)
+            }
+            _ => Receipt::ready(),
+        }
+    }
+
+    /// Writes the buffer at the segment's end; in `crash` mode that publishes it.
     fn append(&mut self) -> Result<u64, AppendError> {
-        self.try_append()
-            .map_err(|source| AppendError { path: self.directory.path.clone(), source })
+        let written = self.try_append();
+        written.map_err(|source| AppendError::not_written(&self.directory.path, source))
     }
 
     fn try_append(&mut self) -> io::Result<u64> {
         let length = self.buffer.len() as u64;
-        if let Some((_, segment)) = &self.current
-            && segment.published.load(Ordering::Relaxed) + length > self.directory.segment_bytes
+        if let Some(current) = &self.current
+            && current.end + length > self.directory.segment_bytes
         {
             self.seal();
         }
         if self.current.is_none() {
-            self.current = Some(self.directory.begin()?);
+            self.begin()?;
         }
-        let (file, segment) = self.current.as_ref().expect("it was begun above");
+        let current = self.current.as_mut().expect("it was begun above");
         if self.directory.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let end = segment.published.load(Ordering::Relaxed);
-        file.write_all_at(&self.buffer, end)?;
-        segment.published.store(end + length, Ordering::Release);
+        current.file.write_all_at(&self.buffer, current.end)?;
+        current.end += length;
+        match &mut self.power {
+            None => current.segment.publish(current.end),
+            Some(power) => {
+                current.segment.wrote(current.end);
+                let at = Some((current.segment.clone(), current.end));
+                power.unsynced.push_back(Unsynced { record: self.buffer.as_slice().into(), at });
+            }
+        }
         Ok(length)
     }
 
+    fn begin(&mut self) -> io::Result<()> {
+        if let Some(power) = &mut self.power
+            && power.syncer.is_none()
+            && !power.is_manual
+        {
+            power.syncer = Some(power.group.start()?);
+        }
+        let current = self.directory.begin()?;
+        if let Some(power) = &self.power {
+            power.group.begin(current.file.clone(), current.segment.clone());
+        }
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// Forgets records that are synced by now. After a failed sync, writes those that are not once
+    /// more, all of them: a `Closed` is worth nothing without its `Opened`.
+    fn write_again(&mut self) -> Result<(), AppendError> {
+        let Some(power) = &mut self.power else { return Ok(()) };
+        let is_synced = |one: &Unsynced| {
+            one.at.as_ref().is_some_and(|(segment, end)| segment.published() >= *end)
+        };
+        while power.unsynced.front().is_some_and(is_synced) {
+            power.unsynced.pop_front();
+        }
+        if power.group.take_failure() {
+            if let Some(failed) = self.current.take() {
+                // The next start must not read what is written again. If this fails it reads both, and
+                // the first counts.
+                let _ = failed.file.cut(failed.segment.published());
+            }
+            power.unsynced.iter_mut().for_each(|one| one.at = None);
+        }
+        if power.unsynced.front().is_none_or(|one| one.at.is_some()) {
+            return Ok(());
+        }
+        for _ in 0..power.unsynced.len() {
+            let power = self.power.as_mut().expect("it was there above");
+            let Some(one) = power.unsynced.front() else { break };
+            if one.at.is_some() {
+                break;
+            }
+            self.buffer.clear();
+            encode_unseen(&one.record, &mut self.buffer);
+            self.append()?;
+            self.power.as_mut().expect("as above").unsynced.pop_front();
+        }
+        let (Some(power), Some(current)) = (&mut self.power, &self.current) else { return Ok(()) };
+        power.proof = Some((current.segment.clone(), current.end));
+        power.group.ask();
+        Ok(())
+    }
+
     fn seal(&mut self) {
-        if let Some((_, segment)) = self.current.take() {
-            segment.sealed.store(true, Ordering::Release);
+        let Some(current) = self.current.take() else { return };
+        match &self.power {
+            None => current.segment.seal(),
+            // It is sealed once its last records are published.
+            Some(power) => power.group.seal(),
         }
     }
 }
 
-impl Drop for Journal {
+impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
         // What is still late is recovered from its `Opened` at the next start.
         let _ = self.flush_late();
         self.seal();
+        if let Some(power) = &mut self.power
+            && let Some(syncer) = power.syncer.take()
+        {
+            syncer.end(&power.group);
+        }
     }
 }
 
-fn number_of(path: &Path) -> Option<u64> {
+/// A record whose answer was not released.
+fn unseen(mut closed: Closed) -> Closed {
+    if closed.end == End::Complete {
+        closed.end = End::Crashed;
+    }
+    closed
+}
+
+/// The record again, as its answer was not released.
+fn encode_unseen(record: &[u8], out: &mut Vec<u8>) {
+    match codec::decode(record, &mut Names::default()) {
+        Step::Record(Record::Closed(closed), _) => codec::encode_closed(&unseen(closed), out),
+        _ => out.extend_from_slice(record),
+    }
+}
+
+/// Which segment a file is; `None` for other files.
+pub(in crate::ledger) fn number_of(path: &Path) -> Option<u64> {
     if path.extension()?.to_str()? != EXTENSION {
         return None;
     }
@@ -255,9 +459,8 @@ fn number_of(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::codec::decode;
     use crate::ledger::codec::tests::{closed, opened};
-    use crate::ledger::codec::{Names, Record, Step, decode};
-    use crate::usage::End;
 
     fn read_all(directory: &Directory) -> Vec<Record> {
         let mut records = Vec::new();
@@ -280,17 +483,18 @@ mod tests {
     #[test]
     fn segments_rotate_and_keep_every_record() {
         let dir = tempfile::tempdir().expect("a directory");
-        let directory = Arc::new(Directory::open(dir.path(), 400).expect("opens"));
+        let directory =
+            Arc::new(Directory::open(dir.path(), 400, Durability::Crash).expect("opens"));
         let mut journal = Journal::new(directory.clone());
         for n in 0..20 {
             journal.open(&opened(n)).expect("writes");
-            journal.close(closed(n)).expect("writes");
+            let _ = journal.close(closed(n)).expect("writes");
         }
         assert!(directory.segments().len() > 5);
         assert_eq!(read_all(&directory).len(), 40);
         drop(journal);
         assert!(directory.segments().iter().all(|segment| segment.is_sealed()));
-        let again = Directory::open(dir.path(), 400).expect("opens");
+        let again = Directory::open(dir.path(), 400, Durability::Crash).expect("opens");
         assert_eq!(read_all(&again).len(), 40);
         assert!(again.next.load(Ordering::Relaxed) > directory.segments().len() as u64);
     }
@@ -298,7 +502,8 @@ mod tests {
     #[test]
     fn a_full_disk_refuses_and_what_could_not_be_closed_is_written_later() {
         let dir = tempfile::tempdir().expect("a directory");
-        let directory = Arc::new(Directory::open(dir.path(), 1 << 20).expect("opens"));
+        let directory =
+            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
         let mut journal = Journal::new(directory.clone());
         journal.open(&opened(1)).expect("writes");
         directory.pretend_full(true);

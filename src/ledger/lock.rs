@@ -49,7 +49,7 @@ mod tests {
         };
         create_private_dir(&data).expect("makes");
         let lock = DirectoryLock::take(&data).expect("free");
-        Directory::open(&data, 1 << 20).expect("opens");
+        Directory::open(&data, 1 << 20, crate::config::Durability::Crash).expect("opens");
         assert_eq!(mode(&data), 0o700);
         assert_eq!(mode(&data.join("journal")), 0o700);
         assert_eq!(mode(&data.join("lock")), 0o600);

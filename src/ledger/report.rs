@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub(crate) use requests::requests;
+pub(crate) use requests::{Request, each_request, requests};
 
 use super::store::{Range, Store, StoreError, Sums};
 
@@ -135,7 +135,7 @@ impl Part {
 }
 
 /// A moment from milliseconds since the epoch; one that no calendar has becomes the nearest.
-fn timestamp(at_ms: i64) -> Timestamp {
+pub(super) fn timestamp(at_ms: i64) -> Timestamp {
     let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(at_ms).unwrap_or(nearest)
 }

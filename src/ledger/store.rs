@@ -8,17 +8,19 @@
 //! WAL mode, so readers never wait, and writers take turns, each waiting up to [`BUSY_WAIT`].
 
 mod append;
+mod expire;
 mod keys;
 mod prices;
+mod recompute;
 mod recost;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
 mod sums;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
 pub(crate) use keys::NewKey;
+pub(crate) use recompute::Owner;
 pub(crate) use sums::{Balance, Sums};
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
@@ -50,6 +53,10 @@ const STATEMENTS_KEPT: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Store {
     conn: Connection,
+    path: PathBuf,
+    /// Which file that was: device and inode.
+    identity: (u64, u64),
+    syncs_commits: bool,
 }
 
 /// Why the store could not do it.
@@ -77,6 +84,12 @@ pub enum StoreError {
         path.display()
     )]
     OtherSchema { path: PathBuf, version: usize },
+    #[error(
+        "{} is gone; the journal keeps the rows until the file, or a backup of it, is there again \
+         (a restart makes a new one)",
+        path.display()
+    )]
+    Gone { path: PathBuf },
     #[error("the store holds a value that can't be: {0}")]
     Corrupt(String),
     #[error("no key `{0}`; `weir key list` shows them")]
@@ -100,13 +113,66 @@ impl Store {
         }
         let path = dir.join(FILE_NAME);
         create_private(dir, &path)?;
+        Self::open_file(path)
+    }
+
+    /// Opens `dir`'s database only if there is one.
+    pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE_NAME);
+        match path.exists() {
+            true => Self::open_file(path),
+            false => Err(StoreError::Gone { path }),
+        }
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.clone(), source };
         let mut conn = Connection::open(&path).map_err(open)?;
         conn.busy_timeout(BUSY_WAIT).map_err(open)?;
         schema::configure(&conn)?;
         schema::migrate(&mut conn, &path)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-        Ok(Self { conn })
+        let identity = identity(&path).ok_or_else(|| StoreError::Gone { path: path.clone() })?;
+        Ok(Self { conn, path, identity, syncs_commits: false })
+    }
+
+    /// Whether the file that is open is still the one in the data directory. SQLite goes on with a file
+    /// that was removed, and everything written to it is lost.
+    pub(crate) fn is_in_place(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
+
+    /// Whether `path` is this store's file.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        identity(path) == Some(self.identity)
+    }
+
+    /// For tests, which break it.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// Opens what stands where this store was.
+    pub(crate) fn reopen(&self) -> Result<Self, StoreError> {
+        if !self.path.exists() {
+            return Err(StoreError::Gone { path: self.path.clone() });
+        }
+        let mut store = Self::open_file(self.path.clone())?;
+        if self.syncs_commits {
+            store.sync_commits()?;
+        }
+        Ok(store)
+    }
+
+    /// From here on a commit has survived a power cut when it returns, and not only a crash.
+    pub(crate) fn sync_commits(&mut self) -> Result<(), StoreError> {
+        self.syncs_commits = true;
+        schema::set_synchronous(&self.conn, "FULL", "2")?;
+        // The file's own name; SQLite does it for its other files.
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })
     }
 
     /// A transaction that writes. It takes the write lock at once: one that begins by reading can't
@@ -119,6 +185,11 @@ impl Store {
     pub(in crate::ledger) fn read(&self) -> Result<Transaction<'_>, StoreError> {
         Ok(self.conn.unchecked_transaction()?)
     }
+
+    /// The same, unless one is open already.
+    fn snapshot(&self) -> Result<Option<Transaction<'_>>, StoreError> {
+        self.conn.is_autocommit().then(|| self.read()).transpose()
+    }
 }
 
 /// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
@@ -130,6 +201,11 @@ fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
         _ => Ok(()),
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A count as SQLite can hold it: 64 bits with a sign. What is larger (no upstream means it) stays
@@ -181,13 +257,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(1_i64));
-
-        conn.pragma_update(None, "user_version", 2).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 2, ours: 1, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(2_i64));
+
+        conn.pragma_update(None, "user_version", 3).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 3, ours: 2, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(3_i64));
     }
 
     #[test]
@@ -199,7 +275,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 1, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 2, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) body_bytes: Arc<AtomicU64>,
     drained_rows: AtomicU64,
     drain_errors: AtomicU64,
+    damaged_bytes: AtomicU64,
     drain_lag_bytes: AtomicU64,
 }
 
@@ -70,6 +71,11 @@ impl Shared {
     /// Counts a batch that the store did not take; it will be tried again.
     pub(crate) fn drain_failed(&self) {
         self.drain_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of the journal that were no records.
+    pub(crate) fn damaged(&self, bytes: u64) {
+        self.damaged_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Says how many bytes of the journal wait for the drain now.

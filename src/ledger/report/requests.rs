@@ -103,6 +103,25 @@ pub(crate) fn requests(
     Ok(found)
 }
 
+/// Hands `each` the requests that pass the filter (and ended like `end`, where given), oldest first, as
+/// they were when it began. Only one is in memory at a time.
+pub(crate) fn each_request<E: From<StoreError>>(
+    store: &Store,
+    filter: &Filter,
+    end: Option<End>,
+    mut each: impl FnMut(Request) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = |error| E::from(StoreError::from(error));
+    let tx = store.read()?;
+    let Range { key, from_ms, until_ms, tenant, model } = filter.range();
+    let mut statement = tx.prepare(&NEWEST.replace(" DESC", "")).map_err(failed)?;
+    let bound = params![key, from_ms, until_ms, tenant, model, end.map(End::name), -1];
+    for request in statement.query_map(bound, request_of).map_err(failed)? {
+        each(request.map_err(failed)?)?;
+    }
+    Ok(())
+}
+
 fn newest(
     conn: &Connection,
     range: &Range<'_>,

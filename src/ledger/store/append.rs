@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Transaction, params};
 
-use crate::ledger::record::Row;
+use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::{Store, StoreError, Sums, to_sql};
@@ -120,6 +120,25 @@ impl Store {
         Ok(positions.collect::<Result<_, _>>()?)
     }
 
+    /// Forgets all segments but those named, which are there.
+    pub(crate) fn forget_segments_but(&self, names: &[String]) -> Result<(), StoreError> {
+        for position in self.positions()? {
+            if !names.contains(&position.segment) {
+                self.conn
+                    .prepare_cached("DELETE FROM positions WHERE segment = ?1")?
+                    .execute([position.segment])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a request's row is there.
+    pub(crate) fn has_row(&self, event_id: EventId) -> Result<bool, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT 1 FROM requests WHERE event_id = ?1")?;
+        Ok(statement.exists([event_id.0])?)
+    }
+
     /// Forgets a segment that is gone from the disk.
     pub(crate) fn forget_segment(&mut self, segment: &str) -> Result<(), StoreError> {
         self.conn.prepare_cached("DELETE FROM positions WHERE segment = ?1")?.execute([segment])?;
@@ -208,7 +227,7 @@ fn sums_of(row: &Row) -> Sums {
     }
 }
 
-fn add_to_rollup(
+pub(super) fn add_to_rollup(
     tx: &Transaction<'_>,
     (hour, key_id, model, tenant): (i64, &str, &str, &str),
     sums: &Sums,
@@ -243,7 +262,7 @@ fn add_to_rollup(
 mod tests {
     use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::*;
-    use crate::ledger::record::{Closed, EventId, Opened};
+    use crate::ledger::record::{Closed, Opened};
     use crate::price::PriceVersion;
     use crate::usage::{End, Flags, Usage};
     use rusqlite::types::Value;

@@ -9,7 +9,7 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their [`fingerprint`].
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, RETENTION];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -159,6 +159,10 @@ CREATE TRIGGER secrets_removed AFTER DELETE ON secrets
     BEGIN UPDATE meta SET keys_version = keys_version + 1; END;
 "#;
 
+/// Rows can be deleted when they are old, and then their roll-ups stand alone: from which moment on
+/// every row is there, in milliseconds since the epoch.
+const RETENTION: &str = "ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER NOT NULL DEFAULT 0";
+
 /// The size of a new file's pages in bytes, which stays for the file's life. Rows are added in
 /// batches to the end, so few pages are written for a part only, and with each page goes some work
 /// that does not depend on its size: two writes, a checksum's start, a look-up.
@@ -176,23 +180,33 @@ pub(super) fn configure(conn: &Connection) -> Result<(), StoreError> {
     // It counts only as long as the file is empty, and what is there already keeps its own.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     turn_wal_on(conn)?;
-    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    set_synchronous(conn, "NORMAL", "1")?;
     conn.pragma_update(None, "foreign_keys", "ON")?;
     conn.pragma_update(None, "trusted_schema", "OFF")?;
     conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-    for (name, wanted) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "1"),
-        ("foreign_keys", "1"),
-        ("trusted_schema", "0"),
-    ] {
+    for (name, wanted) in [("journal_mode", "wal"), ("foreign_keys", "1"), ("trusted_schema", "0")]
+    {
         let found = setting(conn, name)?;
         if found != wanted {
             return Err(StoreError::Setting { name, wanted, found });
         }
     }
     Ok(())
+}
+
+/// When SQLite syncs: by its name, and by the number that it reads back as.
+pub(super) fn set_synchronous(
+    conn: &Connection,
+    name: &str,
+    wanted: &'static str,
+) -> Result<(), StoreError> {
+    conn.pragma_update(None, "synchronous", name)?;
+    let found = setting(conn, "synchronous")?;
+    match found == wanted {
+        true => Ok(()),
+        false => Err(StoreError::Setting { name: "synchronous", wanted, found }),
+    }
 }
 
 /// The mode stays in the file, so this happens once in its life. SQLite does not wait for the lock
@@ -227,26 +241,35 @@ fn setting(conn: &Connection, name: &str) -> Result<String, StoreError> {
 }
 
 /// Brings the tables to the current version, or refuses what a newer program wrote, and what has a
-/// version of ours but other tables.
+/// version of ours but other tables. Each step is a transaction: whatever ends the process between two
+/// of them leaves a file of the version in between, which the next start goes on with.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let ours = MIGRATIONS.len() as i64;
-    if version(conn)? == ours {
-        return check(conn, path, MIGRATIONS.len());
+    while !step(conn, path)? {}
+    Ok(())
+}
+
+/// Takes one step; true when there was none to take.
+fn step(conn: &mut Connection, path: &Path) -> Result<bool, StoreError> {
+    let ours = MIGRATIONS.len();
+    if version(conn)? == ours as i64 {
+        return check(conn, path, ours).map(|()| true);
     }
     // Another process may be at it: what counts is the version once the lock is ours.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = version(&tx)?;
-    let done = usize::try_from(found).ok().filter(|done| *done <= MIGRATIONS.len());
+    let done = usize::try_from(found).ok().filter(|done| *done <= ours);
     let Some(done) = done else {
-        return Err(StoreError::NewerSchema { path: path.to_owned(), found, ours });
+        return Err(StoreError::NewerSchema { path: path.to_owned(), found, ours: ours as i64 });
     };
     check(&tx, path, done)?;
-    for step in &MIGRATIONS[done..] {
-        tx.execute_batch(step)?;
+    if done == ours {
+        return Ok(true);
     }
-    tx.pragma_update(None, "user_version", ours)?;
-    tx.pragma_update(None, "application_id", fingerprint(MIGRATIONS.len()))?;
-    Ok(tx.commit()?)
+    tx.execute_batch(MIGRATIONS[done])?;
+    tx.pragma_update(None, "user_version", done as i64 + 1)?;
+    tx.pragma_update(None, "application_id", fingerprint(done + 1))?;
+    tx.commit()?;
+    Ok(false)
 }
 
 fn version(conn: &Connection) -> Result<i64, StoreError> {
@@ -270,4 +293,65 @@ fn fingerprint(done: usize) -> i32 {
         hasher.update(step.as_bytes());
     }
     hasher.finalize().cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::Sample;
+    use super::super::{FILE_NAME, Store};
+    use super::*;
+
+    /// Of each schema version. A number of a released version never changes: files carry it, and would
+    /// be refused. Whoever changes the tables adds a migration, and a line here.
+    const FINGERPRINTS: [i32; 2] = [1_546_179_016, 7_031_502];
+
+    #[test]
+    fn the_schema_is_the_one_that_files_have() {
+        let found: Vec<_> = (1..=MIGRATIONS.len()).map(fingerprint).collect();
+        assert_eq!(found, FINGERPRINTS);
+    }
+
+    /// A file as the version before this one left it, with a row, a roll-up and a tenant.
+    fn earlier(dir: &Path, done: usize) -> Connection {
+        let conn = Connection::open(dir.join(FILE_NAME)).unwrap();
+        configure(&conn).unwrap();
+        for step in &MIGRATIONS[..done] {
+            conn.execute_batch(step).unwrap();
+        }
+        conn.pragma_update(None, "user_version", done as i64).unwrap();
+        conn.pragma_update(None, "application_id", fingerprint(done)).unwrap();
+        conn
+    }
+
+    #[test]
+    fn a_file_of_each_earlier_version_is_brought_up_to_date_with_what_is_in_it() {
+        for done in 1..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let conn = earlier(dir.path(), done);
+            let tenant = "INSERT INTO tenants (name, created_at_ms) VALUES ('acme', 5)";
+            conn.execute_batch(tenant).unwrap();
+            let position = "INSERT INTO positions VALUES ('7', 99)";
+            conn.execute_batch(position).unwrap();
+            drop(conn);
+            let mut store = Store::open(dir.path()).unwrap();
+            assert_eq!(version(store.connection()).unwrap(), MIGRATIONS.len() as i64);
+            assert_eq!(store.tenants().unwrap()[0].name, "acme".into());
+            assert_eq!(store.positions().unwrap()[0].offset, 99);
+            assert_eq!(store.rows_from_ms().unwrap(), 0);
+            assert_eq!(store.append(&[Sample::default().row()], &[]).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = earlier(dir.path(), 1);
+        conn.execute_batch("ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER").unwrap();
+        let mut conn = conn;
+        assert!(migrate(&mut conn, Path::new("x")).is_err());
+        assert_eq!(version(&conn).unwrap(), 1);
+        conn.execute_batch("ALTER TABLE meta DROP COLUMN rows_from_ms").unwrap();
+        migrate(&mut conn, Path::new("x")).unwrap();
+        assert_eq!(version(&conn).unwrap(), MIGRATIONS.len() as i64);
+    }
 }

@@ -12,7 +12,7 @@ use crate::usage::Usage;
 use super::{Store, StoreError, from_sql};
 
 /// Milliseconds in an hour.
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// What is counted of a number of requests. Sums stop at the largest number instead of wrapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,14 +118,7 @@ impl Store {
                 balances.entry(key).or_default().add(&addend.sums);
             },
         )?;
-        let balance = |((tenant, key_id), sums): ((String, String), Sums)| Balance {
-            tenant,
-            key_id,
-            requests: sums.requests,
-            total_tokens: sums.usage.total,
-            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
-        };
-        Ok(balances.into_iter().map(balance).collect())
+        Ok(balances.into_iter().map(Balance::of).collect())
     }
 
     /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
@@ -137,26 +130,32 @@ impl Store {
         mut each: impl FnMut(Addend<'_>),
     ) -> Result<(), StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
-        let tx = self.read()?;
+        let _snapshot = self.snapshot()?;
+        let tx = &self.conn;
+        let rows_from_ms = self.rows_from_ms()?;
         let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
-        let end = hour_of(range.until_ms);
-        if end < first {
-            return query(&tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
+        let mut end = hour_of(range.until_ms);
+        if end.saturating_mul(HOUR_MS) < rows_from_ms && range.until_ms.rem_euclid(HOUR_MS) != 0 {
+            // Its rows are gone: the hour belongs to the range that it begins in.
+            end += 1;
         }
-        query(&tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
+        if end < first {
+            return query(tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
+        }
+        query(tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
         let mut cut_hours = BTreeSet::new();
-        query(&tx, ROLLUPS, range, (first, end), &mut |mut addend| {
+        query(tx, ROLLUPS, range, (first, end), &mut |mut addend| {
             addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
-            if cut(addend.at_ms) {
+            if addend.at_ms >= rows_from_ms && cut(addend.at_ms) {
                 cut_hours.insert(addend.at_ms);
             } else {
                 each(addend);
             }
         })?;
         for begin in cut_hours {
-            query(&tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
+            query(tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
         }
-        query(&tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
+        query(tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
     }
 }
 
@@ -182,6 +181,39 @@ pub(in crate::ledger) fn hours_of<'a>(
         }
     }
     Ok(())
+}
+
+impl Balance {
+    /// By tenant and key id.
+    pub(super) fn of(((tenant, key_id), sums): ((String, String), Sums)) -> Self {
+        Self {
+            tenant,
+            key_id,
+            requests: sums.requests,
+            total_tokens: sums.usage.total,
+            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
+        }
+    }
+}
+
+/// Hands `each` the rows between two moments (milliseconds since the epoch) that pass the filter.
+pub(super) fn rows_between(
+    conn: &Connection,
+    range: &Range<'_>,
+    between: (i64, i64),
+    each: &mut impl FnMut(Addend<'_>),
+) -> Result<(), StoreError> {
+    query(conn, ROWS, range, between, each)
+}
+
+/// Hands `each` the roll-ups of one hour (since the epoch) that pass the filter.
+pub(super) fn rollups_of(
+    conn: &Connection,
+    range: &Range<'_>,
+    hour: i64,
+    each: &mut impl FnMut(Addend<'_>),
+) -> Result<(), StoreError> {
+    query(conn, ROLLUPS, range, (hour, hour.saturating_add(1)), each)
 }
 
 impl Sums {

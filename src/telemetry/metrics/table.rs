@@ -209,6 +209,13 @@ pub(super) const TABLE: &[Metric] = &[
         read: |metrics| count(metrics.shared.drain_errors.load(Relaxed)),
     },
     Metric {
+        name: "weir_journal_damaged_bytes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Bytes of the journal that were no records and had to be passed over.",
+        read: |metrics| count(metrics.shared.damaged_bytes.load(Relaxed)),
+    },
+    Metric {
         name: "weir_drain_lag_bytes",
         kind: Kind::Gauge,
         labels: &[],

@@ -1,0 +1,238 @@
+//! `weir export`: the ledger's rows as a file for other programs, oldest first. It is read and written row by
+//! row, so that its size does not matter, and has its name once it is whole.
+
+mod parquet;
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::backup::{create_private, partial, place};
+use crate::ledger::report::{Request, each_request, usage};
+use crate::ledger::store::Store;
+use crate::usage::End;
+
+use self::parquet::ParquetRows;
+use super::filter::{FilterArgs, check_names};
+use super::open::open_ledger;
+use super::output::{note, write_csv_head, write_csv_line};
+use super::progress::bar;
+use super::requests::{COLUMNS, end_parser};
+
+/// Write single requests to a CSV, NDJSON or Parquet file, oldest first
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where they go; `-` for standard output. It replaces a file of that name once it is whole
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only requests that ended like this
+    #[arg(long, value_name = "E", value_parser = end_parser())]
+    end: Option<End>,
+    /// What is written [default: by the file's name]
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FileFormat {
+    /// With a head line, quoted as in RFC 4180
+    Csv,
+    /// A JSON object a line, as `weir requests --format json` has them
+    Ndjson,
+    /// Apache Parquet, compressed with Snappy
+    Parquet,
+}
+
+/// Where rows go.
+enum Rows<W: Write + Send> {
+    Csv(W),
+    Ndjson(W),
+    Parquet(Box<ParquetRows<W>>),
+}
+
+/// Writes the file.
+pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
+    execute(args, config, Clock::system().now().unix_ms)
+}
+
+fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
+    let Args { file, filter, end, format } = args;
+    let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
+    let filter = filter.resolve(config, now_ms)?;
+    let store = open_ledger(config)?;
+    // The sums know how many there are.
+    let sums = usage(&store, &filter, &[], &config.limits.time_zone)?;
+    if sums.is_empty() {
+        check_names(&store, &filter)?;
+    }
+    let export = Export { store, filter, end, total: sums.iter().map(|l| l.sums.requests).sum() };
+    if file == Path::new("-") {
+        if format == FileFormat::Parquet {
+            bail!("a Parquet file is not for standard output; name a file");
+        }
+        // Not a lock, which one thread would have to keep.
+        return export.write(Rows::begin(format, BufWriter::new(io::stdout()))?).map(drop);
+    }
+    let growing = partial(&file);
+    let cannot = || format!("cannot write {}", file.display());
+    let target = create_private(&growing).with_context(cannot)?;
+    let written = Rows::begin(format, BufWriter::new(target))
+        .and_then(|rows| export.write(rows))
+        .and_then(|rows| place(&growing, &file).with_context(cannot).map(|()| rows));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&growing);
+    }
+    note(&format!("{} requests in {}", written?, file.display()));
+    Ok(())
+}
+
+struct Export {
+    store: Store,
+    filter: crate::ledger::report::Filter,
+    end: Option<End>,
+    total: u64,
+}
+
+impl Export {
+    /// Writes all rows; returns how many.
+    fn write<W: Write + Send>(&self, mut rows: Rows<W>) -> anyhow::Result<u64> {
+        let (bar, mut count) = (bar(self.total, "requests"), 0);
+        each_request::<anyhow::Error>(&self.store, &self.filter, self.end, |request| {
+            count += 1;
+            bar.inc(1);
+            rows.write(&request)
+        })?;
+        bar.finish_and_clear();
+        rows.end()?;
+        Ok(count)
+    }
+}
+
+impl FileFormat {
+    fn of(file: &Path) -> anyhow::Result<Self> {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => Ok(Self::Csv),
+            Some("ndjson" | "jsonl") => Ok(Self::Ndjson),
+            Some("parquet") => Ok(Self::Parquet),
+            _ => bail!(
+                "{}: say what to write by --format, or end the name in .csv, .ndjson or .parquet",
+                file.display()
+            ),
+        }
+    }
+}
+
+impl<W: Write + Send> Rows<W> {
+    fn begin(format: FileFormat, mut out: W) -> anyhow::Result<Self> {
+        Ok(match format {
+            FileFormat::Csv => {
+                write_csv_head(&mut out, &COLUMNS)?;
+                Self::Csv(out)
+            }
+            FileFormat::Ndjson => Self::Ndjson(out),
+            FileFormat::Parquet => Self::Parquet(Box::new(ParquetRows::begin(out)?)),
+        })
+    }
+
+    fn write(&mut self, request: &Request) -> anyhow::Result<()> {
+        match self {
+            Self::Csv(out) => write_csv_line(out, &COLUMNS, request),
+            Self::Ndjson(out) => {
+                serde_json::to_writer(&mut *out, request)?;
+                Ok(out.write_all(b"\n")?)
+            }
+            Self::Parquet(rows) => rows.write(request),
+        }
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        match self {
+            Self::Csv(mut out) | Self::Ndjson(mut out) => Ok(out.flush()?),
+            Self::Parquet(rows) => rows.end(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use serde_json::Value;
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+    use crate::ledger::report::{Filter, requests};
+    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+
+    fn export(dir: &tempfile::TempDir, line: &str) -> anyhow::Result<()> {
+        execute(typed(line)?, &config_in(dir.path()), 200 * HOUR_MS)
+    }
+
+    fn samples() -> Vec<Sample<'static>> {
+        let end = |id: u64| [End::Complete, End::Timeout][usize::from(id % 10 == 3)];
+        let at = |id: u64| ((id * 7) % 100) as i64;
+        (0..100).map(|id| Sample { id, at_ms: at(id), end: end(id), ..Sample::default() }).collect()
+    }
+
+    #[test]
+    fn every_format_has_every_row_oldest_first() {
+        let (dir, store) = store_with(&samples());
+        let mut expected = requests(&store, &Filter::default(), None, 1_000).unwrap();
+        expected.reverse();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["x.csv", "x.jsonl", "x.parquet"] {
+            export(&dir, &path(name).display().to_string()).unwrap();
+            assert!(!path(&format!("{name}.partial")).exists());
+        }
+        let lines = std::fs::read_to_string(path("x.jsonl")).unwrap();
+        let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let rows: Vec<_> = expected.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+        assert_eq!(lines, rows);
+        let csv = std::fs::read_to_string(path("x.csv")).unwrap();
+        assert_eq!(csv.lines().count(), 101);
+        assert!(csv.lines().nth(1).unwrap().starts_with(&expected[0].event_id));
+        let parquet = File::open(path("x.parquet")).unwrap();
+        let parquet = SerializedFileReader::new(parquet).unwrap();
+        let ids: Vec<_> = parquet
+            .get_row_iter(None)
+            .unwrap()
+            .map(|row| row.unwrap().get_column_iter().next().unwrap().1.to_string())
+            .collect();
+        let wanted: Vec<_> = expected.iter().map(|row| format!("\"{}\"", row.event_id)).collect();
+        assert_eq!(ids, wanted);
+    }
+
+    #[test]
+    fn filters_narrow_it_and_mistakes_leave_what_was_there() {
+        let (dir, _store) = store_with(&samples());
+        let file = dir.path().join("x.ndjson");
+        let lines = || std::fs::read_to_string(&file).unwrap().lines().count();
+        for (filter, count) in [
+            ("", 100),
+            ("--end timeout", 10),
+            ("--until 1970-01-01T00:00:00.050Z", 50),
+            ("--model other", 0),
+        ] {
+            export(&dir, &format!("{} {filter}", file.display())).unwrap();
+            assert_eq!(lines(), count, "{filter}");
+        }
+        export(&dir, &file.display().to_string()).unwrap();
+        let named = |rest: &str| format!("{} {rest}", file.display());
+        for (line, error) in [
+            (named("--tenant nobody"), "no tenant `nobody`"),
+            (dir.path().join("x.xls").display().to_string(), "--format"),
+            ("- --format parquet".to_owned(), "standard output"),
+            ("/nowhere/at/all.csv".to_owned(), "cannot write"),
+        ] {
+            let found = format!("{:#}", export(&dir, &line).unwrap_err());
+            assert!(found.contains(error), "{line}: {found}");
+        }
+        assert_eq!(lines(), 100);
+    }
+}

@@ -1,0 +1,167 @@
+//! `weir verify`: whether the ledger's books are what its rows make them.
+
+use std::io::Write;
+
+use anyhow::bail;
+
+use crate::admit::Windows;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::verify::{Difference, Window, verify};
+
+use super::output::{Column, Format, note, to_stdout, write_lines};
+
+/// Compute every sum of the ledger again and show what differs
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Rebuild sums that differ from their rows; rows themselves are never changed
+    #[arg(long)]
+    repair: bool,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+const COLUMNS: [Column; 8] = [
+    Column::shown("what", "what"),
+    Column::shown("place", "where"),
+    Column::shown("tenant", "tenant"),
+    Column::shown("key_id", "key"),
+    Column::shown("model", "model"),
+    Column::shown("field", "field"),
+    Column::shown("stored", "stored"),
+    Column::shown("recomputed", "recomputed"),
+];
+
+/// Writes what differs; an error if anything does.
+pub(crate) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let now_ms = Clock::system().now().unix_ms;
+    to_stdout(|out| execute(args, config, now_ms, out))
+}
+
+fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+    let windows = Windows::at(&config.limits.time_zone, now_ms);
+    let Windows { day, month } = windows;
+    let windows = [("this day", day), ("this month", month)].map(|(name, window)| Window {
+        name,
+        from_ms: window.start_ms,
+        until_ms: window.end_ms,
+    });
+    let report = verify(&config.data, &windows, args.repair)?;
+    write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
+    out.flush()?;
+    if report.damaged_bytes > 0 {
+        note(&format!("{} damaged bytes in the journal were passed over", report.damaged_bytes));
+    }
+    note(&format!(
+        "verified {} rows in {} hours, and {} of the journal's: {} numbers differ",
+        report.rows, report.hours, report.journal_rows, report.differences
+    ));
+    let unlisted = report.differences - report.listed.len() as u64;
+    if unlisted > 0 {
+        note(&format!("{unlisted} of them are not listed"));
+    }
+    let mended = report.differences - report.left.min(report.differences);
+    if mended > 0 {
+        note(&format!(
+            "{mended} repaired; a running server goes on with its own balances until it is restarted"
+        ));
+    }
+    match (report.left, args.repair) {
+        (0, _) => Ok(()),
+        (_, false) => bail!("the books differ from the rows; `weir verify --repair` rebuilds sums"),
+        (left, true) => bail!(
+            "{left} numbers still differ: they are no sums, so there is nothing to rebuild them \
+             from; a backup may have them"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::samples::{config_in, typed};
+    use super::*;
+    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+
+    const NOW_MS: i64 = 200 * HOUR_MS;
+
+    fn weir(dir: &tempfile::TempDir, line: &str) -> (anyhow::Result<()>, Vec<Value>) {
+        let mut out = Vec::new();
+        let args: Args = typed(&format!("{line} --format json")).unwrap();
+        let result = execute(&args, &config_in(dir.path()), NOW_MS, &mut out);
+        (result, serde_json::from_slice(&out).unwrap_or_default())
+    }
+
+    fn tamper(dir: &tempfile::TempDir, sql: &str) {
+        let file = dir.path().join("weir.sqlite");
+        rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+    }
+
+    fn samples() -> Vec<Sample<'static>> {
+        let sample = Sample::default();
+        let at = |id: u64| NOW_MS - (id as i64 % 30) * HOUR_MS;
+        let key = |id: u64| ["key_a", "key_b"][id as usize % 2];
+        (0..100).map(|id| Sample { id, at_ms: at(id), key: key(id), ..sample }).collect()
+    }
+
+    #[test]
+    fn what_is_right_is_said_to_be_right() {
+        let (dir, _store) = store_with(&samples());
+        let (result, listed) = weir(&dir, "");
+        result.unwrap();
+        assert!(listed.is_empty(), "{listed:?}");
+    }
+
+    #[test]
+    fn every_tampered_number_is_listed_and_repaired() {
+        let (dir, _store) = store_with(&samples());
+        for (tampering, what) in [
+            ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour = 199", "rollup"),
+            ("UPDATE rollups SET cost_nano_usd = 5 WHERE hour = 198", "rollup"),
+            ("DELETE FROM rollups WHERE hour = 200 AND key_id = 'key_a'", "rollup"),
+            ("UPDATE rollups SET hour = 5000 WHERE hour = 190", "rollup"),
+            (
+                "DELETE FROM requests WHERE started_at_ms = 720000000 AND key_id = 'key_a'",
+                "balance",
+            ),
+        ] {
+            tamper(&dir, tampering);
+            let (result, listed) = weir(&dir, "");
+            let error = result.expect_err(tampering).to_string();
+            assert!(error.contains("--repair"), "{error}");
+            assert!(listed.iter().any(|line| line["what"] == what), "{tampering}: {listed:?}");
+            assert!(weir(&dir, "").0.is_err(), "looking repairs nothing");
+            weir(&dir, "--repair").0.expect(tampering);
+            weir(&dir, "").0.expect(tampering);
+        }
+    }
+
+    #[test]
+    fn a_difference_names_its_place_and_both_numbers() {
+        let (dir, _store) = store_with(&samples());
+        tamper(&dir, "UPDATE rollups SET input_tokens = 3 WHERE hour = 175 AND key_id = 'key_b'");
+        let (_, listed) = weir(&dir, "");
+        let expected = serde_json::json!([{
+            "what": "rollup", "place": "1970-01-08T07:00:00Z", "tenant": "acme", "key_id": "key_b",
+            "model": "gpt-5.4", "field": "input_tokens", "stored": "3", "recomputed": "21",
+        }]);
+        assert_eq!(Value::Array(listed), expected);
+    }
+
+    #[test]
+    fn rows_that_were_deleted_for_their_age_are_not_missed() {
+        let (dir, mut store) = store_with(&samples());
+        assert!(store.expire(190 * HOUR_MS, 1_000).unwrap() > 10);
+        weir(&dir, "").0.unwrap();
+        tamper(&dir, "UPDATE rollups SET requests = 9 WHERE hour = 195");
+        assert!(weir(&dir, "").1.iter().any(|line| line["what"] == "rollup"));
+    }
+
+    #[test]
+    fn a_directory_without_a_ledger_is_made_and_right() {
+        let dir = tempfile::tempdir().unwrap();
+        weir(&dir, "").0.unwrap();
+    }
+}

@@ -1,0 +1,88 @@
+//! One file of the journal, as its writer, its sync thread and the drain see it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What every segment begins with: a name and the format's version.
+pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x01\0\0\0\0\0\0\0";
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    /// The writer's end: every byte before it has been written. Only `power` mode asks for it.
+    written: AtomicU64,
+    /// Every byte before this offset is whole records that survive what they have to. Only they are
+    /// read, and only for them an answer is released.
+    published: AtomicU64,
+    /// Nothing will be published any more.
+    sealed: AtomicBool,
+    /// A sync failed: what is not published may be anything.
+    failed: AtomicBool,
+}
+
+impl Segment {
+    /// One that has just been begun: its header is all there is.
+    pub(super) fn begun(number: u64, path: PathBuf) -> Self {
+        Self::new(number, path, HEADER.len() as u64, false)
+    }
+
+    /// One of an earlier run, of `length` bytes.
+    pub(super) fn found(number: u64, path: PathBuf, length: u64) -> Self {
+        Self::new(number, path, length, true)
+    }
+
+    fn new(number: u64, path: PathBuf, length: u64, is_sealed: bool) -> Self {
+        Self {
+            number,
+            path,
+            written: AtomicU64::new(length),
+            published: AtomicU64::new(length),
+            sealed: AtomicBool::new(is_sealed),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// How far the segment may be read.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Whether [`Segment::published`] is final; ask for this first.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// The name under which the store remembers how far it has read.
+    pub(crate) fn name(&self) -> String {
+        self.number.to_string()
+    }
+
+    pub(super) fn publish(&self, end: u64) {
+        self.published.store(end, Ordering::Release);
+    }
+
+    pub(super) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(super) fn wrote(&self, end: u64) {
+        self.written.store(end, Ordering::Release);
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// No sync will be tried again: the kernel may say yes to the next one though it has dropped what
+    /// the first could not write.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.seal();
+    }
+}

@@ -1,0 +1,260 @@
+//! Group commit, for `durability = "power"`: one thread per journal syncs, so that no worker ever blocks in
+//! `fdatasync`. Whatever was appended before a round begins is covered by that round, however many
+//! requests wait for it; what is appended meanwhile is the next round's.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::disk::{Disk, DiskFile};
+use super::segment::Segment;
+use super::{AppendError, Directory};
+
+/// What nobody waits for (`Opened`) is synced so often.
+const UNASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// Says when a written record survives what it has to. Ready at once in `crash` mode. Dropping it
+/// changes nothing: the record stands.
+#[derive(Debug)]
+#[must_use = "an answer's end may leave only once this is ready"]
+pub(crate) struct Receipt(Option<Awaited>);
+
+#[derive(Debug)]
+struct Awaited {
+    waiters: Arc<Waiters>,
+    segment: Arc<Segment>,
+    end: u64,
+}
+
+/// Tasks that wait for a round.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Mutex<Vec<Waker>>);
+
+/// A journal's segments that have to be synced, shared by the journal and its sync thread.
+#[derive(Debug)]
+pub(super) struct Group<D: Disk> {
+    directory: Arc<Directory<D>>,
+    waiters: Arc<Waiters>,
+    state: Mutex<State<D::File>>,
+    asked: Condvar,
+}
+
+#[derive(Debug)]
+struct State<F> {
+    /// In the order in which they were begun; the last is the one being written.
+    jobs: VecDeque<Job<F>>,
+    is_asked: bool,
+    is_failed: bool,
+    is_ended: bool,
+}
+
+#[derive(Debug)]
+struct Job<F> {
+    file: Arc<F>,
+    segment: Arc<Segment>,
+    /// Its name may not survive yet.
+    is_new: bool,
+    /// Nothing more will be written.
+    is_last: bool,
+}
+
+/// The thread, which ends with its journal.
+#[derive(Debug)]
+pub(super) struct Syncer(JoinHandle<()>);
+
+impl Receipt {
+    /// Nothing to wait for.
+    pub(crate) fn ready() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn for_sync(waiters: Arc<Waiters>, segment: Arc<Segment>, end: u64) -> Self {
+        Self(Some(Awaited { waiters, segment, end }))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(awaited) = &self.0 else { return Poll::Ready(Ok(())) };
+        let mut result = awaited.result();
+        if result.is_none() {
+            awaited.waiters.lock().push(cx.waker().clone());
+            // A round may have ended between the two.
+            result = awaited.result();
+        }
+        let Some(result) = result else { return Poll::Pending };
+        self.0 = None;
+        Poll::Ready(result)
+    }
+}
+
+impl Awaited {
+    fn result(&self) -> Option<Result<(), AppendError>> {
+        if self.segment.published() >= self.end {
+            return Some(Ok(()));
+        }
+        let failed = || AppendError::not_synced(&self.segment.path);
+        self.segment.is_failed().then(|| Err(failed()))
+    }
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        let waiting = std::mem::take(&mut *self.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<D: Disk> Group<D> {
+    pub(super) fn new(directory: Arc<Directory<D>>) -> Self {
+        let jobs = VecDeque::new();
+        let state = State { jobs, is_asked: false, is_failed: false, is_ended: false };
+        let (waiters, asked) = (Arc::default(), Condvar::new());
+        Self { directory, waiters, state: Mutex::new(state), asked }
+    }
+
+    pub(super) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    /// A segment was begun. It fails at once if one before it has failed and the journal does not
+    /// know yet: what follows may depend on what was lost.
+    pub(super) fn begin(&self, file: Arc<D::File>, segment: Arc<Segment>) {
+        let mut state = self.lock();
+        if state.is_failed {
+            segment.fail();
+        } else {
+            state.jobs.push_back(Job { file, segment, is_new: true, is_last: false });
+        }
+    }
+
+    /// Nothing more is written to the newest segment.
+    pub(super) fn seal(&self) {
+        if let Some(job) = self.lock().jobs.back_mut() {
+            job.is_last = true;
+        }
+    }
+
+    /// Somebody waits for what has been written so far.
+    pub(super) fn ask(&self) {
+        let mut state = self.lock();
+        if !state.is_asked {
+            state.is_asked = true;
+            drop(state);
+            self.asked.notify_one();
+        }
+    }
+
+    /// Syncs everything that has been written when it begins, oldest first: a `Closed` must not
+    /// survive without the `Opened` before it.
+    pub(super) fn round(&self) {
+        let jobs: Vec<_> = {
+            let mut state = self.lock();
+            state.is_asked = false;
+            state.jobs.iter().map(Job::share).collect()
+        };
+        for job in jobs {
+            let written = job.segment.written();
+            let is_synced = match self.sync(&job, written) {
+                Ok(is_synced) => is_synced,
+                Err(error) => {
+                    self.fail(&job.segment, &error);
+                    break;
+                }
+            };
+            job.segment.publish(written);
+            let mut state = self.lock();
+            let found = state.jobs.iter().position(|one| Arc::ptr_eq(&one.segment, &job.segment));
+            let found = found.expect("only a round removes them");
+            state.jobs[found].is_new &= !is_synced;
+            if job.is_last {
+                job.segment.seal();
+                state.jobs.remove(found);
+            }
+        }
+        self.waiters.wake();
+    }
+
+    /// False where there was nothing to sync.
+    fn sync(&self, job: &Job<D::File>, written: u64) -> std::io::Result<bool> {
+        if written == job.segment.published() {
+            return Ok(false);
+        }
+        job.file.sync_data()?;
+        if job.is_new {
+            self.directory.sync_names()?;
+        }
+        Ok(true)
+    }
+
+    /// Gives up all segments that are not synced: what is in the later ones may depend on the first.
+    fn fail(&self, segment: &Segment, error: &std::io::Error) {
+        tracing::error!(
+            segment = %segment.path.display(), %error,
+            "the journal could not be synced; answers that waited for it are cut, and a new segment is begun"
+        );
+        let mut state = self.lock();
+        state.is_failed = true;
+        state.jobs.drain(..).for_each(|job| job.segment.fail());
+    }
+
+    /// Whether a sync has failed since the last call.
+    pub(super) fn take_failure(&self) -> bool {
+        std::mem::take(&mut self.lock().is_failed)
+    }
+
+    /// Starts the thread that does the rounds.
+    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<Syncer> {
+        let group = self.clone();
+        let run = move || {
+            while group.wait() {
+                group.round();
+            }
+            group.round();
+        };
+        std::thread::Builder::new().name("weir-sync".into()).spawn(run).map(Syncer)
+    }
+
+    /// Waits until a round is due; false when it is the last.
+    fn wait(&self) -> bool {
+        let idle = |state: &mut State<_>| !state.is_asked && !state.is_ended;
+        let waited = self.asked.wait_timeout_while(self.lock(), UNASKED_EVERY, idle);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.is_ended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<D::File>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Job<F> {
+    fn share(&self) -> Self {
+        let (file, segment) = (self.file.clone(), self.segment.clone());
+        Self { file, segment, is_new: self.is_new, is_last: self.is_last }
+    }
+}
+
+impl Syncer {
+    /// Does the last round and ends the thread.
+    pub(super) fn end<D: Disk>(self, group: &Group<D>) {
+        group.lock().is_ended = true;
+        group.asked.notify_one();
+        if self.0.join().is_err() {
+            tracing::error!("the journal's sync thread had failed");
+        }
+    }
+}

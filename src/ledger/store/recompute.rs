@@ -1,0 +1,173 @@
+//! Roll-ups as the rows say they should be, hour by hour, and putting them right. Nothing larger than one
+//! hour's roll-ups is held at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::ledger::record::EventId;
+use crate::usage::Usage;
+
+use super::append::add_to_rollup;
+use super::sums::{HOUR_MS, Range, hour_of, rollups_of, rows_between, usage_at};
+use super::{Balance, Store, StoreError, Sums, from_sql, to_sql};
+
+/// Whose roll-up it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    pub key_id: String,
+    pub model: String,
+    pub tenant: String,
+}
+
+/// The roll-ups of an hour.
+type Rollups = BTreeMap<Owner, Sums>;
+
+/// A roll-up that differs: as it is stored, and as its rows make it. `None`: there is none.
+#[derive(Clone, Debug)]
+pub(crate) struct Differing {
+    pub owner: Owner,
+    pub stored: Option<Sums>,
+    pub recomputed: Option<Sums>,
+}
+
+/// What the store has of a row, to compare with its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredRow {
+    pub end: String,
+    pub usage_source: String,
+    pub usage: Usage,
+}
+
+const EVERYTHING: Range<'_> =
+    Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
+
+impl Store {
+    /// The first hour from `hour` on (since the epoch, UTC) that has rows or roll-ups.
+    pub(crate) fn next_hour(&self, hour: i64) -> Result<Option<i64>, StoreError> {
+        let first = |sql: &str, from: i64| -> Result<Option<i64>, StoreError> {
+            Ok(self.conn.prepare_cached(sql)?.query_row([from], |row| row.get(0))?)
+        };
+        let from_ms = hour.saturating_mul(HOUR_MS);
+        let rows = "SELECT min(started_at_ms) FROM requests WHERE started_at_ms >= ?1";
+        let rows = first(rows, from_ms)?.map(hour_of);
+        let rollups = first("SELECT min(hour) FROM rollups WHERE hour >= ?1", hour)?;
+        Ok(rows.into_iter().chain(rollups).min())
+    }
+
+    /// The roll-ups of an hour that are not what its rows add up to, and how many rows those are.
+    pub(crate) fn differing(&self, hour: i64) -> Result<(Vec<Differing>, u64), StoreError> {
+        let (stored, recomputed) = (stored(&self.conn, hour)?, recomputed(&self.conn, hour)?);
+        let rows = recomputed.values().map(|sums| sums.requests).sum();
+        let owners: BTreeSet<_> = stored.keys().chain(recomputed.keys()).collect();
+        let differing = owners.into_iter().filter_map(|owner| {
+            let (stored, recomputed) = (stored.get(owner), recomputed.get(owner));
+            (stored != recomputed).then(|| Differing {
+                owner: owner.clone(),
+                stored: stored.copied(),
+                recomputed: recomputed.copied(),
+            })
+        });
+        Ok((differing.collect(), rows))
+    }
+
+    /// Replaces an hour's roll-ups by what its rows add up to.
+    pub(crate) fn rebuild_hour(&mut self, hour: i64) -> Result<(), StoreError> {
+        let tx = self.write()?;
+        let recomputed = recomputed(&tx, hour)?;
+        tx.execute("DELETE FROM rollups WHERE hour = ?1", [hour])?;
+        for (owner, sums) in &recomputed {
+            add_to_rollup(&tx, (hour, &owner.key_id, &owner.model, &owner.tenant), sums)?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// What [`Store::balances`] would say if there were no roll-ups.
+    pub(crate) fn balances_of_rows(
+        &self,
+        from_ms: i64,
+        until_ms: i64,
+    ) -> Result<Vec<Balance>, StoreError> {
+        let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
+        rows_between(&self.conn, &EVERYTHING, (from_ms, until_ms), &mut |addend| {
+            let key = (addend.tenant.to_owned(), addend.key_id.to_owned());
+            balances.entry(key).or_default().add(&addend.sums);
+        })?;
+        Ok(balances.into_iter().map(Balance::of).collect())
+    }
+
+    /// A request's row as far as its record says the same.
+    pub(crate) fn stored_row(&self, event_id: EventId) -> Result<Option<StoredRow>, StoreError> {
+        let sql = r#"SELECT "end", usage_source, input_tokens, cached_tokens, cache_write_tokens,
+                output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens,
+                image_input_tokens, image_output_tokens, accepted_prediction_tokens,
+                rejected_prediction_tokens, total_tokens, audio_ms, reported_cost_nano_usd
+            FROM requests WHERE event_id = ?1"#;
+        let row = self.conn.prepare_cached(sql)?.query_row([event_id.0], |row| {
+            let usage = Usage {
+                audio_ms: from_sql(row.get(14)?),
+                reported_cost_nano_usd: row.get::<_, Option<i64>>(15)?.map(from_sql),
+                ..usage_at(row, 2)?
+            };
+            Ok(StoredRow { end: row.get(0)?, usage_source: row.get(1)?, usage })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// What SQLite finds wrong with its file; empty when nothing is.
+    pub(crate) fn file_problems(&self) -> Result<Vec<String>, StoreError> {
+        let mut check = self.conn.prepare("PRAGMA quick_check")?;
+        let lines = check.query_map([], |row| row.get::<_, String>(0))?;
+        let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+}
+
+fn stored(conn: &Connection, hour: i64) -> Result<Rollups, StoreError> {
+    let mut rollups = Rollups::new();
+    rollups_of(conn, &EVERYTHING, hour, &mut |addend| {
+        rollups.entry(Owner::of(&addend)).or_default().add(&addend.sums);
+    })?;
+    Ok(rollups)
+}
+
+fn recomputed(conn: &Connection, hour: i64) -> Result<Rollups, StoreError> {
+    let begin = hour.saturating_mul(HOUR_MS);
+    let mut rollups = Rollups::new();
+    rows_between(conn, &EVERYTHING, (begin, begin.saturating_add(HOUR_MS)), &mut |addend| {
+        rollups.entry(Owner::of(&addend)).or_default().add(&addend.sums);
+    })?;
+    rollups.values_mut().for_each(as_stored);
+    Ok(rollups)
+}
+
+/// Sums stop at the largest number that SQLite can hold.
+fn as_stored(sums: &mut Sums) {
+    let usage = &mut sums.usage;
+    for count in [
+        &mut usage.input,
+        &mut usage.cached,
+        &mut usage.cache_write,
+        &mut usage.output,
+        &mut usage.reasoning,
+        &mut usage.audio_input,
+        &mut usage.audio_output,
+        &mut usage.image_input,
+        &mut usage.image_output,
+        &mut usage.accepted_prediction,
+        &mut usage.rejected_prediction,
+        &mut usage.total,
+    ] {
+        *count = to_sql(*count).unsigned_abs();
+    }
+}
+
+impl Owner {
+    fn of(addend: &super::sums::Addend<'_>) -> Self {
+        Self {
+            key_id: addend.key_id.to_owned(),
+            model: addend.model.to_owned(),
+            tenant: addend.tenant.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! `weir verify`: everything that is derived is computed again from what it was derived from, and what
+//! differs is told. Roll-ups and balances come from rows, rows from the journal as long as it has them.
+//! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
+
+use serde::Serialize;
+
+use super::report::timestamp;
+use super::scan::scan;
+use super::store::{Balance, Owner, Store, StoreError, Sums};
+use super::{LedgerError, prepare};
+use crate::config::Data;
+
+/// Differences that are listed; all are counted.
+const MAX_LISTED: usize = 1_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// One number that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Difference {
+    /// `rollup`, `balance`, `row` (what the journal says of it) or `file`.
+    pub what: &'static str,
+    /// The hour of a roll-up, the window of a balance, the event id of a row.
+    pub place: String,
+    pub tenant: String,
+    pub key_id: String,
+    pub model: String,
+    pub field: &'static str,
+    pub stored: String,
+    pub recomputed: String,
+}
+
+/// What was looked at, and what was found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// At most [`MAX_LISTED`].
+    pub listed: Vec<Difference>,
+    pub differences: u64,
+    /// Those that are still there: all, unless roll-ups were rebuilt.
+    pub left: u64,
+    pub hours: u64,
+    pub rows: u64,
+    /// Requests of the journal that the store must have.
+    pub journal_rows: u64,
+    pub damaged_bytes: u64,
+}
+
+/// A span of time over which a limit counts, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub name: &'static str,
+    pub from_ms: i64,
+    pub until_ms: i64,
+}
+
+/// Verifies a data directory, beside a running server or alone; alone, the journal is replayed first.
+/// With `repair`, roll-ups that differ are rebuilt from their rows.
+pub(crate) fn verify(data: &Data, windows: &[Window], repair: bool) -> Result<Report, LedgerError> {
+    let mut report = Report::default();
+    let prepared = match prepare(data) {
+        Err(LedgerError::InUse { .. }) => None,
+        other => Some(other?),
+    };
+    let mut store = Store::open_existing(&data.dir)?;
+    // Before a replay, which removes what it has read.
+    report.journal(data, &store)?;
+    let mut lock = None;
+    if let Some((taken, _, mut drain)) = prepared {
+        drain.replay()?;
+        lock = Some(taken);
+    }
+    let hours = report.store(&store, windows)?;
+    report.left = report.differences;
+    if repair && !hours.is_empty() {
+        hours.into_iter().try_for_each(|hour| store.rebuild_hour(hour))?;
+        let mut after = Report::default();
+        after.journal(data, &store)?;
+        after.store(&store, windows)?;
+        report.left = after.differences;
+    }
+    drop(lock);
+    Ok(report)
+}
+
+impl Report {
+    fn add(&mut self, difference: impl FnOnce() -> Difference) {
+        self.differences += 1;
+        if self.listed.len() < MAX_LISTED {
+            self.listed.push(difference());
+        }
+    }
+
+    /// Whether the store has what it has read of the journal, and has it right.
+    fn journal(&mut self, data: &Data, store: &Store) -> Result<(), LedgerError> {
+        // One state of the store for all of it.
+        let _snapshot = store.read()?;
+        let rows_from_ms = store.rows_from_ms()?;
+        let scanned = scan(&data.dir, &store.positions()?, |row, is_stored| {
+            let (opened, closed) = (&row.opened, &row.closed);
+            if !is_stored || opened.started_at_ms < rows_from_ms {
+                return Ok(());
+            }
+            self.journal_rows += 1;
+            let found = store.stored_row(opened.event_id)?;
+            let usage = &closed.usage;
+            let told = [
+                ("end", closed.end.name().to_owned()),
+                ("usage_source", closed.usage_source.name().to_owned()),
+                ("input_tokens", clamp(usage.input)),
+                ("cached_tokens", clamp(usage.cached)),
+                ("output_tokens", clamp(usage.output)),
+                ("total_tokens", clamp(usage.total)),
+            ];
+            let kept = found.map(|found| {
+                let usage = &found.usage;
+                let counts = [usage.input, usage.cached, usage.output, usage.total].map(clamp);
+                let [input, cached, output, total] = counts;
+                [found.end, found.usage_source, input, cached, output, total]
+            });
+            let difference = |field, stored: String, recomputed: String| Difference {
+                what: "row",
+                place: opened.event_id.to_text(),
+                tenant: opened.tenant.to_string(),
+                key_id: opened.key_id.to_string(),
+                model: opened.model.to_string(),
+                field,
+                stored,
+                recomputed,
+            };
+            let Some(kept) = kept else {
+                let [.., (_, total)] = told;
+                self.add(|| difference("total_tokens", "no row".to_owned(), total));
+                return Ok(());
+            };
+            for ((field, told), kept) in told.into_iter().zip(kept) {
+                if told != kept {
+                    self.add(|| difference(field, kept, told));
+                }
+            }
+            Ok(())
+        })?;
+        self.damaged_bytes += scanned.damaged_bytes;
+        Ok(())
+    }
+
+    /// Whether all that is derived from rows is what they make it. Returns the hours in which
+    /// roll-ups differ.
+    fn store(&mut self, store: &Store, windows: &[Window]) -> Result<Vec<i64>, StoreError> {
+        let _snapshot = store.read()?;
+        for problem in store.file_problems()? {
+            self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
+        }
+        let mut hours = Vec::new();
+        // Before that, roll-ups have no rows any more.
+        let mut from = store.rows_from_ms()?.div_euclid(HOUR_MS);
+        while let Some(hour) = store.next_hour(from)? {
+            let (differing, rows) = store.differing(hour)?;
+            self.hours += 1;
+            self.rows += rows;
+            if !differing.is_empty() {
+                hours.push(hour);
+            }
+            for one in differing {
+                self.rollup(hour, &one.owner, one.stored.as_ref(), one.recomputed.as_ref());
+            }
+            from = hour.saturating_add(1);
+        }
+        for window in windows {
+            self.balances(store, window)?;
+        }
+        Ok(hours)
+    }
+
+    fn rollup(
+        &mut self,
+        hour: i64,
+        owner: &Owner,
+        stored: Option<&Sums>,
+        recomputed: Option<&Sums>,
+    ) {
+        let none = Sums::default();
+        let fields = fields(stored.unwrap_or(&none)).into_iter();
+        for ((field, stored), (_, recomputed)) in
+            fields.zip(self::fields(recomputed.unwrap_or(&none)))
+        {
+            if stored != recomputed {
+                self.add(|| Difference {
+                    what: "rollup",
+                    place: timestamp(hour.saturating_mul(HOUR_MS)).to_string(),
+                    tenant: owner.tenant.clone(),
+                    key_id: owner.key_id.clone(),
+                    model: owner.model.clone(),
+                    field,
+                    stored,
+                    recomputed,
+                });
+            }
+        }
+    }
+
+    /// Limits count what these balances say when a server starts.
+    fn balances(&mut self, store: &Store, window: &Window) -> Result<(), StoreError> {
+        if window.from_ms < store.rows_from_ms()? {
+            return Ok(());
+        }
+        let stored = store.balances(window.from_ms, window.until_ms)?;
+        let recomputed = store.balances_of_rows(window.from_ms, window.until_ms)?;
+        let of = |balances: &[Balance], one: &Balance| {
+            let same = |other: &&Balance| other.tenant == one.tenant && other.key_id == one.key_id;
+            balances.iter().find(same).map_or((0, 0), |b| (b.requests, b.total_tokens))
+        };
+        let known: std::collections::BTreeMap<_, _> =
+            stored.iter().chain(&recomputed).map(|b| ((&b.tenant, &b.key_id), b)).collect();
+        for balance in known.into_values() {
+            let (stored, recomputed) = (of(&stored, balance), of(&recomputed, balance));
+            for (field, stored, recomputed) in
+                [("requests", stored.0, recomputed.0), ("total_tokens", stored.1, recomputed.1)]
+            {
+                if stored != recomputed {
+                    self.add(|| Difference {
+                        tenant: balance.tenant.clone(),
+                        key_id: balance.key_id.clone(),
+                        ..Difference::plain(
+                            "balance",
+                            window.name,
+                            field,
+                            stored.to_string(),
+                            recomputed.to_string(),
+                        )
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Difference {
+    fn plain(
+        what: &'static str,
+        place: &str,
+        field: &'static str,
+        stored: String,
+        recomputed: String,
+    ) -> Self {
+        let (tenant, key_id, model) = (String::new(), String::new(), String::new());
+        Self { what, place: place.to_owned(), tenant, key_id, model, field, stored, recomputed }
+    }
+}
+
+/// A count as SQLite can hold it.
+fn clamp(count: u64) -> String {
+    count.min(i64::MAX.unsigned_abs()).to_string()
+}
+
+/// The columns of a roll-up.
+fn fields(sums: &Sums) -> [(&'static str, String); 16] {
+    let usage = &sums.usage;
+    [
+        ("requests", sums.requests.to_string()),
+        ("estimated_requests", sums.estimated_requests.to_string()),
+        ("unpriced_requests", sums.unpriced_requests.to_string()),
+        ("input_tokens", usage.input.to_string()),
+        ("cached_tokens", usage.cached.to_string()),
+        ("cache_write_tokens", usage.cache_write.to_string()),
+        ("output_tokens", usage.output.to_string()),
+        ("reasoning_tokens", usage.reasoning.to_string()),
+        ("audio_input_tokens", usage.audio_input.to_string()),
+        ("audio_output_tokens", usage.audio_output.to_string()),
+        ("image_input_tokens", usage.image_input.to_string()),
+        ("image_output_tokens", usage.image_output.to_string()),
+        ("accepted_prediction_tokens", usage.accepted_prediction.to_string()),
+        ("rejected_prediction_tokens", usage.rejected_prediction.to_string()),
+        ("total_tokens", usage.total.to_string()),
+        ("cost_nano_usd", sums.cost_nano_usd.map_or("none".to_owned(), |cost| cost.to_string())),
+    ]
+}
