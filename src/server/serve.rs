@@ -1,12 +1,13 @@
 //! A worker's thread: one single-threaded runtime that serves the connections it is given until they
 //! have all ended, and closes its journal last.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -80,22 +81,23 @@ async fn serve(
         tokio::select! {
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
-                let open = connections.enter();
-                let task = connection(worker.clone(), settings.clone(), arrival, stage.clone());
+                let task = connection(worker.clone(), settings.clone(), arrival, connections.enter());
                 tokio::task::spawn_local(async move {
                     // A connection's own errors are its client's: it went away or spoke no HTTP.
                     let _ = task.await;
-                    drop(open);
                 });
             }
             _ = sweep.tick() => worker.sweep(),
         }
     }
+    // Nothing more arrives because the server stops.
+    connections.tell();
     tokio::select! {
         () = connections.all_ended() => return,
         _ = stage.wait_for(|stage| *stage == Stage::Cut) => {}
     }
     worker.cut();
+    connections.tell();
     let _ = tokio::time::timeout(LAST_WORDS, connections.all_ended()).await;
 }
 
@@ -104,7 +106,7 @@ async fn connection(
     worker: Rc<Worker>,
     settings: Settings,
     arrival: Arrival,
-    mut stage: watch::Receiver<Stage>,
+    open: Open,
 ) -> io::Result<()> {
     let Arrival { stream, address, is_surplus, place } = arrival;
     let _held = worker.shard.hold(Level::Client);
@@ -114,82 +116,73 @@ async fn connection(
     let service = service_fn(|request| gateway::handle(worker.clone(), client.clone(), request));
     let mut connection = pin!(settings.http.serve_connection(io, service));
     let mut is_told = false;
-    loop {
-        let Some(ended) = until_told(connection.as_mut(), &mut stage).await else {
-            // At the deadline the connection is polled once more, so that its body sees the cut.
-            if *stage.borrow_and_update() == Stage::Cut {
-                worker.cut();
-            }
-            if !is_told {
-                connection.as_mut().graceful_shutdown();
-                is_told = true;
-            }
-            continue;
-        };
-        drop(place);
-        return ended.map_err(io::Error::other);
-    }
+    let ended = poll_fn(|cx| {
+        if open.is_told(cx) && !is_told {
+            connection.as_mut().graceful_shutdown();
+            is_told = true;
+        }
+        connection.as_mut().poll(cx)
+    });
+    let ended = ended.await;
+    drop(place);
+    ended.map_err(io::Error::other)
 }
 
-/// Drives a connection to its end, or until the server enters another stage (`None`).
-async fn until_told<C: Future>(
-    mut connection: Pin<&mut C>,
-    stage: &mut watch::Receiver<Stage>,
-) -> Option<C::Output> {
-    let mut told = stage.clone();
-    let mut change = pin!(told.changed());
-    let (mut is_listening, mut is_over) = (false, false);
-    poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(ended));
-        }
-        // Once it has been polled it wakes this task, however often the connection does: a look is enough.
-        if is_over || (is_listening && matches!(stage.has_changed(), Ok(false))) {
-            return Poll::Pending;
-        }
-        is_listening = true;
-        match change.as_mut().poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(None),
-            Poll::Ready(Err(_)) => {
-                // The server is gone, and with it whoever could tell anything.
-                is_over = true;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
-}
-
-/// How many connections a worker has, and word of when it has none.
+/// The connections of a worker: how to wake them, and word of when there are none.
 #[derive(Debug, Default)]
 struct Connections {
-    open: Cell<usize>,
+    /// By number; the task of one that has not been polled is not known yet.
+    open: RefCell<BTreeMap<u64, Option<Waker>>>,
+    last: Cell<u64>,
     none: Notify,
+    is_told: Cell<bool>,
 }
 
-/// One of them, counted until it is dropped.
+/// One of them, known until it is dropped.
 #[derive(Debug)]
-struct Open(Rc<Connections>);
+struct Open {
+    number: u64,
+    is_known: Cell<bool>,
+    connections: Rc<Connections>,
+}
 
 impl Connections {
     fn enter(self: &Rc<Self>) -> Open {
-        self.open.set(self.open.get() + 1);
-        Open(self.clone())
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        self.open.borrow_mut().insert(number, None);
+        Open { number, is_known: Cell::new(false), connections: self.clone() }
+    }
+
+    /// Has every connection look at what the server wants of it.
+    fn tell(&self) {
+        self.is_told.set(true);
+        self.open.borrow().values().flatten().for_each(Waker::wake_by_ref);
     }
 
     async fn all_ended(&self) {
-        while self.open.get() > 0 {
+        while !self.open.borrow().is_empty() {
             self.none.notified().await;
         }
     }
 }
 
+impl Open {
+    /// Whether the server stops. A task has one waker for all its life, so it is taken down once.
+    fn is_told(&self, cx: &Context<'_>) -> bool {
+        if !self.is_known.replace(true) {
+            self.connections.open.borrow_mut().insert(self.number, Some(cx.waker().clone()));
+        }
+        self.connections.is_told.get()
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        if self.0.open.get() == 0 {
-            self.0.none.notify_one();
+        let mut open = self.connections.open.borrow_mut();
+        open.remove(&self.number);
+        if open.is_empty() {
+            self.connections.none.notify_one();
         }
     }
 }
