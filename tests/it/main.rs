@@ -11,5 +11,6 @@ mod faults;
 mod http;
 mod discretion;
 mod limits;
+mod endpoints;
 mod lifecycle;
 mod many;
