@@ -1,6 +1,7 @@
 //! The stages of a request's life as `benches/micro.rs` reaches them, for the modules are private to the
 //! library. Every type here stands for one stage, made ready, and its method does what that stage does
-//! for one request and nothing else. For the benches only; nothing here is an interface.
+//! for one request and nothing else. For the benches, and for tests that have to know all routes;
+//! nothing here is an interface.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,11 @@ use crate::tenancy::Limits;
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 const MODEL: &str = "gpt-5.4";
+
+/// The paths that are forwarded, as the one table of routes has them.
+pub fn forwarded_paths() -> Vec<&'static str> {
+    crate::gateway::forwarded_paths().collect()
+}
 
 /// Scans a request body that comes in `frames`; returns the estimate of its tokens.
 pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {

@@ -51,6 +51,7 @@ use crate::route::Route;
 use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
+pub(crate) use crate::gateway::endpoints::forwarded as forwarded_paths;
 pub(crate) use crate::gateway::outgoing::Outgoing;
 pub(crate) use crate::gateway::request_body::Bounds;
 pub(crate) use crate::gateway::worker::{Shared, Worker};
@@ -140,19 +141,16 @@ async fn serve(
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     }
     let snapshot = worker.snapshot();
-    let family = endpoint.family();
-    let identity =
-        match identify(worker, client, &snapshot, &head.headers, family, exchange.arrived) {
-            Ok(identity) => identity,
-            Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
-        };
+    let identity = match identify(worker, client, &snapshot, &head, endpoint, exchange.arrived) {
+        Ok(identity) => identity,
+        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
+    };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
     let forwarded = match action {
         Action::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
         Action::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
-        // Answered above, without a key.
-        Action::Preflight => return Err(Refusal::internal()),
+        Action::Preflight => return Err(Refusal::internal()), // It has been answered above.
         Action::Forward(forwarded) => forwarded,
     };
     let RequestBody { frames, facts, held } =
@@ -186,7 +184,7 @@ async fn serve(
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
-    answer(worker, client, upstream, route, inbound, settlement, asked, family).await
+    answer(worker, client, upstream, route, inbound, settlement, asked, endpoint.family()).await
 }
 
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this
@@ -230,21 +228,22 @@ fn identify<'s>(
     worker: &Worker,
     client: &Client,
     snapshot: &'s Snapshot,
-    headers: &HeaderMap,
-    family: Family,
+    head: &Parts,
+    endpoint: &Endpoint,
     now: Now,
 ) -> Result<&'s Arc<Identity>, Refusal> {
-    let bearing = match family {
+    let bearing = match endpoint.family() {
         Family::OpenAi => Bearing::Bearer,
         Family::Anthropic => Bearing::BearerOrApiKey,
     };
-    snapshot.keys.identify(headers, bearing, now.unix_ms).map_err(|unidentified| {
-        match worker.failed_keys.count(client.address) {
-            Ok(()) => unidentified.into(),
-            Err(wait) => {
-                worker.shard.limited("failed-keys");
-                Refusal::failed_keys(wait)
-            }
+    snapshot.keys.identify(&head.headers, bearing, now.unix_ms).map_err(|unidentified| match worker
+        .failed_keys
+        .count(client.address)
+    {
+        Ok(()) => unidentified.into(),
+        Err(wait) => {
+            worker.shard.limited("failed-keys");
+            Refusal::failed_keys(wait)
         }
     })
 }
@@ -292,7 +291,7 @@ fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route) -> Ask {
         true => facts.max_output_tokens.unwrap_or(route.default_output_tokens),
         false => 0,
     };
-    let output = output.saturating_mul(facts.n);
+    let output = output.saturating_mul(facts.made);
     Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
 }
 

@@ -42,9 +42,11 @@ pub(crate) struct Facts {
     /// Tokens of one answer: `max_completion_tokens` or `max_output_tokens`, else `max_tokens`, where
     /// the API has them. Saturated at `u64::MAX`.
     pub(crate) max_output_tokens: Option<u64>,
-    /// Answers asked for, at least 1: `n` or `best_of` (each at most `u32::MAX`), for every prompt of a
-    /// list where the API takes one.
+    /// Answers asked for, at least 1: `n` (at most `u32::MAX`), for every prompt of a list where the API
+    /// takes one.
     pub(crate) n: u64,
+    /// Answers that are made for them: `best_of` may ask for more, of which the best are shown.
+    pub(crate) made: u64,
     /// Tokens that the client has made of its text already.
     pub(crate) tokens: u64,
     /// Raw bytes of the strings a model may read: those in messages, prompts, tools and schemas.
@@ -161,6 +163,7 @@ impl Facts {
             continuous_usage: None,
             max_output_tokens: None,
             n: 1,
+            made: 1,
             tokens: 0,
             text_bytes: 0,
             media_bytes: 0,
@@ -310,14 +313,15 @@ mod tests {
             (Api::Other, None, 1, true),
         ] {
             let facts = scan_for(api, [body.as_bytes()]).expect("valid");
-            assert_eq!((facts.max_output_tokens, facts.n), (max, n), "{api:?}");
+            assert_eq!((facts.max_output_tokens, facts.made), (max, n), "{api:?}");
+            assert_eq!(facts.n, n.min(2), "{api:?}");
             assert_eq!(scan_for(api, [odd.as_bytes()]).is_ok(), takes_odd, "{api:?}");
         }
     }
 
     #[test]
     fn inputs_of_every_api() {
-        // API, rest of the body, estimated input tokens, answers.
+        // API, rest of the body, estimated input tokens, answers made.
         let image = TOKENS_PER_IMAGE;
         let cases = [
             (Api::Completions, r#""prompt":"12345678","n":2"#.to_owned(), 2, 2),
@@ -351,7 +355,7 @@ mod tests {
         for (api, rest, tokens, n) in cases {
             let body = format!(r#"{{"model":"m",{rest}}}"#);
             let facts = scan_for(api, [body.as_bytes()]).expect(&body);
-            assert_eq!((facts.estimated_input_tokens(), facts.n), (tokens, n), "{api:?} {body}");
+            assert_eq!((facts.estimated_input_tokens(), facts.made), (tokens, n), "{api:?} {body}");
             assert_eq!(scan_for(api, body.as_bytes().chunks(1)), Ok(facts), "in single bytes");
         }
     }

@@ -1,4 +1,5 @@
-//! An upstream that speaks both API documents whole, for the demo, the tests and the benches.
+//! An upstream that speaks both API documents whole, and OpenAI's and Anthropic's other APIs as far as a
+//! gateway sees them, for the demo, the tests and the benches.
 //!
 //! It answers chat, streams, vision, JSON mode, function calls and pictures, in OpenAI's complete
 //! objects or exactly as the documents print them ([`Mode`]), with real usage, and it counts what it
@@ -38,6 +39,10 @@ mod answer;
 mod print;
 mod line;
 mod script;
+mod form;
+mod asked;
+mod recital;
+mod api;
 mod counts;
 mod body;
 mod models;
@@ -117,7 +122,7 @@ impl Simulator {
         self.site.books().snapshot()
     }
 
-    /// Every chat request that has ended, in that order; empty unless [`Options::record`] is set.
+    /// Every posted request that has ended, in that order; empty unless [`Options::record`] is set.
     pub fn served(&self) -> Vec<Served> {
         self.site.books().served()
     }

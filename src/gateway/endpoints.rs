@@ -97,6 +97,12 @@ pub(crate) static ENDPOINTS: [Endpoint; 14] = [
     own("/v1/models/{id}", Label::Model, Kind::ShowModel),
 ];
 
+/// The paths that are forwarded.
+pub(crate) fn forwarded() -> impl Iterator<Item = &'static str> {
+    let is_forwarded = |endpoint: &&Endpoint| matches!(endpoint.kind, Kind::Forward(_));
+    ENDPOINTS.iter().filter(is_forwarded).map(|endpoint| endpoint.path)
+}
+
 /// The row of a path; paths are matched before anything else is looked at.
 pub(crate) fn row(path: &str) -> Option<&'static Endpoint> {
     ENDPOINTS.iter().find(|endpoint| endpoint.rest_of(path).is_some())

@@ -171,15 +171,16 @@ async fn next_frame(
 
 /// What the body is read as: a form where the endpoint takes one and the client says so, else JSON.
 fn scan_for(endpoint: &Forwarded, headers: &HeaderMap) -> Result<Scan, Invalid> {
-    if endpoint.takes_form
-        && let Some(content_type) = headers.get(CONTENT_TYPE)
-    {
-        let content_type = content_type.to_str().unwrap_or_default();
-        if inspect::is_form(content_type) {
-            return Scan::form(endpoint.api, content_type);
+    let mut types = headers.get_all(CONTENT_TYPE).iter().filter(|_| endpoint.takes_form);
+    let content_type = types.next().map_or(Ok(""), |value| value.to_str());
+    match (content_type, types.next()) {
+        (Ok(content_type), None) if inspect::is_form(content_type) => {
+            Scan::form(endpoint.api, content_type)
         }
+        (Ok(_), None) => Ok(Scan::json(endpoint.api)),
+        // Which of two the upstream goes by is not known.
+        _ => Err(Invalid::Boundary),
     }
-    Ok(Scan::json(endpoint.api))
 }
 
 /// A compressed body on its way; on the heap, because few are.

@@ -234,6 +234,7 @@ impl Multipart {
                 let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 let n = digits.and_then(|text| text.parse::<u64>().ok());
                 self.facts.n = answers(n.ok_or(Invalid::Type { key: "n", expected: INTEGER })?);
+                self.facts.made = self.facts.n;
             }
             Field::Prompt | Field::File | Field::Other => {}
         }
@@ -251,13 +252,19 @@ pub(crate) fn is_form(content_type: &str) -> bool {
     media.eq_ignore_ascii_case("multipart/form-data")
 }
 
-/// The boundary: 1 to 70 characters of RFC 2046's set, quoted or not. Two are none.
+/// The boundary: 1 to 70 characters of RFC 2046's set, quoted or not. Two are none, and so is one in the
+/// form of RFC 2231 (`boundary*=`), which not everybody reads.
 fn boundary(content_type: &str) -> Option<&[u8]> {
     let mut boundaries = content_type.split(';').skip(1).filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim())
+        let (name, value) = (name.trim(), value.trim());
+        let is_one = name.get(..8).is_some_and(|name| name.eq_ignore_ascii_case("boundary"));
+        is_one.then_some((name.len() == 8, value))
     });
-    let value = boundaries.next().filter(|_| boundaries.next().is_none())?;
+    let (is_plain, value) = boundaries.next().filter(|_| boundaries.next().is_none())?;
+    if !is_plain {
+        return None;
+    }
     let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     let value = quoted.unwrap_or(value).as_bytes();
     let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);

@@ -185,12 +185,12 @@ impl Reader {
             return Err(Invalid::Missing("model"));
         }
         let max_output_tokens = self.max_output_tokens.or(self.max_tokens);
-        let mut n = self.facts.n.max(self.best_of);
-        if self.known & Name::BestOf.bit() != 0 {
-            // The older API answers each prompt of a list.
-            n = n.saturating_mul(self.prompts.max(1));
-        }
-        Ok(Facts { max_output_tokens, n, body_bytes, ..self.facts })
+        // The older API answers each prompt of a list.
+        let takes_list = self.known & Name::BestOf.bit() != 0;
+        let prompts = if takes_list { self.prompts.max(1) } else { 1 };
+        let n = self.facts.n.saturating_mul(prompts);
+        let made = self.facts.n.max(self.best_of).saturating_mul(prompts);
+        Ok(Facts { max_output_tokens, n, made, body_bytes, ..self.facts })
     }
 
     /// Whether a value at this depth is that of an option in `stream_options` that decides.

@@ -166,7 +166,7 @@ fn describe(image: Attachment, chinese: bool) -> String {
 }
 
 /// The beginning of a text, on one line.
-fn topic(text: &str) -> String {
+pub(super) fn topic(text: &str) -> String {
     let line = text.trim().chars().map(|one| if one.is_control() { ' ' } else { one });
     line.take(TOPIC_CHARS).collect()
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::controls::{Controls, Fault, FaultKind};
 use super::counts::Tally;
+use super::recital::Recital;
 use super::script::{Beat, Event, Script};
 
 /// What a handler answers with.
@@ -21,7 +22,7 @@ use super::script::{Beat, Event, Script};
 pub(super) struct Body {
     content: Content,
     fault: Option<Break>,
-    /// `None` for what is no chat answer.
+    /// `None` for what nobody counts.
     tally: Option<Tally>,
 }
 
@@ -42,9 +43,39 @@ struct Break {
     flushed: bool,
 }
 
+/// What makes a stream's events.
+#[derive(Debug)]
+pub(super) enum Play {
+    Chat(Script),
+    Other(Recital),
+}
+
+impl Play {
+    fn next(&mut self) -> Option<Event> {
+        match self {
+            Self::Chat(script) => script.next(),
+            Self::Other(recital) => recital.next(),
+        }
+    }
+
+    fn fail(&mut self) {
+        match self {
+            Self::Chat(script) => script.fail(),
+            Self::Other(recital) => recital.fail(),
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        match self {
+            Self::Chat(script) => script.has_failed(),
+            Self::Other(recital) => recital.has_failed(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Stream {
-    script: Script,
+    script: Play,
     /// Made ahead, so that the end is known with the last event.
     next: Option<Event>,
     sent: u64,
@@ -64,7 +95,7 @@ impl Body {
         Self { content: Content::Whole(bytes, length), fault: None, tally: None }
     }
 
-    /// A whole chat answer. With a fault, only its first half comes.
+    /// A whole answer. With a fault, only its first half comes.
     pub(super) fn answer(
         bytes: Vec<u8>,
         tally: Tally,
@@ -80,9 +111,9 @@ impl Body {
         Self { content: Content::Whole(bytes, length), fault, tally: Some(tally) }
     }
 
-    /// A streamed chat answer.
+    /// A streamed answer.
     pub(super) fn stream(
-        mut script: Script,
+        mut script: Play,
         tally: Tally,
         controls: &Controls,
         reset: &Arc<AtomicBool>,

@@ -612,7 +612,8 @@ async fn streams_wait_for_the_first_token_and_between_tokens() {
         let script = script::Script::new(reply, &controls, &envelope, false);
         let books = Arc::new(counts::Books::new(false));
         let tally = counts::Tally::begin(books.clone(), true, 1, 11, None);
-        let mut body = body::Body::stream(script, tally, &controls, &Arc::default());
+        let mut body =
+            body::Body::stream(body::Play::Chat(script), tally, &controls, &Arc::default());
         let mut events = 0;
         while let Some(Some(frame)) = body.frame().now_or_never() {
             assert!(frame.is_ok());

@@ -15,13 +15,13 @@ const MAX_RECORDS: usize = 100_000;
 pub struct Counts {
     /// All requests but those under `/simulator`.
     pub requests: u64,
-    /// Chat answers whose last byte was handed to the connection.
+    /// Answers whose last byte was handed to the connection.
     pub completed: u64,
     /// Error answers.
     pub refused: u64,
-    /// Chat answers whose client went away before the end.
+    /// Answers whose client went away before the end.
     pub aborted: u64,
-    /// Chat answers that were broken off as `x-sim-fault` asked.
+    /// Answers that were broken off as `x-sim-fault` asked.
     pub broken: u64,
     /// Of completed answers, as their usage states it or would state it.
     pub prompt_tokens: u64,
@@ -39,11 +39,13 @@ pub struct Counts {
     pub connections_open: u64,
 }
 
-/// One chat request that has ended.
+/// One posted request that has ended.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The request's `x-sim-tag`, else its `x-weir-event`, else its `x-request-id`, else empty.
     pub tag: String,
+    /// The request's path and query.
+    pub path: String,
     /// The `x-request-id` of the answer.
     pub request_id: String,
     pub model: String,
@@ -170,7 +172,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// One chat answer on its way. It ends exactly once: completed, broken, or, if it is dropped before
+/// One answer on its way. It ends exactly once: completed, broken, or, if it is dropped before
 /// that, aborted by the client.
 #[derive(Debug)]
 pub(super) struct Tally {

@@ -67,7 +67,7 @@ pub struct Options {
     /// The length of a text answer; `None`: as long as its sentences are.
     pub answer_tokens: Option<u64>,
     pub models: Vec<String>,
-    /// Keeps a record of every chat request, its head and body included, for
+    /// Keeps a record of every posted request, its head and body included, for
     /// [`Simulator::served`](super::Simulator::served).
     pub record: bool,
 }

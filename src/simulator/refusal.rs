@@ -37,6 +37,12 @@ impl Refusal {
         Self { status, body: Cow::Borrowed(body), reason: Cow::Borrowed(reason), allow: None }
     }
 
+    /// The same as Anthropic's clients expect it.
+    pub(super) fn anthropic(self) -> Self {
+        let body = self.body.replacen('{', r#"{"type":"error","#, 1);
+        Self { body: Cow::Owned(body), ..self }
+    }
+
     pub(super) fn bad_key(reason: &'static str) -> Self {
         let body = body!("Invalid API key.", "authentication_error", "invalid_api_key");
         Self::fixed(StatusCode::UNAUTHORIZED, body, reason)

@@ -14,8 +14,9 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::answer::Reply;
+use super::api::{Api, Content, Signature};
 use super::ask::Question;
-use super::body::Body;
+use super::body::{Body, Play};
 use super::controls::{Controls, FaultKind};
 use super::counts::{Books, Served, Tally};
 use super::models::Models;
@@ -95,7 +96,8 @@ impl Site {
             Err(Failure::Refused(refusal)) => {
                 let record = self.record(&parts, heard, &id, refusal.status);
                 self.books.refusal(record);
-                refused(refusal)
+                let is_anthropic = Api::of(parts.uri.path()) == Some(Api::Messages);
+                refused(if is_anthropic { refusal.anthropic() } else { refusal })
             }
         };
         let id = HeaderValue::try_from(id).expect("hexadecimal digits are a header value");
@@ -113,8 +115,10 @@ impl Site {
     ) -> Result<Response<Body>, Failure> {
         let path = parts.uri.path();
         let model = path.strip_prefix("/v1/models/");
+        let api = Api::of(path);
         let allowed = match path {
             "/v1/chat/completions" => Method::POST,
+            _ if api.is_some() => Method::POST,
             "/v1/models" => Method::GET,
             _ if model.is_some() => Method::GET,
             _ => return Err(Refusal::not_found().into()),
@@ -123,7 +127,7 @@ impl Site {
             let allow = if allowed == Method::POST { "POST" } else { "GET" };
             return Err(Refusal::method_not_allowed(allow).into());
         }
-        self.authenticate(&parts.headers)?;
+        self.authenticate(&parts.headers, api)?;
         let mut controls = Controls::read(&parts.headers, &self.options)?;
         if let Some(model) = model {
             let model = self.models.one(model)?;
@@ -142,13 +146,59 @@ impl Site {
         if controls.fault.is_some_and(|fault| fault.kind == FaultKind::Close) {
             return Err(Failure::Closed);
         }
+        if let Some(api) = api {
+            return self.other(api, parts, heard, &controls, id, reset).await;
+        }
         let question = Question::read(heard)?;
         self.check(&question, &controls)?;
         let served = self.record(parts, heard.clone(), id, StatusCode::OK);
         Ok(self.chat(&question, &controls, served, id, reset).await)
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Answers a request of another API than chat.
+    async fn other(
+        &self,
+        api: Api,
+        parts: &Parts,
+        body: &Bytes,
+        controls: &Controls,
+        id: &str,
+        reset: &Arc<AtomicBool>,
+    ) -> Result<Response<Body>, Failure> {
+        let asked = Api::read(&parts.headers, body)?;
+        if !self.models.has(&asked.model) {
+            return Err(Refusal::unknown_model(&asked.model).into());
+        }
+        let created = self.clock.now().unix_ms / 1000;
+        let signature = Signature { id: id.trim_start_matches("req_"), created };
+        let answered = api.answer(&asked, controls, &signature)?;
+        let streamed = matches!(answered.content, Content::Stream(_));
+        let served = self.record(parts, body.clone(), id, StatusCode::OK);
+        let served = served.map(|it| Served { model: asked.model.clone(), streamed, ..it });
+        let (prompt, completion) = (answered.prompt_tokens, answered.completion_tokens);
+        let tally = Tally::begin(self.books.clone(), streamed, prompt, completion, served);
+        match answered.content {
+            Content::Stream(recital) => {
+                Ok(stream(Body::stream(Play::Other(recital), tally, controls, reset)))
+            }
+            Content::Whole(media, bytes) => {
+                if controls.first_token_ms > 0 {
+                    tokio::time::sleep(Duration::from_millis(controls.first_token_ms)).await;
+                }
+                Ok(typed(media, Body::answer(bytes, tally, controls.fault, reset)))
+            }
+        }
+    }
+
+    /// Anthropic's clients have their key in a header of its own.
+    fn authenticate(&self, headers: &HeaderMap, api: Option<Api>) -> Result<(), Refusal> {
+        let own = headers.get("x-api-key").filter(|_| api == Some(Api::Messages));
+        if let Some(key) = own.and_then(|value| value.to_str().ok()) {
+            return match &self.options.api_key {
+                Some(right) if right != key => Err(Refusal::bad_key("unknown key")),
+                _ => Ok(()),
+            };
+        }
         let value = headers.get(AUTHORIZATION).ok_or(Refusal::bad_key("no key"))?;
         let (scheme, key) = value.to_str().unwrap_or("").split_once(' ').unwrap_or_default();
         let key = key.trim();
@@ -195,11 +245,7 @@ impl Site {
         let tally = Tally::begin(self.books.clone(), question.stream, prompt, completion, served);
         if question.stream {
             let script = Script::new(reply, controls, &envelope, question.include_usage);
-            let mut response = Response::new(Body::stream(script, tally, controls, reset));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            return response;
+            return stream(Body::stream(Play::Chat(script), tally, controls, reset));
         }
         if controls.first_token_ms > 0 {
             tokio::time::sleep(Duration::from_millis(controls.first_token_ms)).await;
@@ -216,9 +262,9 @@ impl Site {
         json(Body::plain(counts.expect("a struct of numbers is JSON")))
     }
 
-    /// What is known of a chat request before it is answered; `None` if nothing is recorded.
+    /// What is known of a posted request before it is answered; `None` if nothing is recorded.
     fn record(&self, parts: &Parts, body: Bytes, id: &str, status: StatusCode) -> Option<Served> {
-        if !self.books.records() || parts.uri.path() != "/v1/chat/completions" {
+        if !self.books.records() || parts.method != Method::POST {
             return None;
         }
         let tag = ["x-sim-tag", "x-weir-event", "x-request-id"]
@@ -226,6 +272,7 @@ impl Site {
             .find_map(|name| parts.headers.get(*name)?.to_str().ok());
         Some(Served {
             tag: tag.unwrap_or_default().to_owned(),
+            path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
             request_id: id.to_owned(),
             model: String::new(),
             streamed: false,
@@ -249,9 +296,18 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 }
 
 fn json(body: Body) -> Response<Body> {
+    typed("application/json", body)
+}
+
+fn typed(media: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+fn stream(body: Body) -> Response<Body> {
+    let mut response = typed("text/event-stream", body);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 

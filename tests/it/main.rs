@@ -12,5 +12,6 @@ mod http;
 mod discretion;
 mod limits;
 mod cost;
+mod endpoints;
 mod lifecycle;
 mod many;

@@ -48,6 +48,10 @@ impl Part {
             }
             let (name, value) = line.split_once(':')?;
             let value = value.trim();
+            // RFC 9112 §5.1: some readers would take the space for a part of the name.
+            if name.contains([' ', '\t']) {
+                return None;
+            }
             if name.eq_ignore_ascii_case("content-disposition") {
                 if disposition.replace(value).is_some() {
                     return None;

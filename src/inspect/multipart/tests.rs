@@ -129,6 +129,7 @@ fn what_readers_could_disagree_about_is_refused() {
         head("Content-Disposition: form-data; name=\"a\\\""),
         head("Content-Disposition: form-data; name=a b"),
         head("Content-Disposition: form-data; name=\"a\"b"),
+        head("Content-Disposition: form-data; name=a\r\nContent-Disposition : form-data; name=b"),
         head("Content-Disposition: form-data;\r\n name=a"),
         head("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b"),
         head("Content-Disposition: form-data; name=a\nContent-Type: b"),
@@ -160,8 +161,16 @@ fn what_readers_could_disagree_about_is_refused() {
     ]
     .concat();
     assert_eq!(inspect(Api::Images, &latin), Err(Invalid::ModelNotUnicode));
-    for boundary in ["", "boundary=", "boundary=a; boundary=b", "boundary=a\rb", "boundary=\"a \""]
-    {
+    for boundary in [
+        "",
+        "boundary=",
+        "boundary=a; boundary=b",
+        "boundary=a\rb",
+        "boundary=\"a \"",
+        "boundary*=a",
+        "boundary*=a; boundary=a",
+        "a=\"; boundary=a\"",
+    ] {
         let content_type = format!("multipart/form-data; {boundary}");
         assert_eq!(Multipart::new(Api::Other, &content_type).err(), Some(Invalid::Boundary));
     }

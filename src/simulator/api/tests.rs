@@ -1,0 +1,190 @@
+//! Every answer of every API is what its clients can read, and states what is counted for it.
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::super::options::Options;
+use super::*;
+
+const FORM: &str = "multipart/form-data; boundary=b";
+
+fn ask(
+    path: &str,
+    content_type: &'static str,
+    body: &str,
+    sim: &[(&'static str, &'static str)],
+) -> Result<Answered, Refusal> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in sim {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
+    let controls = Controls::read(&headers, &Options::default())?;
+    let asked = Api::read(&headers, &Bytes::from(body.to_owned()))?;
+    let signature = Signature { id: "0f", created: 7 };
+    Api::of(path).expect(path).answer(&asked, &controls, &signature)
+}
+
+fn post(path: &str, body: &Value, sim: &[(&'static str, &'static str)]) -> Answered {
+    let body = body.to_string();
+    ask(path, JSON, &body, sim).unwrap_or_else(|refusal| panic!("{path} {body}: {refusal:?}"))
+}
+
+fn object(answered: Answered) -> Value {
+    let Content::Whole(_, bytes) = answered.content else { panic!("a stream") };
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// The events: what stands after `event:`, and the object.
+fn events(answered: Answered) -> (Vec<(String, Value)>, String, u64) {
+    let Content::Stream(mut recital) = answered.content else { panic!("no stream") };
+    let (mut events, mut tail, mut tokens) = (Vec::new(), String::new(), 0);
+    while let Some(event) = recital.next() {
+        tokens += event.tokens;
+        let text = String::from_utf8(event.bytes.to_vec()).expect("UTF-8");
+        let (name, rest) = match text.strip_prefix("event: ") {
+            Some(rest) => rest.split_once('\n').expect("a line"),
+            None => ("", &*text),
+        };
+        let data = rest.strip_prefix("data: ").and_then(|it| it.strip_suffix("\n\n")).expect(&text);
+        match serde_json::from_str(data) {
+            Ok(value) => events.push((name.to_owned(), value)),
+            Err(_) => tail = data.to_owned(),
+        }
+    }
+    (events, tail, tokens)
+}
+
+#[test]
+fn streams_say_what_the_whole_answers_say() {
+    let message = json!([{"role":"user","content":"What is a weir?"}]);
+    let cases = [
+        (
+            "/v1/completions",
+            json!({"model":"m","prompt":"a"}),
+            "/choices/0/text",
+            "/choices/0/text",
+        ),
+        (
+            "/v1/responses",
+            json!({"model":"m","input":message}),
+            "/output/0/content/0/text",
+            "/delta",
+        ),
+        (
+            "/v1/messages",
+            json!({"model":"m","max_tokens":99,"messages":message}),
+            "/content/0/text",
+            "/delta/text",
+        ),
+    ];
+    for (path, mut body, whole, delta) in cases {
+        let answered = post(path, &body, &[]);
+        let cost = (answered.prompt_tokens, answered.completion_tokens);
+        let said = object(answered).pointer(whole).and_then(Value::as_str).map(str::to_owned);
+        body["stream"] = json!(true);
+        let answered = post(path, &body, &[]);
+        assert_eq!((answered.prompt_tokens, answered.completion_tokens), cost);
+        let (events, tail, tokens) = events(answered);
+        let pieces = events.iter().filter_map(|(_, event)| event.pointer(delta)?.as_str());
+        assert_eq!(Some(pieces.collect::<String>()), said, "{path}");
+        assert_eq!(
+            (tokens, &*tail),
+            (cost.1, if path.ends_with("completions") { "[DONE]" } else { "" })
+        );
+        for (at, (name, event)) in events.iter().enumerate() {
+            if path != "/v1/completions" {
+                assert_eq!(event["type"], **name, "{path}");
+            }
+            if path == "/v1/responses" {
+                assert_eq!(event["sequence_number"], at, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn usage_stands_where_each_api_has_it() {
+    let heard = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nM\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsound\r\n--b--";
+    let hear = |path, model: &str| ask(path, FORM, &heard.replace('M', model), &[]).expect("valid");
+    assert_eq!(object(hear("/v1/audio/transcriptions", "m"))["usage"]["type"], "tokens");
+    let timed = hear("/v1/audio/transcriptions", "whisper");
+    assert_eq!((timed.prompt_tokens, timed.completion_tokens), (0, 0));
+    assert_eq!(object(timed)["usage"], json!({"type":"duration","seconds":1}));
+    assert_eq!(object(hear("/v1/audio/translations", "m")).get("usage"), None);
+
+    let body = json!({"model":"m","prompt":"a","input":"a","stream":true,"stream_format":"sse",
+        "voice":"v","n":2,"max_tokens":5,"messages":[],"stream_options":{"include_usage":true}});
+    for (path, place) in [
+        ("/v1/completions", "/usage/total_tokens"),
+        ("/v1/responses", "/response/usage/total_tokens"),
+        ("/v1/images/generations", "/usage/total_tokens"),
+        ("/v1/audio/speech", "/usage/total_tokens"),
+    ] {
+        let answered = post(path, &body, &[]);
+        let cost = answered.prompt_tokens + answered.completion_tokens;
+        let (found, ..) = events(answered);
+        let last = found.last().expect("events");
+        assert_eq!(last.1.pointer(place), Some(&json!(cost)), "{path}");
+        let none = events(post(path, &body, &[("x-sim-usage", "none")])).0;
+        assert!(none.iter().all(|(_, event)| event.pointer(place).is_none()), "{path}");
+    }
+    let answered = post("/v1/messages", &body, &[]);
+    let output = answered.completion_tokens;
+    let (found, ..) = events(answered);
+    assert_eq!(found[found.len() - 2].1["usage"]["output_tokens"], output);
+    let two = object(post("/v1/embeddings", &json!({"model":"m","input":["a",[1,2]]}), &[]));
+    assert_eq!(two["usage"], json!({"prompt_tokens":3,"total_tokens":3}));
+    assert_eq!(two["data"][1]["embedding"].as_array().map(Vec::len), Some(8));
+}
+
+#[test]
+fn a_failing_stream_fails_as_its_api_does_and_one_without_end_has_none() {
+    let body =
+        json!({"model":"m","input":"a","prompt":"a","max_tokens":9,"messages":[],"stream":true});
+    for (path, failure, end) in [
+        ("/v1/completions", "data: {\"error\":", "[DONE]"),
+        ("/v1/responses", "event: error\ndata: {\"type\":\"error\",", "response.completed"),
+        ("/v1/messages", "event: error\ndata: {\"type\":\"error\",\"error\":", "message_stop"),
+    ] {
+        let Content::Stream(mut recital) = post(path, &body, &[]).content else {
+            panic!("no stream")
+        };
+        recital.next();
+        recital.fail();
+        let last = recital.next().expect("an error").bytes;
+        assert!(last.starts_with(failure.as_bytes()), "{last:?}");
+        assert!(recital.next().is_none() && recital.has_failed());
+        let endless = post(path, &body, &[("x-sim-fault", "no-done")]);
+        let Content::Stream(mut recital) = endless.content else { panic!("no stream") };
+        while let Some(event) = recital.next() {
+            assert!(!String::from_utf8_lossy(&event.bytes).contains(end), "{path}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (path, body) in [
+        ("/v1/completions", "{"),
+        ("/v1/completions", r#"{"prompt":"a"}"#),
+        ("/v1/completions", r#"{"model":"m"}"#),
+        ("/v1/completions", r#"{"model":"m","prompt":[]}"#),
+        ("/v1/completions", r#"{"model":"m","prompt":"a","n":0}"#),
+        ("/v1/completions", r#"{"model":"m","prompt":"a","stream":"true"}"#),
+        ("/v1/completions", r#"{"model":"m","prompt":"a","max_tokens":"5"}"#),
+        ("/v1/responses", r#"{"model":"m"}"#),
+        ("/v1/messages", r#"{"model":"m","messages":[]}"#),
+        ("/v1/embeddings", r#"{"model":"m","input":"a","encoding_format":"hex"}"#),
+        ("/v1/embeddings", r#"{"model":"m","input":"a","dimensions":0}"#),
+        ("/v1/images/edits", r#"{"model":"m","prompt":"a"}"#),
+        ("/v1/images/generations", r#"{"model":"m","prompt":"a","size":"1x1"}"#),
+        ("/v1/audio/speech", r#"{"model":"m","input":"a"}"#),
+        ("/v1/audio/transcriptions", r#"{"model":"m"}"#),
+    ] {
+        let refusal = ask(path, JSON, body, &[]).expect_err(body);
+        assert_eq!(refusal.status, 400, "{path} {body}");
+    }
+    assert_eq!(Api::of("/v1/chat/completions"), None);
+}
