@@ -130,13 +130,17 @@ impl Flags {
     /// The upstream's total is not its input plus its output.
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    /// The answer came compressed in a way that is not read, or not to its end.
+    pub const ENCODED: Self = Self(1 << 9);
+
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
         (Self::DRAINED, "drained"),
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
         (Self::TOTAL_DIFFERS, "total_differs"),
+        (Self::ENCODED, "encoded"),
     ];
 
     pub fn set(&mut self, other: Self) {
