@@ -112,12 +112,18 @@ impl Metering {
     /// A stream; `hide_usage`: usage is looked for and taken out.
     pub fn stream(hide_usage: bool) -> Self {
         let hide = if hide_usage { Hide::Last } else { Hide::Nothing };
-        Self::new(Setup { kind: Kind::Sse, hide, answers: 1, model: None })
+        Self::new(Setup { kind: Kind::Sse, coding: None, hide, answers: 1, model: None })
     }
 
     /// A JSON body.
     pub fn json() -> Self {
-        Self::new(Setup { kind: Kind::Json, hide: Hide::Nothing, answers: 1, model: None })
+        Self::new(Setup {
+            kind: Kind::Json,
+            coding: None,
+            hide: Hide::Nothing,
+            answers: 1,
+            model: None,
+        })
     }
 
     fn new(setup: Setup<'_>) -> Self {

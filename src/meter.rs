@@ -9,7 +9,9 @@
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
 //! of lines, events or bodies: everything is scanned in the pieces in which it comes.
 
+mod tap;
 mod setup;
+mod reading;
 mod sse;
 mod keys;
 mod facts;
@@ -31,48 +33,28 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::json::Scanner;
-use crate::usage::Usage;
 use dialect::Document;
 use event::Event;
 use hide::Verdict;
 use outlet::Outlet;
 use sse::{Lines, Part};
 use tally::Tally;
+use tap::Tap;
 
+pub(crate) use reading::Reading;
 pub(crate) use setup::{Hide, Kind, Setup};
+pub(crate) use tap::Coding;
 
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
 /// passes as it comes.
 pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
 
-/// What a response has said so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reading {
-    /// The usage that counts, if any was stated; explicit zeros stay zeros.
-    pub(crate) usage: Option<Usage>,
-    /// The usage is that of the whole answer, not of what had come so far.
-    pub(crate) is_final: bool,
-    /// The usage object as it was sent; at most 2 KiB.
-    pub(crate) raw_usage: Option<Box<str>>,
-    /// The model that the upstream says it used.
-    pub(crate) model_served: Option<Box<str>>,
-    /// A choice has finished, or an API that knows no choices has said its last.
-    pub(crate) finish_reason: bool,
-    /// As [`Meter::done`].
-    pub(crate) done: bool,
-    /// An error was stated at the top of a document.
-    pub(crate) error: bool,
-    /// Usage was stated that cannot be.
-    pub(crate) suspect: bool,
-    /// Bytes of text that the model said, decoded.
-    pub(crate) output_text_bytes: u64,
-    pub(crate) output_images: u32,
-}
-
 /// Meters one response. See the module's head.
 #[derive(Debug)]
 pub(crate) struct Meter {
     kind: Kind,
+    /// What is read is decoded first, beside the bytes that pass.
+    tap: Option<Box<Tap>>,
     hide: Hide,
     /// The model's public name in quotes, if it is to be put in.
     public_model: Option<Bytes>,
@@ -90,12 +72,15 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, hide, answers, model } = setup;
-        let is_document = matches!(kind, Kind::Json | Kind::Sse);
-        let model = model.filter(|(from, to)| from != to && is_document);
-        let hide = if kind == Kind::Sse { hide } else { Hide::Nothing };
+        let Setup { kind, coding, hide, answers, model } = setup;
+        let tap = coding.filter(|_| kind != Kind::Opaque).map(|coding| Box::new(Tap::new(coding)));
+        // What is compressed passes as it is.
+        let is_edited = matches!(kind, Kind::Json | Kind::Sse) && tap.is_none();
+        let model = model.filter(|(from, to)| from != to && is_edited);
+        let hide = if kind == Kind::Sse && is_edited { hide } else { Hide::Nothing };
         Self {
             kind,
+            tap,
             hide,
             public_model: model.map(|(_, to)| name::json_string(to)),
             lines: Lines::new(),
@@ -119,15 +104,17 @@ impl Meter {
         if frame.is_empty() {
             return;
         }
+        if let Some(mut tap) = self.tap.take() {
+            // Without an outlet nothing but the frame leaves.
+            tap.push(&frame, |piece| self.scan(piece, &mut Vec::new()));
+            self.tap = Some(tap);
+            out.push(frame);
+            return;
+        }
         if let Some(outlet) = &mut self.outlet {
             outlet.open(&frame);
         }
-        match self.kind {
-            Kind::Opaque => {}
-            Kind::Text => self.document.text.add(frame.len()),
-            Kind::Json => self.scan_body(&frame, out),
-            Kind::Sse => self.scan_events(&frame, out),
-        }
+        self.scan(&frame, out);
         match &mut self.outlet {
             Some(outlet) => outlet.shut(out),
             None => out.push(frame),
@@ -161,7 +148,7 @@ impl Meter {
         let whole = |outlet: &Outlet| self.event.open && outlet.released() == self.event.at;
         match (self.kind, &self.outlet) {
             (Kind::Sse, Some(outlet)) if outlet.holds() => whole(outlet),
-            (Kind::Sse, _) => self.lines.is_between(),
+            (Kind::Sse, _) => self.tap.is_none() && self.lines.is_between(),
             _ => false,
         }
     }
@@ -175,6 +162,16 @@ impl Meter {
             self.close();
             self.lines = Lines::new();
         }
+    }
+
+    /// Whether it is a stream whose events are read.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.kind == Kind::Sse && !self.is_blind()
+    }
+
+    /// Whether a stream that ends here may be whole; of one that could not be read nobody knows.
+    pub(crate) fn may_end(&self) -> bool {
+        self.done || self.finish_reason() || self.error() || self.is_blind()
     }
 
     /// Whether an error has been stated; as [`Reading::error`].
@@ -200,9 +197,14 @@ impl Meter {
             done: self.done,
             error: tally.error,
             suspect: tally.suspect,
+            is_blind: self.is_blind(),
             output_text_bytes: self.document.text.bytes(),
             output_images: tally.images,
         }
+    }
+
+    fn is_blind(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_blind())
     }
 
     /// What counts so far.
@@ -214,6 +216,16 @@ impl Meter {
         let mut tally = self.tally.clone();
         tally.absorb(&self.document, true);
         Cow::Owned(tally)
+    }
+
+    /// Reads the next bytes, decoded.
+    fn scan(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
+        match self.kind {
+            Kind::Opaque => {}
+            Kind::Text => self.document.text.add(piece.len()),
+            Kind::Json => self.scan_body(piece, out),
+            Kind::Sse => self.scan_events(piece, out),
+        }
     }
 
     fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {

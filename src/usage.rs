@@ -133,11 +133,12 @@ impl Flags {
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
     /// The upstream's total is not its input plus its output.
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
-
+    /// The answer came compressed in a way that is not read, or not to its end.
+    pub const ENCODED: Self = Self(1 << 9);
     /// The model has no price, and a quota of cost let the request pass all the same.
     pub const UNPRICED: Self = Self(1 << 16);
 
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
@@ -145,6 +146,7 @@ impl Flags {
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
+        (Self::ENCODED, "encoded"),
     ];
 
     pub fn set(&mut self, other: Self) {

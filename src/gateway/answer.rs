@@ -20,7 +20,7 @@ use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
 use crate::gateway::{Outgoing, REQUEST_ID, Worker};
-use crate::meter::{Kind, Meter, Setup};
+use crate::meter::{Coding, Kind, Meter, Setup};
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
 use crate::usage::End;
@@ -42,16 +42,17 @@ pub(crate) async fn answer(
     settlement.upstream_status = Some(head.status.as_u16());
     settlement.upstream_request_id = text(&head.headers, &REQUEST_ID).map(Into::into);
     let content_type = text(&head.headers, &CONTENT_TYPE);
-    let kind = Kind::of(content_type, text(&head.headers, &CONTENT_ENCODING));
+    let kind = Kind::of(content_type);
+    let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
         return Err(booked(settlement, end, Used::nothing(), refusal).await);
     }
     settlement.status = head.status.as_u16();
-    let is_stream = kind == Kind::Sse;
     let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter = Meter::new(Setup { kind, hide: asked.hide, answers: asked.answers, model: names });
-    let is_edited = meter.edits();
+    let meter =
+        Meter::new(Setup { kind, coding, hide: asked.hide, answers: asked.answers, model: names });
+    let (is_stream, is_edited) = (meter.is_stream(), meter.edits());
     let announced = body.size_hint().exact();
     // A stream has no length: an error event may have to follow what came of it.
     let left = announced.filter(|_| !is_edited && !is_stream);

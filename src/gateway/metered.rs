@@ -176,10 +176,9 @@ impl Metered {
         source.give_back();
         let was_between = source.meter.between_events();
         source.meter.finish(&mut out);
-        let meter = &source.meter;
-        let is_ended = meter.done() || meter.finish_reason() || meter.error();
+        let may_end = source.meter.may_end();
         self.out = out;
-        let is_cut_short = self.is_stream && !is_ended;
+        let is_cut_short = self.is_stream && !may_end;
         match self.state {
             State::Ended | State::Failing | State::Recording => {}
             State::Flowing if is_cut_short => {

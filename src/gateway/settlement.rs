@@ -139,6 +139,9 @@ impl Settlement {
         if reading.suspect {
             flags.set(Flags::USAGE_SUSPECT);
         }
+        if reading.is_blind {
+            flags.set(Flags::ENCODED);
+        }
         if usage.total != usage.input.saturating_add(usage.output) {
             flags.set(Flags::TOTAL_DIFFERS);
         }

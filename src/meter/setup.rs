@@ -1,5 +1,7 @@
 //! How a response is to be metered, and what its head says of its form.
 
+use super::tap::Coding;
+
 /// How a response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -17,6 +19,8 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup<'a> {
     pub(crate) kind: Kind,
+    /// `None`: it comes as it is.
+    pub(crate) coding: Option<Coding>,
     pub(crate) hide: Hide,
     /// Answers that the client asked for (`n`), at least.
     pub(crate) answers: u64,
@@ -39,12 +43,8 @@ pub(crate) enum Hide {
 }
 
 impl Kind {
-    /// By the response's head: encoded bodies and unknown types are opaque.
-    pub(crate) fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
-        let encoding = content_encoding.unwrap_or_default().trim();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-            return Self::Opaque;
-        }
+    /// By the response's head; unknown types are opaque.
+    pub(crate) fn of(content_type: Option<&str>) -> Self {
         let full = content_type.unwrap_or_default();
         let media = full.split(';').next().unwrap_or_default().trim();
         let is = |known: &str| media.eq_ignore_ascii_case(known);

@@ -4,9 +4,12 @@
 //! Where Weir asks for running usage, `<case>.running.sse` is what a client gets that asked for none,
 //! and `<case>.asked.sse` what one gets that asked for the last one.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -69,7 +72,7 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn meter(kind: Kind, hide: Hide, model: Option<(&str, &str)>) -> Meter {
-    Meter::new(Setup { kind, hide, answers: 1, model })
+    Meter::new(Setup { kind, coding: None, hide, answers: 1, model })
 }
 
 /// What leaves when `pieces` are pushed, the end included.
@@ -433,16 +436,58 @@ fn a_line_of_8_mib_passes_in_constant_memory() {
 #[test]
 fn kinds_are_told_by_the_head() {
     let cases = [
-        (Some("application/json"), None, Kind::Json),
-        (Some("Application/JSON; charset=utf-8"), Some("identity"), Kind::Json),
-        (Some("application/problem+json"), Some(""), Kind::Json),
-        (Some("text/event-stream; charset=utf-8"), None, Kind::Sse),
-        (Some("text/event-stream"), Some("gzip"), Kind::Opaque),
-        (Some("text/html"), None, Kind::Opaque),
-        (None, None, Kind::Opaque),
+        (Some("application/json"), Kind::Json),
+        (Some("Application/JSON; charset=utf-8"), Kind::Json),
+        (Some("application/problem+json"), Kind::Json),
+        (Some("text/event-stream; charset=utf-8"), Kind::Sse),
+        (Some("text/plain; charset=utf-8"), Kind::Text),
+        (Some("text/vtt"), Kind::Text),
+        (Some("text/html"), Kind::Opaque),
+        (Some("audio/mpeg"), Kind::Opaque),
+        (None, Kind::Opaque),
     ];
-    for (content_type, encoding, kind) in cases {
-        assert_eq!(Kind::of(content_type, encoding), kind, "{content_type:?} {encoding:?}");
+    for (content_type, kind) in cases {
+        assert_eq!(Kind::of(content_type), kind, "{content_type:?}");
+    }
+}
+
+/// What is binary is not looked at, whatever it looks like; of plain text only the size counts.
+#[test]
+fn what_is_no_document_is_not_scanned() {
+    let body = br#"data: {"usage":{"prompt_tokens":1,"completion_tokens":2},"error":1}"#;
+    for (kind, text_bytes) in [(Kind::Opaque, 0), (Kind::Text, body.len() as u64)] {
+        let mut meter = meter(kind, Hide::All, Some(("a", "b")));
+        assert!(!meter.edits() && !meter.is_stream() && !meter.between_events());
+        assert_eq!(run(&mut meter, body.chunks(5)), body);
+        let reading = meter.reading();
+        assert_eq!(reading, Reading { output_text_bytes: text_bytes, ..Reading::default() });
+    }
+}
+
+/// Compressed answers pass byte for byte, and are read all the same.
+#[test]
+fn every_fixture_is_read_right_when_it_is_compressed() {
+    for fixture in fixtures() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&fixture.stream).expect("a Vec takes all");
+        let stream = encoder.finish().expect("a Vec takes all");
+        let (kind, coding) = (fixture.kind, Some(Coding::Gzip));
+        for size in [1, 100, stream.len()] {
+            let setup =
+                Setup { kind, coding, hide: Hide::All, answers: 1, model: Some(("m", "n")) };
+            let mut meter = Meter::new(setup);
+            assert!(!meter.edits() && !meter.between_events());
+            assert_eq!(meter.is_stream(), kind == Kind::Sse);
+            assert_eq!(run(&mut meter, stream.chunks(size)), stream, "{}", fixture.name);
+            assert_eq!(described(&meter.reading()), fixture.expected, "{}", fixture.name);
+            assert!(!meter.reading().is_blind);
+        }
+        let coding = Some(Coding::Unknown);
+        let setup = Setup { kind, coding, hide: Hide::All, answers: 1, model: None };
+        let mut blind = Meter::new(setup);
+        assert_eq!(run(&mut blind, [&*fixture.stream]), fixture.stream);
+        assert_eq!(blind.reading(), Reading { is_blind: true, ..Reading::default() });
+        assert!(blind.may_end() && !blind.is_stream());
     }
 }
 

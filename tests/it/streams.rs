@@ -4,6 +4,7 @@
 
 mod cuts;
 mod edits;
+mod encoded;
 mod pace;
 mod running;
 

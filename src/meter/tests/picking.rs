@@ -8,8 +8,13 @@ use super::super::{Hide, Kind, Meter, Setup};
 type Read = (Option<(u64, u64, u64)>, bool, bool, bool);
 
 fn read(answers: u64, events: &[&str]) -> Read {
-    let mut meter =
-        Meter::new(Setup { kind: Kind::Sse, hide: Hide::Nothing, answers, model: None });
+    let mut meter = Meter::new(Setup {
+        kind: Kind::Sse,
+        coding: None,
+        hide: Hide::Nothing,
+        answers,
+        model: None,
+    });
     let mut out = Vec::new();
     for event in events {
         meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
