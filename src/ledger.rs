@@ -105,6 +105,11 @@ impl Ledger {
         self.directory.pretend_full(is_full);
     }
 
+    /// And syncs as a broken disk would.
+    pub(crate) fn pretend_disk_broken(&self, is_broken: bool) {
+        self.directory.pretend_broken(is_broken);
+    }
+
     /// Drains what the workers wrote and closes the store. Every [`Journal`] must be gone before.
     pub(crate) fn close(self) {
         let Self { stop, thread, .. } = self;

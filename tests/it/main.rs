@@ -12,4 +12,5 @@ mod http;
 mod discretion;
 mod limits;
 mod lifecycle;
+mod books;
 mod many;
