@@ -109,6 +109,11 @@ impl Ledger {
         self.directory.pretend_full(is_full);
     }
 
+    /// And syncs as a broken disk would.
+    pub(crate) fn pretend_disk_broken(&self, is_broken: bool) {
+        self.directory.pretend_broken(is_broken);
+    }
+
     /// Drains what the workers wrote and closes the store. Every [`Journal`] must be gone before.
     pub(crate) fn close(self) {
         let Self { stop, thread, .. } = self;
@@ -122,17 +127,18 @@ impl Ledger {
 }
 
 /// Opens the store for reading, with everything in it that the journal knows: if no server holds the
-/// directory, its journal is replayed first; if one does, its drain is at most a second behind.
-pub(crate) fn open_store(data: &Data) -> Result<Store, LedgerError> {
-    match prepare(data) {
-        Ok((_lock, _, mut drain)) => {
-            drain.replay()?;
-        }
+/// directory, its journal is replayed first; if one does, its drain is at most a second behind. Says
+/// what the replay did, which no log tells.
+pub(crate) fn open_store(data: &Data) -> Result<(Store, Progress), LedgerError> {
+    let replayed = match prepare(data) {
+        Ok((_lock, _, mut drain)) => drain.replay()?,
         // Making a new store under a running server would hide that the old one is gone.
-        Err(LedgerError::InUse { .. }) => return Ok(Store::open_existing(&data.dir)?),
+        Err(LedgerError::InUse { .. }) => {
+            return Ok((Store::open_existing(&data.dir)?, Progress::default()));
+        }
         Err(error) => return Err(error),
-    }
-    Ok(Store::open(&data.dir)?)
+    };
+    Ok((Store::open(&data.dir)?, replayed))
 }
 
 fn prepare(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), LedgerError> {

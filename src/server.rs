@@ -197,6 +197,12 @@ impl Server {
         self.ledger.pretend_disk_full(is_full);
     }
 
+    /// Makes every sync of the journal fail, until told otherwise.
+    #[doc(hidden)]
+    pub fn pretend_disk_broken(&self, is_broken: bool) {
+        self.ledger.pretend_disk_broken(is_broken);
+    }
+
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {

@@ -209,7 +209,9 @@ mod tests {
             (first..first + 1_000).map(|id| Sample { id, ..Sample::default() }.row()).collect()
         };
         let positions = [super::super::store::Position { segment: "1".to_owned(), offset: 99 }];
-        (0..30).for_each(|n| drop(store.append(&batch(n * 1_000), &positions).expect("appends")));
+        for n in 0..30 {
+            store.append(&batch(n * 1_000), &positions).expect("appends");
+        }
         let mut steps = 0;
         let target = dir.path().join("copy");
         backup(&data(dir.path()), &target, |_, _| {

@@ -4,17 +4,18 @@
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
 pub(in crate::ledger) mod damage;
+mod open;
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use self::open::OpenRequests;
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::journal::disk::{Disk, DiskFile, Os};
 use crate::ledger::journal::{Directory, HEADER, Segment};
-use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::ledger::record::{Closed, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
 
@@ -63,31 +64,11 @@ pub(crate) struct Drain<D: Disk = Os> {
     /// By number; each record asks, and there are only a few.
     cursors: BTreeMap<u64, Cursor<D::File>>,
     /// Requests that are open, and in which segment.
-    open: HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>,
+    open: OpenRequests,
     /// Reused for every read; never shorter than it was.
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
-}
-
-/// Hashes event ids by their random half. Their other half is the time, and we made them ourselves:
-/// nobody can choose ids that collide.
-#[derive(Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(random) = bytes.last_chunk() {
-            self.0 ^= u64::from_le_bytes(*random);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        // The map looks at the highest bits, of which two are the same in all UUIDs.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
 }
 
 /// How far one segment has been read.
@@ -119,7 +100,7 @@ impl<D: Disk> Drain<D> {
             store,
             names: Names::default(),
             cursors: BTreeMap::new(),
-            open: HashMap::default(),
+            open: OpenRequests::default(),
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
@@ -362,7 +343,7 @@ impl<D: Disk> Drain<D> {
             return Ok(());
         }
         for segment in self.directory.segments() {
-            let is_sealed = segment.is_sealed();
+            let is_sealed = segment.is_sealed() && segment.is_complete();
             let Some(cursor) = self.cursors.get(&segment.number) else { continue };
             if is_sealed && cursor.open == 0 && cursor.read >= segment.published() {
                 // The position goes first: left behind, it would be taken for that of a later segment

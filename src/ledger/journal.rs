@@ -13,22 +13,25 @@
 
 pub(crate) mod disk;
 mod segment;
+mod directory;
 mod sync;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::directory::Current;
 use self::disk::{Disk, DiskFile, Os};
-use self::sync::{Group, Syncer};
+use self::sync::{Failed, Group, Syncer};
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::record::{Closed, Opened};
 use crate::usage::End;
 
+pub(crate) use self::directory::Directory;
+pub(in crate::ledger) use self::directory::number_of;
 pub(crate) use self::segment::{HEADER, Segment};
 pub(crate) use self::sync::Receipt;
 
@@ -37,9 +40,6 @@ pub(crate) use self::sync::Receipt;
 const MAX_LATE: usize = 4096;
 /// A segment that is older is closed, however short, so that it can go once it is drained.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-const EXTENSION: &str = "wj";
-/// Added to the name of a segment that was damaged: it is kept for a person to look at.
-const DAMAGED: &str = "wj.damaged";
 
 /// A record could not be written, or not so that it survives what it has to.
 #[derive(Debug, thiserror::Error)]
@@ -61,20 +61,6 @@ impl AppendError {
     }
 }
 
-/// All segments of one data directory. Shared by the writers, which add to it, and the drain, which
-/// reads and removes.
-#[derive(Debug)]
-pub(crate) struct Directory<D: Disk = Os> {
-    disk: D,
-    path: PathBuf,
-    segment_bytes: u64,
-    durability: Durability,
-    next: AtomicU64,
-    segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
-    /// Tests make appends fail as a full disk would.
-    full: AtomicBool,
-}
-
 /// The writing end: one per worker. Purposefully not `Clone`: a segment has one writer.
 #[derive(Debug)]
 pub(crate) struct Journal<D: Disk = Os> {
@@ -89,15 +75,6 @@ pub(crate) struct Journal<D: Disk = Os> {
     seen: (u64, u64),
 }
 
-/// The segment being written.
-#[derive(Debug)]
-struct Current<F> {
-    file: Arc<F>,
-    segment: Arc<Segment>,
-    /// Where the next record goes.
-    end: u64,
-}
-
 /// What has to be known of records that are not synced.
 #[derive(Debug)]
 struct Power<D: Disk> {
@@ -109,6 +86,8 @@ struct Power<D: Disk> {
     unsynced: VecDeque<Unsynced>,
     /// After a failed sync: new requests are refused until this record is synced.
     proof: Option<(Arc<Segment>, u64)>,
+    /// They are kept until then: there is no other copy.
+    failed: Vec<Failed<D::File>>,
 }
 
 #[derive(Debug)]
@@ -118,105 +97,9 @@ struct Unsynced {
     at: Option<(Arc<Segment>, u64)>,
 }
 
-impl Directory {
-    /// Opens `<data>/journal`, making it if need be, and finds the segments of earlier runs, which
-    /// nobody writes to any more.
-    pub(crate) fn open(
-        data: &Path,
-        segment_bytes: u64,
-        durability: Durability,
-    ) -> io::Result<Self> {
-        Self::on(Os, data, segment_bytes, durability)
-    }
-}
-
-impl<D: Disk> Directory<D> {
-    pub(crate) fn on(
-        disk: D,
-        data: &Path,
-        segment_bytes: u64,
-        durability: Durability,
-    ) -> io::Result<Self> {
-        let path = data.join("journal");
-        disk.make_dir(&path)?;
-        let mut segments = BTreeMap::new();
-        for (file, length) in disk.list(&path)? {
-            let Some(number) = number_of(&file) else { continue };
-            segments.insert(number, Arc::new(Segment::found(number, file, length)));
-        }
-        let next = segments.last_key_value().map_or(1, |(number, _)| number + 1);
-        Ok(Self {
-            disk,
-            path,
-            segment_bytes,
-            durability,
-            next: AtomicU64::new(next),
-            segments: Mutex::new(segments),
-            full: AtomicBool::new(false),
-        })
-    }
-
-    /// What a record has to survive before it counts.
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
-    }
-
-    /// The segments in the order in which they were begun.
-    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
-        self.lock().values().cloned().collect()
-    }
-
-    pub(crate) fn file(&self, segment: &Segment) -> io::Result<D::File> {
-        self.disk.open(&segment.path)
-    }
-
-    /// Removes a segment's file; its records are in the store. One that was damaged is kept under
-    /// another name, which nobody reads.
-    pub(crate) fn remove(&self, segment: &Segment, is_damaged: bool) -> io::Result<()> {
-        if is_damaged {
-            self.disk.rename(&segment.path, &segment.path.with_extension(DAMAGED))?;
-        } else {
-            self.disk.remove(&segment.path)?;
-        }
-        self.lock().remove(&segment.number);
-        Ok(())
-    }
-
-    /// Makes every append fail as on a full disk, until told otherwise.
-    pub(crate) fn pretend_full(&self, full: bool) {
-        self.full.store(full, Ordering::SeqCst);
-    }
-
-    /// Makes the names of new segments survive a power cut.
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_dir(&self.path)
-    }
-
-    fn begin(&self) -> io::Result<Current<D::File>> {
-        if self.full.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("{number:016}.{EXTENSION}"));
-        let file = self.disk.create(&path)?;
-        if let Err(error) = file.write_all_at(&HEADER, 0) {
-            // An empty segment means nothing; it must not be taken for one that lost its head.
-            let _ = self.disk.remove(&path);
-            return Err(error);
-        }
-        let segment = Arc::new(Segment::begun(number, path));
-        self.lock().insert(number, segment.clone());
-        Ok(Current { file: Arc::new(file), segment, end: HEADER.len() as u64 })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Segment>>> {
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<D: Disk> Journal<D> {
     pub(crate) fn new(directory: Arc<Directory<D>>) -> Self {
-        let power = match directory.durability {
+        let power = match directory.durability() {
             Durability::Crash => None,
             Durability::Power => Some(Power {
                 group: Arc::new(Group::new(directory.clone())),
@@ -224,6 +107,7 @@ impl<D: Disk> Journal<D> {
                 is_manual: false,
                 unsynced: VecDeque::new(),
                 proof: None,
+                failed: Vec::new(),
             }),
         };
         let (buffer, late) = (Vec::with_capacity(1024), VecDeque::new());
@@ -235,11 +119,8 @@ impl<D: Disk> Journal<D> {
     /// with it.
     pub(crate) fn open(&mut self, opened: &Opened) -> Result<u64, AppendError> {
         self.flush_late()?;
-        if let Some((segment, end)) = self.power.as_ref().and_then(|power| power.proof.as_ref()) {
-            if segment.published() < *end {
-                return Err(AppendError::not_synced(&self.directory.path));
-            }
-            self.power.as_mut().expect("it has the proof").proof = None;
+        if self.power.as_ref().is_some_and(|power| power.proof.is_some()) {
+            return Err(AppendError::not_synced(&self.directory.path));
         }
         self.buffer.clear();
         codec::encode_opened(opened, &mut self.buffer);
@@ -340,9 +221,7 @@ impl<D: Disk> Journal<D> {
             self.begin()?;
         }
         let current = self.current.as_mut().expect("it was begun above");
-        if self.directory.full.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.directory.check_full()?;
         current.file.write_all_at(&self.buffer, current.end)?;
         current.end += length;
         match &mut self.power {
@@ -375,19 +254,23 @@ impl<D: Disk> Journal<D> {
     /// more, all of them: a `Closed` is worth nothing without its `Opened`.
     fn write_again(&mut self) -> Result<(), AppendError> {
         let Some(power) = &mut self.power else { return Ok(()) };
-        let is_synced = |one: &Unsynced| {
-            one.at.as_ref().is_some_and(|(segment, end)| segment.published() >= *end)
-        };
-        while power.unsynced.front().is_some_and(is_synced) {
+        let is_synced = |at: &(Arc<Segment>, u64)| at.0.published() >= at.1;
+        while power.unsynced.front().is_some_and(|one| one.at.as_ref().is_some_and(is_synced)) {
             power.unsynced.pop_front();
         }
-        if power.group.take_failure() {
-            if let Some(failed) = self.current.take() {
-                // The next start must not read what is written again. If this fails it reads both, and
-                // the first counts.
-                let _ = failed.file.cut(failed.segment.published());
-            }
+        let failed = power.group.take_failed();
+        if !failed.is_empty() {
+            power.failed.extend(failed);
+            self.current = None;
             power.unsynced.iter_mut().for_each(|one| one.at = None);
+        } else if power.proof.as_ref().is_some_and(is_synced) {
+            power.proof = None;
+            for Failed { file, segment } in power.failed.drain(..) {
+                // Written again, it need not be read at the next start. If this fails it is read twice,
+                // and the first counts.
+                let _ = file.cut(segment.published());
+                segment.supersede();
+            }
         }
         if power.unsynced.front().is_none_or(|one| one.at.is_some()) {
             return Ok(());
@@ -448,16 +331,10 @@ fn encode_unseen(record: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Which segment a file is; `None` for other files.
-pub(in crate::ledger) fn number_of(path: &Path) -> Option<u64> {
-    if path.extension()?.to_str()? != EXTENSION {
-        return None;
-    }
-    path.file_stem()?.to_str()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::ledger::codec::decode;
     use crate::ledger::codec::tests::{closed, opened};

@@ -9,6 +9,7 @@ mod streams;
 mod answers;
 mod clients;
 mod journal;
+mod power;
 mod usage_option;
 
 use serde_json::json;

@@ -14,4 +14,5 @@ mod limits;
 mod cost;
 mod endpoints;
 mod lifecycle;
+mod books;
 mod many;

@@ -114,7 +114,7 @@ impl<W: Write + Send> ParquetRows<W> {
     }
 
     /// Writes what is left, and the file's foot.
-    pub(super) fn end(mut self: Box<Self>) -> anyhow::Result<()> {
+    pub(super) fn end(mut self) -> anyhow::Result<()> {
         self.flush()?;
         let mut out = self.file.into_inner()?;
         Ok(out.flush()?)
@@ -232,7 +232,7 @@ mod tests {
         let closed = crate::ledger::record::Closed::crashed(&bare.opened);
         store.append(&[crate::ledger::record::Row { closed, ..bare }], &[]).unwrap();
         let mut out = Vec::new();
-        let mut rows = Box::new(ParquetRows::begin(&mut out).unwrap());
+        let mut rows = ParquetRows::begin(&mut out).unwrap();
         let mut found =
             crate::ledger::report::requests(&store, &Filter::default(), None, 9).unwrap();
         found[0].cost_usd = Some("1.5".to_owned());

@@ -20,6 +20,8 @@ pub(crate) struct Segment {
     sealed: AtomicBool,
     /// A sync failed: what is not published may be anything.
     failed: AtomicBool,
+    /// Whatever was not published is somewhere else by now.
+    superseded: AtomicBool,
 }
 
 impl Segment {
@@ -41,6 +43,7 @@ impl Segment {
             published: AtomicU64::new(length),
             sealed: AtomicBool::new(is_sealed),
             failed: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
         }
     }
 
@@ -52,6 +55,15 @@ impl Segment {
     /// Whether [`Segment::published`] is final; ask for this first.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Whether everything that it holds is published, or somewhere else: only then it may go.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.is_failed() || self.superseded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
     }
 
     /// The name under which the store remembers how far it has read.

@@ -47,8 +47,9 @@ pub(super) struct Group<D: Disk> {
 struct State<F> {
     /// In the order in which they were begun; the last is the one being written.
     jobs: VecDeque<Job<F>>,
+    /// What was given up, until the journal knows.
+    failed: Vec<Failed<F>>,
     is_asked: bool,
-    is_failed: bool,
     is_ended: bool,
 }
 
@@ -60,6 +61,13 @@ struct Job<F> {
     is_new: bool,
     /// Nothing more will be written.
     is_last: bool,
+}
+
+/// A segment that could not be synced.
+#[derive(Debug)]
+pub(super) struct Failed<F> {
+    pub(super) file: Arc<F>,
+    pub(super) segment: Arc<Segment>,
 }
 
 /// The thread, which ends with its journal.
@@ -121,8 +129,8 @@ impl Waiters {
 
 impl<D: Disk> Group<D> {
     pub(super) fn new(directory: Arc<Directory<D>>) -> Self {
-        let jobs = VecDeque::new();
-        let state = State { jobs, is_asked: false, is_failed: false, is_ended: false };
+        let (jobs, failed) = (VecDeque::new(), Vec::new());
+        let state = State { jobs, failed, is_asked: false, is_ended: false };
         let (waiters, asked) = (Arc::default(), Condvar::new());
         Self { directory, waiters, state: Mutex::new(state), asked }
     }
@@ -135,10 +143,11 @@ impl<D: Disk> Group<D> {
     /// know yet: what follows may depend on what was lost.
     pub(super) fn begin(&self, file: Arc<D::File>, segment: Arc<Segment>) {
         let mut state = self.lock();
-        if state.is_failed {
-            segment.fail();
-        } else {
+        if state.failed.is_empty() {
             state.jobs.push_back(Job { file, segment, is_new: true, is_last: false });
+        } else {
+            segment.fail();
+            state.failed.push(Failed { file, segment });
         }
     }
 
@@ -194,6 +203,7 @@ impl<D: Disk> Group<D> {
         if written == job.segment.published() {
             return Ok(false);
         }
+        self.directory.check_broken()?;
         job.file.sync_data()?;
         if job.is_new {
             self.directory.sync_names()?;
@@ -208,13 +218,15 @@ impl<D: Disk> Group<D> {
             "the journal could not be synced; answers that waited for it are cut, and a new segment is begun"
         );
         let mut state = self.lock();
-        state.is_failed = true;
-        state.jobs.drain(..).for_each(|job| job.segment.fail());
+        for Job { file, segment, .. } in std::mem::take(&mut state.jobs) {
+            segment.fail();
+            state.failed.push(Failed { file, segment });
+        }
     }
 
-    /// Whether a sync has failed since the last call.
-    pub(super) fn take_failure(&self) -> bool {
-        std::mem::take(&mut self.lock().is_failed)
+    /// The segments that have failed since the last call.
+    pub(super) fn take_failed(&self) -> Vec<Failed<D::File>> {
+        std::mem::take(&mut self.lock().failed)
     }
 
     /// Starts the thread that does the rounds.

@@ -1,0 +1,134 @@
+//! `durability = "power"`: what has to survive a power cut waits for the disk, and where the disk cannot sync,
+//! no answer ends as if it were whole.
+
+use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, USAGE};
+use super::{assert_cut, assert_passed, assert_refused, begun};
+use crate::world::{Call, Client, Upstream, World, eventually};
+
+async fn world(upstream: &Upstream) -> World {
+    World::before(upstream).set("data.durability", "\"power\"").start().await
+}
+
+/// Plays a stream up to where its end mark is missing.
+async fn stream_to_its_end(world: &World, upstream: &Upstream) -> (Client, Call, String) {
+    let mut client = world.post(STREAM).await;
+    let (mut call, _) = upstream.call().await;
+    call.stream().await;
+    let id = begun(&mut client).await;
+    call.chunk([DELTA, FINISH, USAGE].concat()).await;
+    let seen = [DELTA, FINISH].concat();
+    assert_eq!(client.body_until(FINISH).await, seen.as_bytes());
+    (client, call, id)
+}
+
+/// The disk works again: once that is proven, requests are served.
+async fn check_repaired(world: &World, upstream: &Upstream) {
+    world.server().pretend_disk_broken(false);
+    loop {
+        let mut client = world.post(CHAT).await;
+        tokio::select! {
+            answer = client.answer() => {
+                assert_refused(world, &answer, 503, "ledger_unavailable", None);
+                continue;
+            }
+            (mut call, _) = upstream.call() => {
+                call.answer("200 OK", JSON, ANSWER).await;
+            }
+        }
+        let answer = client.answer().await;
+        assert_passed(&answer, 200, ANSWER);
+        Booked::ok("complete", STATED).check(&world.row(answer.event_id()).await);
+        return;
+    }
+}
+
+#[tokio::test]
+async fn answers_of_every_kind_end_and_are_rows() {
+    let upstream = Upstream::start().await;
+    let world = world(&upstream).await;
+    let (mut client, mut call, id) = stream_to_its_end(&world, &upstream).await;
+    call.chunk(DONE).await;
+    call.chunk("").await;
+    assert_eq!(client.rest().await, (DONE.as_bytes().to_vec(), true));
+    Booked::ok("complete", STATED).check(&world.row(&id).await);
+    drop(call);
+    // In one piece.
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    call.answer("200 OK", JSON, ANSWER).await;
+    let answer = client.answer().await;
+    assert_passed(&answer, 200, ANSWER);
+    Booked::ok("complete", STATED).check(&world.row(answer.event_id()).await);
+    drop(call);
+    // In two.
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    let (first, last) = ANSWER.split_at(20);
+    call.ok(&format!("{JSON}content-length: {}\r\n", ANSWER.len())).await;
+    call.write(first).await;
+    let id = begun(&mut client).await;
+    assert_eq!(client.body_until(first).await, first.as_bytes());
+    call.write(last).await;
+    assert_eq!(client.rest().await, (last.as_bytes().to_vec(), true));
+    Booked::ok("complete", STATED).check(&world.row(&id).await);
+    drop(call);
+    // Weir's own.
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    call.answer("401 Unauthorized", JSON, "{}").await;
+    let answer = client.answer().await;
+    assert_eq!(world.row(answer.event_id()).await.end, "upstream_rejected");
+    world.rows_eventually(4).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_end_cannot_be_synced_is_cut() {
+    let upstream = Upstream::start().await;
+    let world = world(&upstream).await;
+    let (mut client, mut call, id) = stream_to_its_end(&world, &upstream).await;
+    world.server().pretend_disk_broken(true);
+    call.chunk(DONE).await;
+    assert_cut(&world, &mut client, "ledger_unavailable").await;
+    world.settled().await;
+    let refused = world.post(CHAT).await.answer().await;
+    assert_refused(&world, &refused, 503, "ledger_unavailable", None);
+    check_repaired(&world, &upstream).await;
+    // It was written once more, to a disk that took it.
+    Booked::ok("crashed", STATED).check(&world.row(&id).await);
+    world.rows_eventually(2).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_which_nothing_has_left_is_refused() {
+    let upstream = Upstream::start().await;
+    let world = world(&upstream).await;
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    world.server().pretend_disk_broken(true);
+    call.answer("200 OK", JSON, ANSWER).await;
+    let answer = client.answer().await;
+    assert_refused(&world, &answer, 503, "ledger_unavailable", Some("false"));
+    drop(call);
+    check_repaired(&world, &upstream).await;
+    Booked::ok("crashed", STATED).check(&world.row(answer.event_id()).await);
+    world.finish().await;
+}
+
+/// What was written again and could not be synced either is read at the next start, from wherever it is.
+#[tokio::test]
+async fn a_server_that_stops_with_a_broken_disk_loses_no_request() {
+    let upstream = Upstream::start().await;
+    let mut world = world(&upstream).await;
+    let (mut client, mut call, id) = stream_to_its_end(&world, &upstream).await;
+    world.server().pretend_disk_broken(true);
+    call.chunk(DONE).await;
+    assert_cut(&world, &mut client, "ledger_unavailable").await;
+    world.stop().await;
+    world.start_again();
+    let end = eventually("a row", || world.place.rows().pop()).await;
+    assert_eq!((&*end.event_id, end.total_tokens), (&*id, 24));
+    world.rows_eventually(1).await;
+    world.finish().await;
+}
