@@ -400,6 +400,7 @@ enum ReadError {
 mod tests {
     use super::*;
     use crate::ledger::codec::tests::{closed, opened};
+    use crate::ledger::record::Opened;
     use crate::ledger::journal::Journal;
     use crate::ledger::report::{Filter, requests};
     use crate::price::Rates;
