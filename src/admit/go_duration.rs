@@ -11,7 +11,8 @@ pub(crate) struct GoDuration(pub(crate) Duration);
 
 impl fmt::Display for GoDuration {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total_ms = self.0.as_nanos().div_ceil(1_000_000);
+        let part = u64::from(!self.0.subsec_nanos().is_multiple_of(1_000_000));
+        let total_ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX).saturating_add(part);
         if total_ms > 0 && total_ms < 1000 {
             return write!(out, "{total_ms}ms");
         }
