@@ -34,7 +34,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::admit::{Ask, Permit, Standing};
+use crate::admit::{Ask, Clamp, Permit, Standing};
 use crate::clock::Now;
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
@@ -148,7 +148,7 @@ async fn serve(
     }
     let RequestBody { frames, facts, held } = inspect(worker, &head, &mut body, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
-    let ask = ask_for(&facts, route);
+    let ask = ask_for(&facts, route, identity);
     // The ledger's row begins at the instant at which limits were asked: both count it in one day.
     let now = worker.clock.now();
     let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
@@ -158,6 +158,8 @@ async fn serve(
     })?;
     worker.shard.admitted();
     exchange.limits = KnownLimits::Known(permit.standing());
+    let ask = Ask { reserve_tokens: permit.reserved_tokens(), ..ask };
+    let clamp = permit.clamp();
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
     let permit = record_open(worker, permit, &opened)?;
     let mut settlement = Settlement::new(
@@ -169,8 +171,12 @@ async fn serve(
         route.index,
         held,
     );
+    settlement.cuts = identity.cut;
+    if facts.max_output_tokens.is_none() && clamp.is_none() {
+        settlement.learn(route.learned.as_ref(), facts.n);
+    }
     let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts);
+    let plan = Plan::new(upstream, route, head, &frames, &facts, clamp);
     drop((frames, facts));
     let (inbound, hides_usage) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
@@ -267,12 +273,26 @@ async fn unread(
     refusal
 }
 
-/// What is reserved: the estimate of the prompt, and as much output as the request allows.
-fn ask_for(facts: &Facts, route: &Route) -> Ask {
+/// What is reserved: the estimate of the prompt, and as much output as the request allows. An answer
+/// that may be clamped is held to what is reserved, so what is usual is no measure for it.
+fn ask_for(facts: &Facts, route: &Route, identity: &Identity) -> Ask {
     let prompt_tokens = facts.estimated_input_tokens();
-    let output = facts.max_output_tokens.unwrap_or(route.default_output_tokens);
+    let output = facts.max_output_tokens.unwrap_or_else(|| match identity.clamp {
+        true => route.default_output_tokens,
+        false => route.usual_output_tokens(),
+    });
     let output = output.saturating_mul(facts.n);
-    Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
+    let clamp = identity.clamp.then_some(Clamp {
+        choices: facts.n,
+        prompt_nano_usd: 0,
+        output_pico_usd: 0,
+    });
+    Ask {
+        prompt_tokens,
+        reserve_tokens: prompt_tokens.saturating_add(output),
+        reserve_nano_usd: 0,
+        clamp,
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "a record has its fields")]

@@ -68,6 +68,17 @@ pub(crate) struct Reading {
     pub(crate) output_images: u32,
 }
 
+/// How far a response has come, as far as that is known without looking closely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The running usage, input included, where it is stated.
+    pub(crate) total_tokens: Option<u64>,
+    pub(crate) output_text_bytes: u64,
+    pub(crate) output_images: u32,
+    /// All of it has been said: each choice has finished, the final usage or an error was stated.
+    pub(crate) is_over: bool,
+}
+
 /// Meters one response. See the module's head.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -181,6 +192,19 @@ impl Meter {
     /// As [`Reading::finish_reason`].
     pub(crate) fn finish_reason(&self) -> bool {
         self.tally().finish_reason
+    }
+
+    /// How far a stream has come. Cheap enough to be asked after every piece.
+    pub(crate) fn progress(&self) -> Progress {
+        let pick = self.tally.pick.as_ref();
+        let is_final = pick.is_some_and(|pick| pick.is_final);
+        let has_ended = self.tally.has_ended();
+        Progress {
+            total_tokens: pick.map(|pick| pick.usage.total),
+            output_text_bytes: self.document.text.bytes(),
+            output_images: self.tally.images,
+            is_over: self.done || is_final || has_ended || self.tally.error,
+        }
     }
 
     /// What has been said so far. May be called at any time.

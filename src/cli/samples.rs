@@ -29,6 +29,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             new_key: Limits { rpm: Some(60), ..Limits::default() },
             rpm_burst: None,
             time_zone: jiff::tz::TimeZone::get("Asia/Kolkata").expect("a known zone"),
+            alert_percent: vec![80, 100],
         },
         deadlines: Deadlines {
             request_head_ms: 1,

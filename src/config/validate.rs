@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
 use super::error::Problems;
+use super::keys::DOLLARS;
 use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
 use super::variables::Variables;
 use super::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server};
-use crate::tenancy::Limits;
+use crate::tenancy::{self, Limits};
 
 /// What validation needs to know besides the values.
 pub(super) struct Context<'a> {
@@ -156,6 +157,17 @@ fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {
         );
         jiff::tz::TimeZone::UTC
     });
+    let mut dollars = |key: &str, text: &str| {
+        some(tenancy::nano_usd(text).unwrap_or_else(|| {
+            problems.wrong(key, text, format!("must be {DOLLARS}"));
+            0
+        }))
+    };
+    let daily_nano_usd = dollars("limits.daily_usd", &raw.daily_usd);
+    let monthly_nano_usd = dollars("limits.monthly_usd", &raw.monthly_usd);
+    let mut alert_percent = raw.alert_percent.clone();
+    alert_percent.sort_unstable();
+    alert_percent.dedup();
     Admission {
         new_key: Limits {
             rpm: some(raw.rpm),
@@ -165,9 +177,12 @@ fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {
             monthly_tokens: some(raw.monthly_tokens),
             daily_requests: some(raw.daily_requests),
             monthly_requests: some(raw.monthly_requests),
+            daily_nano_usd,
+            monthly_nano_usd,
         },
         rpm_burst: some(raw.rpm_burst),
         time_zone,
+        alert_percent,
     }
 }
 

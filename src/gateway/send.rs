@@ -22,13 +22,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The client's request with its head rewritten and what has to be spliced in.
+    /// The client's request with its head rewritten and what has to be spliced in. `clamp`: the most
+    /// that each answer may be, in tokens.
     pub(crate) fn new(
         upstream: &Upstream,
         route: &Route,
         mut head: Parts,
         frames: &[Bytes],
         facts: &Facts,
+        clamp: Option<u64>,
     ) -> Self {
         upstream.rewrite(&mut head.headers);
         let path_and_query = head.uri.into_parts().path_and_query;
@@ -37,8 +39,8 @@ impl Plan {
             && facts.include_usage != Some(true)
             && upstream.config.inject_usage
             && !upstream.usage_option.is_refused();
-        let body =
-            |asks| inspect::apply(frames, &facts.splices(route.upstream_model.as_deref(), asks));
+        let model = route.upstream_model.as_deref();
+        let body = |asks| inspect::apply(frames, &facts.splices(model, asks, clamp));
         let outbound = Outbound {
             method: head.method,
             path_and_query,

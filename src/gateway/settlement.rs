@@ -3,6 +3,7 @@
 //! dropped settles itself.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::admit::Permit;
 use crate::clock::Now;
@@ -11,7 +12,8 @@ use crate::gateway::client::Client;
 use crate::gateway::request_body::Held;
 use crate::ledger::journal::AppendError;
 use crate::ledger::record::{Closed, EventId};
-use crate::meter::Reading;
+use crate::meter::{Progress, Reading};
+use crate::route::Learned;
 use crate::telemetry::metrics::{Held as InFlight, Level};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -20,6 +22,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What an image in an answer is taken for when the upstream reports nothing: what the API document
 /// shows for one image of the smallest size.
 const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
+/// By so much at once the reservation of a stream grows that has used it up and may be cut.
+const EXTENSION_TOKENS: u64 = 256;
 
 /// An open request; boxed, because it changes hands several times.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub(crate) struct Settlement {
     arrived: Now,
     model_index: usize,
     estimated_input: u64,
+    /// The stream ends where it has used up its reservation, and the quotas have no room.
+    pub(crate) cuts: bool,
+    /// Who wants to know how long the answers are, and how many there are.
+    learned: Option<(Arc<Learned>, u64)>,
     /// How often the request was sent.
     pub(crate) attempts: u32,
     pub(crate) status: u16,
@@ -81,6 +89,8 @@ impl Settlement {
             arrived,
             model_index,
             estimated_input: opened.estimated_input_tokens,
+            cuts: false,
+            learned: None,
             attempts: 1,
             status: 0,
             upstream_status: None,
@@ -89,6 +99,29 @@ impl Settlement {
             ttfb_ms: None,
             held: Some(held),
         })
+    }
+
+    /// How long the answer is will be told, if it ends as it should; `n`: how many answers it is.
+    pub(crate) fn learn(&mut self, learned: Option<&Arc<Learned>>, n: u64) {
+        self.learned = learned.map(|learned| (learned.clone(), n));
+    }
+
+    /// Whether a stream that may be cut can go on. Its reservation grows with what it uses, as long as
+    /// the quotas have room.
+    pub(crate) fn may_go_on(&mut self, progress: &Progress) -> bool {
+        let estimate = || {
+            let images = u64::from(progress.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
+            let text = progress.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
+            self.estimated_input.saturating_add(text).saturating_add(images)
+        };
+        let used = progress.total_tokens.unwrap_or_else(estimate);
+        let Some(permit) = &mut self.permit else { return true };
+        let missing = used.saturating_sub(permit.reserved_tokens());
+        // Without a price a token costs nothing.
+        let nano_usd = 0;
+        missing == 0
+            || permit.extend(missing.saturating_add(EXTENSION_TOKENS), nano_usd)
+            || permit.extend(missing, nano_usd)
     }
 
     /// The first byte of the response is about to be released.
@@ -161,7 +194,12 @@ impl Settlement {
         }
         let source = used.source.unwrap_or(UsageSource::Estimated);
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
-        permit.settle(used.usage.total, now);
+        permit.settle(used.usage.total, 0, now);
+        if let Some((learned, n)) = self.learned.take()
+            && (end, source) == (End::Complete, UsageSource::Reported)
+        {
+            learned.count(used.usage.output.div_ceil(n.max(1)));
+        }
         let shard = &self.worker.shard;
         self.in_flight = None;
         shard.ended(end, duration_ns);

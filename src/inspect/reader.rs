@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::name::{Key, Name, decode, keep};
-use super::splice::{Options, Places};
+use super::splice::{Bound, Options, Places};
 use super::{Facts, Invalid, MODEL_MAX};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
@@ -33,8 +33,6 @@ pub(super) struct Reader {
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
     /// The first thing wrong. Nothing is read after it.
     invalid: Option<Invalid>,
 }
@@ -75,8 +73,6 @@ impl Default for Reader {
                 body_bytes: 0,
                 places: Places::default(),
             },
-            max_tokens: None,
-            max_completion_tokens: None,
             invalid: None,
         }
     }
@@ -192,7 +188,9 @@ impl Reader {
         if self.facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        let max_output_tokens = self.max_completion_tokens.or(self.max_tokens);
+        let Places { max_completion_tokens, max_tokens, .. } = &self.facts.places;
+        let tokens = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| bound.tokens);
+        let max_output_tokens = tokens(max_completion_tokens).or(tokens(max_tokens));
         Ok(Facts { max_output_tokens, body_bytes, ..self.facts })
     }
 
@@ -239,8 +237,12 @@ impl Reader {
                 self.began = at;
                 return;
             }
-            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Null) => return,
+            (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Null) => {
+                self.began = at;
+                return;
+            }
             (Name::MaxTokens | Name::MaxCompletionTokens | Name::N, Token::Number) => {
+                self.began = at;
                 self.integer = Some(0);
                 self.current = Use::Integer;
                 return;
@@ -276,11 +278,22 @@ impl Reader {
                 match (name, self.integer) {
                     (_, None) => self.refuse(name, INTEGER),
                     (Name::N, Some(n)) => self.facts.n = n.clamp(1, u64::from(u32::MAX)),
-                    (Name::MaxTokens, tokens) => self.max_tokens = tokens,
-                    (_, tokens) => self.max_completion_tokens = tokens,
+                    (_, tokens) => self.bounded(name, tokens, end),
                 }
             }
+            (Name::MaxTokens | Name::MaxCompletionTokens, Token::Null) => {
+                self.bounded(name, None, end);
+            }
             _ => {}
+        }
+    }
+
+    /// The value of a bound of the answer ended.
+    fn bounded(&mut self, name: Name, tokens: Option<u64>, end: u64) {
+        let bound = Some(Bound { at: self.began..end, tokens });
+        match name {
+            Name::MaxTokens => self.facts.places.max_tokens = bound,
+            _ => self.facts.places.max_completion_tokens = bound,
         }
     }
 

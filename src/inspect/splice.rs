@@ -23,6 +23,16 @@ pub(super) struct Places {
     /// The model's value with its quotes.
     pub(super) model: Range<u64>,
     pub(super) options: Options,
+    /// The values of `max_completion_tokens` and `max_tokens`, with the number where it is one.
+    pub(super) max_completion_tokens: Option<Bound>,
+    pub(super) max_tokens: Option<Bound>,
+}
+
+/// A bound of the answer, as it stands in the body: a number, or null.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) at: Range<u64>,
+    pub(super) tokens: Option<u64>,
 }
 
 /// `stream_options`, as it stands in the body.
@@ -40,18 +50,53 @@ pub(super) enum Options {
     },
 }
 
+/// What a request without a bound of its own is given to be held to one.
+const ADDED_BOUND: &str = "max_completion_tokens";
+
 impl Facts {
-    /// The edits that set `model` to the upstream's name (given unescaped) and ask for usage, in the
-    /// order of the body and not overlapping. What already is as it should be is not edited.
-    pub(crate) fn splices(&self, model: Option<&str>, ask_usage: bool) -> Vec<Splice> {
+    /// The edits that set `model` to the upstream's name (given unescaped), ask for usage and hold each
+    /// answer to `clamp` tokens, in the order of the body and not overlapping. What already is as it
+    /// should be is not edited.
+    pub(crate) fn splices(
+        &self,
+        model: Option<&str>,
+        ask_usage: bool,
+        clamp: Option<u64>,
+    ) -> Vec<Splice> {
         let rename = model.filter(|model| *model != self.model).map(|model| Splice {
             at: self.places.model.clone(),
             with: serde_json::Value::from(model).to_string().into(),
         });
         let ask = ask_usage && self.include_usage != Some(true);
         let mut splices: Vec<_> = rename.into_iter().chain(ask.then(|| self.ask_usage())).collect();
+        if let Some(clamp) = clamp {
+            self.clamp(clamp, &mut splices);
+        }
         splices.sort_by_key(|splice| splice.at.start);
         splices
+    }
+
+    /// Lowers the bounds that the client has set. Where it has set none, one is added: in the place of
+    /// a null if there is one, so that no key stands there twice.
+    fn clamp(&self, most: u64, splices: &mut Vec<Splice>) {
+        let bounds = [&self.places.max_completion_tokens, &self.places.max_tokens];
+        let set = bounds.into_iter().flatten().filter(|bound| bound.tokens.is_some());
+        let mut is_set = false;
+        for bound in set {
+            is_set = true;
+            if bound.tokens > Some(most) {
+                splices.push(Splice { at: bound.at.clone(), with: most.to_string().into() });
+            }
+        }
+        if is_set {
+            return;
+        }
+        let root = self.places.root;
+        splices.push(match &self.places.max_completion_tokens {
+            Some(null) => Splice { at: null.at.clone(), with: most.to_string().into() },
+            // The comma is right, as for the usage option.
+            None => Splice { at: root..root, with: format!(r#""{ADDED_BOUND}":{most},"#).into() },
+        });
     }
 
     fn ask_usage(&self) -> Splice {
@@ -119,9 +164,18 @@ mod tests {
 
     /// Scans and edits the body, cut into frames of every size, and gives what it became.
     fn edit(body: &str, model: Option<&str>, ask_usage: bool) -> (Vec<Splice>, String) {
+        edit_all(body, model, ask_usage, None)
+    }
+
+    fn edit_all(
+        body: &str,
+        model: Option<&str>,
+        ask_usage: bool,
+        clamp: Option<u64>,
+    ) -> (Vec<Splice>, String) {
         let mut scan = Scan::new();
         scan.push(body.as_bytes()).expect(body);
-        let splices = scan.finish().expect(body).splices(model, ask_usage);
+        let splices = scan.finish().expect(body).splices(model, ask_usage, clamp);
         let expected = edited(body, &splices);
         for size in 1..=body.len() {
             let frames: Vec<_> = body
@@ -197,6 +251,49 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_held_to_a_bound() {
+        let ask = r#""stream_options":{"include_usage":true},"#;
+        let cases = [
+            (r#"{"model":"m"}"#, r#"{"max_completion_tokens":50,"model":"m"}"#),
+            (
+                r#"{"model":"m","max_tokens": 51 ,"n":2}"#,
+                r#"{"model":"m","max_tokens": 50 ,"n":2}"#,
+            ),
+            (
+                r#"{"max_completion_tokens":4096,"model":"m"}"#,
+                r#"{"max_completion_tokens":50,"model":"m"}"#,
+            ),
+            (r#"{"max_completion_tokens":50,"model":"m"}"#, ""),
+            (r#"{"model":"m","max_tokens":0}"#, ""),
+            (
+                r#"{"model":"m","max_tokens":90,"max_completion_tokens":99999999999999999999999}"#,
+                r#"{"model":"m","max_tokens":50,"max_completion_tokens":50}"#,
+            ),
+            (
+                r#"{"model":"m","max_tokens":90,"max_completion_tokens":null}"#,
+                r#"{"model":"m","max_tokens":50,"max_completion_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","max_completion_tokens" : null , "max_tokens":null}"#,
+                r#"{"model":"m","max_completion_tokens" : 50 , "max_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","max_tokens":null,"messages":[{"max_tokens":99}]}"#,
+                r#"{"max_completion_tokens":50,"model":"m","max_tokens":null,"messages":[{"max_tokens":99}]}"#,
+            ),
+        ];
+        for (body, after) in cases {
+            let after = if after.is_empty() { body } else { after };
+            assert_eq!(edit_all(body, None, false, Some(50)).1, after);
+            serde_json::from_str::<Value>(after).expect(after);
+            let (splices, all) = edit_all(body, Some("up"), true, Some(50));
+            let expected = after.replacen(r#""model":"m""#, r#""model":"up""#, 1);
+            assert_eq!(all, expected.replacen('{', &format!("{{{ask}"), 1), "{body}");
+            assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
+        }
+    }
+
+    #[test]
     fn the_upstreams_name_is_escaped() {
         let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), false);
         let value: Value = serde_json::from_str(&after).expect(&after);
@@ -209,7 +306,7 @@ mod tests {
             .map(|frame| Bytes::from_static(frame.as_bytes()));
         let mut scan = Scan::new();
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
-        let splices = scan.finish().expect("valid").splices(Some("longer"), false);
+        let splices = scan.finish().expect("valid").splices(Some("longer"), false, None);
         let edited = apply(&frames, &splices);
         assert_eq!(edited.concat(), br#"{"model":"longer","n":1}"#);
         assert_eq!(edited[0].as_ptr(), frames[0].as_ptr());

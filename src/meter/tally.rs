@@ -83,6 +83,11 @@ impl Tally {
         }
     }
 
+    /// Everything that has begun has finished.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finish_reason && self.choices.iter().all(|one| one.finished)
+    }
+
     fn note(&mut self, choice: &Choice) {
         self.finish_reason |= choice.finished;
         if let Some(known) = self.choices.iter_mut().find(|one| one.index == choice.index) {

@@ -87,9 +87,11 @@ CREATE TABLE positions (
 CREATE TABLE tenants (
     name TEXT PRIMARY KEY,
     created_at_ms INTEGER NOT NULL,
+    time_zone TEXT,
     rpm INTEGER, tpm INTEGER, concurrency INTEGER,
     daily_tokens INTEGER, monthly_tokens INTEGER,
-    daily_requests INTEGER, monthly_requests INTEGER
+    daily_requests INTEGER, monthly_requests INTEGER,
+    daily_nano_usd INTEGER, monthly_nano_usd INTEGER
 ) STRICT;
 CREATE TABLE keys (
     id TEXT PRIMARY KEY,
@@ -99,9 +101,12 @@ CREATE TABLE keys (
     created_at_ms INTEGER NOT NULL,
     expires_at_ms INTEGER,
     revoked_at_ms INTEGER,
+    clamp INTEGER NOT NULL,
+    cut INTEGER NOT NULL,
     rpm INTEGER, tpm INTEGER, concurrency INTEGER,
     daily_tokens INTEGER, monthly_tokens INTEGER,
-    daily_requests INTEGER, monthly_requests INTEGER
+    daily_requests INTEGER, monthly_requests INTEGER,
+    daily_nano_usd INTEGER, monthly_nano_usd INTEGER
 ) STRICT;
 CREATE TABLE secrets (
     digest BLOB PRIMARY KEY,

@@ -54,6 +54,8 @@ pub(crate) struct Balance {
     pub key_id: String,
     pub requests: u64,
     pub total_tokens: u64,
+    /// Billionths of a dollar; what had no price counts nothing.
+    pub nano_usd: u64,
 }
 
 /// The hours from `?2` to before `?3` that have roll-ups, the newest first, one seek each:
@@ -103,24 +105,31 @@ const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
 impl Store {
     /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
     /// epoch), by tenant and key in order.
+    #[cfg(test)]
     pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
-        let range = Range { from_ms, until_ms, key: None, tenant: None, model: None };
-        let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
-        self.addends(
-            &range,
-            |_| false,
-            |addend| {
+        let [balances] = self.balances_of(None, [(from_ms, until_ms)])?;
+        Ok(balances)
+    }
+
+    /// The same for several spans at one moment, of one tenant where given. Hours that a span cuts
+    /// are summed from rows, so that days can begin at any minute.
+    pub(crate) fn balances_of<const N: usize>(
+        &self,
+        tenant: Option<&str>,
+        spans: [(i64, i64); N],
+    ) -> Result<[Vec<Balance>; N], StoreError> {
+        let tx = self.read()?;
+        let mut all = std::array::from_fn(|_| Vec::new());
+        for (found, (from_ms, until_ms)) in all.iter_mut().zip(spans) {
+            let range = Range { from_ms, until_ms, key: None, tenant, model: None };
+            let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
+            each_addend(&tx, &range, &|_| false, &mut |addend| {
                 let key = (addend.tenant.to_owned(), addend.key_id.to_owned());
                 balances.entry(key).or_default().add(&addend.sums);
-            },
-        )?;
-        let balance = |((tenant, key_id), sums): ((String, String), Sums)| Balance {
-            tenant,
-            key_id,
-            requests: sums.requests,
-            total_tokens: sums.usage.total,
-        };
-        Ok(balances.into_iter().map(balance).collect())
+            })?;
+            *found = balances.into_iter().map(Balance::from).collect();
+        }
+        Ok(all)
     }
 
     /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
@@ -132,27 +141,48 @@ impl Store {
         mut each: impl FnMut(Addend<'_>),
     ) -> Result<(), StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
-        let tx = self.read()?;
-        let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
-        let end = hour_of(range.until_ms);
-        if end < first {
-            return query(&tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
-        }
-        query(&tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
-        let mut cut_hours = BTreeSet::new();
-        query(&tx, ROLLUPS, range, (first, end), &mut |mut addend| {
-            addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
-            if cut(addend.at_ms) {
-                cut_hours.insert(addend.at_ms);
-            } else {
-                each(addend);
-            }
-        })?;
-        for begin in cut_hours {
-            query(&tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
-        }
-        query(&tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
+        each_addend(&*self.read()?, range, &cut, &mut each)
     }
+}
+
+impl From<((String, String), Sums)> for Balance {
+    fn from(((tenant, key_id), sums): ((String, String), Sums)) -> Self {
+        Self {
+            tenant,
+            key_id,
+            requests: sums.requests,
+            total_tokens: sums.usage.total,
+            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
+        }
+    }
+}
+
+/// What [`Store::addends`] does, within a transaction.
+fn each_addend(
+    conn: &Connection,
+    range: &Range<'_>,
+    cut: &impl Fn(i64) -> bool,
+    each: &mut impl FnMut(Addend<'_>),
+) -> Result<(), StoreError> {
+    let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
+    let end = hour_of(range.until_ms);
+    if end < first {
+        return query(conn, ROWS, range, (range.from_ms, range.until_ms), each);
+    }
+    query(conn, ROWS, range, (range.from_ms, first * HOUR_MS), each)?;
+    let mut cut_hours = BTreeSet::new();
+    query(conn, ROLLUPS, range, (first, end), &mut |mut addend| {
+        addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
+        if cut(addend.at_ms) {
+            cut_hours.insert(addend.at_ms);
+        } else {
+            each(addend);
+        }
+    })?;
+    for begin in cut_hours {
+        query(conn, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), each)?;
+    }
+    query(conn, ROWS, range, (end * HOUR_MS, range.until_ms), each)
 }
 
 /// Hands `each` the hours of the range in which requests pass its filter, the newest first, as
@@ -308,6 +338,7 @@ mod tests {
                     key_id: key.to_owned(),
                     requests,
                     total_tokens: 10 * requests,
+                    nano_usd: 0,
                 };
                 let expected: Vec<_> = expected.into_iter().map(balance).collect();
                 let found = store.balances(from_ms, until_ms).unwrap();
