@@ -110,10 +110,10 @@ impl Account {
 
     /// Moves to other windows, in another time zone.
     pub(super) fn rebase(&mut self, windows: &Windows, ledger: &Rebuilt) {
-        let (reserved, percents) = (self.reserved, &self.percents);
+        let (running, percents) = ((self.reserved, self.in_flight), &self.percents);
         let (day_ms, month_ms) = (windows.day.start_ms, windows.month.start_ms);
-        self.day.rebase(day_ms, ledger.old_daily, ledger.daily, reserved, percents);
-        self.month.rebase(month_ms, ledger.old_monthly, ledger.monthly, reserved, percents);
+        self.day.rebase(day_ms, ledger.old_daily, ledger.daily, running, percents);
+        self.month.rebase(month_ms, ledger.old_monthly, ledger.monthly, running, percents);
     }
 
     pub(super) fn balances(&self, windows: Windows) -> Balances {

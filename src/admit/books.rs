@@ -195,8 +195,11 @@ impl Books {
     }
 
     /// Sets more aside for a request in flight, if both accounts have room.
-    pub(super) fn extend(&mut self, held: &mut Reservation, more: Amount) -> bool {
+    pub(super) fn extend(&mut self, held: &mut Reservation, more: Amount, now: Now) -> bool {
+        let windows = self.advance(now);
+        self.tenant.enter(&windows);
         let key = &mut self.keys[held.slot.0];
+        key.enter(&windows);
         let fits =
             key.has_room_for(&held.key, more) && self.tenant.has_room_for(&held.tenant, more);
         if fits {
@@ -211,6 +214,9 @@ impl Books {
     /// Ends a reservation.
     pub(super) fn close(&mut self, held: &Reservation, outcome: Outcome) {
         let (key, tenant) = (&mut self.keys[held.slot.0], &mut self.tenant);
+        // One that was idle meanwhile may not know of the window that another request has opened.
+        key.enter(&self.windows);
+        tenant.enter(&self.windows);
         match outcome {
             Outcome::Used { used, now } => {
                 key.settle(&held.key, used, now.mono_ns);

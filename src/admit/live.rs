@@ -174,8 +174,8 @@ impl TenantLive {
     }
 
     /// Sets more aside for a request in flight, if there is room; all of it or nothing.
-    pub(super) fn extend(&self, held: &mut Reservation, more: Amount) -> bool {
-        self.books().extend(held, more)
+    pub(super) fn extend(&self, held: &mut Reservation, more: Amount, now: Now) -> bool {
+        self.books().extend(held, more, now)
     }
 
     /// Ends a reservation; exactly once, which its owner guarantees.

@@ -46,8 +46,8 @@ impl Permit {
 
     /// Sets more aside for a request that has used up its reservation, if its quotas have room. All of
     /// it or nothing; `false` is the answer of a quota that is used up.
-    pub(crate) fn extend(&mut self, tokens: u64, nano_usd: u64) -> bool {
-        self.live.extend(&mut self.held, Amount { tokens, nano_usd })
+    pub(crate) fn extend(&mut self, tokens: u64, nano_usd: u64, now: Now) -> bool {
+        self.live.extend(&mut self.held, Amount { tokens, nano_usd }, now)
     }
 
     /// The most that each answer may be, in tokens: there if the request may be clamped and a quota of

@@ -64,6 +64,8 @@ pub(super) struct Balance {
     used: Used,
     /// Of requests in flight that count in this window.
     reserved: Amount,
+    /// How many requests these are.
+    running: u32,
     /// Grows with every window.
     era: u32,
     /// Reservations of this era and later ones are in `reserved`.
@@ -146,6 +148,7 @@ impl Balance {
             start_ms,
             used: Used::default(),
             reserved: Amount::default(),
+            running: 0,
             era: 1,
             counts_from: 1,
             quota: Used::UNLIMITED,
@@ -177,16 +180,20 @@ impl Balance {
     /// Moves to another window, because the time zone has changed. What it has used is what the
     /// ledger has of it (`new`), and what memory knows beyond the ledger (`old`: the ledger's sum of
     /// the window that ends): requests in flight, and those whose rows are on their way. Whatever is
-    /// in flight (`reserved`) counts here.
+    /// in flight (`reserved`, of `running` requests) counts here.
     pub(super) fn rebase(
         &mut self,
         start_ms: i64,
         old: Used,
         new: Used,
-        reserved: Amount,
+        (reserved, running): (Amount, u32),
         percents: &[u8],
     ) {
         self.used = new.plus(self.used.minus(old));
+        // Those that began before the window that ends are neither in it nor in the ledger.
+        let older = running.saturating_sub(self.running);
+        self.used.requests = self.used.requests.saturating_add(older.into());
+        self.running = running;
         self.start_ms = start_ms;
         self.era = self.era.wrapping_add(1);
         self.counts_from = 0;
@@ -241,6 +248,7 @@ impl Balance {
     pub(super) fn reserve(&mut self, amount: Amount, at_ms: i64) -> Entered {
         self.used.requests = self.used.requests.saturating_add(1);
         self.reserved = self.reserved.plus(amount);
+        self.running = self.running.saturating_add(1);
         Entered { at_ms, era: self.era }
     }
 
@@ -338,6 +346,7 @@ impl Balance {
     fn release(&mut self, entered: Entered, reserved: Amount) {
         if self.holds(entered) {
             self.reserved = self.reserved.minus(reserved);
+            self.running = self.running.saturating_sub(1);
         }
     }
 
@@ -427,12 +436,12 @@ mod tests {
         let settled = balance.reserve(tokens(20), 2600);
         balance.settle(settled, tokens(20), tokens(8));
         // In the ledger: the ten of before, nine of which are in the new window, and one earlier.
-        balance.rebase(1800, used(10, 100), used(10, 95), tokens(55), NONE);
-        assert_eq!((balance.used, balance.reserved), (used(12, 103), tokens(55)));
+        balance.rebase(1800, used(10, 100), used(10, 95), (tokens(55), 2), NONE);
+        assert_eq!((balance.used, balance.reserved), (used(13, 103), tokens(55)));
         // One that began before either window gives back what is held for it, and no more.
         balance.settle(before, tokens(5), tokens(5));
         balance.settle(running, tokens(50), tokens(60));
-        assert_eq!((balance.used, balance.reserved), (used(12, 163), Amount::default()));
+        assert_eq!((balance.used, balance.reserved), (used(13, 163), Amount::default()));
     }
 
     #[test]

@@ -117,11 +117,14 @@ impl Settlement {
         let used = progress.total_tokens.unwrap_or_else(estimate);
         let Some(permit) = &mut self.permit else { return true };
         let missing = used.saturating_sub(permit.reserved_tokens());
+        if missing == 0 {
+            return true;
+        }
         // Without a price a token costs nothing.
         let nano_usd = 0;
-        missing == 0
-            || permit.extend(missing.saturating_add(EXTENSION_TOKENS), nano_usd)
-            || permit.extend(missing, nano_usd)
+        let now = self.worker.clock.now();
+        permit.extend(missing.saturating_add(EXTENSION_TOKENS), nano_usd, now)
+            || permit.extend(missing, nano_usd, now)
     }
 
     /// The first byte of the response is about to be released.

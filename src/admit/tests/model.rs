@@ -192,10 +192,14 @@ impl Model {
                 let there = self.in_ledger(account, new, lag);
                 let mine = |one: &&InFlight| account == TENANT || one.key == account;
                 let reserved = self.in_flight.iter().filter(mine);
+                let older = |one: &&InFlight| mine(one) && !one.counts[period];
+                let older = self.in_flight.iter().filter(older).count() as u64;
                 let reserved = reserved.fold(Amount::default(), |sum, one| sum.plus(one.reserved));
                 let before = self.accounts[account].periods[period].used;
                 let used = Used {
-                    requests: there.requests + before.requests.saturating_sub(known.requests),
+                    requests: there.requests
+                        + before.requests.saturating_sub(known.requests)
+                        + older,
                     tokens: there.tokens + before.tokens.saturating_sub(known.tokens),
                     nano_usd: there.nano_usd + before.nano_usd.saturating_sub(known.nano_usd),
                 };
@@ -471,9 +475,10 @@ impl Walk {
             Op::Extend { which, tokens } => {
                 let Some(at) = pick(which, &self.permits) else { return };
                 let more = Amount { tokens, nano_usd: nano(tokens, 2_000) };
+                self.model.look_at(now.unix_ms);
                 let one = &self.model.in_flight[at];
                 let fits = self.model.has_room(one.key, more, one.counts);
-                assert_eq!(self.permits[at].extend(more.tokens, more.nano_usd), fits);
+                assert_eq!(self.permits[at].extend(more.tokens, more.nano_usd, now), fits);
                 if fits {
                     self.model.extend(at, more);
                 }
@@ -688,9 +693,15 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Walks; as many as `WEIR_TORTURE_ROUNDS` says, if that is more.
+fn cases() -> u32 {
+    let rounds = std::env::var("WEIR_TORTURE_ROUNDS").ok().and_then(|text| text.parse().ok());
+    rounds.unwrap_or(0).max(300)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
