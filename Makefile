@@ -33,6 +33,7 @@ test: sdks lint ## Install what the tests need, lint, and run all tests
 torture: ## The long forms of the proofs: WEIR_TORTURE_ROUNDS says how long, 1000 by default
 	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-1000} cargo test --release --locked --test it limits::thousand
 	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-100000} cargo test --release --locked --lib admit::
+	cargo test --release --locked --lib --features shuttle interleave
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies: bans, licences, sources, unused ones

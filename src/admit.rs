@@ -50,4 +50,6 @@ use {
 };
 
 #[cfg(test)]
+mod interleaved;
+#[cfg(test)]
 mod tests;

@@ -1,8 +1,12 @@
 //! The live state of one tenant and its keys, behind one lock: where checking and counting become
 //! one step.
 
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard};
 
 use jiff::tz::TimeZone;
 

@@ -6,6 +6,9 @@
 //! middle of a halving; then a few answers count once more or once less, which moves no quantile that
 //! matters.
 
+#[cfg(feature = "shuttle")]
+use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+#[cfg(not(feature = "shuttle"))]
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Answers before anything is said.
@@ -34,7 +37,7 @@ pub(crate) struct Learned {
 impl Default for Learned {
     fn default() -> Self {
         Self {
-            counts: [const { AtomicU32::new(0) }; BUCKETS],
+            counts: std::array::from_fn(|_| AtomicU32::new(0)),
             total: AtomicU32::new(0),
             usual: AtomicU64::new(0),
         }
@@ -148,5 +151,35 @@ mod tests {
         });
         assert_eq!(learned.usual(), Some(most_of(bucket(500))));
         assert!(learned.total.load(Relaxed) <= MANY);
+    }
+}
+
+#[cfg(all(test, feature = "shuttle"))]
+mod interleaved {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Three threads count across the halving; wherever they pass each other, no count is made up, the
+    /// halving happens, and what is said is one of the lengths.
+    #[test]
+    fn counting_and_halving_pass_each_other() {
+        let check = || {
+            let learned = Arc::new(Learned::default());
+            learned.counts[bucket(500)].store(MANY - 3, Relaxed);
+            learned.total.store(MANY - 3, Relaxed);
+            let threads = (0..3).map(|_| {
+                let learned = learned.clone();
+                shuttle::thread::spawn(move || (0..2).for_each(|_| learned.count(500)))
+            });
+            threads.collect::<Vec<_>>().into_iter().for_each(|one| one.join().expect("no panic"));
+            let (count, total) =
+                (learned.counts[bucket(500)].load(Relaxed), learned.total.load(Relaxed));
+            assert!((MANY / 2 - 6..=MANY / 2 + 6).contains(&count), "{count}");
+            assert!((MANY / 2 - 6..=MANY / 2 + 6).contains(&total), "{total}");
+            assert_eq!(learned.usual(), Some(most_of(bucket(500))));
+        };
+        shuttle::check_random(check, 2_000);
+        shuttle::check_pct(check, 2_000, 3);
     }
 }
