@@ -34,7 +34,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::admit::{Ask, Permit, Standing};
+use crate::admit::{Ask, Clamp, Permit, Standing};
 use crate::clock::Now;
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
@@ -156,29 +156,19 @@ async fn serve(
     let RequestBody { frames, facts, held } =
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
-    let ask = ask_for(forwarded, &facts, route);
-    // The ledger's row begins at the instant at which limits were asked: both count it in one day.
+    // The ledger's row begins at the instant at which limits were asked: both count it in one day,
+    // and at one price.
     let now = worker.clock.now();
-    let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
-        worker.shard.limited(denied.limit_name());
-        exchange.limits = KnownLimits::Known(denied.standing());
-        Refusal::from(denied)
-    })?;
-    worker.shard.admitted();
-    exchange.limits = KnownLimits::Known(permit.standing());
-    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
+    let ask = ask_for(forwarded, &facts, route, identity);
+    let permit = admit(worker, identity, ask, now, exchange)?;
+    let clamp = permit.clamp();
+    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit, now);
     let permit = record_open(worker, permit, &opened, now)?;
-    let mut settlement = Settlement::new(
-        worker.clone(),
-        client.clone(),
-        permit,
-        &opened,
-        exchange.arrived,
-        route,
-        held,
-    );
+    let mut settlement =
+        Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
+    agree(&mut settlement, identity, route, forwarded, &facts, clamp);
     let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded);
+    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
@@ -284,15 +274,64 @@ async fn unread(
 }
 
 /// What is reserved: the estimate of the prompt, and as much output as the request allows, if its
-/// endpoint has one that costs.
-fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route) -> Ask {
+/// endpoint has one that costs. An answer that may be clamped is held to
+/// what is reserved, so what is usual is no measure for it.
+fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route, identity: &Identity) -> Ask {
+    let may_clamp = identity.clamp && facts.can_be_clamped();
     let prompt_tokens = facts.estimated_input_tokens();
-    let output = match forwarded.has_output {
-        true => facts.max_output_tokens.unwrap_or(route.default_output_tokens),
-        false => 0,
+    let each = match facts.max_output_tokens {
+        _ if !forwarded.has_output => 0,
+        Some(most) => most,
+        None if may_clamp => route.default_output_tokens,
+        None => route.usual_output_tokens(),
     };
-    let output = output.saturating_mul(facts.made);
-    Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
+    let output_tokens = each.saturating_mul(facts.made);
+    let clamp =
+        may_clamp.then(|| Clamp { choices: facts.made, prompt_nano_usd: 0, output_pico_usd: 0 });
+    Ask {
+        prompt_tokens,
+        reserve_tokens: prompt_tokens.saturating_add(output_tokens),
+        reserve_nano_usd: 0,
+        clamp,
+    }
+}
+
+/// Asks the limits, and tells client and metrics what they said.
+fn admit(
+    worker: &Worker,
+    identity: &Identity,
+    ask: Ask,
+    now: Now,
+    exchange: &mut Exchange,
+) -> Result<Permit, Refusal> {
+    match identity.live.admit(identity.slot, ask, now) {
+        Ok(permit) => {
+            worker.shard.admitted();
+            exchange.limits = KnownLimits::Known(permit.standing());
+            Ok(permit)
+        }
+        Err(denied) => {
+            worker.shard.limited(denied.limit_name());
+            exchange.limits = KnownLimits::Known(denied.standing());
+            Err(denied.into())
+        }
+    }
+}
+
+/// What becomes of the answer by its key and its model: whether its stream may be cut, and
+/// whether its length is learned, which only an answer without any bound teaches.
+fn agree(
+    settlement: &mut Settlement,
+    identity: &Identity,
+    route: &Route,
+    forwarded: &Forwarded,
+    facts: &Facts,
+    clamp: Option<u64>,
+) {
+    settlement.cuts = identity.cut;
+    if forwarded.has_output && facts.max_output_tokens.is_none() && clamp.is_none() {
+        settlement.learn(route.learned.as_ref(), facts.made);
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "a record has its fields")]
@@ -303,7 +342,7 @@ fn opened(
     route: &Route,
     endpoint: &Endpoint,
     facts: &Facts,
-    ask: Ask,
+    permit: &Permit,
     now: Now,
 ) -> Opened {
     Opened {
@@ -314,8 +353,8 @@ fn opened(
         model: route.model.clone(),
         upstream: worker.upstreams[route.upstream].config.name.clone(),
         endpoint: worker.endpoint_name(endpoint.path),
-        estimated_input_tokens: ask.prompt_tokens,
-        reserved_tokens: ask.reserve_tokens,
+        estimated_input_tokens: facts.estimated_input_tokens(),
+        reserved_tokens: permit.reserved_tokens(),
         streamed: facts.stream,
         price_version: route.prices.at(now.unix_ms).map(|price| price.version),
     }
