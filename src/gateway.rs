@@ -3,6 +3,7 @@
 //! any of them becomes an answer in `refusal`. Nothing in here fails towards hyper: before the first byte
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
+mod admission;
 mod answer;
 pub(crate) mod client;
 mod cors;
@@ -34,8 +35,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::admit::{Ask, Clamp, Permit, Standing};
+use crate::admit::Standing;
 use crate::clock::Now;
+use crate::gateway::admission::{admit, agree, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded};
@@ -44,10 +46,8 @@ use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identity, Snapshot};
 use crate::identify::Bearing;
-use crate::inspect::Facts;
-use crate::ledger::record::{EventId, Opened};
+use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
-use crate::route::Route;
 use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
@@ -159,7 +159,8 @@ async fn serve(
     // The ledger's row begins at the instant at which limits were asked: both count it in one day,
     // and at one price.
     let now = worker.clock.now();
-    let ask = ask_for(forwarded, &facts, route, identity);
+    let price = route.price(now.unix_ms, identity.has_cost_quota)?;
+    let ask = ask_for(forwarded, &facts, route, identity, price);
     let permit = admit(worker, identity, ask, now, exchange)?;
     let clamp = permit.clamp();
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit, now);
@@ -271,109 +272,6 @@ async fn unread(
             || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
     }
     refusal
-}
-
-/// What is reserved: the estimate of the prompt, and as much output as the request allows, if its
-/// endpoint has one that costs. An answer that may be clamped is held to
-/// what is reserved, so what is usual is no measure for it.
-fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route, identity: &Identity) -> Ask {
-    let may_clamp = identity.clamp && facts.can_be_clamped();
-    let prompt_tokens = facts.estimated_input_tokens();
-    let each = match facts.max_output_tokens {
-        _ if !forwarded.has_output => 0,
-        Some(most) => most,
-        None if may_clamp => route.default_output_tokens,
-        None => route.usual_output_tokens(),
-    };
-    let output_tokens = each.saturating_mul(facts.made);
-    let clamp =
-        may_clamp.then(|| Clamp { choices: facts.made, prompt_nano_usd: 0, output_pico_usd: 0 });
-    Ask {
-        prompt_tokens,
-        reserve_tokens: prompt_tokens.saturating_add(output_tokens),
-        reserve_nano_usd: 0,
-        clamp,
-    }
-}
-
-/// Asks the limits, and tells client and metrics what they said.
-fn admit(
-    worker: &Worker,
-    identity: &Identity,
-    ask: Ask,
-    now: Now,
-    exchange: &mut Exchange,
-) -> Result<Permit, Refusal> {
-    match identity.live.admit(identity.slot, ask, now) {
-        Ok(permit) => {
-            worker.shard.admitted();
-            exchange.limits = KnownLimits::Known(permit.standing());
-            Ok(permit)
-        }
-        Err(denied) => {
-            worker.shard.limited(denied.limit_name());
-            exchange.limits = KnownLimits::Known(denied.standing());
-            Err(denied.into())
-        }
-    }
-}
-
-/// What becomes of the answer by its key and its model: whether its stream may be cut, and
-/// whether its length is learned, which only an answer without any bound teaches.
-fn agree(
-    settlement: &mut Settlement,
-    identity: &Identity,
-    route: &Route,
-    forwarded: &Forwarded,
-    facts: &Facts,
-    clamp: Option<u64>,
-) {
-    settlement.cuts = identity.cut;
-    if forwarded.has_output && facts.max_output_tokens.is_none() && clamp.is_none() {
-        settlement.learn(route.learned.as_ref(), facts.made);
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "a record has its fields")]
-fn opened(
-    worker: &Worker,
-    event_id: EventId,
-    identity: &Identity,
-    route: &Route,
-    endpoint: &Endpoint,
-    facts: &Facts,
-    permit: &Permit,
-    now: Now,
-) -> Opened {
-    Opened {
-        event_id,
-        started_at_ms: now.unix_ms,
-        tenant: identity.tenant.clone(),
-        key_id: identity.key_id.clone(),
-        model: route.model.clone(),
-        upstream: worker.upstreams[route.upstream].config.name.clone(),
-        endpoint: worker.endpoint_name(endpoint.path),
-        estimated_input_tokens: facts.estimated_input_tokens(),
-        reserved_tokens: permit.reserved_tokens(),
-        streamed: facts.stream,
-        price_version: route.prices.at(now.unix_ms).map(|price| price.version),
-    }
-}
-
-/// Writes `Opened`; a request that can't be recorded is not sent, and costs nothing.
-fn record_open(
-    worker: &Worker,
-    permit: Permit,
-    opened: &Opened,
-    now: Now,
-) -> Result<Permit, Refusal> {
-    match worker.open(opened, now) {
-        Ok(()) => Ok(permit),
-        Err(_) => {
-            permit.revoke(now);
-            Err(Refusal::ledger_unavailable())
-        }
-    }
 }
 
 /// An answer of Weir's own that is no refusal.

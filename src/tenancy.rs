@@ -21,6 +21,13 @@ pub struct Limits {
     pub monthly_nano_usd: Option<u64>,
 }
 
+impl Limits {
+    /// Whether what a request costs has to be known before it is let through.
+    pub(crate) fn has_cost_quota(&self) -> bool {
+        self.daily_nano_usd.is_some() || self.monthly_nano_usd.is_some()
+    }
+}
+
 /// A tenant: a team, a service or a customer, with limits for all its keys together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {

@@ -37,7 +37,7 @@ pub(crate) struct Settlement {
     arrived: Now,
     model_index: usize,
     /// What held when it began: what it is charged by, however long it takes.
-    price: Option<Price>,
+    pub(crate) price: Option<Price>,
     estimated_input: u64,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
     pub(crate) cuts: bool,
@@ -128,7 +128,8 @@ impl Settlement {
             return true;
         }
         let now = self.worker.clock.now();
-        let mut extend = |tokens| permit.extend(tokens, 0, now);
+        let rates = self.price.map(|price| price.rates).unwrap_or_default();
+        let mut extend = |tokens| permit.extend(tokens, rates.reserve_more(tokens), now);
         extend(missing.saturating_add(EXTENSION_TOKENS)) || extend(missing)
     }
 
@@ -219,7 +220,7 @@ impl Settlement {
         let billed = Billed { usage: &used.usage, source, images: used.images };
         let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
-        permit.settle(used.usage.total, 0, now);
+        permit.settle(used.usage.total, cost_nano_usd.unwrap_or(0), now);
         if let Some((learned, n)) = self.learned.take()
             && (end, source) == (End::Complete, UsageSource::Reported)
         {

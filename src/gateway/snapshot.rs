@@ -25,6 +25,8 @@ pub(crate) struct Identity {
     pub(crate) models: Option<Vec<String>>,
     pub(crate) clamp: bool,
     pub(crate) cut: bool,
+    /// A quota of cost holds for it, its own or its tenant's.
+    pub(crate) has_cost_quota: bool,
     pub(crate) live: Arc<TenantLive>,
     pub(crate) slot: KeySlot,
 }
@@ -59,6 +61,7 @@ struct Live {
     live: Arc<TenantLive>,
     /// In which its windows are kept.
     zone: TimeZone,
+    has_cost_quota: bool,
 }
 
 impl Registry {
@@ -120,8 +123,10 @@ impl Registry {
         let zone = self.zone_of(tenant);
         let known = state.tenants.entry(tenant.name.clone()).or_insert_with(|| {
             let settings = Settings { time_zone: zone.clone(), ..self.settings.clone() };
-            Live { live: TenantLive::new(settings, now), zone: zone.clone() }
+            let live = TenantLive::new(settings, now);
+            Live { live, zone: zone.clone(), has_cost_quota: false }
         });
+        known.has_cost_quota = tenant.limits.has_cost_quota();
         known.live.set_tenant_limits(&tenant.limits, now);
         if known.zone != zone {
             self.move_to_zone(&known.live, &tenant.name, &zone, store)?;
@@ -182,7 +187,7 @@ impl Registry {
         let now_ms = self.clock.now().unix_ms;
         // Few zones, many tenants: the ledger is read once for each zone.
         let mut zones: Vec<(&TimeZone, Windows, [ByTenant; 2])> = Vec::new();
-        for (name, Live { live, zone }) in &state.tenants {
+        for (name, Live { live, zone, .. }) in &state.tenants {
             if !zones.iter().any(|(known, ..)| *known == zone) {
                 let windows = Windows::at(zone, now_ms);
                 let spans = [windows.day, windows.month];
@@ -231,8 +236,8 @@ fn entries(
     state: &State,
     now: Now,
 ) -> impl Iterator<Item = ([u8; 32], Entry<Arc<Identity>>)> {
-    let live = state.tenants.get(&key.tenant).map(|known| known.live.clone());
-    let identity = live.map(|live| {
+    let identity = state.tenants.get(&key.tenant).map(|tenant| {
+        let live = tenant.live.clone();
         let slot = live.key_slot(&key.id);
         live.set_key_limits(slot, &key.limits, now);
         Arc::new(Identity {
@@ -241,6 +246,7 @@ fn entries(
             models: key.models.clone(),
             clamp: key.clamp,
             cut: key.cut,
+            has_cost_quota: key.limits.has_cost_quota() || tenant.has_cost_quota,
             live,
             slot,
         })
