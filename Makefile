@@ -29,6 +29,12 @@ demo: ## Run simulator and gateway in one process, with nothing to configure
 test: sdks lint ## Install what the tests need, lint, and run all tests
 	cargo test --locked
 
+.PHONY: torture
+torture: ## The long forms of the proofs: WEIR_TORTURE_ROUNDS says how long, 1000 by default
+	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-1000} cargo test --release --locked --test it limits::thousand
+	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-100000} cargo test --release --locked --lib admit::
+	cargo test --release --locked --lib --features shuttle interleave
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies: bans, licences, sources, unused ones
 	cargo fmt --check

@@ -15,6 +15,8 @@
 //! 4. Requests and tokens per minute, of key and tenant. The longest wait of those that refuse is
 //!    named, for only after that one will the request succeed.
 //!
+//! A request that may be clamped first has its answer made small enough for the quotas ([`Clamp`]).
+//!
 //! The yes is a [`Permit`]. It holds its place and its reservation until it is settled with what
 //! the request really used, revoked because nothing was ever sent, or dropped, which counts the
 //! whole reservation as used.
@@ -26,20 +28,28 @@ mod rate;
 mod tokens;
 mod quota;
 mod account;
+mod ask;
+mod alert;
+mod books;
 mod live;
 mod permit;
 
-pub(crate) use denied::{Denied, Level, Standing};
+pub(crate) use alert::Alert;
+pub(crate) use ask::{Ask, Clamp, KeySlot};
+pub(crate) use denied::{Denied, Level, Limit, Standing};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use live::{Ask, KeySlot, Settings, TenantLive};
+pub(crate) use live::{Settings, TenantLive};
 pub(crate) use permit::Permit;
-pub(crate) use quota::{Balances, Used};
+pub(crate) use quota::{Balances, Rebuilt, Used};
 pub(crate) use window::Windows;
 #[cfg(test)]
 use {
-    denied::{Kind, Limit, Scope},
-    live::Totals,
+    books::Totals,
+    denied::{Kind, Scope},
+    quota::Amount,
 };
 
+#[cfg(test)]
+mod interleaved;
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,11 @@ impl Admission {
     /// `is_limited`: key and tenant have every limit, each too high to refuse; else they have none.
     pub fn new(is_limited: bool) -> Self {
         let clock = Clock::system();
-        let settings = Settings { rpm_burst: None, time_zone: jiff::tz::TimeZone::UTC };
+        let settings = Settings {
+            rpm_burst: None,
+            time_zone: jiff::tz::TimeZone::UTC,
+            alert_percent: [80, 100].into(),
+        };
         let live = TenantLive::new(settings, clock.now());
         let slot = live.key_slot("key");
         if is_limited {
@@ -87,6 +91,8 @@ impl Admission {
                 monthly_tokens: Some(1 << 50),
                 daily_requests: Some(1 << 50),
                 monthly_requests: Some(1 << 50),
+                daily_nano_usd: Some(1 << 50),
+                monthly_nano_usd: Some(1 << 50),
             };
             live.set_tenant_limits(&limits, clock.now());
             live.set_key_limits(slot, &limits, clock.now());
@@ -96,9 +102,10 @@ impl Admission {
 
     /// Admits a request and settles it, reading the clock for both.
     pub fn once(&self) {
-        let ask = Ask { prompt_tokens: 70, reserve_tokens: 1_094 };
+        let ask =
+            Ask { prompt_tokens: 70, reserve_tokens: 1_094, reserve_nano_usd: 3_000, clamp: None };
         let permit = self.live.admit(self.slot, ask, self.clock.now());
-        permit.expect("the limits are out of reach").settle(90, self.clock.now());
+        permit.expect("the limits are out of reach").settle(90, 300, self.clock.now());
     }
 }
 

@@ -105,8 +105,10 @@ pub struct Admission {
     pub new_key: Limits,
     /// Requests that may come at once before the rate counts; `None`: as many as the rate.
     pub rpm_burst: Option<u32>,
-    /// In which days and months begin.
+    /// In which days and months begin, of tenants without a zone of their own.
     pub time_zone: jiff::tz::TimeZone,
+    /// Of a quota, in percent, ascending: whoever uses as much is to be told of.
+    pub alert_percent: Vec<u8>,
     /// A model without a price, asked for by whom a quota of cost holds.
     pub unpriced: Unpriced,
 }
@@ -191,6 +193,8 @@ pub enum OnDisconnect {
 pub struct Model {
     pub name: String,
     pub default_output_tokens: u64,
+    /// Reserve what answers of this model have been like, once enough are known.
+    pub learn_reservation: bool,
     /// Seconds since the Unix epoch, as the model list shows it.
     pub created: i64,
     pub owned_by: String,
@@ -202,6 +206,7 @@ impl Model {
         Self {
             name: name.to_owned(),
             default_output_tokens: raw::DEFAULT_OUTPUT_TOKENS,
+            learn_reservation: false,
             created: raw::DEFAULT_CREATED,
             owned_by: raw::DEFAULT_OWNER.to_owned(),
         }
@@ -288,7 +293,7 @@ mod tests {
         for model in std::mem::take(&mut documented.models) {
             let listed = |name: &ModelName| name.name == model.name;
             assert!(empty.upstreams[0].models.iter().any(listed), "{model:?}");
-            assert_eq!(model.default_output_tokens, 1024);
+            assert_eq!((model.default_output_tokens, model.learn_reservation), (1024, false));
             assert_eq!((model.created, model.owned_by.as_str()), (1_780_000_000, "system"));
         }
         assert_eq!(format!("{empty:#?}"), format!("{documented:#?}"));
@@ -348,6 +353,8 @@ mod tests {
             [limits]
             rpm = 60
             time_zone = "Europe/Berlin"
+            monthly_usd = "12.50"
+            alert_percent = [95, 50]
             [[upstream]]
             name = "lab"
             base_url = "http://127.0.0.1:9999/v1"
@@ -356,6 +363,7 @@ mod tests {
             [[model]]
             name = "b"
             default_output_tokens = 7
+            learn_reservation = true
         "#;
         let variables = [
             ("WEIR__SERVER__LISTEN", "0.0.0.0:0"),
@@ -379,6 +387,13 @@ mod tests {
         assert_eq!(upstream.on_disconnect, OnDisconnect::Drain);
         assert!(upstream.api_key.is_none() && config.upstreams.len() == 1);
         assert_eq!(config.models[0].default_output_tokens, 7);
+        assert!(config.models[0].learn_reservation);
+        let new_key = &config.limits.new_key;
+        assert_eq!(
+            (new_key.monthly_nano_usd, new_key.daily_nano_usd),
+            (Some(12_500_000_000), None)
+        );
+        assert_eq!(config.limits.alert_percent, [50, 95]);
     }
 
     #[test]
@@ -463,6 +478,13 @@ mod tests {
             ("[admin]\ntoken = 5", "admin.token: must be a reference"),
             ("[data]\ndir = ''", "data.dir = \"\": must be a directory"),
             ("[limits]\ntime_zone = 'Mars'", "= \"Mars\": must be a time zone"),
+            ("[limits]\ndaily_usd = '1,50'", "= \"1,50\": must be an amount in dollars"),
+            ("[limits]\ndaily_usd = 1.5", "daily_usd = 1.5: must be an amount in dollars"),
+            (
+                "[limits]\nalert_percent = [0]",
+                "must be a list of up to 8 whole numbers from 1 to 100",
+            ),
+            ("[limits]\nalert_percent = ['a']", "must be a list of up to 8 whole numbers"),
             ("[log]\nfilter = 'weir=loud'", "must be a filter"),
             (upstream, "upstream[0].models: must list the models"),
             (&format!("{upstream}models = ['']"), "must be a model's name"),

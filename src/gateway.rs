@@ -3,6 +3,7 @@
 //! any of them becomes an answer in `refusal`. Nothing in here fails towards hyper: before the first byte
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
+mod admission;
 mod answer;
 pub(crate) mod client;
 mod cors;
@@ -34,8 +35,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::admit::{Ask, Permit, Standing};
+use crate::admit::Standing;
 use crate::clock::Now;
+use crate::gateway::admission::{admit, agree, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded};
@@ -44,10 +46,8 @@ use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identity, Snapshot};
 use crate::identify::Bearing;
-use crate::inspect::Facts;
-use crate::ledger::record::{EventId, Opened};
+use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
-use crate::route::Route;
 use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
@@ -156,29 +156,20 @@ async fn serve(
     let RequestBody { frames, facts, held } =
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
-    let ask = ask_for(forwarded, &facts, route);
-    // The ledger's row begins at the instant at which limits were asked: both count it in one day.
+    // The ledger's row begins at the instant at which limits were asked: both count it in one day,
+    // and at one price.
     let now = worker.clock.now();
-    let permit = identity.live.admit(identity.slot, ask, now).map_err(|denied| {
-        worker.shard.limited(denied.limit_name());
-        exchange.limits = KnownLimits::Known(denied.standing());
-        Refusal::from(denied)
-    })?;
-    worker.shard.admitted();
-    exchange.limits = KnownLimits::Known(permit.standing());
-    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, ask, now);
+    let price = route.price(now.unix_ms, identity.has_cost_quota)?;
+    let ask = ask_for(forwarded, &facts, route, identity, price);
+    let permit = admit(worker, identity, ask, now, exchange)?;
+    let clamp = permit.clamp();
+    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit, now);
     let permit = record_open(worker, permit, &opened, now)?;
-    let mut settlement = Settlement::new(
-        worker.clone(),
-        client.clone(),
-        permit,
-        &opened,
-        exchange.arrived,
-        route,
-        held,
-    );
+    let mut settlement =
+        Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
+    agree(&mut settlement, identity, route, forwarded, &facts, clamp);
     let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded);
+    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
@@ -281,60 +272,6 @@ async fn unread(
             || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
     }
     refusal
-}
-
-/// What is reserved: the estimate of the prompt, and as much output as the request allows, if its
-/// endpoint has one that costs.
-fn ask_for(forwarded: &Forwarded, facts: &Facts, route: &Route) -> Ask {
-    let prompt_tokens = facts.estimated_input_tokens();
-    let output = match forwarded.has_output {
-        true => facts.max_output_tokens.unwrap_or(route.default_output_tokens),
-        false => 0,
-    };
-    let output = output.saturating_mul(facts.made);
-    Ask { prompt_tokens, reserve_tokens: prompt_tokens.saturating_add(output) }
-}
-
-#[expect(clippy::too_many_arguments, reason = "a record has its fields")]
-fn opened(
-    worker: &Worker,
-    event_id: EventId,
-    identity: &Identity,
-    route: &Route,
-    endpoint: &Endpoint,
-    facts: &Facts,
-    ask: Ask,
-    now: Now,
-) -> Opened {
-    Opened {
-        event_id,
-        started_at_ms: now.unix_ms,
-        tenant: identity.tenant.clone(),
-        key_id: identity.key_id.clone(),
-        model: route.model.clone(),
-        upstream: worker.upstreams[route.upstream].config.name.clone(),
-        endpoint: worker.endpoint_name(endpoint.path),
-        estimated_input_tokens: ask.prompt_tokens,
-        reserved_tokens: ask.reserve_tokens,
-        streamed: facts.stream,
-        price_version: route.prices.at(now.unix_ms).map(|price| price.version),
-    }
-}
-
-/// Writes `Opened`; a request that can't be recorded is not sent, and costs nothing.
-fn record_open(
-    worker: &Worker,
-    permit: Permit,
-    opened: &Opened,
-    now: Now,
-) -> Result<Permit, Refusal> {
-    match worker.open(opened, now) {
-        Ok(()) => Ok(permit),
-        Err(_) => {
-            permit.revoke(now);
-            Err(Refusal::ledger_unavailable())
-        }
-    }
 }
 
 /// An answer of Weir's own that is no refusal.

@@ -590,7 +590,7 @@ mod tests {
             prop_assert_eq!(facts.max_output_tokens, max);
             prop_assert_eq!(facts.n, value["n"].as_u64().unwrap_or(1).max(1));
 
-            let splices = facts.splices(upstream.as_deref(), ask);
+            let splices = facts.splices(upstream.as_deref(), ask, None);
             let frames = [bytes::Bytes::from(body)];
             let edited: Value = serde_json::from_slice(&apply(&frames, &splices).concat())
                 .expect("still JSON");

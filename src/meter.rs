@@ -41,7 +41,7 @@ use sse::{Lines, Part};
 use tally::Tally;
 use tap::Tap;
 
-pub(crate) use reading::Reading;
+pub(crate) use reading::{Progress, Reading};
 pub(crate) use setup::{Hide, Kind, Setup};
 pub(crate) use tap::Coding;
 
@@ -182,6 +182,19 @@ impl Meter {
     /// As [`Reading::finish_reason`].
     pub(crate) fn finish_reason(&self) -> bool {
         self.tally().finish_reason
+    }
+
+    /// How far a stream has come. Cheap enough to be asked after every piece.
+    pub(crate) fn progress(&self) -> Progress {
+        let pick = self.tally.pick.as_ref();
+        let is_final = pick.is_some_and(|pick| pick.is_final);
+        let has_ended = self.tally.has_ended();
+        Progress {
+            total_tokens: pick.map(|pick| pick.usage.total),
+            output_text_bytes: self.document.text.bytes(),
+            output_images: self.tally.images,
+            is_over: self.done || is_final || has_ended || self.tally.error,
+        }
     }
 
     /// What has been said so far. May be called at any time.

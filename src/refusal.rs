@@ -221,6 +221,13 @@ impl Refusal {
         Self::upstream("upstream_idle_timeout", status, message).should_retry(false)
     }
 
+    /// A running stream has used up its reservation, and its quotas have no room for more.
+    pub(crate) fn quota_cut() -> Self {
+        let message = "This answer has used up what its quotas had left, and was ended here.";
+        let kind = "insufficient_quota";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, kind, kind, message).should_retry(false)
+    }
+
     pub(crate) fn server_shutdown() -> Self {
         let message = "The gateway is shutting down and could not wait for the end of this answer.";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -317,7 +324,8 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let limit = denied.limit_name();
         match denied {
-            Denied::TooLarge { allowed, asked, .. } => {
+            Denied::TooLarge { limit: which, allowed, asked, .. } => {
+                let [asked, allowed] = [asked, allowed].map(|amount| which.amount(amount));
                 let message = format!(
                     "This request asks for {asked}, more than the whole limit {limit} of {allowed}; \
                      shorten it or have the limit raised."

@@ -1,11 +1,14 @@
 //! Which upstream serves a model, and under which name. In this version the first upstream that lists a
 //! model serves it.
 
+mod learned;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
+pub(crate) use learned::Learned;
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +41,10 @@ pub(crate) struct Route {
     pub(crate) upstream: usize,
     /// Its place in the metrics.
     pub(crate) index: usize,
+    /// Reserved for an answer whose length the request does not limit.
     pub(crate) default_output_tokens: u64,
+    /// What such answers have been like, where that is to be learned.
+    pub(crate) learned: Option<Arc<Learned>>,
     /// What it costs, and when.
     pub(crate) prices: Schedule,
     /// What becomes of a request that needs a price where there is none.
@@ -46,6 +52,14 @@ pub(crate) struct Route {
     /// Seconds since the Unix epoch.
     pub(crate) created: i64,
     pub(crate) owned_by: String,
+}
+
+impl Route {
+    /// What an answer of this model usually stays below, as far as that is known.
+    pub(crate) fn usual_output_tokens(&self) -> u64 {
+        let learned = self.learned.as_ref().and_then(|learned| learned.usual());
+        learned.unwrap_or(self.default_output_tokens)
+    }
 }
 
 impl Routes {
@@ -68,6 +82,7 @@ impl Routes {
                     upstream,
                     index,
                     default_output_tokens: entry.default_output_tokens,
+                    learned: entry.learn_reservation.then(Arc::default),
                     prices: config.prices.of(&listed.name),
                     unpriced: config.limits.unpriced,
                     created: entry.created,

@@ -177,7 +177,7 @@ impl Server {
         let tenants = self.registry.tenants();
         let totals = tenants.iter().map(|(_, live)| live.totals());
         totals.fold((0, 0), |(requests, tokens), one| {
-            (requests + one.in_flight, tokens + one.reserved_tokens)
+            (requests + one.in_flight, tokens + one.reserved_tokens())
         })
     }
 

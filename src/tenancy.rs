@@ -16,6 +16,16 @@ pub struct Limits {
     pub monthly_tokens: Option<u64>,
     pub daily_requests: Option<u64>,
     pub monthly_requests: Option<u64>,
+    /// Cost, in billionths of a dollar.
+    pub daily_nano_usd: Option<u64>,
+    pub monthly_nano_usd: Option<u64>,
+}
+
+impl Limits {
+    /// Whether what a request costs has to be known before it is let through.
+    pub(crate) fn has_cost_quota(&self) -> bool {
+        self.daily_nano_usd.is_some() || self.monthly_nano_usd.is_some()
+    }
 }
 
 /// A tenant: a team, a service or a customer, with limits for all its keys together.
@@ -23,6 +33,8 @@ pub struct Limits {
 pub struct Tenant {
     pub name: Arc<str>,
     pub limits: Limits,
+    /// The IANA name of the zone in which its days and months begin; `None`: the configured one.
+    pub time_zone: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
 }
@@ -36,6 +48,10 @@ pub struct Key {
     /// What its owner calls it; may be empty.
     pub name: String,
     pub limits: Limits,
+    /// Answers are limited to what the quotas have left.
+    pub clamp: bool,
+    /// Streams that have used up their reservation and the quotas are ended.
+    pub cut: bool,
     /// The models that it may use; `None`: all.
     pub models: Option<Vec<String>>,
     pub created_at_ms: i64,

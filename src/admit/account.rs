@@ -1,10 +1,11 @@
 //! All limits of one key, or of one tenant, side by side with what they hold.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::denied::{Kind, Standing};
-use super::quota::{Balance, Balances};
+use super::quota::{Amount, Balance, Balances, Entered, Rebuilt, Unit, Used};
 use super::rate::{Rate, RateReceipt, RateSpend};
 use super::tokens::{TokenBucket, TokenSpend};
 use super::window::Windows;
@@ -23,8 +24,12 @@ pub(super) struct Account {
     /// How often the limits were set; the id of rates and buckets that are made then.
     changes: u64,
     in_flight: u32,
+    /// Of all requests in flight, in whichever window they began.
+    reserved: Amount,
     day: Balance,
     month: Balance,
+    /// Of a quota: whoever uses as much is to be told of.
+    percents: Arc<[u8]>,
 }
 
 /// What a request wants, made consistent: the reservation is never below the prompt.
@@ -32,6 +37,7 @@ pub(super) struct Account {
 pub(super) struct Want {
     pub(super) prompt: u64,
     pub(super) reserve: u64,
+    pub(super) nano_usd: u64,
 }
 
 /// What one account gave to a request in flight.
@@ -39,14 +45,20 @@ pub(super) struct Want {
 pub(super) struct Held {
     rate: Option<RateReceipt>,
     tokens: Option<TokenSpend>,
-    reserved: u64,
-    day_start_ms: i64,
-    month_start_ms: i64,
+    reserved: Amount,
+    day: Entered,
+    month: Entered,
+}
+
+impl Want {
+    pub(super) fn amount(self) -> Amount {
+        Amount { tokens: self.reserve, nano_usd: self.nano_usd }
+    }
 }
 
 impl Account {
     /// Without limits.
-    pub(super) fn new(windows: &Windows) -> Self {
+    pub(super) fn new(windows: &Windows, percents: Arc<[u8]>) -> Self {
         Self {
             limits: Limits::default(),
             most: most_of(&Limits::default()),
@@ -54,8 +66,10 @@ impl Account {
             tokens: None,
             changes: 0,
             in_flight: 0,
+            reserved: Amount::default(),
             day: Balance::new(windows.day.start_ms),
             month: Balance::new(windows.month.start_ms),
+            percents,
         }
     }
 
@@ -76,13 +90,30 @@ impl Account {
                 none => *none = Some(TokenBucket::new(tpm, mono_ns, self.changes)),
             },
         }
+        let all = |requests: Option<u64>, tokens: Option<u64>, nano_usd: Option<u64>| Used {
+            requests: requests.unwrap_or(u64::MAX),
+            tokens: tokens.unwrap_or(u64::MAX),
+            nano_usd: nano_usd.unwrap_or(u64::MAX),
+        };
+        let day = all(limits.daily_requests, limits.daily_tokens, limits.daily_nano_usd);
+        let month = all(limits.monthly_requests, limits.monthly_tokens, limits.monthly_nano_usd);
+        self.day.set_quota(day, &self.percents);
+        self.month.set_quota(month, &self.percents);
         self.limits = limits.clone();
         self.most = most_of(limits);
     }
 
     pub(super) fn load(&mut self, balances: &Balances) {
-        self.day.load(balances.windows.day.start_ms, balances.daily);
-        self.month.load(balances.windows.month.start_ms, balances.monthly);
+        self.day.load(balances.windows.day.start_ms, balances.daily, &self.percents);
+        self.month.load(balances.windows.month.start_ms, balances.monthly, &self.percents);
+    }
+
+    /// Moves to other windows, in another time zone.
+    pub(super) fn rebase(&mut self, windows: &Windows, ledger: &Rebuilt) {
+        let (running, percents) = ((self.reserved, self.in_flight), &self.percents);
+        let (day_ms, month_ms) = (windows.day.start_ms, windows.month.start_ms);
+        self.day.rebase(day_ms, ledger.old_daily, ledger.daily, running, percents);
+        self.month.rebase(month_ms, ledger.old_monthly, ledger.monthly, running, percents);
     }
 
     pub(super) fn balances(&self, windows: Windows) -> Balances {
@@ -90,9 +121,10 @@ impl Account {
     }
 
     /// Moves the balances on if their window has ended.
+    #[inline]
     pub(super) fn enter(&mut self, windows: &Windows) {
-        self.day.enter(windows.day.start_ms);
-        self.month.enter(windows.month.start_ms);
+        self.day.enter(windows.day.start_ms, &self.percents);
+        self.month.enter(windows.month.start_ms, &self.percents);
     }
 
     /// The smallest limit that could not take the request even if nothing else were there, with its
@@ -100,12 +132,13 @@ impl Account {
     pub(super) fn too_small(&self, want: Want) -> Option<(Kind, u64, u64)> {
         // Even nothing asks for one token, so that a limit of 0 refuses everything.
         let (prompt, reserve) = (want.prompt.max(1), want.reserve.max(1));
-        if prompt <= self.most.prompt && reserve <= self.most.reserve {
+        let most = &self.most;
+        if prompt <= most.prompt && reserve <= most.reserve && want.nano_usd <= most.nano_usd {
             return None;
         }
         let limits = &self.limits;
         // The rate takes any answer, as debt; a quota takes only what it can hold.
-        [
+        let counts = [
             (Kind::Tokens, limits.tpm, prompt),
             (Kind::DailyTokens, limits.daily_tokens, reserve),
             (Kind::MonthlyTokens, limits.monthly_tokens, reserve),
@@ -113,28 +146,33 @@ impl Account {
             (Kind::Concurrency, limits.concurrency.map(u64::from), 1),
             (Kind::DailyRequests, limits.daily_requests, 1),
             (Kind::MonthlyRequests, limits.monthly_requests, 1),
-        ]
-        .into_iter()
-        .filter_map(|(kind, limit, asked)| Some((kind, limit?, asked)))
-        .filter(|(_, limit, asked)| asked > limit)
-        .min_by_key(|(_, limit, _)| *limit)
+        ];
+        let costs = [
+            (Kind::DailyUsd, limits.daily_nano_usd, want.nano_usd),
+            (Kind::MonthlyUsd, limits.monthly_nano_usd, want.nano_usd),
+        ];
+        let smallest = |limits: &[(Kind, Option<u64>, u64)]| {
+            let set =
+                limits.iter().filter_map(|(kind, limit, asked)| Some((*kind, (*limit)?, *asked)));
+            set.filter(|(_, limit, asked)| asked > limit).min_by_key(|(_, limit, _)| *limit)
+        };
+        // Dollars and counts can't be compared.
+        smallest(&counts).or_else(|| smallest(&costs))
     }
 
     /// The quota that is used up, of several one that opens last; and when it opens.
     pub(super) fn used_up(&self, want: Want, windows: &Windows) -> Option<(Kind, i64)> {
-        let limits = &self.limits;
         let (day, month) = (windows.day.end_ms, windows.month.end_ms);
-        if !self.month.fits_tokens(want.reserve, limits.monthly_tokens) {
-            Some((Kind::MonthlyTokens, month))
-        } else if !self.month.fits_request(limits.monthly_requests) {
-            Some((Kind::MonthlyRequests, month))
-        } else if !self.day.fits_tokens(want.reserve, limits.daily_tokens) {
-            Some((Kind::DailyTokens, day))
-        } else if !self.day.fits_request(limits.daily_requests) {
-            Some((Kind::DailyRequests, day))
-        } else {
-            None
+        let amount = want.amount();
+        if let Some(unit) = self.month.lacks(amount) {
+            return Some((kind(Period::Month, unit), month));
         }
+        self.day.lacks(amount).map(|unit| (kind(Period::Day, unit), day))
+    }
+
+    /// What the quotas have left; `u64::MAX` where there is none.
+    pub(super) fn left(&self) -> Amount {
+        self.day.left().min(self.month.left())
     }
 
     /// Are as many in flight as may be?
@@ -164,25 +202,38 @@ impl Account {
         &mut self,
         want: Want,
         rate: Option<RateSpend>,
-        windows: &Windows,
+        at_ms: i64,
         mono_ns: u64,
     ) -> Held {
+        let reserved = want.amount();
         self.in_flight = self.in_flight.saturating_add(1);
-        self.day.reserve(want.reserve);
-        self.month.reserve(want.reserve);
+        self.reserved = self.reserved.plus(reserved);
         Held {
             rate: rate.map(|spend| spend.receipt),
             tokens: self.tokens.as_mut().map(|bucket| bucket.spend(want.reserve, mono_ns)),
-            reserved: want.reserve,
-            day_start_ms: windows.day.start_ms,
-            month_start_ms: windows.month.start_ms,
+            reserved,
+            day: self.day.reserve(reserved, at_ms),
+            month: self.month.reserve(reserved, at_ms),
         }
     }
 
-    /// The request has ended and used so many tokens.
-    pub(super) fn settle(&mut self, held: &Held, used: u64, mono_ns: u64) {
+    /// Whether a request in flight may hold so much more.
+    pub(super) fn has_room_for(&self, held: &Held, more: Amount) -> bool {
+        self.day.has_room_for(held.day, more) && self.month.has_room_for(held.month, more)
+    }
+
+    /// Makes a reservation larger. The token bucket is not asked: it takes any answer, as debt.
+    pub(super) fn extend(&mut self, held: &mut Held, more: Amount) {
+        self.reserved = self.reserved.plus(more);
+        self.day.extend(held.day, more);
+        self.month.extend(held.month, more);
+        held.reserved = held.reserved.plus(more);
+    }
+
+    /// The request has ended and used so much.
+    pub(super) fn settle(&mut self, held: &Held, used: Amount, mono_ns: u64) {
         if let (Some(bucket), Some(spend)) = (&mut self.tokens, held.tokens) {
-            bucket.settle(spend, used, mono_ns);
+            bucket.settle(spend, used.tokens, mono_ns);
         }
         self.book(held, used);
     }
@@ -201,9 +252,38 @@ impl Account {
         if let (Some(rate), Some(receipt)) = (&mut self.rate, held.rate) {
             rate.give_back(receipt);
         }
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.day.cancel(held.day_start_ms, held.reserved);
-        self.month.cancel(held.month_start_ms, held.reserved);
+        self.release(held);
+        self.day.cancel(held.day, held.reserved);
+        self.month.cancel(held.month, held.reserved);
+    }
+
+    /// Whether a threshold of a quota is crossed that nobody was told of.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.day.is_over() || self.month.is_over()
+    }
+
+    /// Tells of such thresholds: the quota, the highest percentage, what is used and the whole.
+    pub(super) fn tell(&mut self, mut told: impl FnMut(Kind, u8, u64, u64)) {
+        for (period, balance) in [(Period::Day, &mut self.day), (Period::Month, &mut self.month)] {
+            let (used, quota) = (balance.used(), balance.quota());
+            balance.tell(&self.percents, |unit, percent| {
+                told(kind(period, unit), percent, used.of(unit), quota.of(unit));
+            });
+        }
+    }
+
+    /// The quotas of which a threshold is crossed in the windows that hold now.
+    pub(super) fn over(&self, windows: &Windows) -> impl Iterator<Item = Kind> {
+        let both = [
+            (Period::Day, &self.day, windows.day.start_ms),
+            (Period::Month, &self.month, windows.month.start_ms),
+        ];
+        let current = both.into_iter().filter(|(_, balance, start)| balance.start_ms() == *start);
+        current.flat_map(|(period, balance, _)| {
+            let told = Unit::ALL.into_iter().filter(|unit| balance.told(*unit) > 0);
+            told.map(move |unit| kind(period, unit))
+        })
     }
 
     pub(super) fn standing(&self, mono_ns: u64) -> Standing {
@@ -213,21 +293,46 @@ impl Account {
         }
     }
 
-    fn book(&mut self, held: &Held, used: u64) {
+    fn book(&mut self, held: &Held, used: Amount) {
+        self.release(held);
+        self.day.settle(held.day, held.reserved, used);
+        self.month.settle(held.month, held.reserved, used);
+    }
+
+    fn release(&mut self, held: &Held) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.day.settle(held.day_start_ms, held.reserved, used);
-        self.month.settle(held.month_start_ms, held.reserved, used);
+        self.reserved = self.reserved.minus(held.reserved);
+    }
+}
+
+/// How long a quota's window is.
+#[derive(Clone, Copy, Debug)]
+enum Period {
+    Day,
+    Month,
+}
+
+fn kind(period: Period, unit: Unit) -> Kind {
+    match (period, unit) {
+        (Period::Day, Unit::Requests) => Kind::DailyRequests,
+        (Period::Day, Unit::Tokens) => Kind::DailyTokens,
+        (Period::Day, Unit::NanoUsd) => Kind::DailyUsd,
+        (Period::Month, Unit::Requests) => Kind::MonthlyRequests,
+        (Period::Month, Unit::Tokens) => Kind::MonthlyTokens,
+        (Period::Month, Unit::NanoUsd) => Kind::MonthlyUsd,
     }
 }
 
 /// The largest request that no limit is too small for: nearly every request is below it, and then
 /// nobody has to ask each limit. It is 0 if one of the limits is.
 fn most_of(limits: &Limits) -> Want {
-    let prompt = limits.tpm.unwrap_or(u64::MAX);
-    let quotas = [limits.daily_tokens, limits.monthly_tokens];
-    let reserve = quotas.into_iter().flatten().min().unwrap_or(u64::MAX);
+    let least = |quotas: [Option<u64>; 2]| quotas.into_iter().flatten().min().unwrap_or(u64::MAX);
     let counts = [limits.daily_requests, limits.monthly_requests];
     let small = [limits.rpm, limits.concurrency].map(|limit| limit.map(u64::from));
     let blocked = counts.into_iter().chain(small).any(|limit| limit == Some(0));
-    Want { prompt: if blocked { 0 } else { prompt }, reserve }
+    Want {
+        prompt: if blocked { 0 } else { limits.tpm.unwrap_or(u64::MAX) },
+        reserve: least([limits.daily_tokens, limits.monthly_tokens]),
+        nano_usd: least([limits.daily_nano_usd, limits.monthly_nano_usd]),
+    }
 }

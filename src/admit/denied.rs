@@ -23,6 +23,9 @@ pub(crate) enum Kind {
     MonthlyTokens,
     DailyRequests,
     MonthlyRequests,
+    /// Cost, in billionths of a dollar.
+    DailyUsd,
+    MonthlyUsd,
 }
 
 /// One limit of one of the two.
@@ -79,6 +82,8 @@ impl Limit {
             (Scope::Key, Kind::MonthlyTokens) => "key-monthly-tokens",
             (Scope::Key, Kind::DailyRequests) => "key-daily-requests",
             (Scope::Key, Kind::MonthlyRequests) => "key-monthly-requests",
+            (Scope::Key, Kind::DailyUsd) => "key-daily-usd",
+            (Scope::Key, Kind::MonthlyUsd) => "key-monthly-usd",
             (Scope::Tenant, Kind::Requests) => "tenant-requests",
             (Scope::Tenant, Kind::Tokens) => "tenant-tokens",
             (Scope::Tenant, Kind::Concurrency) => "tenant-concurrency",
@@ -86,7 +91,32 @@ impl Limit {
             (Scope::Tenant, Kind::MonthlyTokens) => "tenant-monthly-tokens",
             (Scope::Tenant, Kind::DailyRequests) => "tenant-daily-requests",
             (Scope::Tenant, Kind::MonthlyRequests) => "tenant-monthly-requests",
+            (Scope::Tenant, Kind::DailyUsd) => "tenant-daily-usd",
+            (Scope::Tenant, Kind::MonthlyUsd) => "tenant-monthly-usd",
         }
+    }
+}
+
+impl Limit {
+    /// An amount in the limit's unit, for people: a count, or dollars.
+    pub(crate) fn amount(self, amount: u64) -> String {
+        const NANO: u64 = 1_000_000_000;
+        if !self.kind.is_usd() {
+            return amount.to_string();
+        }
+        let text = format!("{}.{:09}", amount / NANO, amount % NANO);
+        format!("{} USD", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+impl Kind {
+    /// Whether its amounts are billionths of a dollar, and not a count.
+    pub(super) fn is_usd(self) -> bool {
+        matches!(self, Self::DailyUsd | Self::MonthlyUsd)
+    }
+
+    pub(super) fn is_monthly(self) -> bool {
+        matches!(self, Self::MonthlyTokens | Self::MonthlyRequests | Self::MonthlyUsd)
     }
 }
 
@@ -168,6 +198,20 @@ mod tests {
         }
         assert_eq!(Denied::Concurrency { limit, standing }.retry_after_s(), Some(1));
         assert_eq!(Denied::Quota { limit, resets_at_ms: 0, standing }.retry_after_s(), None);
+    }
+
+    #[test]
+    fn amounts_are_shown_in_their_unit() {
+        let show = |kind, amount| Limit { scope: Scope::Key, kind }.amount(amount);
+        assert_eq!(show(Kind::DailyTokens, 1_000_000_000), "1000000000");
+        for (nano_usd, text) in [
+            (0, "0 USD"),
+            (1, "0.000000001 USD"),
+            (12_500_000_000, "12.5 USD"),
+            (100_000_000_000, "100 USD"),
+        ] {
+            assert_eq!(show(Kind::MonthlyUsd, nano_usd), text);
+        }
     }
 
     #[test]

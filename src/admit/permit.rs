@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use super::ask::{Ask, KeySlot};
+use super::books::{Outcome, Reservation};
 use super::denied::{Denied, Standing};
-use super::live::{Ask, KeySlot, Outcome, Reservation, TenantLive};
+use super::live::TenantLive;
+use super::quota::Amount;
 use crate::clock::Now;
 
 /// An admitted request: its place among those in flight and its reservation. It lives until the
@@ -33,10 +36,35 @@ impl TenantLive {
 }
 
 impl Permit {
-    /// The request has ended and used so many tokens: what was reserved above that is given back, what
-    /// was used above the reservation is booked in full. The request itself stays counted.
-    pub(crate) fn settle(mut self, used_tokens: u64, now: Now) {
-        self.close(Outcome::Used { tokens: used_tokens, now });
+    /// The request has ended and used so many tokens, which cost so many billionths of a dollar: what
+    /// was reserved above that is given back, what was used above the reservation is booked in full.
+    /// The request itself stays counted.
+    pub(crate) fn settle(mut self, used_tokens: u64, used_nano_usd: u64, now: Now) {
+        let used = Amount { tokens: used_tokens, nano_usd: used_nano_usd };
+        self.close(Outcome::Used { used, now });
+    }
+
+    /// Sets more aside for a request that has used up its reservation, if its quotas have room. All of
+    /// it or nothing; `false` is the answer of a quota that is used up.
+    pub(crate) fn extend(&mut self, tokens: u64, nano_usd: u64, now: Now) -> bool {
+        self.live.extend(&mut self.held, Amount { tokens, nano_usd }, now)
+    }
+
+    /// The most that each answer may be, in tokens: there if the request may be clamped and a quota of
+    /// tokens or cost applies. The reservation is made of it.
+    pub(crate) fn clamp(&self) -> Option<u64> {
+        self.held.clamp
+    }
+
+    /// What is set aside for it now, in tokens.
+    pub(crate) fn reserved_tokens(&self) -> u64 {
+        self.held.amount.tokens
+    }
+
+    /// What is set aside for it now, in billionths of a dollar.
+    #[cfg(test)]
+    pub(crate) fn reserved_nano_usd(&self) -> u64 {
+        self.held.amount.nano_usd
     }
 
     /// The request was never sent and will have no row: everything is given back, the request too, as

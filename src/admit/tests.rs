@@ -27,7 +27,7 @@ impl World {
 
     fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
-        let live = TenantLive::new(Settings { rpm_burst: None, time_zone }, now);
+        let live = TenantLive::new(settings(None, time_zone), now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
         live.set_key_limits(slot, &key, now);
@@ -35,7 +35,7 @@ impl World {
     }
 
     fn admit(&self, prompt_tokens: u64, reserve_tokens: u64) -> Result<Permit, Denied> {
-        self.live.admit(self.slot, Ask { prompt_tokens, reserve_tokens }, self.now)
+        self.live.admit(self.slot, ask(prompt_tokens, reserve_tokens), self.now)
     }
 
     /// The name of the limit that refuses.
@@ -60,6 +60,28 @@ impl World {
     }
 }
 
+/// What so many tokens cost in these tests, in billionths of a dollar.
+fn cost(tokens: u64) -> u64 {
+    3 * tokens
+}
+
+fn ask(prompt_tokens: u64, reserve_tokens: u64) -> Ask {
+    let reserve_nano_usd = cost(reserve_tokens);
+    Ask { prompt_tokens, reserve_tokens, reserve_nano_usd, clamp: None }
+}
+
+fn used(requests: u64, tokens: u64) -> Used {
+    Used { requests, tokens, nano_usd: cost(tokens) }
+}
+
+fn totals(in_flight: u64, tokens: u64) -> Totals {
+    Totals { in_flight, reserved: Amount { tokens, nano_usd: cost(tokens) } }
+}
+
+fn settings(rpm_burst: Option<u32>, time_zone: TimeZone) -> Settings {
+    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into() }
+}
+
 fn ms(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().expect("a test's own time").as_millisecond()
 }
@@ -80,6 +102,8 @@ fn each_limit(room: u32) -> Vec<(&'static str, Limits)> {
         ("monthly-tokens", Limits { monthly_tokens: Some(tokens), ..none() }),
         ("daily-requests", Limits { daily_requests: Some(requests), ..none() }),
         ("monthly-requests", Limits { monthly_requests: Some(requests), ..none() }),
+        ("daily-usd", Limits { daily_nano_usd: Some(cost(tokens)), ..none() }),
+        ("monthly-usd", Limits { monthly_nano_usd: Some(cost(tokens)), ..none() }),
     ]
 }
 
@@ -101,7 +125,7 @@ fn of_a_thousand_at_once_exactly_fifty_get_in() {
                     let slot = if of_tenant && thread % 2 == 1 { other } else { world.slot };
                     move || {
                         gate.wait();
-                        let ask = Ask { prompt_tokens: 1, reserve_tokens: 10 };
+                        let ask = ask(1, 10);
                         let all = (0..125).map(|_| world.live.admit(slot, ask, world.now));
                         all.filter_map(Result::ok).collect::<Vec<_>>()
                     }
@@ -112,8 +136,8 @@ fn of_a_thousand_at_once_exactly_fifty_get_in() {
             assert_eq!(permits.len(), 50, "{name}, of the tenant: {of_tenant}");
             let expected = format!("{}-{name}", if of_tenant { "tenant" } else { "key" });
             assert_eq!(world.refused(1, 10), expected);
-            assert_eq!(world.live.totals(), Totals { in_flight: 50, reserved_tokens: 500 });
-            permits.into_iter().for_each(|permit| permit.settle(10, world.now));
+            assert_eq!(world.live.totals(), totals(50, 500));
+            permits.into_iter().for_each(|permit| permit.settle(10, cost(10), world.now));
             assert_eq!(world.live.totals(), Totals::default(), "{name}");
         }
     }
@@ -146,9 +170,9 @@ fn every_end_of_a_request_is_booked_once() {
     // How it ends, then requests and tokens booked, and what is left of both rates.
     type End = fn(Permit, Now);
     let cases: [(&str, End, u64, u64, u64, u64); 5] = [
-        ("used less", |permit, now| permit.settle(30, now), 1, 30, 9, 970),
-        ("used all", |permit, now| permit.settle(400, now), 1, 400, 9, 600),
-        ("used more", |permit, now| permit.settle(700, now), 1, 700, 9, 300),
+        ("used less", |permit, now| permit.settle(30, cost(30), now), 1, 30, 9, 970),
+        ("used all", |permit, now| permit.settle(400, cost(400), now), 1, 400, 9, 600),
+        ("used more", |permit, now| permit.settle(700, cost(700), now), 1, 700, 9, 300),
         ("never sent", |permit, now| permit.revoke(now), 0, 0, 10, 1000),
         ("dropped", |permit, _| drop(permit), 1, 400, 9, 600),
     ];
@@ -159,11 +183,11 @@ fn every_end_of_a_request_is_booked_once() {
         assert_eq!(at_admission.requests.map(|level| level.remaining), Some(9));
         assert_eq!(at_admission.tokens.map(|level| level.remaining), Some(600));
         assert_eq!(at_admission.tokens.map(|level| level.reset), Some(Duration::from_secs(24)));
-        assert_eq!(world.live.totals(), Totals { in_flight: 1, reserved_tokens: 400 });
+        assert_eq!(world.live.totals(), totals(1, 400));
         end(permit, world.now);
         assert_eq!(world.live.totals(), Totals::default(), "{name}");
-        let used = Used { requests, tokens };
-        assert_eq!(world.used(), (used, used), "{name}");
+        let booked = used(requests, tokens);
+        assert_eq!(world.used(), (booked, booked), "{name}");
         let standing = world.live.standing(world.slot, world.now);
         assert_eq!(standing.requests.unwrap().remaining, requests_left, "{name}");
         assert_eq!(standing.tokens.unwrap().remaining, tokens_left, "{name}");
@@ -221,7 +245,7 @@ fn what_can_never_fit_is_too_large() {
     let world = World::new(Limits { tpm: Some(100), ..none() }, none());
     let permit = world.admit(100, 5000).expect("the prompt fits");
     assert_eq!(permit.standing().tokens.unwrap().remaining, 0);
-    permit.settle(150, world.now);
+    permit.settle(150, cost(150), world.now);
     let standing = world.live.standing(world.slot, world.now).tokens.unwrap();
     assert_eq!((standing.remaining, standing.reset), (0, Duration::from_secs(90)));
 }
@@ -239,14 +263,14 @@ fn the_refusal_that_helps_most_is_named() {
     let mut world = World::new(limits.clone(), limits);
     let first = world.admit(50, 100).unwrap();
     assert_eq!(world.refused(1, 50), "key-concurrency");
-    first.settle(130, world.now);
+    first.settle(130, cost(130), world.now);
     // A request comes in 60 s; 100 tokens with 30 of debt take 78 s, 10 with that debt 24 s.
     for (reserve, name, wait) in [(100, "key-tokens", 78), (10, "key-requests", 60)] {
         let denied = world.admit(1, reserve).unwrap_err();
         assert_eq!((denied.limit_name(), denied.retry_after_s()), (name, Some(wait)));
     }
     world.pass_ns(60_000 * MS);
-    world.admit(1, 10).unwrap().settle(10, world.now);
+    world.admit(1, 10).unwrap().settle(10, cost(10), world.now);
     // The rates would refuse as well, but the month is used up, and opens after the day.
     match world.admit(1, 10).unwrap_err() {
         Denied::Quota { limit, resets_at_ms, .. } => {
@@ -273,14 +297,14 @@ fn quotas_open_when_their_window_does() {
     ];
     for (name, limits, within, opens) in cases {
         let mut world = World::at(zone(name), within, limits, Limits::default());
-        world.admit(1, 60).unwrap().settle(60, world.now);
+        world.admit(1, 60).unwrap().settle(60, cost(60), world.now);
         world.now.unix_ms = ms(opens) - 1;
         match world.admit(1, 60).unwrap_err() {
             Denied::Quota { resets_at_ms, .. } => assert_eq!(resets_at_ms, ms(opens), "{within}"),
             other => panic!("{within}: {other}"),
         }
         world.now.unix_ms = ms(opens);
-        world.admit(1, 60).expect("a new window has begun").settle(60, world.now);
+        world.admit(1, 60).expect("a new window has begun").settle(60, cost(60), world.now);
     }
 }
 
@@ -288,15 +312,15 @@ fn quotas_open_when_their_window_does() {
 fn a_clock_set_back_reopens_no_quota() {
     let limits = Limits { daily_requests: Some(1), monthly_requests: Some(9), ..Limits::default() };
     let mut world = World::at(TimeZone::UTC, "2026-05-31T23:59Z", limits, Limits::default());
-    world.admit(1, 1).unwrap().settle(1, world.now);
+    world.admit(1, 1).unwrap().settle(1, cost(1), world.now);
     world.jump("2026-06-01T00:00Z");
-    world.admit(1, 1).unwrap().settle(1, world.now);
+    world.admit(1, 1).unwrap().settle(1, cost(1), world.now);
     world.jump("2026-05-31T12:00Z");
     assert_eq!(world.refused(1, 1), "key-daily-requests");
     world.jump("2026-06-01T23:59Z");
     assert_eq!(world.refused(1, 1), "key-daily-requests");
-    let used = Used { requests: 1, tokens: 1 };
-    assert_eq!(world.used(), (used, used));
+    let one = used(1, 1);
+    assert_eq!(world.used(), (one, one));
 }
 
 #[test]
@@ -307,17 +331,17 @@ fn a_permit_belongs_to_the_window_of_its_start() {
         [world.admit(1, 30).unwrap(), world.admit(1, 30).unwrap(), world.admit(1, 40).unwrap()];
     world.jump("2026-05-11T00:00Z");
     let new = world.admit(1, 100).expect("the new day owes nothing to the old one");
-    assert_eq!(world.live.totals(), Totals { in_flight: 4, reserved_tokens: 200 });
+    assert_eq!(world.live.totals(), totals(4, 200));
     let [settled, revoked, dropped] = old;
-    settled.settle(80, world.now);
+    settled.settle(80, cost(80), world.now);
     revoked.revoke(world.now);
     drop(dropped);
     let (daily, monthly) = world.used();
-    assert_eq!(daily, Used { requests: 1, tokens: 0 });
-    assert_eq!(monthly, Used { requests: 3, tokens: 120 });
+    assert_eq!(daily, used(1, 0));
+    assert_eq!(monthly, used(3, 120));
     assert_eq!(world.refused(1, 1), "key-daily-tokens");
-    new.settle(99, world.now);
-    world.admit(1, 1).unwrap().settle(1, world.now);
+    new.settle(99, cost(99), world.now);
+    world.admit(1, 1).unwrap().settle(1, cost(1), world.now);
     assert_eq!(world.live.totals(), Totals::default());
 }
 
@@ -326,22 +350,18 @@ fn balances_of_the_ledger_count_from_the_start() {
     let limits = Limits { daily_tokens: Some(100), monthly_requests: Some(9), ..Limits::default() };
     let mut world = World::new(limits.clone(), limits);
     let windows = Windows::at(&TimeZone::UTC, world.now.unix_ms);
-    let some = Balances {
-        windows,
-        daily: Used { requests: 2, tokens: 60 },
-        monthly: Used { requests: 7, tokens: 900 },
-    };
+    let some = Balances { windows, daily: used(2, 60), monthly: used(7, 900) };
     world.live.load_balances(world.slot, &some);
-    world.live.load_tenant_balances(&Balances { daily: Used { requests: 3, tokens: 95 }, ..some });
+    world.live.load_tenant_balances(&Balances { daily: used(3, 95), ..some });
     assert_eq!(world.refused(1, 10), "tenant-daily-tokens");
     assert_eq!(world.refused(1, 41), "key-daily-tokens");
-    world.admit(1, 5).unwrap().settle(5, world.now);
+    world.admit(1, 5).unwrap().settle(5, cost(5), world.now);
     world.jump("2026-05-11T12:00Z");
-    world.admit(1, 5).unwrap().settle(5, world.now);
+    world.admit(1, 5).unwrap().settle(5, cost(5), world.now);
     assert_eq!(world.refused(1, 5), "key-monthly-requests");
     // What was true yesterday is not loaded into today.
     world.live.load_balances(world.slot, &some);
-    assert_eq!(world.live.balances(world.slot, world.now).daily, Used { requests: 1, tokens: 5 });
+    assert_eq!(world.live.balances(world.slot, world.now).daily, used(1, 5));
 }
 
 #[test]
@@ -352,12 +372,12 @@ fn limits_change_under_requests_in_flight() {
     assert_eq!(unlimited.standing(), Standing::default());
     set(Limits { rpm: Some(5), tpm: Some(100), concurrency: Some(1), ..Limits::default() });
     assert_eq!(world.refused(1, 1), "key-concurrency");
-    unlimited.settle(400, world.now);
+    unlimited.settle(400, cost(400), world.now);
     let limited = world.admit(1, 100).unwrap();
     // Lifted and set again: the old reservation has nothing to give to the new bucket.
     set(Limits::default());
     set(Limits { rpm: Some(5), tpm: Some(100), ..Limits::default() });
-    world.admit(1, 60).unwrap().settle(60, world.now);
+    world.admit(1, 60).unwrap().settle(60, cost(60), world.now);
     limited.revoke(world.now);
     let standing = world.live.standing(world.slot, world.now);
     assert_eq!(standing.tokens.map(|level| level.remaining), Some(40));

@@ -91,6 +91,8 @@ fn make_key(config: &Config) -> anyhow::Result<KeyText> {
         tenant: TENANT.into(),
         name: "demo".to_owned(),
         limits: Limits::default(),
+        clamp: false,
+        cut: false,
         models: None,
         expires_at_ms: None,
         secret: Secret {

@@ -100,6 +100,14 @@ struct Options {
     name: Option<String>,
     #[command(flatten)]
     limits: LimitArgs,
+    /// Limit answers to what the quotas have left, instead of refusing the request
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    clamp: Option<bool>,
+    /// End a running stream that has used up its reservation and the quotas
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    cut: Option<bool>,
     /// The models it may use, separated by commas; `all`: every model
     #[arg(long, value_name = "A,B", value_parser = models)]
     models: Option<Models>,
@@ -126,6 +134,8 @@ struct KeyLine {
     models: Option<Vec<String>>,
     #[serde(flatten)]
     limits: LimitFields,
+    clamp: bool,
+    cut: bool,
     created_at: String,
     expires_at: Option<String>,
     revoked_at: Option<String>,
@@ -134,7 +144,7 @@ struct KeyLine {
 }
 
 const KEY: Column = Column::shown("key", "key");
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 21] = [
     Column::shown("id", "id"),
     Column::shown("tenant", "tenant"),
     Column::shown("name", "name"),
@@ -148,6 +158,10 @@ const COLUMNS: [Column; 17] = [
     Column::shown("monthly_tokens", "monthly tokens"),
     Column::shown("daily_requests", "daily requests"),
     Column::shown("monthly_requests", "monthly requests"),
+    Column::shown("daily_usd", "daily USD"),
+    Column::shown("monthly_usd", "monthly USD"),
+    Column::shown("clamp", "clamp"),
+    Column::shown("cut", "cut"),
     Column::hidden("created_at"),
     Column::shown("expires_at", "expires"),
     Column::hidden("revoked_at"),
@@ -190,6 +204,8 @@ fn create(
         tenant: args.tenant.into(),
         name: args.options.name.unwrap_or_default(),
         limits,
+        clamp: args.options.clamp.unwrap_or(false),
+        cut: args.options.cut.unwrap_or(false),
         models: args.options.models.and_then(|models| models.0),
         expires_at_ms,
         secret: secret_of(&text),
@@ -202,6 +218,8 @@ fn create(
         tenant: new.tenant,
         name: new.name,
         limits: new.limits,
+        clamp: new.clamp,
+        cut: new.cut,
         models: new.models,
         created_at_ms: now_ms,
         expires_at_ms,
@@ -229,9 +247,12 @@ fn set(
     now_ms: i64,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let Options { name, limits, models, expires } = &args.options;
-    if name.is_none() && limits.is_empty() && models.is_none() && expires.is_none() {
-        bail!("nothing to change: give `--name`, `--models`, `--expires` or a limit");
+    let Options { name, limits, clamp, cut, models, expires } = &args.options;
+    let is_same = name.is_none() && models.is_none() && expires.is_none();
+    if is_same && limits.is_empty() && clamp.is_none() && cut.is_none() {
+        bail!(
+            "nothing to change: give `--name`, `--models`, `--expires`, `--clamp`, `--cut` or a limit"
+        );
     }
     let expires = args.options.expires(config, now_ms)?;
     let options = args.options;
@@ -240,6 +261,8 @@ fn set(
         if let Some(name) = options.name {
             key.name = name;
         }
+        key.clamp = options.clamp.unwrap_or(key.clamp);
+        key.cut = options.cut.unwrap_or(key.cut);
         if let Some(Models(models)) = options.models {
             key.models = models;
         }
@@ -318,6 +341,8 @@ fn line(key: &Key, now_ms: i64) -> KeyLine {
         last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
         models: key.models.clone(),
         limits: LimitFields::from(&key.limits),
+        clamp: key.clamp,
+        cut: key.cut,
         created_at: rfc3339(key.created_at_ms),
         expires_at: key.expires_at_ms.map(rfc3339),
         revoked_at: key.revoked_at_ms.map(rfc3339),
@@ -390,6 +415,7 @@ mod tests {
             "status": "active", "last4": text.last4(), "models": ["a", "b"],
             "rpm": 60, "tpm": 100_000, "concurrency": null, "daily_tokens": null,
             "monthly_tokens": null, "daily_requests": null, "monthly_requests": null,
+            "daily_usd": null, "monthly_usd": null, "clamp": false, "cut": false,
             "created_at": "2026-11-21T12:00:00Z",
             // The day begins in the configured zone.
             "expires_at": "2026-12-31T18:30:00Z", "revoked_at": null, "old_key_until": null,
@@ -430,6 +456,10 @@ mod tests {
             ("--expires 1h", "expires_at", json!("2026-11-21T13:00:00Z")),
             ("--expires none", "expires_at", Value::Null),
             ("--rpm none", "rpm", Value::Null),
+            ("--daily-usd 0.30", "daily_usd", json!("0.30")),
+            ("--clamp", "clamp", json!(true)),
+            ("--cut=true", "cut", json!(true)),
+            ("--clamp=false", "clamp", json!(false)),
         ] {
             key[name] = value;
             assert_eq!(world.json(&format!("set {id} {options}")), key, "{options}");
@@ -487,6 +517,8 @@ mod tests {
             ("create", "--tenant"),
             ("create --tenant a/b", "A-Z a-z 0-9"),
             ("create --tenant acme --rpm 0", "`none` lifts the limit"),
+            ("create --tenant acme --daily-usd 1,5", "an amount in dollars, such as"),
+            ("create --tenant acme --cut=maybe", "true, false"),
             ("create --tenant acme --models a,,b", "separated by commas"),
             ("rotate key_x --overlap long", "a span such as 24h"),
         ] {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::price;
 use crate::tenancy::Limits;
 
 /// A limit as it was typed: a number, or `none` to lift it.
@@ -32,6 +33,12 @@ pub(crate) struct LimitArgs {
     /// Requests per calendar month, or `none`
     #[arg(long, value_name = "N", value_parser = cap::<u64>)]
     monthly_requests: Option<Cap<u64>>,
+    /// Dollars per day, such as 12.50, or `none`
+    #[arg(long, value_name = "X", value_parser = dollars)]
+    daily_usd: Option<Cap<u64>>,
+    /// Dollars per calendar month, such as 12.50, or `none`
+    #[arg(long, value_name = "X", value_parser = dollars)]
+    monthly_usd: Option<Cap<u64>>,
 }
 
 /// Limits as output shows them; null is not limited.
@@ -44,6 +51,9 @@ pub(crate) struct LimitFields {
     monthly_tokens: Option<u64>,
     daily_requests: Option<u64>,
     monthly_requests: Option<u64>,
+    /// Decimal numbers, exact.
+    daily_usd: Option<String>,
+    monthly_usd: Option<String>,
 }
 
 impl LimitArgs {
@@ -61,6 +71,8 @@ impl LimitArgs {
         put(&mut limits.monthly_tokens, self.monthly_tokens);
         put(&mut limits.daily_requests, self.daily_requests);
         put(&mut limits.monthly_requests, self.monthly_requests);
+        put(&mut limits.daily_nano_usd, self.daily_usd);
+        put(&mut limits.monthly_nano_usd, self.monthly_usd);
     }
 
     /// No limit was given at all.
@@ -72,6 +84,8 @@ impl LimitArgs {
             && self.monthly_tokens.is_none()
             && self.daily_requests.is_none()
             && self.monthly_requests.is_none()
+            && self.daily_usd.is_none()
+            && self.monthly_usd.is_none()
     }
 }
 
@@ -85,7 +99,25 @@ impl From<&Limits> for LimitFields {
             monthly_tokens: limits.monthly_tokens,
             daily_requests: limits.daily_requests,
             monthly_requests: limits.monthly_requests,
+            daily_usd: limits.daily_nano_usd.map(dollars_text),
+            monthly_usd: limits.monthly_nano_usd.map(dollars_text),
         }
+    }
+}
+
+fn dollars_text(nano_usd: u64) -> String {
+    price::usd(i64::try_from(nano_usd).unwrap_or(i64::MAX))
+}
+
+/// Takes dollars, more than none of them, or `none`.
+fn dollars(text: &str) -> Result<Cap<u64>, String> {
+    if text == "none" {
+        return Ok(Cap(None));
+    }
+    match price::nano_usd(text) {
+        Ok(0) => Err("0 would let nothing pass; `none` lifts the limit".to_owned()),
+        Ok(nano_usd) => Ok(Cap(Some(nano_usd))),
+        Err(error) => Err(format!("{error}, or `none`")),
     }
 }
 
@@ -123,6 +155,16 @@ mod tests {
             assert_eq!(cap::<u64>(text).ok(), expected.map(Cap), "{text}");
         }
         assert_eq!(cap::<u32>("4294967296").ok(), None);
+        for (text, expected) in [
+            ("0.000000001", Some(Some(1))),
+            ("12.50", Some(Some(12_500_000_000))),
+            ("none", Some(None)),
+            ("0.00", None),
+            ("-1", None),
+            ("a", None),
+        ] {
+            assert_eq!(dollars(text).ok(), expected.map(Cap), "{text}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             rpm_burst: None,
             time_zone: jiff::tz::TimeZone::get("Asia/Kolkata").expect("a known zone"),
             unpriced: Unpriced::Refuse,
+            alert_percent: vec![80, 100],
         },
         deadlines: Deadlines {
             request_head_ms: 1,

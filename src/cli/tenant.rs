@@ -1,6 +1,7 @@
 //! `weir tenant`: who shares the upstream, and what all keys of each may use together.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::bail;
 use serde::Serialize;
@@ -32,7 +33,7 @@ enum Action {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Change a tenant's limits: only those given
+    /// Change a tenant's limits or time zone: only what is given
     Set(Edit),
 }
 
@@ -43,10 +44,17 @@ struct Edit {
     name: String,
     #[command(flatten)]
     limits: LimitArgs,
+    /// In which its days and months begin, such as Europe/Berlin; `none`: the configured zone
+    #[arg(long, value_name = "ZONE", value_parser = time_zone)]
+    time_zone: Option<Zone>,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
+
+/// A time zone's IANA name as it was typed; `None`: the configured one.
+#[derive(Clone, Debug)]
+struct Zone(Option<Arc<str>>);
 
 /// A tenant as output shows it.
 #[derive(Debug, Serialize)]
@@ -54,10 +62,11 @@ struct TenantLine {
     name: String,
     #[serde(flatten)]
     limits: LimitFields,
+    time_zone: Option<String>,
     created_at: String,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 12] = [
     Column::shown("name", "tenant"),
     Column::shown("rpm", "rpm"),
     Column::shown("tpm", "tpm"),
@@ -66,6 +75,9 @@ const COLUMNS: [Column; 9] = [
     Column::shown("monthly_tokens", "monthly tokens"),
     Column::shown("daily_requests", "daily requests"),
     Column::shown("monthly_requests", "monthly requests"),
+    Column::shown("daily_usd", "daily USD"),
+    Column::shown("monthly_usd", "monthly USD"),
+    Column::shown("time_zone", "time zone"),
     Column::shown("created_at", "created"),
 ];
 
@@ -81,8 +93,10 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         Action::Create(edit) => {
             let mut limits = Limits::default();
             edit.limits.apply(&mut limits);
-            store.create_tenant(&edit.name, &limits, now_ms)?;
-            let tenant = Tenant { name: edit.name.into(), limits, created_at_ms: now_ms };
+            let time_zone = edit.time_zone.and_then(|zone| zone.0);
+            store.create_tenant(&edit.name, &limits, time_zone.as_deref(), now_ms)?;
+            let name = edit.name.into();
+            let tenant = Tenant { name, limits, time_zone, created_at_ms: now_ms };
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
         Action::List { format } => {
@@ -94,10 +108,18 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             write_lines(out, format, &COLUMNS, &lines, None)
         }
         Action::Set(edit) => {
-            if edit.limits.is_empty() {
-                bail!("nothing to change: give a limit, such as `--rpm 60` or `--rpm none`");
+            if edit.limits.is_empty() && edit.time_zone.is_none() {
+                bail!(
+                    "nothing to change: give a limit, such as `--rpm 60` or `--rpm none`, or \
+                     `--time-zone`"
+                );
             }
-            let tenant = store.set_tenant_limits(&edit.name, |limits| edit.limits.apply(limits))?;
+            let tenant = store.set_tenant(&edit.name, |tenant| {
+                edit.limits.apply(&mut tenant.limits);
+                if let Some(Zone(zone)) = edit.time_zone {
+                    tenant.time_zone = zone;
+                }
+            })?;
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
     }
@@ -107,7 +129,19 @@ fn line(tenant: &Tenant) -> TenantLine {
     TenantLine {
         name: tenant.name.to_string(),
         limits: LimitFields::from(&tenant.limits),
+        time_zone: tenant.time_zone.as_deref().map(str::to_owned),
         created_at: rfc3339(tenant.created_at_ms),
+    }
+}
+
+/// Takes the name of a zone of the IANA database, or `none`.
+fn time_zone(text: &str) -> Result<Zone, String> {
+    if text == "none" {
+        return Ok(Zone(None));
+    }
+    match jiff::tz::TimeZone::get(text) {
+        Ok(zone) => Ok(Zone(Some(zone.iana_name().unwrap_or(text).into()))),
+        Err(_) => Err("a time zone of the IANA database, such as UTC or Europe/Berlin".to_owned()),
     }
 }
 
@@ -133,17 +167,28 @@ mod tests {
         let mut expected = json!({
             "name": "acme", "rpm": 5, "tpm": null, "concurrency": null, "daily_tokens": 1000,
             "monthly_tokens": null, "daily_requests": null, "monthly_requests": null,
+            "daily_usd": null, "monthly_usd": null, "time_zone": null,
             "created_at": "1970-01-01T00:00:01Z",
         });
         assert_eq!(made, expected);
         weir("create beta").unwrap();
         weir("set acme --rpm none --monthly-requests 7").unwrap();
+        weir("set acme --time-zone europe/berlin --monthly-usd 12.50").unwrap();
         expected["rpm"] = Value::Null;
+        expected["time_zone"] = json!("Europe/Berlin");
+        expected["monthly_usd"] = json!("12.50");
         expected["monthly_requests"] = json!(7);
         assert_eq!(parsed(weir("list --format json").unwrap())[0], expected);
         let csv = weir("list --format csv").unwrap();
-        assert_eq!(csv.lines().nth(1), Some("acme,,,,1000,,,7,1970-01-01T00:00:01Z"));
+        assert_eq!(
+            csv.lines().nth(1),
+            Some("acme,,,,1000,,,7,,12.50,Europe/Berlin,1970-01-01T00:00:01Z")
+        );
         assert!(weir("list").unwrap().contains("1,000"));
+        let set = parsed(weir("set acme --time-zone none --format json").unwrap());
+        assert_eq!(set["time_zone"], Value::Null);
+        let made = parsed(weir("create gamma --time-zone Asia/Kolkata --format json").unwrap());
+        assert_eq!(made["time_zone"], json!("Asia/Kolkata"));
 
         for (line, error) in [
             ("create acme", "there is a tenant `acme` already"),
@@ -153,7 +198,9 @@ mod tests {
             let found = weir(line).unwrap_err().to_string();
             assert!(found.contains(error), "{line}: {found}");
         }
-        for line in ["create", "create a/b", "create x --rpm 0", "create x --rpm many", "drop x"] {
+        for line in
+            ["create", "create a/b", "create x --rpm 0", "create x --time-zone Mars", "drop x"]
+        {
             assert!(typed::<Args>(line).is_err(), "{line}");
         }
     }

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_is_told_from_a_name_that_does_not_exist() {
         let (dir, mut store) = store_with(&samples());
-        store.create_tenant("idle", &Limits::default(), 0).unwrap();
+        store.create_tenant("idle", &Limits::default(), None, 0).unwrap();
         assert_eq!(weir(&dir, "--tenant idle").unwrap(), "");
         assert_eq!(weir(&dir, "--tenant idle --format json").unwrap(), "[]\n");
         assert_eq!(weir(&dir, "--model never --format json").unwrap(), "[]\n");

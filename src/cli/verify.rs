@@ -8,6 +8,7 @@ use crate::admit::Windows;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::verify::{Difference, Window, verify};
+use crate::price::usd;
 
 use super::output::{Column, Format, note, to_stdout, write_lines};
 
@@ -57,6 +58,14 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         "verified {} rows in {} hours, and {} of the journal's: {} numbers differ",
         report.rows, report.hours, report.journal_rows, report.differences
     ));
+    let cost = &report.cost;
+    note(&format!(
+        "{} rows cost {} USD, and {} USD by the prices that they name; {} have no price",
+        cost.rows,
+        dollars(cost.stored_nano_usd),
+        dollars(cost.nano_usd),
+        cost.unpriced
+    ));
     let unlisted = report.differences - report.listed.len() as u64;
     if unlisted > 0 {
         note(&format!("{unlisted} of them are not listed"));
@@ -77,6 +86,10 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     }
 }
 
+fn dollars(nano_usd: u128) -> String {
+    usd(i64::try_from(nano_usd).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -84,6 +97,7 @@ mod tests {
     use super::super::samples::{config_in, typed};
     use super::*;
     use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::price::{Prices, Rates};
 
     const NOW_MS: i64 = 200 * HOUR_MS;
 
@@ -135,6 +149,40 @@ mod tests {
             assert!(weir(&dir, "").0.is_err(), "looking repairs nothing");
             weir(&dir, "--repair").0.expect(tampering);
             weir(&dir, "").0.expect(tampering);
+        }
+    }
+
+    #[test]
+    fn a_row_that_does_not_cost_what_its_price_says_is_listed_and_stays() {
+        let (dir, mut store) = store_with(&samples());
+        let mut prices = Prices::default();
+        prices.add("gpt-5.4", i64::MIN, Rates { input: 1_000, ..Rates::default() });
+        store.record_prices(&prices).unwrap();
+        let (_, price) = prices.iter().next().unwrap();
+        let sample = Sample { id: 500, at_ms: NOW_MS, cost: Some(7), ..Sample::default() };
+        let priced = Sample { price: Some(price.version), ..sample };
+        store.append(&[priced.row()], &[]).unwrap();
+        weir(&dir, "").0.unwrap();
+        let id = "00000000-0000-0000-0000-0000000001f4";
+        for (tampering, others, stored, recomputed) in [
+            // The sums are told, too, and become what the rows say.
+            ("UPDATE requests SET cost_nano_usd = 9 WHERE cost_nano_usd IS NOT NULL", 2, "9", "7"),
+            ("UPDATE price_versions SET input_pico_usd = input_pico_usd + 1", 0, "9", "none"),
+        ] {
+            tamper(&dir, tampering);
+            let (result, listed) = weir(&dir, "");
+            result.unwrap_err();
+            let is_cost = |line: &&Value| line["what"] == "cost";
+            let costs: Vec<_> = listed.iter().filter(is_cost).collect();
+            let expected = serde_json::json!({
+                "what": "cost", "place": id, "tenant": "acme", "key_id": "key_a",
+                "model": "gpt-5.4", "field": "cost_nano_usd", "stored": stored,
+                "recomputed": recomputed,
+            });
+            assert_eq!(costs, [&expected], "{tampering}");
+            assert_eq!(listed.len(), others + 1, "{listed:?}");
+            assert!(weir(&dir, "--repair").0.is_err(), "there is nothing to repair rows from");
+            assert_eq!(weir(&dir, "").1, [expected], "the sums are right");
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Secret,
     /// An amount in dollars: decimal text, or a whole number, which becomes text.
     Usd,
+    /// A list of so many whole numbers from … to …; from the environment, divided by commas.
+    Ints(usize, i64, i64),
     /// A list of text; from the environment, divided by commas.
     Texts(&'static str),
     /// A list of model names or mappings.
@@ -40,6 +42,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\"";
+/// Text, because a TOML number with a point is not exact.
 const DAY_MS: i64 = 86_400_000;
 /// Token counts and the like: anything that can be counted in this life.
 const MANY: i64 = 1 << 60;
@@ -88,9 +91,12 @@ const LIMITS: &[Key] = &[
     key("monthly_tokens", Kind::Int(0, MANY)),
     key("daily_requests", Kind::Int(0, MANY)),
     key("monthly_requests", Kind::Int(0, MANY)),
+    key("daily_usd", Kind::Usd),
+    key("monthly_usd", Kind::Usd),
     key("rpm_burst", Kind::Int(0, U32)),
     key("time_zone", Kind::Text("a time zone, such as \"UTC\" or \"Europe/Berlin\"")),
     key("unpriced", Kind::Text("\"refuse\" or \"flag\"")),
+    key("alert_percent", Kind::Ints(8, 1, 100)),
 ];
 
 const DEADLINES: &[Key] = &[
@@ -128,6 +134,7 @@ const MAPPING: &[Key] = &[
 const MODEL: &[Key] = &[
     key("name", Kind::Text("a model's public name")),
     key("default_output_tokens", Kind::Int(1, 100_000_000)),
+    key("learn_reservation", Kind::Bool),
     // Up to the end of the year 9999.
     key("created", Kind::Int(0, 253_402_300_799)),
     key("owned_by", Kind::Text("a name, such as \"system\"")),
@@ -201,6 +208,13 @@ fn check_value(path: &str, value: &mut Value, kind: &Kind, problems: &mut Proble
         (Kind::Texts(_), ValueKind::Array(texts)) => {
             texts.iter().all(|text| matches!(text.kind, ValueKind::String(_)))
         }
+        (Kind::Ints(most, from, to), ValueKind::Array(numbers)) => {
+            let fits = |number: &Value| match number.kind {
+                ValueKind::I64(number) => (*from..=*to).contains(&number),
+                _ => false,
+            };
+            numbers.len() <= *most && numbers.iter().all(fits)
+        }
         (Kind::Bool, ValueKind::Boolean(_)) => true,
         (Kind::Int(from, to), ValueKind::I64(number)) => (*from..=*to).contains(number),
         (Kind::Text(_) | Kind::Secret | Kind::Usd, ValueKind::String(_)) => true,
@@ -248,6 +262,11 @@ fn parse_variable(value: &mut Value, kind: &Kind) {
     let parsed = match kind {
         Kind::Bool => text.parse().ok().map(ValueKind::Boolean),
         Kind::Int(..) => text.parse().ok().map(ValueKind::I64),
+        Kind::Ints(..) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let numbers = parts.map(|part| Some(Value::new(None, part.parse::<i64>().ok()?)));
+            numbers.collect::<Option<_>>().map(ValueKind::Array)
+        }
         Kind::Texts(_) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Some(ValueKind::Array(parts.map(|part| Value::new(None, part)).collect()))
@@ -290,6 +309,9 @@ impl Kind {
         match self {
             Self::Bool => "must be true or false".to_owned(),
             Self::Int(from, to) => format!("must be a whole number from {from} to {to}"),
+            Self::Ints(most, from, to) => {
+                format!("must be a list of up to {most} whole numbers from {from} to {to}")
+            }
             Self::Text(which) => format!("must be {which}"),
             Self::Secret => "must be a reference, \"env:NAME\" or \"file:PATH\"".to_owned(),
             // A float has lost the digits that were written.

@@ -78,9 +78,13 @@ pub(super) struct RawLimits {
     pub(super) monthly_tokens: u64,
     pub(super) daily_requests: u64,
     pub(super) monthly_requests: u64,
+    /// Decimal numbers of dollars.
+    pub(super) daily_usd: String,
+    pub(super) monthly_usd: String,
     pub(super) rpm_burst: u32,
     pub(super) time_zone: String,
     pub(super) unpriced: String,
+    pub(super) alert_percent: Vec<u8>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +139,7 @@ pub(super) struct RawMapping {
 pub(super) struct RawModel {
     pub(super) name: Option<String>,
     pub(super) default_output_tokens: u64,
+    pub(super) learn_reservation: bool,
     pub(super) created: i64,
     pub(super) owned_by: String,
 }
@@ -210,9 +215,12 @@ impl Default for RawLimits {
             monthly_tokens: 0,
             daily_requests: 0,
             monthly_requests: 0,
+            daily_usd: "0".to_owned(),
+            monthly_usd: "0".to_owned(),
             rpm_burst: 0,
             time_zone: "UTC".to_owned(),
             unpriced: "refuse".to_owned(),
+            alert_percent: vec![80, 100],
         }
     }
 }
@@ -269,6 +277,7 @@ impl Default for RawModel {
         Self {
             name: None,
             default_output_tokens: DEFAULT_OUTPUT_TOKENS,
+            learn_reservation: false,
             created: DEFAULT_CREATED,
             owned_by: DEFAULT_OWNER.to_owned(),
         }

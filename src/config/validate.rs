@@ -17,6 +17,7 @@ use super::variables::Variables;
 use super::{
     Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server, Unpriced,
 };
+use crate::price;
 use crate::tenancy::Limits;
 
 /// What validation needs to know besides the values.
@@ -178,6 +179,17 @@ fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {
         );
         jiff::tz::TimeZone::UTC
     });
+    let mut dollars = |key: &str, text: &str| {
+        some(price::nano_usd(text).unwrap_or_else(|error| {
+            problems.wrong(key, text, error.to_string());
+            0
+        }))
+    };
+    let daily_nano_usd = dollars("limits.daily_usd", &raw.daily_usd);
+    let monthly_nano_usd = dollars("limits.monthly_usd", &raw.monthly_usd);
+    let mut alert_percent = raw.alert_percent.clone();
+    alert_percent.sort_unstable();
+    alert_percent.dedup();
     Admission {
         new_key: Limits {
             rpm: some(raw.rpm),
@@ -187,10 +199,13 @@ fn limits(raw: &RawLimits, problems: &mut Problems) -> Admission {
             monthly_tokens: some(raw.monthly_tokens),
             daily_requests: some(raw.daily_requests),
             monthly_requests: some(raw.monthly_requests),
+            daily_nano_usd,
+            monthly_nano_usd,
         },
         rpm_burst: some(raw.rpm_burst),
         time_zone,
         unpriced: unpriced(&raw.unpriced, problems),
+        alert_percent,
     }
 }
 

@@ -166,7 +166,24 @@ impl Metered {
         }
         if self.state == State::Flowing && (is_whole || (self.is_stream && is_done)) {
             self.end(was_between);
+        } else if self.is_used_up() {
+            self.fail(End::QuotaCut, &Refusal::quota_cut());
         }
+    }
+
+    /// Whether a stream has used up its reservation and its quotas, and may be cut for it here: where
+    /// the client can be told, and not where the answer has all been said.
+    fn is_used_up(&mut self) -> bool {
+        let is_running = self.state == State::Flowing && self.is_stream;
+        let source = self.source();
+        if !is_running || !source.settlement().is_some_and(|settlement| settlement.cuts) {
+            return false;
+        }
+        let progress = source.meter.progress();
+        if progress.is_over || !source.meter.between_events() {
+            return false;
+        }
+        source.settlement().is_some_and(|settlement| !settlement.may_go_on(&progress))
     }
 
     /// The upstream's body has ended cleanly; whether the answer is whole is another matter.

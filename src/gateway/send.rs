@@ -34,7 +34,8 @@ pub(crate) struct Asked {
 }
 
 impl Plan {
-    /// The client's request with its head rewritten and what has to be spliced in.
+    /// The client's request with its head rewritten and what has to be spliced in. `clamp`: the most
+    /// that each answer may be, in tokens.
     pub(crate) fn new(
         upstream: &Upstream,
         route: &Route,
@@ -42,13 +43,14 @@ impl Plan {
         frames: &[Bytes],
         facts: &Facts,
         endpoint: &Forwarded,
+        clamp: Option<u64>,
     ) -> Self {
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         let path_and_query = head.uri.into_parts().path_and_query;
         let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let ask = if endpoint.has_usage_option { ask(upstream, facts) } else { Ask::Nothing };
-        let body =
-            |ask| inspect::apply(frames, &facts.splices(route.upstream_model.as_deref(), ask));
+        let model = route.upstream_model.as_deref();
+        let body = |ask| inspect::apply(frames, &facts.splices(model, ask, clamp));
         let outbound = Outbound {
             method: head.method,
             path_and_query,

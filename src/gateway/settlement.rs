@@ -3,6 +3,7 @@
 //! dropped settles itself.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::admit::Permit;
 use crate::clock::Now;
@@ -11,9 +12,9 @@ use crate::gateway::client::Client;
 use crate::gateway::request_body::Held;
 use crate::ledger::journal::{AppendError, Receipt};
 use crate::ledger::record::{Closed, EventId, Opened};
-use crate::meter::Reading;
+use crate::meter::{Progress, Reading};
 use crate::price::{Billed, Price};
-use crate::route::Route;
+use crate::route::{Learned, Route};
 use crate::telemetry::metrics::{Held as InFlight, Level};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -22,6 +23,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What an image in an answer is taken for when the upstream reports nothing: what the API document
 /// shows for one image of the smallest size.
 const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
+/// By so much at once the reservation of a stream grows that has used it up and may be cut.
+const EXTENSION_TOKENS: u64 = 256;
 
 /// An open request; boxed, because it changes hands several times.
 #[derive(Debug)]
@@ -34,8 +37,12 @@ pub(crate) struct Settlement {
     arrived: Now,
     model_index: usize,
     /// What held when it began: what it is charged by, however long it takes.
-    price: Option<Price>,
+    pub(crate) price: Option<Price>,
     estimated_input: u64,
+    /// The stream ends where it has used up its reservation, and the quotas have no room.
+    pub(crate) cuts: bool,
+    /// Who wants to know how long the answers are, and how many there are.
+    learned: Option<(Arc<Learned>, u64)>,
     /// How often the request was sent.
     pub(crate) attempts: u32,
     pub(crate) status: u16,
@@ -70,8 +77,8 @@ impl Used {
 
 impl Settlement {
     pub(crate) fn new(
-        worker: Rc<Worker>,
-        client: Rc<Client>,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
         permit: Permit,
         opened: &Opened,
         arrived: Now,
@@ -80,8 +87,8 @@ impl Settlement {
     ) -> Box<Self> {
         let in_flight = worker.shard.hold(Level::Request);
         Box::new(Self {
-            worker,
-            client,
+            worker: worker.clone(),
+            client: client.clone(),
             in_flight: Some(in_flight),
             permit: Some(permit),
             event_id: opened.event_id,
@@ -89,6 +96,8 @@ impl Settlement {
             model_index: route.index,
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
+            cuts: false,
+            learned: None,
             attempts: 1,
             status: 0,
             upstream_status: None,
@@ -97,6 +106,31 @@ impl Settlement {
             ttfb_ms: None,
             held: Some(held),
         })
+    }
+
+    /// How long the answer is will be told, if it ends as it should; `n`: how many answers it is.
+    pub(crate) fn learn(&mut self, learned: Option<&Arc<Learned>>, n: u64) {
+        self.learned = learned.map(|learned| (learned.clone(), n));
+    }
+
+    /// Whether a stream that may be cut can go on. Its reservation grows with what it uses, as long as
+    /// the quotas have room.
+    pub(crate) fn may_go_on(&mut self, progress: &Progress) -> bool {
+        let estimate = || {
+            let images = u64::from(progress.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
+            let text = progress.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
+            self.estimated_input.saturating_add(text).saturating_add(images)
+        };
+        let used = progress.total_tokens.unwrap_or_else(estimate);
+        let Some(permit) = &mut self.permit else { return true };
+        let missing = used.saturating_sub(permit.reserved_tokens());
+        if missing == 0 {
+            return true;
+        }
+        let now = self.worker.clock.now();
+        let rates = self.price.map(|price| price.rates).unwrap_or_default();
+        let mut extend = |tokens| permit.extend(tokens, rates.reserve_more(tokens), now);
+        extend(missing.saturating_add(EXTENSION_TOKENS)) || extend(missing)
     }
 
     /// The first byte of the response is about to be released.
@@ -186,7 +220,12 @@ impl Settlement {
         let billed = Billed { usage: &used.usage, source, images: used.images };
         let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
-        permit.settle(used.usage.total, now);
+        permit.settle(used.usage.total, cost_nano_usd.unwrap_or(0), now);
+        if let Some((learned, n)) = self.learned.take()
+            && (end, source) == (End::Complete, UsageSource::Reported)
+        {
+            learned.count(used.usage.output.div_ceil(n.max(1)));
+        }
         let shard = &self.worker.shard;
         self.in_flight = None;
         shard.ended(end, duration_ns);

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::tz::TimeZone;
 
-use crate::admit::{Balances, KeySlot, Settings, TenantLive, Used, Windows};
+use crate::admit::{Alert, Balances, KeySlot, Limit, Rebuilt, Settings, TenantLive, Used, Windows};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::identify::{Entry, Keys};
@@ -22,6 +23,10 @@ pub(crate) struct Identity {
     pub(crate) tenant: Arc<str>,
     /// The models that it may use; `None`: all.
     pub(crate) models: Option<Vec<String>>,
+    pub(crate) clamp: bool,
+    pub(crate) cut: bool,
+    /// A quota of cost holds for it, its own or its tenant's.
+    pub(crate) has_cost_quota: bool,
     pub(crate) live: Arc<TenantLive>,
     pub(crate) slot: KeySlot,
 }
@@ -47,7 +52,16 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     version: i64,
-    tenants: HashMap<Arc<str>, Arc<TenantLive>>,
+    tenants: HashMap<Arc<str>, Live>,
+}
+
+/// A tenant that this process knows.
+#[derive(Clone, Debug)]
+struct Live {
+    live: Arc<TenantLive>,
+    /// In which its windows are kept.
+    zone: TimeZone,
+    has_cost_quota: bool,
 }
 
 impl Registry {
@@ -61,6 +75,7 @@ impl Registry {
         let settings = Settings {
             rpm_burst: config.limits.rpm_burst,
             time_zone: config.limits.time_zone.clone(),
+            alert_percent: config.limits.alert_percent.clone().into(),
         };
         let empty = Snapshot { keys: Keys::new([]), routes: routes.clone() };
         let registry = Self {
@@ -89,7 +104,7 @@ impl Registry {
         let book = store.book()?;
         let now = self.clock.now();
         for tenant in &book.tenants {
-            self.live(&mut state, tenant, now);
+            self.live(&mut state, tenant, store, now)?;
         }
         let entries = book.keys.iter().flat_map(|key| entries(key, &state, now));
         let snapshot = Snapshot { keys: Keys::new(entries), routes: self.routes.clone() };
@@ -98,40 +113,120 @@ impl Registry {
         Ok(true)
     }
 
-    fn live(&self, state: &mut State, tenant: &Tenant, now: Now) {
-        let live = state
-            .tenants
-            .entry(tenant.name.clone())
-            .or_insert_with(|| TenantLive::new(self.settings.clone(), now));
-        live.set_tenant_limits(&tenant.limits, now);
+    fn live(
+        &self,
+        state: &mut State,
+        tenant: &Tenant,
+        store: &Store,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let zone = self.zone_of(tenant);
+        let known = state.tenants.entry(tenant.name.clone()).or_insert_with(|| {
+            let settings = Settings { time_zone: zone.clone(), ..self.settings.clone() };
+            let live = TenantLive::new(settings, now);
+            Live { live, zone: zone.clone(), has_cost_quota: false }
+        });
+        known.has_cost_quota = tenant.limits.has_cost_quota();
+        known.live.set_tenant_limits(&tenant.limits, now);
+        if known.zone != zone {
+            self.move_to_zone(&known.live, &tenant.name, &zone, store)?;
+            known.zone = zone;
+        }
+        Ok(())
+    }
+
+    /// The tenant's own zone. One that this machine does not know is told, and the default taken.
+    fn zone_of(&self, tenant: &Tenant) -> TimeZone {
+        let Some(name) = tenant.time_zone.as_deref() else {
+            return self.settings.time_zone.clone();
+        };
+        TimeZone::get(name).unwrap_or_else(|_| {
+            tracing::error!(
+                tenant = %tenant.name,
+                time_zone = name,
+                "the tenant's time zone is not known here; the configured one is used"
+            );
+            self.settings.time_zone.clone()
+        })
+    }
+
+    /// Moves a tenant's windows to another zone, with what the ledger knows of the new ones.
+    fn move_to_zone(
+        &self,
+        live: &TenantLive,
+        tenant: &str,
+        zone: &TimeZone,
+        store: &Store,
+    ) -> Result<(), StoreError> {
+        loop {
+            let now = self.clock.now();
+            let old = live.windows(now);
+            // A clock that was set back leads to no day before the one that is open.
+            let new = Windows::at(zone, now.unix_ms.max(old.day.start_ms));
+            let spans = [old.day, old.month, new.day, new.month];
+            let spans = spans.map(|window| (window.start_ms, window.end_ms));
+            let sums = store.balances_of(Some(tenant), spans)?.map(by_key);
+            let of = |key_id: Option<&str>| {
+                let [old_daily, old_monthly, daily, monthly] =
+                    sums.each_ref().map(|keys| match key_id {
+                        Some(key_id) => keys.get(key_id).copied().unwrap_or_default(),
+                        None => sum(keys),
+                    });
+                Rebuilt { old_daily, old_monthly, daily, monthly }
+            };
+            // Only where a day has ended just now it has to be done again.
+            if live.set_time_zone(zone.clone(), old, new, of) {
+                return Ok(());
+            }
+        }
     }
 
     /// Sets what was used before this process, in the windows that are open now.
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let windows = Windows::at(&self.settings.time_zone, self.clock.now().unix_ms);
-        let daily = by_tenant(store.balances(windows.day.start_ms, windows.day.end_ms)?);
-        let monthly = by_tenant(store.balances(windows.month.start_ms, windows.month.end_ms)?);
-        for (name, live) in &state.tenants {
+        let now_ms = self.clock.now().unix_ms;
+        // Few zones, many tenants: the ledger is read once for each zone.
+        let mut zones: Vec<(&TimeZone, Windows, [ByTenant; 2])> = Vec::new();
+        for (name, Live { live, zone, .. }) in &state.tenants {
+            if !zones.iter().any(|(known, ..)| *known == zone) {
+                let windows = Windows::at(zone, now_ms);
+                let spans = [windows.day, windows.month];
+                let spans = spans.map(|window| (window.start_ms, window.end_ms));
+                let sums = store.balances_of(None, spans)?.map(by_tenant);
+                zones.push((zone, windows, sums));
+            }
+            let found = zones.iter().find(|(known, ..)| *known == zone);
+            let (_, windows, [daily, monthly]) = found.expect("it is there by now");
             let none = HashMap::new();
             let day = daily.get(&**name).unwrap_or(&none);
             let month = monthly.get(&**name).unwrap_or(&none);
-            for key_id in month.keys().chain(day.keys()) {
-                let daily = day.get(key_id).copied().unwrap_or_default();
-                let monthly = month.get(key_id).copied().unwrap_or_default();
-                let slot = live.key_slot(key_id);
-                live.load_balances(slot, &Balances { windows, daily, monthly });
-            }
-            let balances = Balances { windows, daily: sum(day), monthly: sum(month) };
-            live.load_tenant_balances(&balances);
+            load(live, *windows, day, month);
         }
         Ok(())
+    }
+
+    /// What the tenants' quotas have to tell since the last time.
+    pub(crate) fn take_alerts(&self) -> Vec<(Arc<str>, Alert)> {
+        let tenants = self.tenants();
+        let alerts = tenants.iter().flat_map(|(name, live)| {
+            let alerts = live.take_alerts().into_iter();
+            alerts.map(|alert| (name.clone(), alert))
+        });
+        alerts.collect()
+    }
+
+    /// Every quota of which a threshold is crossed now.
+    pub(crate) fn quotas_over(&self) -> Vec<Limit> {
+        let now = self.clock.now();
+        let mut over = Vec::new();
+        self.tenants().iter().for_each(|(_, live)| live.each_over(now, |limit| over.push(limit)));
+        over
     }
 
     /// The live states, for metrics and tests.
     pub(crate) fn tenants(&self) -> Vec<(Arc<str>, Arc<TenantLive>)> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.tenants.iter().map(|(name, live)| (name.clone(), live.clone())).collect()
+        state.tenants.iter().map(|(name, known)| (name.clone(), known.live.clone())).collect()
     }
 }
 
@@ -141,14 +236,17 @@ fn entries(
     state: &State,
     now: Now,
 ) -> impl Iterator<Item = ([u8; 32], Entry<Arc<Identity>>)> {
-    let live = state.tenants.get(&key.tenant).cloned();
-    let identity = live.map(|live| {
+    let identity = state.tenants.get(&key.tenant).map(|tenant| {
+        let live = tenant.live.clone();
         let slot = live.key_slot(&key.id);
         live.set_key_limits(slot, &key.limits, now);
         Arc::new(Identity {
             key_id: key.id.clone(),
             tenant: key.tenant.clone(),
             models: key.models.clone(),
+            clamp: key.clamp,
+            cut: key.cut,
+            has_cost_quota: key.limits.has_cost_quota() || tenant.has_cost_quota,
             live,
             slot,
         })
@@ -164,18 +262,42 @@ fn entries(
 }
 
 /// The used amounts of each key, by tenant.
-fn by_tenant(balances: Vec<Balance>) -> HashMap<String, HashMap<String, Used>> {
-    let mut tenants: HashMap<String, HashMap<String, Used>> = HashMap::new();
+type ByTenant = HashMap<String, HashMap<String, Used>>;
+
+fn by_tenant(balances: Vec<Balance>) -> ByTenant {
+    let mut tenants = ByTenant::new();
     for balance in balances {
-        let used = Used { requests: balance.requests, tokens: balance.total_tokens };
+        let used = used(&balance);
         tenants.entry(balance.tenant).or_default().insert(balance.key_id, used);
     }
     tenants
 }
 
+/// The used amounts of each key of one tenant.
+fn by_key(balances: Vec<Balance>) -> HashMap<String, Used> {
+    let one = |balance: Balance| (used(&balance), balance.key_id);
+    balances.into_iter().map(one).map(|(used, key_id)| (key_id, used)).collect()
+}
+
+fn used(balance: &Balance) -> Used {
+    Used { requests: balance.requests, tokens: balance.total_tokens, nano_usd: balance.nano_usd }
+}
+
+fn load(
+    live: &TenantLive,
+    windows: Windows,
+    day: &HashMap<String, Used>,
+    month: &HashMap<String, Used>,
+) {
+    for key_id in month.keys().chain(day.keys()) {
+        let daily = day.get(key_id).copied().unwrap_or_default();
+        let monthly = month.get(key_id).copied().unwrap_or_default();
+        let slot = live.key_slot(key_id);
+        live.load_balances(slot, &Balances { windows, daily, monthly });
+    }
+    live.load_tenant_balances(&Balances { windows, daily: sum(day), monthly: sum(month) });
+}
+
 fn sum(keys: &HashMap<String, Used>) -> Used {
-    keys.values().fold(Used::default(), |sum, used| Used {
-        requests: sum.requests.saturating_add(used.requests),
-        tokens: sum.tokens.saturating_add(used.tokens),
-    })
+    keys.values().fold(Used::default(), |sum, used| sum.plus(*used))
 }

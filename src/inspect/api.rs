@@ -33,4 +33,15 @@ impl Api {
         let all = own.iter().chain(&[Name::Model, Name::Stream]);
         all.fold(0, |bits, name| bits | name.bit())
     }
+
+    /// The field that bounds an answer, and is added to a request that has to be held to a bound;
+    /// `None`: no answer of this API can be.
+    pub(super) fn bound(self) -> Option<Name> {
+        match self {
+            Self::Chat => Some(Name::MaxCompletionTokens),
+            Self::Completions | Self::Messages => Some(Name::MaxTokens),
+            Self::Responses => Some(Name::MaxOutputTokens),
+            Self::Images | Self::Other => None,
+        }
+    }
 }

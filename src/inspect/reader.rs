@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::name::{Key, Name, decode, keep};
-use super::splice::{Options, Places};
+use super::splice::{Bound, Options, Places};
 use super::{Api, Facts, Invalid, MODEL_MAX};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
@@ -34,9 +34,6 @@ pub(super) struct Reader {
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
-    max_tokens: Option<u64>,
-    /// The newer name of it, `max_completion_tokens` or `max_output_tokens`.
-    max_output_tokens: Option<u64>,
     best_of: u64,
     /// Items of the list of prompts.
     prompts: u64,
@@ -69,9 +66,7 @@ impl Reader {
             length: 0,
             prefix: [0; DATA_URL.len()],
             began: 0,
-            facts: Facts::new(Places::default()),
-            max_tokens: None,
-            max_output_tokens: None,
+            facts: Facts::new(Places { added_bound: api.bound(), ..Places::default() }),
             best_of: 1,
             prompts: 0,
             invalid: None,
@@ -184,7 +179,9 @@ impl Reader {
         if self.facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        let max_output_tokens = self.max_output_tokens.or(self.max_tokens);
+        let Places { newer_bound, max_tokens, .. } = &self.facts.places;
+        let tokens = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| bound.tokens);
+        let max_output_tokens = tokens(newer_bound).or(tokens(max_tokens));
         // The older API answers each prompt of a list.
         let takes_list = self.known & Name::BestOf.bit() != 0;
         let prompts = if takes_list { self.prompts.max(1) } else { 1 };
@@ -267,8 +264,12 @@ impl Reader {
             (Name::Stream, _) => "a boolean",
             (Name::StreamOptions, _) => "an object",
             // The others are integers.
-            (_, Token::Null) => return,
+            (_, Token::Null) => {
+                self.began = at;
+                return;
+            }
             (_, Token::Number) => {
+                self.began = at;
                 self.integer = Some(0);
                 self.current = Use::Integer;
                 return;
@@ -299,9 +300,21 @@ impl Reader {
                 (_, None) => self.refuse(name, INTEGER),
                 (Name::N, Some(n)) => self.facts.n = answers(n),
                 (Name::BestOf, Some(n)) => self.best_of = answers(n),
-                (Name::MaxTokens, tokens) => self.max_tokens = tokens,
-                (_, tokens) => self.max_output_tokens = tokens,
+                (_, tokens) => self.bounded(name, tokens, end),
             },
+            (_, Token::Null) => self.bounded(name, None, end),
+            _ => {}
+        }
+    }
+
+    /// The value of a bound of the answer ended.
+    fn bounded(&mut self, name: Name, tokens: Option<u64>, end: u64) {
+        let bound = Some(Bound { at: self.began..end, tokens });
+        match name {
+            Name::MaxTokens => self.facts.places.max_tokens = bound,
+            Name::MaxCompletionTokens | Name::MaxOutputTokens => {
+                self.facts.places.newer_bound = bound;
+            }
             _ => {}
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Facts;
+use super::name::Name;
 
 /// Replaces the bytes of the body at `at` (offsets in the client's body) `with` others. An empty range
 /// inserts.
@@ -25,6 +26,19 @@ pub(super) struct Places {
     /// The model's name stands there as it is, not as a JSON string.
     pub(super) is_plain: bool,
     pub(super) options: Options,
+    /// The values of `max_tokens`, and of its newer name, `max_completion_tokens` or
+    /// `max_output_tokens`.
+    pub(super) max_tokens: Option<Bound>,
+    pub(super) newer_bound: Option<Bound>,
+    /// What is put in where no bound is set; `None`: the answer can't be held to one.
+    pub(super) added_bound: Option<Name>,
+}
+
+/// A bound of the answer, as it stands in the body: a number, or null, which is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) at: Range<u64>,
+    pub(super) tokens: Option<u64>,
 }
 
 /// `stream_options`, as it stands in the body.
@@ -55,9 +69,10 @@ pub(crate) enum Ask {
 }
 
 impl Facts {
-    /// The edits that set `model` to the upstream's name (given unescaped) and ask for usage, in the
-    /// order of the body and not overlapping. What already is as it should be is not edited.
-    pub(crate) fn splices(&self, model: Option<&str>, ask: Ask) -> Vec<Splice> {
+    /// The edits that set `model` to the upstream's name (given unescaped), ask for usage and hold each
+    /// answer to `clamp` tokens, in the order of the body and not overlapping. What already is as it
+    /// should be is not edited.
+    pub(crate) fn splices(&self, model: Option<&str>, ask: Ask, clamp: Option<u64>) -> Vec<Splice> {
         let rename = model.filter(|model| *model != self.model).map(|model| Splice {
             at: self.places.model.clone(),
             with: match self.places.is_plain {
@@ -69,8 +84,16 @@ impl Facts {
         let ask = if self.places.is_plain { Ask::Nothing } else { ask };
         let asked = self.asked(ask).into_iter().flatten();
         let mut splices: Vec<_> = rename.into_iter().chain(asked).collect();
+        if let Some(clamp) = clamp {
+            self.places.clamp(clamp, &mut splices);
+        }
         splices.sort_by_key(|splice| splice.at.start);
         splices
+    }
+
+    /// Whether its answers can be held to a number of tokens.
+    pub(crate) fn can_be_clamped(&self) -> bool {
+        self.places.added_bound.is_some()
     }
 
     /// What is put in, and the values that are replaced.
@@ -133,6 +156,35 @@ impl Facts {
     }
 }
 
+impl Places {
+    /// Lowers the bounds that the client has set. Where it has set none, one is added: in the place of
+    /// a null if there is one, so that no key stands there twice.
+    fn clamp(&self, most: u64, splices: &mut Vec<Splice>) {
+        let Some(added) = self.added_bound else { return };
+        let bounds = [&self.newer_bound, &self.max_tokens];
+        let set = bounds.into_iter().flatten().filter(|bound| bound.tokens.is_some());
+        let mut is_set = false;
+        for bound in set {
+            is_set = true;
+            if bound.tokens > Some(most) {
+                splices.push(Splice { at: bound.at.clone(), with: most.to_string().into() });
+            }
+        }
+        if is_set {
+            return;
+        }
+        let null = if added == Name::MaxTokens { &self.max_tokens } else { &self.newer_bound };
+        splices.push(match (null, added.single()) {
+            (Some(null), _) => Splice { at: null.at.clone(), with: most.to_string().into() },
+            // The comma is right, as for the usage option.
+            (None, key) => Splice {
+                at: self.root..self.root,
+                with: format!(r#""{}":{most},"#, key.unwrap_or_default()).into(),
+            },
+        });
+    }
+}
+
 /// The frames of a body with the edits made. The splices are in ascending order, don't overlap, and lie
 /// within the body.
 pub(crate) fn apply(frames: &[Bytes], splices: &[Splice]) -> Vec<Bytes> {
@@ -181,9 +233,19 @@ mod tests {
 
     /// Scans and edits the body, cut into frames of every size, and gives what it became.
     fn edit(body: &str, model: Option<&str>, ask: Ask) -> (Vec<Splice>, String) {
-        let mut scan = Scan::json(Api::Chat);
+        edit_all(Api::Chat, body, model, ask, None)
+    }
+
+    fn edit_all(
+        api: Api,
+        body: &str,
+        model: Option<&str>,
+        ask: Ask,
+        clamp: Option<u64>,
+    ) -> (Vec<Splice>, String) {
+        let mut scan = Scan::json(api);
         scan.push(body.as_bytes()).expect(body);
-        let splices = scan.finish().expect(body).splices(model, ask);
+        let splices = scan.finish().expect(body).splices(model, ask, clamp);
         let expected = edited(body, &splices);
         for size in 1..=body.len() {
             let frames: Vec<_> = body
@@ -308,6 +370,91 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_held_to_a_bound() {
+        let ask = r#""stream_options":{"include_usage":true},"#;
+        let cases = [
+            (r#"{"model":"m"}"#, r#"{"max_completion_tokens":50,"model":"m"}"#),
+            (
+                r#"{"model":"m","max_tokens": 51 ,"n":2}"#,
+                r#"{"model":"m","max_tokens": 50 ,"n":2}"#,
+            ),
+            (
+                r#"{"max_completion_tokens":4096,"model":"m"}"#,
+                r#"{"max_completion_tokens":50,"model":"m"}"#,
+            ),
+            (r#"{"max_completion_tokens":50,"model":"m"}"#, ""),
+            (r#"{"model":"m","max_tokens":0}"#, ""),
+            (
+                r#"{"model":"m","max_tokens":90,"max_completion_tokens":99999999999999999999999}"#,
+                r#"{"model":"m","max_tokens":50,"max_completion_tokens":50}"#,
+            ),
+            (
+                r#"{"model":"m","max_tokens":90,"max_completion_tokens":null}"#,
+                r#"{"model":"m","max_tokens":50,"max_completion_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","max_completion_tokens" : null , "max_tokens":null}"#,
+                r#"{"model":"m","max_completion_tokens" : 50 , "max_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","max_tokens":null,"messages":[{"max_tokens":99}]}"#,
+                r#"{"max_completion_tokens":50,"model":"m","max_tokens":null,"messages":[{"max_tokens":99}]}"#,
+            ),
+        ];
+        for (body, after) in cases {
+            let after = if after.is_empty() { body } else { after };
+            assert_eq!(edit_all(Api::Chat, body, None, Ask::Nothing, Some(50)).1, after);
+            serde_json::from_str::<Value>(after).expect(after);
+            let (splices, all) = edit_all(Api::Chat, body, Some("up"), Ask::Usage, Some(50));
+            let expected = after.replacen(r#""model":"m""#, r#""model":"up""#, 1);
+            assert_eq!(all, expected.replacen('{', &format!("{{{ask}"), 1), "{body}");
+            assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
+        }
+    }
+
+    #[test]
+    fn each_api_has_a_bound_of_its_own() {
+        let added = |name: &str, rest: &str| format!(r#"{{"{name}":50,"model":"m"{rest}}}"#);
+        let all =
+            r#","max_tokens":90,"max_completion_tokens":90,"max_output_tokens":90,"best_of":2"#;
+        let lowered = |name: &str| {
+            let all = all.replace(&format!(r#""{name}":90"#), &format!(r#""{name}":50"#));
+            format!(r#"{{"model":"m"{all}}}"#)
+        };
+        let null = r#"{"model":"m","max_tokens": null ,"max_output_tokens":null}"#;
+        let with = |from: &str, to: &str| null.replace(from, to);
+        for (api, bare, both, nulls) in [
+            (
+                Api::Completions,
+                added("max_tokens", ""),
+                lowered("max_tokens"),
+                with("max_tokens\": null", "max_tokens\": 50"),
+            ),
+            (
+                Api::Messages,
+                added("max_tokens", ""),
+                lowered("max_tokens"),
+                with("max_tokens\": null", "max_tokens\": 50"),
+            ),
+            (
+                Api::Responses,
+                added("max_output_tokens", ""),
+                lowered("max_output_tokens"),
+                with("tokens\":null", "tokens\":50"),
+            ),
+            (Api::Images, r#"{"model":"m"}"#.into(), lowered(""), null.into()),
+            (Api::Other, r#"{"model":"m"}"#.into(), lowered(""), null.into()),
+        ] {
+            let all = format!(r#"{{"model":"m"{all}}}"#);
+            for (body, after) in [(r#"{"model":"m"}"#, bare), (&all, both), (null, nulls)] {
+                let (splices, edited) = edit_all(api, body, None, Ask::Nothing, Some(50));
+                assert_eq!(edited, after, "{api:?}");
+                assert!(splices.len() <= 1, "{splices:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_upstreams_name_is_escaped() {
         let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), Ask::Nothing);
         let value: Value = serde_json::from_str(&after).expect(&after);
@@ -320,7 +467,7 @@ mod tests {
             .map(|frame| Bytes::from_static(frame.as_bytes()));
         let mut scan = Scan::json(Api::Chat);
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
-        let splices = scan.finish().expect("valid").splices(Some("longer"), Ask::Nothing);
+        let splices = scan.finish().expect("valid").splices(Some("longer"), Ask::Nothing, None);
         let edited = apply(&frames, &splices);
         assert_eq!(edited.concat(), br#"{"model":"longer","n":1}"#);
         assert_eq!(edited[0].as_ptr(), frames[0].as_ptr());

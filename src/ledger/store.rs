@@ -31,6 +31,7 @@ use crate::ledger::lock::create_private_dir;
 pub(crate) use append::Position;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
+pub(crate) use recost::Recost;
 pub(crate) use sums::{Balance, Sums};
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 

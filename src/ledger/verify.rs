@@ -1,12 +1,13 @@
 //! `weir verify`: everything that is derived is computed again from what it was derived from, and what
-//! differs is told. Roll-ups and balances come from rows, rows from the journal as long as it has them.
+//! differs is told. Roll-ups and balances come from rows, what a row costs from its counts and the price
+//! that it names, rows from the journal as long as it has them.
 //! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
 
 use serde::Serialize;
 
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Balance, Owner, Store, StoreError, Sums};
+use super::store::{Balance, Owner, Recost, Store, StoreError, Sums};
 use super::{LedgerError, prepare};
 use crate::config::Data;
 
@@ -17,9 +18,9 @@ const HOUR_MS: i64 = 3_600_000;
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
-    /// `rollup`, `balance`, `row` (what the journal says of it) or `file`.
+    /// `rollup`, `balance`, `row` (what the journal says of it), `cost` or `file`.
     pub what: &'static str,
-    /// The hour of a roll-up, the window of a balance, the event id of a row.
+    /// The hour of a roll-up, the window of a balance, the event id of a row or a cost.
     pub place: String,
     pub tenant: String,
     pub key_id: String,
@@ -39,6 +40,8 @@ pub(crate) struct Report {
     pub left: u64,
     pub hours: u64,
     pub rows: u64,
+    /// What they cost.
+    pub cost: Recost,
     /// Requests of the journal that the store must have.
     pub journal_rows: u64,
     pub damaged_bytes: u64,
@@ -167,7 +170,28 @@ impl Report {
         for window in windows {
             self.balances(store, window)?;
         }
+        self.costs(store)?;
         Ok(hours)
+    }
+
+    /// Whether every row costs what its price makes of its counts.
+    fn costs(&mut self, store: &Store) -> Result<(), StoreError> {
+        let from_ms = store.rows_from_ms()?;
+        self.cost = store.recost(from_ms, i64::MAX, |one| {
+            self.add(|| Difference {
+                tenant: one.tenant,
+                key_id: one.key_id,
+                model: one.model,
+                ..Difference::plain(
+                    "cost",
+                    &one.event_id.to_text(),
+                    "cost_nano_usd",
+                    or_none(one.stored),
+                    or_none(one.computed),
+                )
+            });
+        })?;
+        Ok(())
     }
 
     fn rollup(
@@ -206,14 +230,16 @@ impl Report {
         let recomputed = store.balances_of_rows(window.from_ms, window.until_ms)?;
         let of = |balances: &[Balance], one: &Balance| {
             let same = |other: &&Balance| other.tenant == one.tenant && other.key_id == one.key_id;
-            balances.iter().find(same).map_or((0, 0), |b| (b.requests, b.total_tokens))
+            let counts = |b: &Balance| [b.requests, b.total_tokens, b.nano_usd];
+            balances.iter().find(same).map_or([0; 3], counts)
         };
         let known: std::collections::BTreeMap<_, _> =
             stored.iter().chain(&recomputed).map(|b| ((&b.tenant, &b.key_id), b)).collect();
         for balance in known.into_values() {
             let (stored, recomputed) = (of(&stored, balance), of(&recomputed, balance));
-            for (field, stored, recomputed) in
-                [("requests", stored.0, recomputed.0), ("total_tokens", stored.1, recomputed.1)]
+            let fields = ["requests", "total_tokens", "nano_usd"];
+            for (field, (stored, recomputed)) in
+                fields.into_iter().zip(stored.into_iter().zip(recomputed))
             {
                 if stored != recomputed {
                     self.add(|| Difference {
@@ -252,6 +278,10 @@ fn clamp(count: u64) -> String {
     count.min(i64::MAX.unsigned_abs()).to_string()
 }
 
+fn or_none(cost: Option<impl ToString>) -> String {
+    cost.map_or("none".to_owned(), |cost| cost.to_string())
+}
+
 /// The columns of a roll-up.
 fn fields(sums: &Sums) -> [(&'static str, String); 16] {
     let usage = &sums.usage;
@@ -271,6 +301,6 @@ fn fields(sums: &Sums) -> [(&'static str, String); 16] {
         ("accepted_prediction_tokens", usage.accepted_prediction.to_string()),
         ("rejected_prediction_tokens", usage.rejected_prediction.to_string()),
         ("total_tokens", usage.total.to_string()),
-        ("cost_nano_usd", sums.cost_nano_usd.map_or("none".to_owned(), |cost| cost.to_string())),
+        ("cost_nano_usd", or_none(sums.cost_nano_usd)),
     ]
 }

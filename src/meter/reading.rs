@@ -1,4 +1,4 @@
-//! What the meter knows of a response, for whoever settles it.
+//! What the meter knows of a response, for whoever settles it or may have to cut it.
 
 use crate::usage::Usage;
 
@@ -26,4 +26,15 @@ pub(crate) struct Reading {
     /// Bytes of text that the model said, decoded.
     pub(crate) output_text_bytes: u64,
     pub(crate) output_images: u32,
+}
+
+/// How far a response has come, as far as that is known without looking closely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The running usage, input included, where it is stated.
+    pub(crate) total_tokens: Option<u64>,
+    pub(crate) output_text_bytes: u64,
+    pub(crate) output_images: u32,
+    /// All of it has been said: each choice has finished, the final usage or an error was stated.
+    pub(crate) is_over: bool,
 }

@@ -114,7 +114,6 @@ impl Stated {
                 Some(total) => total,
                 None => sum([input, count(OUTPUT), 0])?,
             },
-            ..Usage::default()
         })
     }
 }

@@ -104,6 +104,11 @@ impl Tally {
         }
     }
 
+    /// Everything that has begun has finished.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finish_reason && self.choices.iter().all(|one| one.finished)
+    }
+
     fn note(&mut self, choice: &Choice) {
         self.finish_reason |= choice.finished;
         if let Some(known) = self.choices.iter_mut().find(|one| one.index == choice.index) {
@@ -239,6 +244,5 @@ fn beside(left: Usage, right: Usage, input: u64) -> Usage {
             (left, right) => left.or(right),
         },
         total: input + output,
-        ..Usage::default()
     }
 }

@@ -6,6 +6,9 @@ const NANO_DECIMALS: usize = 9;
 /// Decimals that are always shown.
 const SHOWN_DECIMALS: usize = 2;
 
+/// Dollars of a sum that is kept in nano-USD, at most: the store's integers have a sign.
+const MAX_SUM_USD: u64 = 9_000_000_000;
+
 /// Why a text is no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AmountError {
@@ -13,7 +16,7 @@ pub(crate) enum AmountError {
     NotDecimal,
     #[error("has more than {0} decimals, which could not be kept exactly")]
     TooFine(usize),
-    #[error("is more than any price: at most {0} dollars")]
+    #[error("is too much: at most {0} dollars")]
     TooLarge(u64),
 }
 
@@ -40,6 +43,11 @@ pub(crate) fn amount(text: &str, decimals: usize, max_usd: u64) -> Result<u64, A
     let unit = u32::try_from(decimals).ok().and_then(|decimals| 10_u64.checked_pow(decimals));
     let max = unit.and_then(|unit| unit.checked_mul(max_usd)).unwrap_or(u64::MAX);
     units.filter(|units| *units <= max).ok_or(AmountError::TooLarge(max_usd))
+}
+
+/// Reads a sum of dollars as nano-USD, as [`amount`] does.
+pub(crate) fn nano_usd(text: &str) -> Result<u64, AmountError> {
+    amount(text, NANO_DECIMALS, MAX_SUM_USD)
 }
 
 /// Nano-USD as a decimal number of dollars: exact, without zeros at the end, but with two decimals at
@@ -87,6 +95,9 @@ mod tests {
         ] {
             assert_eq!(amount(text, 6, 1_000_000), read, "{text}");
         }
+        assert_eq!(nano_usd("9000000000.000000000"), Ok(9_000_000_000_000_000_000));
+        assert_eq!(nano_usd("9000000000.000000001"), Err(TooLarge(MAX_SUM_USD)));
+        assert_eq!(nano_usd("0.0000000001"), Err(TooFine(9)));
         // What no floating-point number can hold.
         assert_eq!(amount("9223372036.854775807", 9, u64::MAX), Ok(i64::MAX.cast_unsigned()));
     }

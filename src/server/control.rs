@@ -16,6 +16,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// How soon a changed key or limit holds; the promise is a second.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// How often quotas over a threshold are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How often addresses are forgotten that have not failed for a while.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -45,10 +47,12 @@ impl Control {
                 tracing::error!(%error, "the administration listener has failed");
             }
         }
+        self.tell_alerts();
     }
 
     async fn follow(&self) {
         let mut refresh = tokio::time::interval(REFRESH_EVERY);
+        let mut count = tokio::time::interval(COUNT_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         let mut is_failing = false;
         loop {
@@ -62,9 +66,37 @@ impl Control {
                         }
                         Err(_) => {}
                     }
+                    self.tell_alerts();
+                }
+                _ = count.tick() => {
+                    let over = self.registry.quotas_over();
+                    self.metrics.shared.quotas_over(over.iter().map(|limit| limit.name()));
                 }
                 _ = sweep.tick() => self.failed_keys.sweep(),
             }
         }
     }
+
+    /// Quotas of which a threshold was crossed: a line in the log and a count for each.
+    fn tell_alerts(&self) {
+        for (tenant, alert) in self.registry.take_alerts() {
+            let limit = alert.limit.name();
+            self.metrics.shared.quota_alert(limit);
+            tracing::warn!(
+                %tenant,
+                key_id = alert.key_id.as_deref(),
+                limit,
+                percent = alert.percent,
+                used = %alert.limit.amount(alert.used),
+                quota = %alert.limit.amount(alert.quota),
+                window_start = %time(alert.window.start_ms),
+                window_end = %time(alert.window.end_ms),
+                "a quota has crossed a threshold"
+            );
+        }
+    }
+}
+
+fn time(unix_ms: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX)
 }

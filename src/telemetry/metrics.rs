@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::Clock;
 
 pub(crate) use self::render::CONTENT_TYPE;
+use self::shard::QUOTAS;
 pub(crate) use self::shard::{Endpoint, Held, Level, Shard};
 
 /// All metrics of a process.
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     drain_errors: AtomicU64,
     damaged_bytes: AtomicU64,
     drain_lag_bytes: AtomicU64,
+    /// By [`QUOTAS`].
+    quota_alerts: [AtomicU64; QUOTAS.len()],
+    quotas_over: [AtomicU64; QUOTAS.len()],
 }
 
 impl Metrics {
@@ -76,6 +80,26 @@ impl Shared {
     /// Counts bytes of the journal that were no records.
     pub(crate) fn damaged(&self, bytes: u64) {
         self.damaged_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a threshold of a quota that was crossed; `limit` is the quota's name.
+    pub(crate) fn quota_alert(&self, limit: &str) {
+        if let Some(at) = QUOTAS.iter().position(|quota| *quota == limit) {
+            self.quota_alerts[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says of how many keys and tenants a threshold is crossed now: the names of their quotas.
+    pub(crate) fn quotas_over<'a>(&self, limits: impl Iterator<Item = &'a str>) {
+        let mut counts = [0; QUOTAS.len()];
+        for limit in limits {
+            if let Some(at) = QUOTAS.iter().position(|quota| *quota == limit) {
+                counts[at] += 1;
+            }
+        }
+        for (gauge, count) in self.quotas_over.iter().zip(counts) {
+            gauge.store(count, Ordering::Relaxed);
+        }
     }
 
     /// Says how many bytes of the journal wait for the drain now.

@@ -1,9 +1,13 @@
 //! Limits and quotas as clients meet them: how many of those that come at once are let through, what
 //! the others are told, and that a wait as long as told is enough.
 
+mod cost;
+mod overrun;
+mod thousand;
+mod windows;
+
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
 use weir::clock::{Clock, ManualClock};
 use weir::server::Environment;
 
@@ -104,75 +108,6 @@ fn id_of(world: &World, key: &str) -> String {
 async fn until(world: &World, key: &str, what: &str, is_it: impl Fn(&Answer) -> bool) {
     let asking = async { while !is_it(&show(world, key, "/v1/models").await) {} };
     patiently(what, asking).await;
-}
-
-/// Of a thousand requests, streams and others, that arrive before any ends, exactly those are admitted
-/// whose reservations fit.
-#[tokio::test]
-async fn a_thousand_at_once_where_fifty_fit() {
-    const FIT: usize = 50;
-    let upstream = Upstream::start().await;
-    let (environment, _hand) = at(MORNING_MS);
-    let world = World::before(&upstream).set("server.workers", 2).environment(environment);
-    let world = world.start().await;
-    for body in [chat(100), stream(100)] {
-        served(&world, &upstream, &world.key, &body, 2).await;
-    }
-    let rows = world.rows_eventually(2).await;
-    let reserved = rows[0].reserved_tokens;
-    assert_eq!(rows[1].reserved_tokens, reserved, "streams and others reserve the same");
-    let quota = reserved * FIT as u64 + reserved - 1;
-    let key = world.new_key(&["--daily-tokens", &quota.to_string()]).await;
-
-    // So many connections at once, to stay within what a process may open; an admitted one keeps its.
-    let places = Arc::new(Semaphore::new(100));
-    let (tell, mut told) = mpsc::channel(1000);
-    for number in 0..1000 {
-        let (address, key) = (world.address(), key.clone());
-        let (places, tell) = (places.clone(), tell.clone());
-        tokio::spawn(async move {
-            let place = places.acquire().await.expect("never closed");
-            let body = if number % 2 == 0 { chat(100) } else { stream(100) };
-            let mut client = Client::connect(address).await;
-            let bytes = request("POST", "/v1/chat/completions", &key, "", &body);
-            client.send(bytes.as_bytes()).await;
-            let answer = client.answer().await;
-            drop(place);
-            let _ = tell.send(answer).await;
-        });
-    }
-    drop(tell);
-    let mut calls = Vec::new();
-    while calls.len() < FIT {
-        calls.push(upstream.call().await);
-    }
-    for _ in FIT..1000 {
-        let answer = patiently("an answer", told.recv()).await.expect("a thousand");
-        assert_eq!(answer.status, 429, "{}", answer.text());
-        let error = &answer.json()["error"];
-        assert_eq!(
-            (&error["type"], &error["code"]),
-            (&"insufficient_quota".into(), &error["type"])
-        );
-        let message = error["message"].as_str().expect("a text");
-        assert!(message.contains("2026-06-04T00:00:00Z"), "{message}");
-        assert_eq!(answer.header("x-should-retry"), Some("false"));
-        assert_eq!(answer.header("retry-after"), None);
-        assert_eq!(answer.header("x-weir-limit"), Some("key-daily-tokens"));
-    }
-    assert_eq!(world.server().outstanding(), (FIT as u64, FIT as u64 * reserved));
-    for (call, received) in &mut calls {
-        whole(call, received, 2).await;
-    }
-    for _ in 0..FIT {
-        let answer = patiently("an answer", told.recv()).await.expect("a thousand");
-        assert_eq!((answer.status, answer.is_whole), (200, true), "{}", answer.text());
-    }
-    assert!(told.recv().await.is_none(), "a thousand answers");
-    world.rows_eventually(2 + FIT).await;
-    // What was not used is there again: fifty used two each.
-    served(&world, &upstream, &key, &chat(quota - 200), 2).await;
-    world.finish().await;
 }
 
 #[tokio::test]

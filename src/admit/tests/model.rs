@@ -1,7 +1,6 @@
-//! A long random walk beside a model that is as plain as possible: a row per request in flight, a
-//! map entry per day and month, a loop where the real thing has a counter.
+//! A long random walk beside a model that is as plain as possible: a row per request, in flight or
+//! booked, a search where the real thing divides, a loop where it has a counter.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::ms;
+use super::{ms, settings};
 use crate::clock::{Clock, ManualClock};
 use crate::tenancy::Limits;
 
@@ -20,21 +19,60 @@ const NS_PER_MS: u64 = 1_000_000;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Admit { key: usize, prompt: u64, output: u64 },
-    Settle { which: prop::sample::Index, used: u64 },
-    Revoke { which: prop::sample::Index },
-    Drop { which: prop::sample::Index },
-    SetLimits { account: usize, limits: Limits },
-    Pass { ms: u64 },
-    JumpBy { ms: i64 },
+    Admit {
+        key: usize,
+        prompt: u64,
+        output: u64,
+        pico: u64,
+        choices: Option<u64>,
+    },
+    Extend {
+        which: prop::sample::Index,
+        tokens: u64,
+    },
+    Settle {
+        which: prop::sample::Index,
+        used: u64,
+    },
+    Revoke {
+        which: prop::sample::Index,
+    },
+    Drop {
+        which: prop::sample::Index,
+    },
+    SetLimits {
+        account: usize,
+        limits: Limits,
+    },
+    /// The ledger lags behind by so many rows.
+    SetZone {
+        zone: usize,
+        lag: usize,
+    },
+    Pass {
+        ms: u64,
+    },
+    JumpBy {
+        ms: i64,
+    },
     Look,
 }
 
+const ZONES: [&str; 4] = ["UTC", "Asia/Kolkata", "America/St_Johns", "Pacific/Kiritimati"];
+/// The day, and the month.
+const PERIODS: usize = 2;
+
 #[derive(Clone, Copy, Default)]
 struct Sums {
-    requests: u64,
-    tokens: u64,
-    reserved: u64,
+    used: Used,
+    reserved: Amount,
+}
+
+/// What the ledger has of a request.
+struct Row {
+    key: usize,
+    at_ms: i64,
+    amount: Amount,
 }
 
 #[derive(Default)]
@@ -44,8 +82,7 @@ struct Account {
     backlog_ns: u64,
     /// Tokens times 60,000, so that a millisecond brings exactly the limit.
     bucket: i128,
-    days: HashMap<i64, Sums>,
-    months: HashMap<i64, Sums>,
+    periods: [Sums; PERIODS],
 }
 
 /// What an account remembers of a request in flight.
@@ -57,9 +94,10 @@ struct Taken {
 
 struct InFlight {
     key: usize,
-    reserve: u64,
-    day: i64,
-    month: i64,
+    reserved: Amount,
+    at_ms: i64,
+    /// Whether the reservation counts in the windows that are open.
+    counts: [bool; PERIODS],
     of_key: Taken,
     of_tenant: Taken,
 }
@@ -68,17 +106,18 @@ struct Model {
     burst: Option<u32>,
     accounts: Vec<Account>,
     in_flight: Vec<InFlight>,
-    /// The latest wall clock that anything asked with.
-    seen_ms: i64,
+    ledger: Vec<Row>,
+    zone: TimeZone,
+    windows: Windows,
 }
 
-fn day_of(unix_ms: i64) -> i64 {
-    unix_ms.div_euclid(86_400_000)
+fn spans(windows: &Windows) -> [(i64, i64); PERIODS] {
+    [windows.day, windows.month].map(|window| (window.start_ms, window.end_ms))
 }
 
-fn month_of(unix_ms: i64) -> i64 {
-    let date = jiff::Timestamp::from_millisecond(unix_ms).unwrap().to_zoned(TimeZone::UTC).date();
-    i64::from(date.year()) * 12 + i64::from(date.month())
+/// What so many tokens cost, rounded up.
+fn nano(tokens: u64, pico: u64) -> u64 {
+    (tokens * pico).div_ceil(1000)
 }
 
 impl Account {
@@ -119,9 +158,93 @@ impl Model {
         self.in_flight.iter().filter(of).count() as u64
     }
 
+    /// The clock was looked at: if a later window has begun, it owes nothing to the one before.
+    fn look_at(&mut self, now_ms: i64) {
+        let windows = Windows::at(&self.zone, now_ms);
+        if windows.day.start_ms <= self.windows.day.start_ms {
+            return;
+        }
+        let before = std::mem::replace(&mut self.windows, windows);
+        let changed = spans(&before).into_iter().zip(spans(&windows)).map(|(old, new)| old != new);
+        for (period, _) in changed.enumerate().filter(|(_, changed)| *changed) {
+            self.accounts.iter_mut().for_each(|account| account.periods[period] = Sums::default());
+            self.in_flight.iter_mut().for_each(|one| one.counts[period] = false);
+        }
+    }
+
+    /// What the ledger has of an account in a span, its last `lag` rows not being there yet.
+    fn in_ledger(&self, account: usize, (from, until): (i64, i64), lag: usize) -> Used {
+        let rows = &self.ledger[..self.ledger.len().saturating_sub(lag)];
+        let of = |row: &&Row| account == TENANT || row.key == account;
+        let inside = |row: &&Row| (from..until).contains(&row.at_ms);
+        rows.iter().filter(of).filter(inside).fold(Used::default(), |sum, row| {
+            let Amount { tokens, nano_usd } = row.amount;
+            sum.plus(Used { requests: 1, tokens, nano_usd })
+        })
+    }
+
+    /// What is known of the new windows, and what the ledger does not know yet of the old ones.
+    fn set_zone(&mut self, zone: TimeZone, windows: Windows, lag: usize) {
+        let both: Vec<_> = spans(&self.windows).into_iter().zip(spans(&windows)).collect();
+        for (period, (old, new)) in both.into_iter().enumerate() {
+            for account in 0..=TENANT {
+                let known = self.in_ledger(account, old, lag);
+                let there = self.in_ledger(account, new, lag);
+                let mine = |one: &&InFlight| account == TENANT || one.key == account;
+                let reserved = self.in_flight.iter().filter(mine);
+                let older = |one: &&InFlight| mine(one) && !one.counts[period];
+                let older = self.in_flight.iter().filter(older).count() as u64;
+                let reserved = reserved.fold(Amount::default(), |sum, one| sum.plus(one.reserved));
+                let before = self.accounts[account].periods[period].used;
+                let used = Used {
+                    requests: there.requests
+                        + before.requests.saturating_sub(known.requests)
+                        + older,
+                    tokens: there.tokens + before.tokens.saturating_sub(known.tokens),
+                    nano_usd: there.nano_usd + before.nano_usd.saturating_sub(known.nano_usd),
+                };
+                self.accounts[account].periods[period] = Sums { used, reserved };
+            }
+        }
+        self.in_flight.iter_mut().for_each(|one| one.counts = [true; PERIODS]);
+        (self.zone, self.windows) = (zone, windows);
+    }
+
+    /// Whether the quotas of both have room for so much.
+    fn has_room(&self, key: usize, more: Amount, counts: [bool; PERIODS]) -> bool {
+        [key, TENANT].into_iter().all(|index| {
+            let limits = &self.accounts[index].limits;
+            let quotas = [
+                (limits.daily_tokens, limits.daily_nano_usd),
+                (limits.monthly_tokens, limits.monthly_nano_usd),
+            ];
+            (0..PERIODS).filter(|period| counts[*period]).all(|period| {
+                let Sums { used, reserved } = self.accounts[index].periods[period];
+                let (tokens, nano_usd) = quotas[period];
+                tokens.is_none_or(|most| used.tokens + reserved.tokens + more.tokens <= most)
+                    && nano_usd.is_none_or(|most| {
+                        used.nano_usd + reserved.nano_usd + more.nano_usd <= most
+                    })
+            })
+        })
+    }
+
+    fn has_quota(&self, key: usize) -> bool {
+        [key, TENANT].into_iter().any(|index| {
+            let limits = &self.accounts[index].limits;
+            let quotas = [
+                limits.daily_tokens,
+                limits.monthly_tokens,
+                limits.daily_nano_usd,
+                limits.monthly_nano_usd,
+            ];
+            quotas.iter().any(Option::is_some)
+        })
+    }
+
     /// The names of all limits that refuse, in the order of the rules; `true`: too large for ever.
-    fn refusals(&self, key: usize, prompt: u64, reserve: u64) -> Vec<(Limit, bool)> {
-        let (day, month) = (day_of(self.seen_ms), month_of(self.seen_ms));
+    fn refusals(&self, key: usize, prompt: u64, want: Amount) -> Vec<(Limit, bool)> {
+        let Amount { tokens: reserve, nano_usd } = want;
         let mut all = Vec::new();
         for (scope, account) in [(Scope::Key, key), (Scope::Tenant, TENANT)] {
             let index = account;
@@ -135,13 +258,17 @@ impl Model {
                 }
             };
             let (prompt, whole) = (prompt.max(1), reserve.max(1));
-            let today = account.days.get(&day).copied().unwrap_or_default();
-            let now = account.months.get(&month).copied().unwrap_or_default();
-            let (spent, month_spent) = (today.tokens + today.reserved, now.tokens + now.reserved);
+            let [today, now] = account.periods;
+            let tokens = |sums: Sums| sums.used.tokens + sums.reserved.tokens;
+            let cost = |sums: Sums| sums.used.nano_usd + sums.reserved.nano_usd;
+            let (spent, month_spent) = (tokens(today), tokens(now));
+            let (daily_usd, monthly_usd) = (limits.daily_nano_usd, limits.monthly_nano_usd);
+            check(Kind::MonthlyUsd, monthly_usd, cost(now), nano_usd, nano_usd);
+            check(Kind::DailyUsd, daily_usd, cost(today), nano_usd, nano_usd);
             check(Kind::MonthlyTokens, limits.monthly_tokens, month_spent, reserve, whole);
-            check(Kind::MonthlyRequests, limits.monthly_requests, now.requests, 1, 1);
+            check(Kind::MonthlyRequests, limits.monthly_requests, now.used.requests, 1, 1);
             check(Kind::DailyTokens, limits.daily_tokens, spent, reserve, whole);
-            check(Kind::DailyRequests, limits.daily_requests, today.requests, 1, 1);
+            check(Kind::DailyRequests, limits.daily_requests, today.used.requests, 1, 1);
             let concurrency = limits.concurrency.map(u64::from);
             check(Kind::Concurrency, concurrency, self.in_flight_of(index), 1, 1);
             if limits.rpm == Some(0) {
@@ -160,16 +287,13 @@ impl Model {
         all
     }
 
-    fn admit(&mut self, key: usize, reserve: u64) {
-        let (day, month) = (day_of(self.seen_ms), month_of(self.seen_ms));
+    fn admit(&mut self, key: usize, reserved: Amount, now_ms: i64) {
+        let reserve = reserved.tokens;
         let mut taken = [Taken::default(), Taken::default()];
         for (taken, index) in taken.iter_mut().zip([key, TENANT]) {
-            for (sums, at) in [(0, day), (1, month)] {
-                let account = &mut self.accounts[index];
-                let map = if sums == 0 { &mut account.days } else { &mut account.months };
-                let sums = map.entry(at).or_default();
-                sums.requests += 1;
-                sums.reserved += reserve;
+            for sums in &mut self.accounts[index].periods {
+                sums.used.requests += 1;
+                sums.reserved = sums.reserved.plus(reserved);
             }
             if self.accounts[index].has_rate() {
                 if self.accounts[index].backlog_ns == 0 {
@@ -185,7 +309,9 @@ impl Model {
             }
         }
         let [of_key, of_tenant] = taken;
-        self.in_flight.push(InFlight { key, reserve, day, month, of_key, of_tenant });
+        let at_ms = now_ms.max(self.windows.day.start_ms);
+        let counts = [true; PERIODS];
+        self.in_flight.push(InFlight { key, reserved, at_ms, counts, of_key, of_tenant });
     }
 
     /// Takes tokens; out of a full bucket, nobody before has anything left to get back: what was
@@ -210,17 +336,38 @@ impl Model {
         }
     }
 
+    fn extend(&mut self, at: usize, more: Amount) {
+        let one = &mut self.in_flight[at];
+        one.reserved = one.reserved.plus(more);
+        let (key, counts) = (one.key, one.counts);
+        for index in [key, TENANT] {
+            for (sums, counts) in self.accounts[index].periods.iter_mut().zip(counts) {
+                if counts {
+                    sums.reserved = sums.reserved.plus(more);
+                }
+            }
+        }
+    }
+
     /// Ends a request: `tokens` booked, `bucket` of them used as far as the rate goes (`None`: it
     /// keeps what it gave), `count`: the request itself stays.
-    fn end(&mut self, at: usize, tokens: u64, bucket: Option<u64>, count: bool) {
+    fn end(&mut self, at: usize, amount: Amount, bucket: Option<u64>, count: bool) {
         let one = self.in_flight.swap_remove(at);
+        if count {
+            self.ledger.push(Row { key: one.key, at_ms: one.at_ms, amount });
+        }
+        let starts = spans(&self.windows).map(|(start, _)| start);
         for (index, taken) in [(one.key, one.of_key), (TENANT, one.of_tenant)] {
             let account = &mut self.accounts[index];
-            for sums in [account.days.get_mut(&one.day), account.months.get_mut(&one.month)] {
-                let sums = sums.expect("entered at admission");
-                sums.reserved -= one.reserve;
-                sums.tokens += tokens;
-                sums.requests -= u64::from(!count);
+            for (period, sums) in account.periods.iter_mut().enumerate() {
+                if one.counts[period] {
+                    sums.reserved = sums.reserved.minus(one.reserved);
+                }
+                if one.at_ms >= starts[period] {
+                    sums.used.tokens += amount.tokens;
+                    sums.used.nano_usd += amount.nano_usd;
+                    sums.used.requests = sums.used.requests.saturating_sub(u64::from(!count));
+                }
             }
             if taken.request && !count && account.has_rate() {
                 account.backlog_ns = account.backlog_ns.saturating_sub(account.interval());
@@ -306,12 +453,13 @@ struct Walk {
 impl Walk {
     fn new(burst: Option<u32>) -> Self {
         let (clock, hand) = Clock::manual(ms("2026-01-30T20:00Z"));
-        let settings = Settings { rpm_burst: burst, time_zone: TimeZone::UTC };
-        let live = TenantLive::new(settings, clock.now());
+        let live = TenantLive::new(settings(burst, TimeZone::UTC), clock.now());
         let slots = (0..KEYS).map(|key| live.key_slot(&format!("key_{key}"))).collect();
         let accounts = (0..=KEYS).map(|_| Account::default()).collect();
-        let seen_ms = clock.now().unix_ms;
-        let model = Model { burst, accounts, in_flight: Vec::new(), seen_ms };
+        let zone = TimeZone::UTC;
+        let windows = Windows::at(&zone, clock.now().unix_ms);
+        let (in_flight, ledger) = (Vec::new(), Vec::new());
+        let model = Model { burst, accounts, in_flight, ledger, zone, windows };
         Self { live, slots, permits: Vec::new(), clock, hand, model }
     }
 
@@ -321,22 +469,40 @@ impl Walk {
             (!permits.is_empty()).then(|| which.index(permits.len()))
         };
         match op {
-            Op::Admit { key, prompt, output } => self.admit(key, prompt, prompt + output),
+            Op::Admit { key, prompt, output, pico, choices } => {
+                self.admit(key, prompt, output, pico, choices);
+            }
+            Op::Extend { which, tokens } => {
+                let Some(at) = pick(which, &self.permits) else { return };
+                let more = Amount { tokens, nano_usd: nano(tokens, 2_000) };
+                self.model.look_at(now.unix_ms);
+                let one = &self.model.in_flight[at];
+                let fits = self.model.has_room(one.key, more, one.counts);
+                assert_eq!(self.permits[at].extend(more.tokens, more.nano_usd, now), fits);
+                if fits {
+                    self.model.extend(at, more);
+                }
+                assert_eq!(
+                    self.permits[at].reserved_tokens(),
+                    self.model.in_flight[at].reserved.tokens
+                );
+            }
             Op::Settle { which, used } => {
                 let Some(at) = pick(which, &self.permits) else { return };
-                self.permits.swap_remove(at).settle(used, now);
-                self.model.end(at, used, Some(used), true);
+                let amount = Amount { tokens: used, nano_usd: nano(used, 2_500) };
+                self.permits.swap_remove(at).settle(used, amount.nano_usd, now);
+                self.model.end(at, amount, Some(used), true);
             }
             Op::Revoke { which } => {
                 let Some(at) = pick(which, &self.permits) else { return };
                 self.permits.swap_remove(at).revoke(now);
-                self.model.end(at, 0, Some(0), false);
+                self.model.end(at, Amount::default(), Some(0), false);
             }
             Op::Drop { which } => {
                 let Some(at) = pick(which, &self.permits) else { return };
                 drop(self.permits.swap_remove(at));
-                let reserve = self.model.in_flight[at].reserve;
-                self.model.end(at, reserve, None, true);
+                let reserved = self.model.in_flight[at].reserved;
+                self.model.end(at, reserved, None, true);
             }
             Op::SetLimits { account: TENANT, limits } => {
                 self.live.set_tenant_limits(&limits, now);
@@ -346,6 +512,7 @@ impl Walk {
                 self.live.set_key_limits(self.slots[account], &limits, now);
                 self.model.set_limits(account, &limits);
             }
+            Op::SetZone { zone, lag } => self.set_zone(zone, lag),
             Op::Pass { ms } => {
                 self.hand.advance_ms(ms);
                 self.model.accounts.iter_mut().for_each(|account| account.pass(ms));
@@ -355,15 +522,67 @@ impl Walk {
         }
     }
 
-    fn admit(&mut self, key: usize, prompt: u64, reserve: u64) {
+    fn set_zone(&mut self, zone: usize, lag: usize) {
         let now = self.clock.now();
-        self.model.seen_ms = self.model.seen_ms.max(now.unix_ms);
-        let refusals = self.model.refusals(key, prompt, reserve);
-        let ask = Ask { prompt_tokens: prompt, reserve_tokens: reserve };
+        self.model.look_at(now.unix_ms);
+        let zone = TimeZone::get(ZONES[zone]).expect("a zone of the time zone database");
+        let old = self.live.windows(now);
+        assert_eq!(old, self.model.windows);
+        let new = Windows::at(&zone, now.unix_ms.max(old.day.start_ms));
+        let model = &self.model;
+        let ledger = |key_id: Option<&str>| {
+            let account = key_id.map_or(TENANT, |id| id["key_".len()..].parse().expect("ours"));
+            let [old_day, old_month] = spans(&old);
+            let [day, month] = spans(&new);
+            Rebuilt {
+                old_daily: model.in_ledger(account, old_day, lag),
+                old_monthly: model.in_ledger(account, old_month, lag),
+                daily: model.in_ledger(account, day, lag),
+                monthly: model.in_ledger(account, month, lag),
+            }
+        };
+        assert!(self.live.set_time_zone(zone.clone(), old, new, ledger));
+        self.model.set_zone(zone, new, lag);
+    }
+
+    fn admit(&mut self, key: usize, prompt: u64, output: u64, pico: u64, choices: Option<u64>) {
+        let now = self.clock.now();
+        self.model.look_at(now.unix_ms);
+        let count = choices.unwrap_or(1);
+        let reserve = prompt + output * count;
+        let mut want = Amount { tokens: reserve, nano_usd: nano(reserve, pico) };
+        let clamp = choices.map(|choices| Clamp {
+            choices,
+            prompt_nano_usd: nano(prompt, pico),
+            output_pico_usd: pico,
+        });
+        let mut clamped = None;
+        if clamp.is_some() && self.model.has_quota(key) {
+            let of = |output: u64| Amount {
+                tokens: prompt + output * count,
+                nano_usd: nano(prompt, pico) + nano(output * count, pico),
+            };
+            let fits = |output: &u64| self.model.has_room(key, of(*output), [true; PERIODS]);
+            let most = (0..=output).rev().find(fits).unwrap_or(0).max(output.min(16));
+            clamped = Some(most);
+            if most < output {
+                want.nano_usd = want.nano_usd.min(of(most).nano_usd);
+                want.tokens = of(most).tokens;
+            }
+        }
+        let refusals = self.model.refusals(key, prompt, want);
+        let ask = Ask {
+            prompt_tokens: prompt,
+            reserve_tokens: reserve,
+            reserve_nano_usd: nano(reserve, pico),
+            clamp,
+        };
         match self.live.admit(self.slots[key], ask, now) {
             Ok(permit) => {
                 assert_eq!(refusals, [], "admitted against the model");
-                self.model.admit(key, reserve);
+                assert_eq!(permit.clamp(), clamped);
+                assert_eq!(permit.reserved_nano_usd(), want.nano_usd);
+                self.model.admit(key, want, now.unix_ms);
                 assert_eq!(permit.standing(), self.model.standing(key));
                 self.permits.push(permit);
             }
@@ -389,7 +608,11 @@ impl Walk {
     fn compare(&self) {
         let totals = Totals {
             in_flight: self.model.in_flight.len() as u64,
-            reserved_tokens: self.model.in_flight.iter().map(|one| one.reserve).sum(),
+            reserved: self
+                .model
+                .in_flight
+                .iter()
+                .fold(Amount::default(), |sum, one| sum.plus(one.reserved)),
         };
         assert_eq!(self.live.totals(), totals);
         for (key, slot) in self.slots.iter().enumerate() {
@@ -400,20 +623,15 @@ impl Walk {
     /// Compares the balances, which moves the windows on.
     fn look(&mut self) {
         let now = self.clock.now();
-        self.model.seen_ms = self.model.seen_ms.max(now.unix_ms);
-        let (day, month) = (day_of(self.model.seen_ms), month_of(self.model.seen_ms));
+        self.model.look_at(now.unix_ms);
         for (index, account) in self.model.accounts.iter().enumerate() {
             let balances = match index {
                 TENANT => self.live.tenant_balances(now),
                 key => self.live.balances(self.slots[key], now),
             };
-            let sums = [
-                (balances.daily, account.days.get(&day).copied().unwrap_or_default()),
-                (balances.monthly, account.months.get(&month).copied().unwrap_or_default()),
-            ];
-            for (used, sums) in sums {
-                assert_eq!((used.requests, used.tokens), (sums.requests, sums.tokens), "{index}");
-            }
+            assert_eq!(balances.windows, self.model.windows);
+            let [day, month] = account.periods.map(|sums| sums.used);
+            assert_eq!((balances.daily, balances.monthly), (day, month), "{index}");
         }
     }
 }
@@ -434,8 +652,10 @@ fn limits() -> impl Strategy<Value = Limits> {
         rarely(100..9000),
         rarely(0..12),
         rarely(0..30),
+        rarely(200..15_000),
+        rarely(200..25_000),
     )
-        .prop_map(move |(rpm, tpm, concurrency, dt, mt, dr, mr)| Limits {
+        .prop_map(move |(rpm, tpm, concurrency, dt, mt, dr, mr, du, mu)| Limits {
             rpm: narrow(rpm),
             tpm,
             concurrency: narrow(concurrency),
@@ -443,18 +663,28 @@ fn limits() -> impl Strategy<Value = Limits> {
             monthly_tokens: mt,
             daily_requests: dr,
             monthly_requests: mr,
+            daily_nano_usd: du,
+            monthly_nano_usd: mu,
         })
+}
+
+/// Trillionths of a dollar per token.
+fn prices() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(700), Just(3_000)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let which = any::<prop::sample::Index>;
     prop_oneof![
-        24 => (0..KEYS, 0u64..60, 0u64..500)
-            .prop_map(|(key, prompt, output)| Op::Admit { key, prompt, output }),
+        24 => (0..KEYS, 0u64..60, 0u64..500, prices(), prop::option::of(1u64..4)).prop_map(
+            |(key, prompt, output, pico, choices)| Op::Admit { key, prompt, output, pico, choices }
+        ),
+        3 => (which(), 0u64..300).prop_map(|(which, tokens)| Op::Extend { which, tokens }),
         8 => (which(), 0u64..700).prop_map(|(which, used)| Op::Settle { which, used }),
         4 => which().prop_map(|which| Op::Revoke { which }),
         2 => which().prop_map(|which| Op::Drop { which }),
         2 => (0..=KEYS, limits()).prop_map(|(account, limits)| Op::SetLimits { account, limits }),
+        1 => (0..ZONES.len(), 0usize..5).prop_map(|(zone, lag)| Op::SetZone { zone, lag }),
         6 => (0u64..3000).prop_map(|ms| Op::Pass { ms }),
         3 => (0u64..90_000).prop_map(|ms| Op::Pass { ms }),
         2 => (0u64..40_000_000).prop_map(|ms| Op::Pass { ms }),
@@ -463,9 +693,15 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Walks; as many as `WEIR_TORTURE_ROUNDS` says, if that is more.
+fn cases() -> u32 {
+    let rounds = std::env::var("WEIR_TORTURE_ROUNDS").ok().and_then(|text| text.parse().ok());
+    rounds.unwrap_or(0).max(300)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -502,13 +738,12 @@ proptest! {
     ) {
         let rates = |all: Limits| Limits { rpm: all.rpm, tpm: all.tpm, ..Limits::default() };
         let mut now = Clock::manual(0).0.now();
-        let settings = Settings { rpm_burst: burst, time_zone: TimeZone::UTC };
-        let live = TenantLive::new(settings, now);
+        let live = TenantLive::new(settings(burst, TimeZone::UTC), now);
         let slot = live.key_slot("key_a");
         live.set_tenant_limits(&rates(tenant), now);
         live.set_key_limits(slot, &rates(key), now);
         for (prompt, output, used, pass_ms) in requests {
-            let ask = Ask { prompt_tokens: prompt, reserve_tokens: prompt + output };
+            let ask = super::ask(prompt, prompt + output);
             now.mono_ns += pass_ms * NS_PER_MS + prompt;
             let permit = match live.admit(slot, ask, now) {
                 Ok(permit) => permit,
@@ -523,7 +758,7 @@ proptest! {
                 }
                 Err(_) => continue,
             };
-            permit.settle(used, now);
+            permit.settle(used, 0, now);
         }
     }
 }

@@ -222,6 +222,7 @@ pub(super) fn models(
         models.push(Model {
             name,
             default_output_tokens: raw.default_output_tokens,
+            learn_reservation: raw.learn_reservation,
             created: raw.created,
             owned_by: raw.owned_by,
         });

@@ -67,7 +67,7 @@ fn fields_are_found_wherever_they_stand() {
             let frames = [bytes::Bytes::from(body.clone())];
             let renamed = super::super::apply(
                 &frames,
-                &facts.splices(Some("up\"s"), super::super::Ask::Usage),
+                &facts.splices(Some("up\"s"), super::super::Ask::Usage, Some(7)),
             )
             .concat();
             let expected = body.replace("gpt-é", "up\"s");

@@ -16,6 +16,8 @@ pub(crate) struct NewKey {
     pub tenant: Arc<str>,
     pub name: String,
     pub limits: Limits,
+    pub clamp: bool,
+    pub cut: bool,
     pub models: Option<Vec<String>>,
     /// Milliseconds since the epoch.
     pub expires_at_ms: Option<i64>,
@@ -32,12 +34,13 @@ pub(crate) struct Book {
 
 const TENANTS: &str = "
 SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
-    name, created_at_ms
+    daily_nano_usd, monthly_nano_usd, name, created_at_ms, time_zone
 FROM tenants WHERE ?1 IS NULL OR name = ?1 ORDER BY name";
 
 const KEYS: &str = "
 SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
-    id, tenant, name, models, created_at_ms, expires_at_ms, revoked_at_ms
+    daily_nano_usd, monthly_nano_usd, id, tenant, name, models, created_at_ms, expires_at_ms,
+    revoked_at_ms, clamp, cut
 FROM keys WHERE ?1 IS NULL OR id = ?1 ORDER BY tenant, created_at_ms, id";
 
 const SECRETS: &str = "
@@ -74,33 +77,41 @@ impl Store {
         &mut self,
         name: &str,
         limits: &Limits,
+        time_zone: Option<&str>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let tx = self.write()?;
-        if !add_tenant(&tx, name, limits, now_ms)? {
+        if !add_tenant(&tx, name, limits, time_zone, now_ms)? {
             return Err(StoreError::TenantExists(name.to_owned()));
         }
         Ok(tx.commit()?)
     }
 
-    /// Lets `change` have a tenant's limits, and keeps what it makes of them. Returns the result.
-    pub(crate) fn set_tenant_limits(
+    /// Lets `change` have a tenant, and keeps what it makes of its limits and its time zone (not of
+    /// anything else). Returns the result.
+    pub(crate) fn set_tenant(
         &mut self,
         name: &str,
-        change: impl FnOnce(&mut Limits),
+        change: impl FnOnce(&mut Tenant),
     ) -> Result<Tenant, StoreError> {
         let tx = self.write()?;
         let Some(mut tenant) = tenants(&tx, Some(name))?.pop() else {
             return Err(StoreError::UnknownTenant(name.to_owned()));
         };
-        change(&mut tenant.limits);
+        change(&mut tenant);
         let limits = limits_to_sql(&tenant.limits);
         tx.execute(
             "UPDATE tenants SET rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
                 daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
-                daily_requests = :daily_requests, monthly_requests = :monthly_requests
+                daily_requests = :daily_requests, monthly_requests = :monthly_requests,
+                daily_nano_usd = :daily_nano_usd, monthly_nano_usd = :monthly_nano_usd,
+                time_zone = :zone
              WHERE name = :name",
-            with_limits(&limits, named_params! { ":name": name }).as_slice(),
+            with_limits(
+                &limits,
+                named_params! { ":name": name, ":zone": tenant.time_zone.as_deref() },
+            )
+            .as_slice(),
         )?;
         tx.commit()?;
         Ok(tenant)
@@ -109,7 +120,7 @@ impl Store {
     /// Makes a key, and its tenant if there is none. True when the tenant is new.
     pub(crate) fn create_key(&mut self, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
         let tx = self.write()?;
-        let tenant_is_new = add_tenant(&tx, &new.tenant, &Limits::default(), now_ms)?;
+        let tenant_is_new = add_tenant(&tx, &new.tenant, &Limits::default(), None, now_ms)?;
         let limits = limits_to_sql(&new.limits);
         let others = named_params! {
             ":id": &*new.id,
@@ -118,12 +129,16 @@ impl Store {
             ":models": models_to_sql(new.models.as_deref()),
             ":created": now_ms,
             ":expires": new.expires_at_ms,
+            ":clamp": new.clamp,
+            ":cut": new.cut,
         };
         tx.execute(
-            "INSERT INTO keys (id, tenant, name, models, created_at_ms, expires_at_ms, rpm, tpm,
-                concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests)
-             VALUES (:id, :tenant, :name, :models, :created, :expires, :rpm, :tpm,
-                :concurrency, :daily_tokens, :monthly_tokens, :daily_requests, :monthly_requests)",
+            "INSERT INTO keys (id, tenant, name, models, created_at_ms, expires_at_ms, clamp, cut,
+                rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests,
+                monthly_requests, daily_nano_usd, monthly_nano_usd)
+             VALUES (:id, :tenant, :name, :models, :created, :expires, :clamp, :cut,
+                :rpm, :tpm, :concurrency, :daily_tokens, :monthly_tokens, :daily_requests,
+                :monthly_requests, :daily_nano_usd, :monthly_nano_usd)",
             with_limits(&limits, others).as_slice(),
         )?;
         add_secret(&tx, &new.id, &new.secret)?;
@@ -131,8 +146,8 @@ impl Store {
         Ok(tenant_is_new)
     }
 
-    /// Lets `change` have a key, and keeps what it makes of its name, limits, models and expiry
-    /// (not of anything else). Returns the result.
+    /// Lets `change` have a key, and keeps what it makes of its name, limits, models, expiry,
+    /// clamp and cut (not of anything else). Returns the result.
     pub(crate) fn set_key(
         &mut self,
         id: &str,
@@ -147,12 +162,16 @@ impl Store {
             ":name": key.name,
             ":models": models_to_sql(key.models.as_deref()),
             ":expires": key.expires_at_ms,
+            ":clamp": key.clamp,
+            ":cut": key.cut,
         };
         tx.execute(
             "UPDATE keys SET name = :name, models = :models, expires_at_ms = :expires,
                 rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
                 daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
-                daily_requests = :daily_requests, monthly_requests = :monthly_requests
+                daily_requests = :daily_requests, monthly_requests = :monthly_requests,
+                daily_nano_usd = :daily_nano_usd, monthly_nano_usd = :monthly_nano_usd,
+                clamp = :clamp, cut = :cut
              WHERE id = :id",
             with_limits(&limits, others).as_slice(),
         )?;
@@ -203,16 +222,23 @@ fn add_tenant(
     tx: &Transaction<'_>,
     name: &str,
     limits: &Limits,
+    time_zone: Option<&str>,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let limits = limits_to_sql(limits);
     let changed = tx.execute(
         "INSERT INTO tenants (name, created_at_ms, rpm, tpm, concurrency, daily_tokens,
-            monthly_tokens, daily_requests, monthly_requests)
+            monthly_tokens, daily_requests, monthly_requests, daily_nano_usd, monthly_nano_usd,
+            time_zone)
          VALUES (:name, :created, :rpm, :tpm, :concurrency, :daily_tokens,
-            :monthly_tokens, :daily_requests, :monthly_requests)
+            :monthly_tokens, :daily_requests, :monthly_requests, :daily_nano_usd, :monthly_nano_usd,
+            :zone)
          ON CONFLICT (name) DO NOTHING",
-        with_limits(&limits, named_params! { ":name": name, ":created": now_ms }).as_slice(),
+        with_limits(
+            &limits,
+            named_params! { ":name": name, ":created": now_ms, ":zone": time_zone },
+        )
+        .as_slice(),
     )?;
     Ok(changed == 1)
 }
@@ -230,8 +256,9 @@ fn tenants(tx: &Transaction<'_>, name: Option<&str>) -> Result<Vec<Tenant>, Stor
     let tenants = statement.query_map([name], |row| {
         Ok(Tenant {
             limits: limits_of(row)?,
-            name: row.get::<_, String>(7)?.into(),
-            created_at_ms: row.get(8)?,
+            name: row.get::<_, String>(9)?.into(),
+            created_at_ms: row.get(10)?,
+            time_zone: row.get::<_, Option<String>>(11)?.map(Into::into),
         })
     })?;
     Ok(tenants.collect::<Result<_, _>>()?)
@@ -247,19 +274,21 @@ fn keys(tx: &Transaction<'_>, id: Option<&str>) -> Result<Vec<Key>, StoreError> 
     let mut rows = statement.query([id])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: Arc<str> = row.get::<_, String>(7)?.into();
+        let id: Arc<str> = row.get::<_, String>(9)?.into();
         let secrets = secrets.query_map([&*id], |row| {
             Ok(Secret { digest: row.get(0)?, last4: row.get(1)?, expires_at_ms: row.get(2)? })
         })?;
         let secrets = secrets.collect::<Result<_, _>>()?;
         keys.push(Key {
             limits: limits_of(row)?,
-            tenant: row.get::<_, String>(8)?.into(),
-            name: row.get(9)?,
-            models: models_of(&id, row.get(10)?)?,
-            created_at_ms: row.get(11)?,
-            expires_at_ms: row.get(12)?,
-            revoked_at_ms: row.get(13)?,
+            tenant: row.get::<_, String>(10)?.into(),
+            name: row.get(11)?,
+            models: models_of(&id, row.get(12)?)?,
+            created_at_ms: row.get(13)?,
+            expires_at_ms: row.get(14)?,
+            revoked_at_ms: row.get(15)?,
+            clamp: row.get(16)?,
+            cut: row.get(17)?,
             secrets,
             id,
         });
@@ -267,7 +296,7 @@ fn keys(tx: &Transaction<'_>, id: Option<&str>) -> Result<Vec<Key>, StoreError> 
     Ok(keys)
 }
 
-/// The seven limit columns, which come first.
+/// The nine limit columns, which come first.
 fn limits_of(row: &Row<'_>) -> Result<Limits, rusqlite::Error> {
     let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(from_sql));
     Ok(Limits {
@@ -278,10 +307,12 @@ fn limits_of(row: &Row<'_>) -> Result<Limits, rusqlite::Error> {
         monthly_tokens: count(4)?,
         daily_requests: count(5)?,
         monthly_requests: count(6)?,
+        daily_nano_usd: count(7)?,
+        monthly_nano_usd: count(8)?,
     })
 }
 
-fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 7] {
+fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 9] {
     [
         (":rpm", limits.rpm.map(i64::from)),
         (":tpm", limits.tpm.map(to_sql)),
@@ -290,12 +321,14 @@ fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 7] {
         (":monthly_tokens", limits.monthly_tokens.map(to_sql)),
         (":daily_requests", limits.daily_requests.map(to_sql)),
         (":monthly_requests", limits.monthly_requests.map(to_sql)),
+        (":daily_nano_usd", limits.daily_nano_usd.map(to_sql)),
+        (":monthly_nano_usd", limits.monthly_nano_usd.map(to_sql)),
     ]
 }
 
 /// A statement's parameters: the limits and the others.
 fn with_limits<'a>(
-    limits: &'a [(&'static str, Option<i64>); 7],
+    limits: &'a [(&'static str, Option<i64>); 9],
     others: &[(&'a str, &'a dyn ToSql)],
 ) -> Vec<(&'a str, &'a dyn ToSql)> {
     let limits = limits.iter().map(|(name, value)| (*name, value as &dyn ToSql));
@@ -335,7 +368,11 @@ mod tests {
                 monthly_tokens: Some(3),
                 daily_requests: Some(4),
                 monthly_requests: None,
+                daily_nano_usd: Some(5),
+                monthly_nano_usd: Some(i64::MAX as u64),
             },
+            clamp: true,
+            cut: false,
             models: Some(vec!["a".to_owned(), "b \"c\"".to_owned()]),
             expires_at_ms: Some(99),
             secret: secret(1),
@@ -346,24 +383,34 @@ mod tests {
     fn keys_and_tenants_come_back_as_they_were_given() {
         let (dir, mut store) = store_with(&[]);
         let limits = Limits { monthly_requests: Some(7), ..Limits::default() };
-        store.create_tenant("beta", &limits, 5).unwrap();
-        let error = store.create_tenant("beta", &Limits::default(), 6).unwrap_err();
+        store.create_tenant("beta", &limits, Some("Asia/Kolkata"), 5).unwrap();
+        let error = store.create_tenant("beta", &Limits::default(), None, 6).unwrap_err();
         assert!(matches!(&error, StoreError::TenantExists(name) if name == "beta"), "{error}");
         assert!(store.create_key(&new_key("key_1"), 10).unwrap());
         let mut plain = NewKey { models: None, expires_at_ms: None, ..new_key("key_2") };
+        (plain.clamp, plain.cut) = (false, true);
         plain.secret = secret(2);
         assert!(!store.create_key(&plain, 11).unwrap());
 
         let book = Store::open(dir.path()).unwrap().book().unwrap();
-        let tenant =
-            |name: &str, limits, created_at_ms| Tenant { name: name.into(), limits, created_at_ms };
-        let expected = [tenant("acme", Limits::default(), 10), tenant("beta", limits, 5)];
+        let tenant = |name: &str, limits, zone: Option<&str>, created_at_ms| Tenant {
+            name: name.into(),
+            limits,
+            time_zone: zone.map(Into::into),
+            created_at_ms,
+        };
+        let expected = [
+            tenant("acme", Limits::default(), None, 10),
+            tenant("beta", limits, Some("Asia/Kolkata"), 5),
+        ];
         assert_eq!(book.tenants, expected);
         let key = |new: &NewKey, created_at_ms| Key {
             id: new.id.clone(),
             tenant: new.tenant.clone(),
             name: new.name.clone(),
             limits: new.limits.clone(),
+            clamp: new.clamp,
+            cut: new.cut,
             models: new.models.clone(),
             created_at_ms,
             expires_at_ms: new.expires_at_ms,
@@ -394,9 +441,9 @@ mod tests {
             assert_eq!(version > last, changes, "{what}");
             last = version;
         };
-        store.create_tenant("acme", &Limits::default(), 1).unwrap();
+        store.create_tenant("acme", &Limits::default(), None, 1).unwrap();
         raised("create tenant", true);
-        store.set_tenant_limits("acme", |limits| limits.rpm = Some(1)).unwrap();
+        store.set_tenant("acme", |tenant| tenant.limits.rpm = Some(1)).unwrap();
         raised("set tenant", true);
         store.create_key(&new_key("key_1"), 2).unwrap();
         raised("create key", true);
@@ -437,15 +484,22 @@ mod tests {
         let changed = store.set_key("key_1", |key| {
             key.limits.rpm = None;
             key.models = None;
+            (key.clamp, key.cut) = (false, true);
             key.tenant = "stolen".into();
         });
         changed.unwrap();
         expected.limits.rpm = None;
         expected.models = None;
+        (expected.clamp, expected.cut) = (false, true);
         assert_eq!(store.keys().unwrap(), [expected]);
 
-        store.create_tenant("beta", &Limits { tpm: Some(5), ..Limits::default() }, 1).unwrap();
-        let tenant = store.set_tenant_limits("beta", |limits| limits.rpm = Some(6)).unwrap();
+        let limits = Limits { tpm: Some(5), ..Limits::default() };
+        store.create_tenant("beta", &limits, None, 1).unwrap();
+        let tenant = store.set_tenant("beta", |tenant| {
+            tenant.limits.rpm = Some(6);
+            tenant.time_zone = Some("Europe/Berlin".into());
+        });
+        let tenant = tenant.unwrap();
         let both = Limits { rpm: Some(6), tpm: Some(5), ..Limits::default() };
         assert_eq!(tenant.limits, both);
         assert_eq!(store.tenants().unwrap()[1], tenant);
@@ -490,7 +544,7 @@ mod tests {
         assert_eq!(store.revoke_key("key_x", 1).unwrap_err().to_string(), next);
         let error = store.rotate_key("key_x", &secret(1), 1, 1).unwrap_err();
         assert_eq!(error.to_string(), next);
-        let error = store.set_tenant_limits("x", |_| ()).unwrap_err();
+        let error = store.set_tenant("x", |_| ()).unwrap_err();
         assert_eq!(error.to_string(), "no tenant `x`; `weir tenant list` shows them");
     }
 }

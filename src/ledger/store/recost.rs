@@ -6,7 +6,7 @@ use crate::ledger::record::EventId;
 use crate::price::{Billed, PriceVersion};
 use crate::usage::UsageSource;
 
-use super::{Store, StoreError, from_sql, prices, usage_at};
+use super::{Store, StoreError, from_sql, usage_at};
 
 /// What a span of rows costs, as they say and as it is computed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,15 +18,15 @@ pub(crate) struct Recost {
     pub stored_nano_usd: u128,
     /// The sum of what they should say.
     pub nano_usd: u128,
-    /// Rows of which the two are not the same.
-    pub differing: u64,
 }
 
 /// A row that does not cost what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub event_id: EventId,
-    pub price_version: Option<PriceVersion>,
+    pub tenant: String,
+    pub key_id: String,
+    pub model: String,
     /// In nano-USD, as is the next.
     pub stored: Option<u64>,
     /// `None`: it names no price, or one that is not in the store.
@@ -36,7 +36,8 @@ pub(crate) struct Difference {
 const ROWS: &str = "SELECT event_id, usage_source, output_images, audio_ms, price_version,
         cost_nano_usd, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
         reasoning_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens,
-        image_output_tokens, accepted_prediction_tokens, rejected_prediction_tokens, total_tokens
+        image_output_tokens, accepted_prediction_tokens, rejected_prediction_tokens, total_tokens,
+        tenant, key_id, model
     FROM requests WHERE started_at_ms >= ?1 AND started_at_ms < ?2";
 
 impl Store {
@@ -48,9 +49,9 @@ impl Store {
         until_ms: i64,
         mut each: impl FnMut(Difference),
     ) -> Result<Recost, StoreError> {
-        let tx = self.read()?;
-        let versions = prices::read(&tx)?;
-        let mut statement = tx.prepare_cached(ROWS)?;
+        let _snapshot = self.snapshot()?;
+        let versions = self.price_versions()?;
+        let mut statement = self.conn.prepare_cached(ROWS)?;
         let mut rows = statement.query(params![from_ms, until_ms])?;
         let mut sums = Recost::default();
         while let Some(row) = rows.next()? {
@@ -64,8 +65,9 @@ impl Store {
                 images: from_sql(row.get(2)?),
             };
             let version = row.get::<_, Option<i64>>(4)?.map(from_sql);
-            let price_version = version.and_then(PriceVersion::from_number);
-            let rates = price_version.and_then(|version| versions.rates(version));
+            let rates = version
+                .and_then(PriceVersion::from_number)
+                .and_then(|version| versions.rates(version));
             let computed = rates.map(|rates| rates.cost(&billed));
             let stored = row.get::<_, Option<i64>>(5)?.map(from_sql);
             sums.rows += 1;
@@ -73,9 +75,14 @@ impl Store {
             sums.stored_nano_usd += u128::from(stored.unwrap_or(0));
             sums.nano_usd += u128::from(computed.unwrap_or(0));
             if stored != computed || version.is_some() != rates.is_some() {
-                sums.differing += 1;
-                let event_id = EventId(row.get(0)?);
-                each(Difference { event_id, price_version, stored, computed });
+                each(Difference {
+                    event_id: EventId(row.get(0)?),
+                    tenant: row.get(18)?,
+                    key_id: row.get(19)?,
+                    model: row.get(20)?,
+                    stored,
+                    computed,
+                });
             }
         }
         Ok(sums)
@@ -201,7 +208,7 @@ mod tests {
             store.conn.execute(&change, []).unwrap();
             let mut found = Vec::new();
             let recost = store.recost(i64::MIN, i64::MAX, |one| found.push(one)).unwrap();
-            assert_eq!((recost.rows, recost.differing), (2, 1), "{change}");
+            assert_eq!((recost.rows, found.len()), (2, 1), "{change}");
             assert_eq!(found[0].event_id, rows[1].opened.event_id);
             assert_eq!((found[0].stored, found[0].computed), (stored, computed), "{change}");
         }

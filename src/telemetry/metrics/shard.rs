@@ -75,7 +75,7 @@ pub(super) const REFUSALS: [&str; 30] = [
 ];
 
 /// What can refuse a request for now: the names in `x-weir-limit`, and the limit per address.
-pub(super) const LIMITS: [&str; 16] = [
+pub(super) const LIMITS: [&str; 20] = [
     "key-requests",
     "key-tokens",
     "key-concurrency",
@@ -83,6 +83,8 @@ pub(super) const LIMITS: [&str; 16] = [
     "key-monthly-tokens",
     "key-daily-requests",
     "key-monthly-requests",
+    "key-daily-usd",
+    "key-monthly-usd",
     "tenant-requests",
     "tenant-tokens",
     "tenant-concurrency",
@@ -90,8 +92,26 @@ pub(super) const LIMITS: [&str; 16] = [
     "tenant-monthly-tokens",
     "tenant-daily-requests",
     "tenant-monthly-requests",
+    "tenant-daily-usd",
+    "tenant-monthly-usd",
     "failed-keys",
     OTHER,
+];
+
+/// The quotas among them.
+pub(super) const QUOTAS: [&str; 12] = [
+    "key-daily-tokens",
+    "key-monthly-tokens",
+    "key-daily-requests",
+    "key-monthly-requests",
+    "key-daily-usd",
+    "key-monthly-usd",
+    "tenant-daily-tokens",
+    "tenant-monthly-tokens",
+    "tenant-daily-requests",
+    "tenant-monthly-requests",
+    "tenant-daily-usd",
+    "tenant-monthly-usd",
 ];
 
 /// The label of what is not in a list.

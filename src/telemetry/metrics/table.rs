@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Metrics;
 use super::cells::{Counter, Histogram};
 use super::shard::{
-    CLASSES, Endpoint, LIMITS, Level, OTHER, REFUSALS, STATUSES, Shard, TOKEN_KINDS,
+    CLASSES, Endpoint, LIMITS, Level, OTHER, QUOTAS, REFUSALS, STATUSES, Shard, TOKEN_KINDS,
 };
 use crate::usage::End;
 
@@ -109,6 +109,24 @@ pub(super) const TABLE: &[Metric] = &[
         help: "Requests that passed all limits (limit=all, decision=admitted), and those that one \
                stopped (decision=refused), by limit.",
         read: limit_decisions,
+    },
+    Metric {
+        name: "weir_quota_alerts_total",
+        kind: Kind::Counter,
+        labels: &["limit"],
+        help: "Thresholds of quotas (limits.alert_percent) that a key or a tenant has crossed, by \
+               quota; each is in the log, too.",
+        read: |metrics| quotas(|at| Number::Count(metrics.shared.quota_alerts[at].load(Relaxed))),
+    },
+    Metric {
+        name: "weir_quotas_alerting",
+        kind: Kind::Gauge,
+        labels: &["limit"],
+        help: "Keys and tenants that have crossed a threshold of a quota in the day or month that \
+               runs, by quota.",
+        read: |metrics| {
+            quotas(|at| Number::Level(metrics.shared.quotas_over[at].load(Relaxed) as f64))
+        },
     },
     Metric {
         name: "weir_request_ends_total",
@@ -285,6 +303,11 @@ fn limit_decisions(metrics: &Metrics) -> Samples {
         samples.push((labels, number));
     }
     samples
+}
+
+fn quotas(number: impl Fn(usize) -> Number) -> Samples {
+    let sample = |(at, name): (usize, &&str)| (vec![(*name).to_owned()], number(at));
+    QUOTAS.iter().enumerate().map(sample).collect()
 }
 
 fn tokens(metrics: &Metrics) -> Samples {

@@ -1,0 +1,29 @@
+//! What a request asks of admission.
+
+/// The place of a key among its tenant's; good for the [`super::TenantLive`] that gave it, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeySlot(pub(super) usize);
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// The estimate of the prompt alone.
+    pub(crate) prompt_tokens: u64,
+    /// The prompt plus all that the answer may be.
+    pub(crate) reserve_tokens: u64,
+    /// What all of it would cost, in billionths of a dollar; 0 without a price.
+    pub(crate) reserve_nano_usd: u64,
+    /// The answer may be made smaller, to fit into what the quotas have left.
+    pub(crate) clamp: Option<Clamp>,
+}
+
+/// How an answer is made smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clamp {
+    /// Answers asked for (`n`), which share what is left.
+    pub(crate) choices: u64,
+    /// What the prompt alone would cost, in billionths of a dollar.
+    pub(crate) prompt_nano_usd: u64,
+    /// The price of an output token, in trillionths of a dollar.
+    pub(crate) output_pico_usd: u64,
+}

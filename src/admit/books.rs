@@ -1,0 +1,281 @@
+//! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::account::{Account, Held, Want};
+use super::alert::{ALERTS_MAX, Alert};
+use super::ask::{Ask, Clamp, KeySlot};
+use super::denied::{Denied, Kind, Limit, Scope, Standing};
+use super::quota::Amount;
+use super::window::Windows;
+use crate::clock::Now;
+
+/// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
+pub(super) const CLAMP_MIN: u64 = 16;
+
+/// All of one tenant.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// In which days and months begin.
+    pub(super) zone: TimeZone,
+    pub(super) windows: Windows,
+    pub(super) tenant: Account,
+    /// Indexed by [`KeySlot`]; a key's account outlives the key, so that slots stay good.
+    pub(super) keys: Vec<Account>,
+    pub(super) slots: HashMap<Arc<str>, KeySlot>,
+    pub(super) totals: Totals,
+    /// Waiting to be told; at most [`ALERTS_MAX`].
+    pub(super) alerts: Vec<Alert>,
+}
+
+/// What an admitted request holds of both accounts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reservation {
+    slot: KeySlot,
+    pub(super) amount: Amount,
+    /// The most that each answer may be, in tokens, where a quota has set it.
+    pub(super) clamp: Option<u64>,
+    key: Held,
+    tenant: Held,
+    pub(super) standing: Standing,
+}
+
+/// What is outstanding at this moment; all 0 when no request is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) in_flight: u64,
+    pub(super) reserved: Amount,
+}
+
+/// How a reservation comes to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// The request used so much.
+    Used { used: Amount, now: Now },
+    /// The request never left.
+    NeverSent { now: Now },
+    /// Nobody said.
+    Abandoned,
+}
+
+impl Totals {
+    pub(crate) fn reserved_tokens(&self) -> u64 {
+        self.reserved.tokens
+    }
+}
+
+impl Books {
+    #[inline]
+    pub(super) fn advance(&mut self, now: Now) -> Windows {
+        self.windows.advance(&self.zone, now.unix_ms);
+        self.windows
+    }
+
+    pub(super) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
+        let key = self.keys[slot.0].standing(now.mono_ns);
+        Standing::tighter(key, self.tenant.standing(now.mono_ns))
+    }
+
+    /// Checks everything, then spends everything.
+    pub(super) fn reserve(
+        &mut self,
+        slot: KeySlot,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Reservation, Denied> {
+        let windows = self.advance(now);
+        self.keys[slot.0].enter(&windows);
+        self.tenant.enter(&windows);
+        let mut want = Want {
+            prompt: ask.prompt_tokens,
+            reserve: ask.reserve_tokens.max(ask.prompt_tokens),
+            nano_usd: ask.reserve_nano_usd,
+        };
+        let clamp = ask.clamp.and_then(|clamp| self.clamp(slot, &mut want, clamp));
+        self.check_quotas(slot, want, now)?;
+        let mut held = self.check_rates_and_hold(slot, want, now)?;
+        held.clamp = clamp;
+        Ok(held)
+    }
+
+    /// Makes the answer small enough for what the quotas have left, and says how large it may be.
+    /// Where next to nothing is left it asks for the least, which the quotas will refuse.
+    fn clamp(&self, slot: KeySlot, want: &mut Want, clamp: Clamp) -> Option<u64> {
+        let left = self.keys[slot.0].left().min(self.tenant.left());
+        if left.tokens == u64::MAX && left.nano_usd == u64::MAX {
+            return None;
+        }
+        let choices = clamp.choices.max(1);
+        let asked = (want.reserve - want.prompt) / choices;
+        let by_tokens = left.tokens.saturating_sub(want.prompt) / choices;
+        let pico_each = u128::from(clamp.output_pico_usd) * u128::from(choices);
+        let for_output = u128::from(left.nano_usd.saturating_sub(clamp.prompt_nano_usd)) * 1000;
+        let by_cost = for_output.checked_div(pico_each).unwrap_or(u128::MAX);
+        let most = by_tokens.min(u64::try_from(by_cost).unwrap_or(u64::MAX));
+        let output = asked.min(most.max(CLAMP_MIN));
+        if output < asked {
+            want.reserve = want.prompt.saturating_add(output.saturating_mul(choices));
+            let cost = (u128::from(output) * pico_each).div_ceil(1000);
+            let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+            want.nano_usd = clamp.prompt_nano_usd.saturating_add(cost).min(want.nano_usd);
+        }
+        Some(output)
+    }
+
+    /// All that only looks: whole limits, quotas, concurrency.
+    fn check_quotas(&self, slot: KeySlot, want: Want, now: Now) -> Result<(), Denied> {
+        let both = [(Scope::Key, &self.keys[slot.0]), (Scope::Tenant, &self.tenant)];
+        let too_small = both
+            .iter()
+            .filter_map(|(scope, account)| Some((*scope, account.too_small(want)?)))
+            .min_by_key(|(_, (kind, allowed, _))| (kind.is_usd(), *allowed));
+        if let Some((scope, (kind, allowed, asked))) = too_small {
+            let standing = self.standing(slot, now);
+            return Err(Denied::TooLarge {
+                limit: Limit { scope, kind },
+                allowed,
+                asked,
+                standing,
+            });
+        }
+        let used_up = both
+            .iter()
+            .filter_map(|(scope, account)| Some((*scope, account.used_up(want, &self.windows)?)))
+            .reduce(|key, tenant| if tenant.1.1 > key.1.1 { tenant } else { key });
+        if let Some((scope, (kind, resets_at_ms))) = used_up {
+            let standing = self.standing(slot, now);
+            return Err(Denied::Quota { limit: Limit { scope, kind }, resets_at_ms, standing });
+        }
+        match both.iter().find(|(_, account)| account.is_full()) {
+            Some((scope, _)) => {
+                let limit = Limit { scope: *scope, kind: Kind::Concurrency };
+                Err(Denied::Concurrency { limit, standing: self.standing(slot, now) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The rates, which governor spends while it checks: what one gave is put back if another
+    /// refuses. Then everything else is taken.
+    fn check_rates_and_hold(
+        &mut self,
+        slot: KeySlot,
+        want: Want,
+        now: Now,
+    ) -> Result<Reservation, Denied> {
+        let mono_ns = now.mono_ns;
+        let (key, tenant) = (&mut self.keys[slot.0], &mut self.tenant);
+        let mut longest = None;
+        let key_rate = note(key.spend_request(mono_ns), Scope::Key, &mut longest);
+        let tenant_rate = note(tenant.spend_request(mono_ns), Scope::Tenant, &mut longest);
+        for (scope, account) in [(Scope::Key, &mut *key), (Scope::Tenant, &mut *tenant)] {
+            if let Some(wait) = account.token_wait(want, mono_ns) {
+                keep_longer(&mut longest, Limit { scope, kind: Kind::Tokens }, wait);
+            }
+        }
+        if let Some((limit, wait)) = longest {
+            key.put_back(key_rate);
+            tenant.put_back(tenant_rate);
+            return Err(Denied::Rate { limit, wait, standing: self.standing(slot, now) });
+        }
+        // A clock that was set back does not lead out of the window that is open.
+        let at_ms = now.unix_ms.max(self.windows.day.start_ms);
+        let key = key.hold(want, key_rate, at_ms, mono_ns);
+        let tenant = tenant.hold(want, tenant_rate, at_ms, mono_ns);
+        let amount = want.amount();
+        self.totals.in_flight = self.totals.in_flight.saturating_add(1);
+        self.totals.reserved = self.totals.reserved.plus(amount);
+        let standing = self.standing(slot, now);
+        self.note_alerts(slot);
+        Ok(Reservation { slot, amount, clamp: None, key, tenant, standing })
+    }
+
+    /// Sets more aside for a request in flight, if both accounts have room.
+    pub(super) fn extend(&mut self, held: &mut Reservation, more: Amount, now: Now) -> bool {
+        let windows = self.advance(now);
+        self.tenant.enter(&windows);
+        let key = &mut self.keys[held.slot.0];
+        key.enter(&windows);
+        let fits =
+            key.has_room_for(&held.key, more) && self.tenant.has_room_for(&held.tenant, more);
+        if fits {
+            key.extend(&mut held.key, more);
+            self.tenant.extend(&mut held.tenant, more);
+            self.totals.reserved = self.totals.reserved.plus(more);
+            held.amount = held.amount.plus(more);
+        }
+        fits
+    }
+
+    /// Ends a reservation.
+    pub(super) fn close(&mut self, held: &Reservation, outcome: Outcome) {
+        let (key, tenant) = (&mut self.keys[held.slot.0], &mut self.tenant);
+        // One that was idle meanwhile may not know of the window that another request has opened.
+        key.enter(&self.windows);
+        tenant.enter(&self.windows);
+        match outcome {
+            Outcome::Used { used, now } => {
+                key.settle(&held.key, used, now.mono_ns);
+                tenant.settle(&held.tenant, used, now.mono_ns);
+            }
+            Outcome::NeverSent { now } => {
+                key.revoke(&held.key, now.mono_ns);
+                tenant.revoke(&held.tenant, now.mono_ns);
+            }
+            Outcome::Abandoned => {
+                key.abandon(&held.key);
+                tenant.abandon(&held.tenant);
+            }
+        }
+        self.totals.in_flight = self.totals.in_flight.saturating_sub(1);
+        self.totals.reserved = self.totals.reserved.minus(held.amount);
+        self.note_alerts(held.slot);
+    }
+
+    #[inline]
+    fn note_alerts(&mut self, slot: KeySlot) {
+        if self.keys[slot.0].is_over() || self.tenant.is_over() {
+            self.take_alerts(slot);
+        }
+    }
+
+    /// Once per quota, threshold and window.
+    #[cold]
+    fn take_alerts(&mut self, slot: KeySlot) {
+        let key_id = self.slots.iter().find(|(_, one)| **one == slot).map(|(id, _)| id.clone());
+        let (windows, alerts) = (self.windows, &mut self.alerts);
+        let both = [(Scope::Key, &mut self.keys[slot.0]), (Scope::Tenant, &mut self.tenant)];
+        for (scope, account) in both {
+            account.tell(|kind, percent, used, quota| {
+                let key_id = key_id.clone().filter(|_| scope == Scope::Key);
+                let limit = Limit { scope, kind };
+                let window = if kind.is_monthly() { windows.month } else { windows.day };
+                if alerts.len() < ALERTS_MAX {
+                    alerts.push(Alert { limit, key_id, percent, used, quota, window });
+                }
+            });
+        }
+    }
+}
+
+/// Takes what was spent out of an answer, and notes the wait of one that refused.
+fn note<T>(
+    answer: Result<Option<T>, Duration>,
+    scope: Scope,
+    longest: &mut Option<(Limit, Duration)>,
+) -> Option<T> {
+    answer.unwrap_or_else(|wait| {
+        keep_longer(longest, Limit { scope, kind: Kind::Requests }, wait);
+        None
+    })
+}
+
+fn keep_longer(longest: &mut Option<(Limit, Duration)>, limit: Limit, wait: Duration) {
+    if longest.is_none_or(|(_, known)| wait > known) {
+        *longest = Some((limit, wait));
+    }
+}
