@@ -400,8 +400,8 @@ enum ReadError {
 mod tests {
     use super::*;
     use crate::ledger::codec::tests::{closed, opened};
-    use crate::ledger::record::Opened;
     use crate::ledger::journal::Journal;
+    use crate::ledger::record::Opened;
     use crate::ledger::report::{Filter, requests};
     use crate::price::Rates;
     use crate::usage::End;
