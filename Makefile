@@ -61,7 +61,7 @@ tools: ## Install the pinned lint tools into .tools/
 	@scripts/tools.sh cargo-machete $(CARGO_MACHETE)
 
 .PHONY: sdks
-sdks: $(PYTHON_SDK) $(NODE_SDK) ## Install the pinned official SDKs for the tests
+sdks: $(PYTHON_SDK) $(NODE_SDK) ## Install the pinned SDKs for the tests
 
 $(PYTHON_SDK): tests/sdk/python/requirements.txt
 	python3 -m venv .venv

@@ -204,6 +204,7 @@ impl Meter {
         Reading {
             usage: pick.map(|pick| pick.usage),
             is_final: pick.is_some_and(|pick| pick.is_final),
+            is_start: pick.is_some_and(|pick| pick.is_start),
             raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
             finish_reason: tally.finish_reason,

@@ -163,6 +163,9 @@ impl Settlement {
             return Used { model_served: reading.model_served, ..Used::nothing() };
         }
         let (usage, source) = match reading.usage {
+            Some(usage) if reading.is_start => {
+                (self.since_start(usage, &reading), UsageSource::Estimated)
+            }
             Some(usage) if reading.is_final => (usage, UsageSource::Reported),
             // A complete answer that states its usage along the way has stated it.
             Some(usage) if end == End::Complete => (usage, UsageSource::Reported),
@@ -187,6 +190,14 @@ impl Settlement {
             images: reading.output_images.into(),
             flags,
         }
+    }
+
+    /// Of the prompt what was stated; of the answer, which had not begun then, what was seen.
+    fn since_start(&self, stated: Usage, reading: &Reading) -> Usage {
+        let seen = self.estimate(reading);
+        let output = stated.output.max(seen.output);
+        let total = stated.input.saturating_add(output);
+        Usage { output, image_output: seen.image_output, total, ..stated }
     }
 
     fn estimate(&self, reading: &Reading) -> Usage {

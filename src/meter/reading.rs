@@ -9,6 +9,8 @@ pub(crate) struct Reading {
     pub(crate) usage: Option<Usage>,
     /// The usage is that of the whole answer, not of what had come so far.
     pub(crate) is_final: bool,
+    /// The usage is that of the prompt, stated before there was an answer (Anthropic's first half).
+    pub(crate) is_start: bool,
     /// The usage object as it was sent; at most 2 KiB.
     pub(crate) raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.

@@ -36,6 +36,8 @@ pub(super) struct Pick {
     pub(super) raw: Option<Box<str>>,
     /// Stated as the whole, not as what was used so far.
     pub(super) is_final: bool,
+    /// It was stated before there was an answer, and so counts nothing of that.
+    pub(super) is_start: bool,
     /// It came in a chunk of its own (`"choices":[]`).
     alone: bool,
 }
@@ -53,6 +55,7 @@ struct Running {
 struct Origin {
     alone: bool,
     is_final: bool,
+    is_start: bool,
     /// The only choice beside which it stands.
     choice: Option<u64>,
 }
@@ -90,6 +93,7 @@ impl Tally {
         let origin = Origin {
             alone: facts.choices == Member::Proper && facts.choice.is_empty(),
             is_final: body || ends || kind == b"message_delta" || finished,
+            is_start: kind == b"message_start",
             choice: match facts.choice[..] {
                 [choice] => Some(choice.index),
                 _ => None,
@@ -191,9 +195,9 @@ impl Tally {
     }
 
     fn set(&mut self, usage: Usage, raw: &[u8], origin: Origin) {
-        let Origin { alone, is_final, .. } = origin;
+        let Origin { alone, is_final, is_start, .. } = origin;
         let raw = std::str::from_utf8(raw).ok().map(Box::from);
-        self.pick = Some(Pick { usage, raw, is_final: is_final || alone, alone });
+        self.pick = Some(Pick { usage, raw, is_final: is_final || alone, is_start, alone });
     }
 }
 

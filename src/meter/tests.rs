@@ -114,6 +114,7 @@ fn described(reading: &Reading) -> Value {
     });
     let mut value = json!({
         "final": reading.is_final,
+        "start": reading.is_start,
         "finish_reason": reading.finish_reason,
         "done": reading.done,
         "error": reading.error,

@@ -131,12 +131,7 @@ fn structured(question: &Question) -> String {
 fn lead(question: &Question) -> String {
     let chinese = question.is_chinese();
     if let Some(result) = &question.tool_result {
-        let result = topic(result);
-        return if chinese {
-            format!("根据工具返回的结果:{result}。")
-        } else {
-            format!("According to the tool: {result}.")
-        };
+        return reported(result, chinese);
     }
     if !question.images.is_empty() {
         return question
@@ -148,6 +143,16 @@ fn lead(question: &Question) -> String {
     }
     let topic = topic(&question.text);
     if chinese { format!("关于“{topic}”:") } else { format!("About \"{topic}\":") }
+}
+
+/// How an answer begins that a tool has been asked for.
+pub(super) fn reported(result: &str, chinese: bool) -> String {
+    let result = topic(result);
+    if chinese {
+        format!("根据工具返回的结果:{result}。")
+    } else {
+        format!("According to the tool: {result}.")
+    }
 }
 
 fn describe(image: Attachment, chinese: bool) -> String {

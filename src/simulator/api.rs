@@ -2,7 +2,9 @@
 
 mod numbers;
 mod speak;
+mod tools;
 mod responses;
+mod messages;
 mod media;
 
 use bytes::Bytes;
@@ -62,23 +64,31 @@ const FAILURE: &str = concat!(
     "\n\n"
 );
 
+/// Which path is whose.
+const PATHS: [(&str, Api); 11] = [
+    ("/v1/completions", Api::Completions),
+    ("/v1/responses", Api::Responses),
+    ("/v1/messages", Api::Messages),
+    ("/v1/embeddings", Api::Embeddings),
+    ("/v1/moderations", Api::Moderations),
+    ("/v1/images/generations", Api::ImageGenerations),
+    ("/v1/images/edits", Api::ImageEdits),
+    ("/v1/images/variations", Api::ImageVariations),
+    ("/v1/audio/transcriptions", Api::Transcriptions),
+    ("/v1/audio/translations", Api::Translations),
+    ("/v1/audio/speech", Api::Speech),
+];
+
 impl Api {
     /// The API of a path.
     pub(super) fn of(path: &str) -> Option<Self> {
-        Some(match path {
-            "/v1/completions" => Self::Completions,
-            "/v1/responses" => Self::Responses,
-            "/v1/messages" => Self::Messages,
-            "/v1/embeddings" => Self::Embeddings,
-            "/v1/moderations" => Self::Moderations,
-            "/v1/images/generations" => Self::ImageGenerations,
-            "/v1/images/edits" => Self::ImageEdits,
-            "/v1/images/variations" => Self::ImageVariations,
-            "/v1/audio/transcriptions" => Self::Transcriptions,
-            "/v1/audio/translations" => Self::Translations,
-            "/v1/audio/speech" => Self::Speech,
-            _ => return None,
-        })
+        PATHS.iter().find(|(own, _)| *own == path).map(|(_, api)| *api)
+    }
+
+    /// The path of this API.
+    pub(super) fn path(self) -> &'static str {
+        let own = PATHS.iter().find(|(_, api)| *api == self);
+        own.expect("every API is in the table, as a test sees to").0
     }
 
     /// Reads a request.
@@ -103,7 +113,7 @@ impl Api {
         let mut answered = match self {
             Self::Completions => speak::completions(asked, controls, signature),
             Self::Responses => responses::responses(asked, controls, signature),
-            Self::Messages => speak::messages(asked, controls, signature),
+            Self::Messages => messages::messages(asked, controls, signature),
             Self::Embeddings => numbers::embeddings(asked, controls),
             Self::Moderations => numbers::moderations(asked, signature),
             Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations => {

@@ -235,7 +235,7 @@ fn tools(raw: Option<&RawValue>) -> Result<Vec<Function>, Refusal> {
 
 /// The function to call: the named one, or the first whose name has a word of the question, or the
 /// first; none if `tool_choice` says so.
-fn chosen(
+pub(super) fn chosen(
     tools: Vec<Function>,
     choice: Option<&Value>,
     text: &str,

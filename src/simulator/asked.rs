@@ -73,6 +73,11 @@ impl Asked {
         Ok(asked)
     }
 
+    /// A field, if it is there and not null.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
     /// A field that is a text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name)?.as_str()
@@ -158,7 +163,7 @@ impl Asked {
 }
 
 impl Heard {
-    fn of(value: &Value) -> Self {
+    pub(super) fn of(value: &Value) -> Self {
         let mut heard = Self::default();
         heard.listen(value);
         heard
@@ -173,7 +178,7 @@ impl Heard {
             Value::Object(fields) => {
                 let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
                 self.images += u64::from(matches!(kind, "image" | "input_image"));
-                for name in ["content", "text"] {
+                for name in ["content", "text", "output"] {
                     fields.get(name).into_iter().for_each(|value| self.listen(value));
                 }
             }

@@ -611,7 +611,7 @@ async fn streams_wait_for_the_first_token_and_between_tokens() {
         let envelope = print::Envelope { id: "x".into(), created: 0, model: "m".into() };
         let script = script::Script::new(reply, &controls, &envelope, false);
         let books = Arc::new(counts::Books::new(false));
-        let tally = counts::Tally::begin(books.clone(), true, 1, 11, None);
+        let tally = counts::Tally::begin(books.clone(), "/v1/x", true, 1, 11, None);
         let mut body =
             body::Body::stream(body::Play::Chat(script), tally, &controls, &Arc::default());
         let mut events = 0;

@@ -1,5 +1,6 @@
 //! What the simulator has served, so that a test can compare it with a ledger.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +38,22 @@ pub struct Counts {
     pub streams_open: u64,
     pub connections: u64,
     pub connections_open: u64,
+}
+
+/// Of the completed answers of one path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct PathCounts {
+    pub completed: u64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+/// What is printed for a client that asks.
+#[derive(Debug, Serialize)]
+pub(super) struct Printed {
+    #[serde(flatten)]
+    pub counts: Counts,
+    pub paths: BTreeMap<&'static str, PathCounts>,
 }
 
 /// One posted request that has ended.
@@ -83,6 +100,7 @@ pub(super) struct Books {
     unfinished_completion_tokens: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
+    paths: Mutex<BTreeMap<&'static str, PathCounts>>,
     log: Option<Mutex<Vec<Served>>>,
 }
 
@@ -147,6 +165,11 @@ impl Books {
         }
     }
 
+    /// The counters, and those of each path that has completed an answer.
+    pub(super) fn printed(&self) -> Printed {
+        Printed { counts: self.snapshot(), paths: lock(&self.paths).clone() }
+    }
+
     fn keep(&self, served: Served) {
         if let Some(log) = &self.log {
             let mut log = lock(log);
@@ -157,9 +180,9 @@ impl Books {
     }
 }
 
-/// A poisoned log is still a list of whole records.
-fn lock(log: &Mutex<Vec<Served>>) -> MutexGuard<'_, Vec<Served>> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is poisoned still consists of whole records.
+fn lock<T>(records: &Mutex<T>) -> MutexGuard<'_, T> {
+    records.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An open connection.
@@ -177,6 +200,7 @@ impl Drop for ConnectionGuard {
 #[derive(Debug)]
 pub(super) struct Tally {
     books: Arc<Books>,
+    path: &'static str,
     served: Option<Box<Served>>,
     streamed: bool,
     prompt_tokens: u64,
@@ -189,6 +213,7 @@ impl Tally {
     /// Begins to count an answer of `completion_tokens`. `served` is kept when it has ended.
     pub(super) fn begin(
         books: Arc<Books>,
+        path: &'static str,
         streamed: bool,
         prompt_tokens: u64,
         completion_tokens: u64,
@@ -199,7 +224,7 @@ impl Tally {
             add(&books.streams_open, 1);
         }
         let (served, outcome) = (served.map(Box::new), Outcome::Aborted);
-        Self { books, served, streamed, prompt_tokens, completion_tokens, said: 0, outcome }
+        Self { books, path, served, streamed, prompt_tokens, completion_tokens, said: 0, outcome }
     }
 
     /// Tokens have been handed out.
@@ -231,6 +256,11 @@ impl Drop for Tally {
         if completed {
             add(&books.prompt_tokens, self.prompt_tokens);
             add(&books.completion_tokens, said);
+            let mut paths = lock(&books.paths);
+            let own = paths.entry(self.path).or_default();
+            own.completed += 1;
+            own.prompt_tokens += self.prompt_tokens;
+            own.completion_tokens += said;
         } else {
             add(&books.unfinished_prompt_tokens, self.prompt_tokens);
             add(&books.unfinished_completion_tokens, said);
@@ -251,7 +281,7 @@ mod tests {
     #[test]
     fn an_answer_ends_once_and_its_tokens_go_where_they_belong() {
         let books = Arc::new(Books::new(false));
-        let begin = || Tally::begin(books.clone(), true, 10, 20, None);
+        let begin = || Tally::begin(books.clone(), "/v1/x", true, 10, 20, None);
         let mut whole = begin();
         whole.say(20);
         whole.complete();
@@ -278,5 +308,7 @@ mod tests {
             ..Counts::default()
         };
         assert_eq!(books.snapshot(), expected);
+        let own = PathCounts { completed: 1, prompt_tokens: 10, completion_tokens: 20 };
+        assert_eq!(books.printed().paths, BTreeMap::from([("/v1/x", own)]));
     }
 }

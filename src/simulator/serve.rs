@@ -26,6 +26,8 @@ use super::refusal::Refusal;
 use super::script::Script;
 use crate::clock::Clock;
 
+/// The path of chat.
+const CHAT: &str = "/v1/chat/completions";
 /// The largest request body.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
@@ -117,7 +119,7 @@ impl Site {
         let model = path.strip_prefix("/v1/models/");
         let api = Api::of(path);
         let allowed = match path {
-            "/v1/chat/completions" => Method::POST,
+            CHAT => Method::POST,
             _ if api.is_some() => Method::POST,
             "/v1/models" => Method::GET,
             _ if model.is_some() => Method::GET,
@@ -176,7 +178,8 @@ impl Site {
         let served = self.record(parts, body.clone(), id, StatusCode::OK);
         let served = served.map(|it| Served { model: asked.model.clone(), streamed, ..it });
         let (prompt, completion) = (answered.prompt_tokens, answered.completion_tokens);
-        let tally = Tally::begin(self.books.clone(), streamed, prompt, completion, served);
+        let books = self.books.clone();
+        let tally = Tally::begin(books, api.path(), streamed, prompt, completion, served);
         match answered.content {
             Content::Stream(recital) => {
                 Ok(stream(Body::stream(Play::Other(recital), tally, controls, reset)))
@@ -242,7 +245,8 @@ impl Site {
             ..served
         });
         let (prompt, completion) = (reply.prompt_tokens, reply.completion_tokens);
-        let tally = Tally::begin(self.books.clone(), question.stream, prompt, completion, served);
+        let books = self.books.clone();
+        let tally = Tally::begin(books, CHAT, question.stream, prompt, completion, served);
         if question.stream {
             let script = Script::new(reply, controls, &envelope, question.include_usage);
             return stream(Body::stream(Play::Chat(script), tally, controls, reset));
@@ -258,8 +262,8 @@ impl Site {
         if parts.method != Method::GET {
             return refused(Refusal::method_not_allowed("GET"));
         }
-        let counts = serde_json::to_vec(&self.books.snapshot());
-        json(Body::plain(counts.expect("a struct of numbers is JSON")))
+        let counts = serde_json::to_vec(&self.books.printed());
+        json(Body::plain(counts.expect("names and numbers are JSON")))
     }
 
     /// What is known of a posted request before it is answered; `None` if nothing is recorded.

@@ -1,7 +1,11 @@
-//! The official SDKs through the real program: simulator, gateway and command line are processes of
-//! their own, as users start them. `tests/sdk/` has one script per SDK; both do the same and print
-//! what the SDK handed out, and here stands what that must be. Afterwards the ledger must hold what
-//! the simulator says it served, and the log nothing that is secret.
+//! SDKs through the real program: simulator, gateway and command line are processes of their own, as
+//! users start them. `tests/sdk/` has one script per SDK, which prints what the SDK handed out; below
+//! here stands what that must be. Afterwards the ledger must hold, endpoint by endpoint, what the
+//! simulator says it served, and the log nothing that is secret.
+
+mod official;
+mod endpoints;
+mod ecosystem;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -17,6 +21,21 @@ const UPSTREAM_KEY: &str = "sk-upstream-secret";
 /// A picture of one pixel.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ\
                    RU5ErkJggg==";
+
+/// Endpoints whose answers, as the scripts ask for them, state no usage.
+const SILENT: [&str; 3] = ["/v1/moderations", "/v1/audio/translations", "/v1/audio/speech"];
+/// What an SDK would read of the environment, and what makes it report to somebody.
+const STRANGERS: [&str; 9] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "LANGCHAIN_TRACING_V2",
+    "LANGSMITH_TRACING",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_ORG_ID",
+    "OPENAI_PROJECT_ID",
+];
 
 /// A running process of the program. Dropped, it is killed.
 struct Process {
@@ -77,7 +96,7 @@ struct Site {
     simulator_address: String,
     gateway_address: String,
     config: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn weir() -> Command {
@@ -126,7 +145,7 @@ impl Site {
                 (line["message"] == "ready").then(|| line["listen"].as_str().map(str::to_owned))?
             },
         );
-        Self { simulator, gateway, simulator_address, gateway_address, config, _dir: dir }
+        Self { simulator, gateway, simulator_address, gateway_address, config, dir }
     }
 
     /// What a subcommand prints with `--format json`.
@@ -161,23 +180,33 @@ impl Site {
     }
 
     /// Runs one SDK's script, checks what it got, then the books and the log.
-    async fn run(self, sdk: &mut Command) {
+    async fn run(self, script: &mut Command, check: Check) {
         let keys =
             [self.key(&[]), self.key(&["--rpm", "30"]), self.key(&["--daily-requests", "1"])];
-        sdk.env("WEIR_BASE_URL", format!("http://{}/v1", self.gateway_address))
+        for name in STRANGERS {
+            script.env_remove(name);
+        }
+        script
+            .env("WEIR_BASE_URL", format!("http://{}/v1", self.gateway_address))
             .env("WEIR_KEY", &keys[0])
             .env("WEIR_KEY_RATE", &keys[1])
             .env("WEIR_KEY_QUOTA", &keys[2])
             .env("WEIR_PNG", PNG)
-            // A proxy of this machine has no part in this.
-            .env("NO_PROXY", "*");
-        let output = sdk.output();
-        let output = output.unwrap_or_else(|error| panic!("{sdk:?} can't be run: {error}"));
+            .env("WEIR_DIR", self.dir.path())
+            // Nobody listens there: what wants to leave this machine fails at once.
+            .env("HTTP_PROXY", "http://127.0.0.1:1")
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .env("NO_PROXY", "127.0.0.1");
+        let output = script.output();
+        let output = output.unwrap_or_else(|error| panic!("{script:?} can't be run: {error}"));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{sdk:?}: {said}");
-        let got = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+        assert!(output.status.success(), "{script:?}: {said}");
+        let got: Value = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+        for (name, result) in got.as_object().expect("an object") {
+            eprintln!("{name}: {result}");
+        }
         check(&got);
-        check_books(&self).await;
+        check_books(&self, usize::from(got["abort"].is_object())).await;
         let Self { gateway, simulator, .. } = self;
         let log = gateway.stop();
         simulator.stop();
@@ -188,8 +217,8 @@ impl Site {
     }
 }
 
-/// The ledger against the simulator's books: every request once, every token once.
-async fn check_books(site: &Site) {
+/// The ledger against the simulator's books: every request once, every token once, of each endpoint.
+async fn check_books(site: &Site, aborted: usize) {
     let both = || {
         let (counts, rows) = (site.counts(), site.rows());
         let is_over = counts["streams_open"] == 0 && counts["requests"] == rows.len();
@@ -199,150 +228,47 @@ async fn check_books(site: &Site) {
     let ended = |end: &str| rows.iter().filter(|row| row["end"] == end).count();
     assert_eq!(counts["completed"], ended("complete"), "{counts}");
     assert_eq!(counts["refused"], ended("upstream_rejected"), "{counts}");
-    assert_eq!((&counts["aborted"], ended("client_closed")), (&json!(1), 1), "{counts}");
-    let complete = || rows.iter().filter(|row| row["end"] == "complete");
-    let sum = |field: &str| complete().filter_map(|row| row[field].as_u64()).sum::<u64>();
-    assert_eq!(counts["prompt_tokens"], sum("input_tokens"));
-    assert_eq!(counts["completion_tokens"], sum("output_tokens"));
-    assert_eq!(counts["total_tokens"], sum("total_tokens"));
-    assert!(complete().all(|row| row["usage_source"] == "reported"), "{rows:?}");
+    let gone = (&counts["aborted"], ended("client_closed"));
+    assert_eq!(gone, (&json!(aborted), aborted), "{counts}");
+    let mut completed = 0;
+    for (path, counts) in counts["paths"].as_object().expect("an object") {
+        let is_own = |row: &&Value| row["end"] == "complete" && row["endpoint"] == **path;
+        let own: Vec<&Value> = rows.iter().filter(is_own).collect();
+        assert_eq!(counts["completed"], own.len(), "{path}");
+        completed += own.len();
+        let source = if SILENT.contains(&&**path) { "estimated" } else { "reported" };
+        assert!(own.iter().all(|row| row["usage_source"] == source), "{own:?}");
+        if source == "reported" {
+            let sum = |field: &str| own.iter().filter_map(|row| row[field].as_u64()).sum::<u64>();
+            let (input, output) = (sum("input_tokens"), sum("output_tokens"));
+            assert_eq!(
+                (&counts["prompt_tokens"], sum("total_tokens")),
+                (&json!(input), input + output)
+            );
+            assert_eq!(counts["completion_tokens"], output, "{path}");
+        }
+    }
+    assert_eq!(counts["completed"], completed, "no other endpoint has completed anything");
     assert!(rows.iter().all(|row| row["attempts"] == 1 && row["tenant"] == "sdk"), "{rows:?}");
-    let aborted = rows.iter().find(|row| row["end"] == "client_closed").expect("counted");
-    assert_eq!(aborted["usage_source"], "estimated");
-    assert!(aborted["output_tokens"].as_u64() < Some(1000), "{aborted}");
+    for row in rows.iter().filter(|row| row["end"] == "client_closed") {
+        assert_eq!(row["usage_source"], "estimated");
+        let output = row["output_tokens"].as_u64().expect("a count");
+        assert!((2..1000).contains(&output), "what was seen of it: {row}");
+    }
     let usage = site.json(&["usage", "--by", "tenant"]);
     assert_eq!(usage[0]["requests"], rows.len(), "{usage}");
 }
 
+/// What a script must have printed.
 type Check = fn(&Value);
 
-/// Every scenario, and what an SDK must hand out in it.
-const CHECKS: [(&str, Check); 13] = [
-    ("chat", chat),
-    ("stream", stream),
-    ("stream_with_usage", stream_with_usage),
-    ("stream_refusing_usage", stream),
-    ("tools", tools),
-    ("vision", vision),
-    ("json_mode", |got| assert_eq!(*got, json!({"is_object": true}))),
-    ("images", images),
-    ("errors", errors),
-    ("retries", retries),
-    ("models", models),
-    ("concurrent", concurrent),
-    ("abort", |got| assert_eq!(*got, json!({"chunks": 4}))),
-];
-
-fn check(got: &Value) {
-    let got = got.as_object().expect("an object");
-    assert_eq!(got.len(), CHECKS.len(), "{:?}", got.keys());
-    for (name, check) in CHECKS {
-        eprintln!("{name}: {}", got[name]);
-        check(&got[name]);
-    }
-    // What streams said is what was said without a stream.
-    for streamed in ["stream", "stream_with_usage", "stream_refusing_usage"] {
-        assert_eq!(got[streamed]["content"], got["chat"]["content"], "{streamed}");
-    }
-    assert_eq!(got["stream_with_usage"]["usages"], json!([got["chat"]["usage"]]));
-}
-
-fn chat(got: &Value) {
-    let content = got["content"].as_str().expect("text");
-    assert!(content.starts_with("About \"Why is the sky blue?\""), "{content}");
-    assert_eq!((&got["finish_reason"], &got["model"]), (&json!("stop"), &json!("gpt-5.4")));
-    let usage: Vec<u64> = serde_json::from_value(got["usage"].clone()).expect("three counts");
-    assert!(usage[0] > 0 && usage[1] > 0 && usage[2] == usage[0] + usage[1], "{usage:?}");
-    assert_event_id(&got["request_id"]);
-}
-
-/// A stream that did not ask for usage shows no trace of Weir having asked.
-fn stream(got: &Value) {
-    assert!(got["chunks"].as_u64() > Some(5), "{got}");
-    assert_eq!(got["without_choices"], 0);
-    assert_eq!((&got["naming_usage"], &got["usages"]), (&json!(0), &json!([])));
-    assert_eq!(got["finish_reason"], "stop");
-}
-
-/// One that did gets all of it: a usage event without choices, and `usage` in all others.
-fn stream_with_usage(got: &Value) {
-    assert_eq!((&got["without_choices"], &got["finish_reason"]), (&json!(1), &json!("stop")));
-    assert_eq!(got["naming_usage"], got["chunks"]);
-    assert_eq!(got["usages"].as_array().map(Vec::len), Some(1));
-}
-
-fn tools(got: &Value) {
-    let city = json!(["city"]);
-    let call = |name: &str| json!({"name": name, "arguments": city, "finish_reason": "tool_calls"});
-    assert_eq!(got["auto"], call("get_weather"));
-    assert_eq!(got["required"], call("get_weather"));
-    assert_eq!(got["named"], call("get_time"));
-    assert_eq!(got["streamed"], json!({"name": "get_weather", "arguments": city}));
-    let second = got["second_round"].as_str().expect("text");
-    assert!(second.starts_with("According to the tool: 22 degrees."), "{second}");
-}
-
-/// OpenAI's image part and the API documents' mean the same.
-fn vision(got: &Value) {
-    let content = got["document"].as_str().expect("text");
-    assert!(content.contains("a PNG of 1x1 pixels"), "{content}");
-    assert_eq!(got["document"], got["image_url"]);
-}
-
-fn images(got: &Value) {
-    assert_eq!(got["types"], json!([["image_base64"], ["image_base64"]]));
-    assert_eq!(got["png"], json!([true, true]));
-    assert_eq!(got["streamed_png"], json!([true]));
-    assert!(got["completion_tokens"].as_u64() > Some(1000), "{got}");
-}
-
-/// One failure: whose class, which words, from whom, and how often it was asked.
-fn assert_failure(got: &Value, class: &[&str], code: &str, kind: &str, by: &str, answers: &[u16]) {
-    assert!(class.contains(&got["class"].as_str().expect("a class")), "{got}");
-    assert_eq!((&got["code"], &got["type"]), (&json!(code), &json!(kind)), "{got}");
-    assert_eq!((&got["origin"], &got["statuses"]), (&json!(by), &json!(answers)), "{got}");
-    assert_eq!(got["status"], *answers.last().expect("an answer"), "{got}");
-    assert_event_id(&got["request_id"]);
-}
-
-fn errors(got: &Value) {
-    const INVALID: &str = "invalid_request_error";
-    let bad = ["BadRequestError"];
-    let key = ["AuthenticationError"];
-    assert_failure(&got["key"], &key, "invalid_api_key", "authentication_error", "gateway", &[401]);
-    assert_failure(&got["parameter"], &bad, "invalid_request", INVALID, "upstream", &[400]);
-    assert_failure(&got["our_parameter"], &bad, "invalid_request", INVALID, "gateway", &[400]);
-    assert_failure(&got["image"], &bad, "invalid_image", INVALID, "upstream", &[400]);
-    let unknown = ["NotFoundError"];
-    assert_failure(&got["model"], &unknown, "model_not_found", INVALID, "gateway", &[404]);
-    // Python and Node have no class of their own for 413.
-    let large = ["APIStatusError", "APIError"];
-    assert_failure(&got["large"], &large, "request_too_large", INVALID, "gateway", &[413]);
-}
-
-fn retries(got: &Value) {
-    assert_eq!(got["upstream"]["statuses"], json!([429, 429, 200]), "the upstream's own");
-    assert_eq!(got["ours"]["statuses"], json!([429, 200]), "Retry-After is long enough");
-    assert_eq!(got["upstream"]["content"], got["ours"]["content"]);
-    let (class, quota) = (["RateLimitError"], "insufficient_quota");
-    assert_failure(&got["quota"], &class, quota, quota, "gateway", &[429]);
-}
-
-fn models(got: &Value) {
-    assert_eq!(got["list"], json!(["gpt-5.4", "gpt-5.4-image-2"]));
-    assert_eq!(got["one"], "gpt-5.4-image-2");
-    let unknown = ["NotFoundError"];
-    let kind = "invalid_request_error";
-    assert_failure(&got["unknown"], &unknown, "model_not_found", kind, "gateway", &[404]);
-}
-
-fn concurrent(got: &Value) {
-    let answers = got.as_array().expect("an array");
-    assert_eq!(answers.len(), 8);
-    for (n, answer) in answers.iter().enumerate() {
-        let own = format!("About \"Say {n}\"");
-        assert!(answer.as_str().is_some_and(|text| text.starts_with(&own)), "{n}: {answer}");
-    }
+/// Nothing is missing, and nothing goes unchecked.
+fn assert_names<'n>(got: &Value, names: impl IntoIterator<Item = &'n str>) {
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_unstable();
+    let mut found: Vec<&str> = got.as_object().expect("an object").keys().map(|it| &**it).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
 }
 
 /// The id of the request's row: a UUID of version 7.
@@ -358,17 +284,94 @@ fn installed(path: &str) -> PathBuf {
     path
 }
 
-#[tokio::test]
-async fn python() {
+/// A script for the Python that `make` installs the SDKs for.
+fn python(script: &str) -> Command {
     // `make` leaves this behind when all of it is there.
     installed(".venv/.installed");
-    let script = installed("tests/sdk/python/scenarios.py");
-    Site::start().run(Command::new(installed(".venv/bin/python")).arg(script)).await;
+    let mut command = Command::new(installed(".venv/bin/python"));
+    command.arg(installed(&format!("tests/sdk/python/{script}")));
+    command
+}
+
+fn node(script: &str) -> Command {
+    installed("tests/sdk/node/node_modules/.installed");
+    let mut command = Command::new("node");
+    command.arg(installed(&format!("tests/sdk/node/{script}")));
+    command
+}
+
+async fn run(mut script: Command, check: Check) {
+    Site::start().run(&mut script, check).await;
+}
+
+/// The official SDK as it was a major version ago, by the name under which it is installed.
+fn node_6(script: &str) -> Command {
+    let mut command = node(script);
+    command.arg("openai-6");
+    command
 }
 
 #[tokio::test]
-async fn node() {
-    installed("tests/sdk/node/node_modules/.installed");
-    let script = installed("tests/sdk/node/scenarios.mjs");
-    Site::start().run(Command::new("node").arg(script)).await;
+async fn python_chat() {
+    run(python("scenarios.py"), official::check).await;
+}
+
+#[tokio::test]
+async fn node_chat() {
+    run(node("scenarios.mjs"), official::check).await;
+}
+
+#[tokio::test]
+async fn node_6_chat() {
+    run(node_6("scenarios.mjs"), official::check).await;
+}
+
+#[tokio::test]
+async fn python_endpoints() {
+    run(python("endpoints.py"), endpoints::check).await;
+}
+
+#[tokio::test]
+async fn node_endpoints() {
+    run(node("endpoints.mjs"), endpoints::check).await;
+}
+
+#[tokio::test]
+async fn node_6_endpoints() {
+    run(node_6("endpoints.mjs"), endpoints::check).await;
+}
+
+#[tokio::test]
+async fn python_anthropic() {
+    run(python("anthropic_sdk.py"), ecosystem::anthropic).await;
+}
+
+#[tokio::test]
+async fn node_anthropic() {
+    run(node("anthropic.mjs"), ecosystem::anthropic).await;
+}
+
+#[tokio::test]
+async fn python_langchain() {
+    run(python("langchain_sdk.py"), ecosystem::langchain).await;
+}
+
+#[tokio::test]
+async fn node_langchain() {
+    run(node("langchain.mjs"), ecosystem::langchain).await;
+}
+
+#[tokio::test]
+async fn python_agents() {
+    run(python("agents_sdk.py"), ecosystem::agents).await;
+}
+
+#[tokio::test]
+async fn python_llm() {
+    run(python("llm_sdk.py"), ecosystem::llm).await;
+}
+
+#[tokio::test]
+async fn node_ai_sdk() {
+    run(node("ai.mjs"), ecosystem::ai_sdk).await;
 }

@@ -6,9 +6,9 @@ use super::super::asked::Asked;
 use super::super::controls::Controls;
 use super::super::recital::Recital;
 use super::super::refusal::Refusal;
-use super::super::words::Text;
 use super::numbers::quoted;
-use super::speak::{said, stated};
+use super::speak::stated;
+use super::tools::Turn;
 use super::{Answered, Content, Signature};
 
 /// How its streams fail.
@@ -22,9 +22,10 @@ const FAILURE: &str = concat!(
 /// What an answer's objects have in common.
 struct Form<'a> {
     signature: &'a Signature<'a>,
-    /// As JSON strings.
+    /// As JSON strings: the model, what is said, the name of the function that is called.
     model: String,
     words: String,
+    function: Option<String>,
     /// `completed`, or `incomplete` where the answer was cut.
     status: &'static str,
 }
@@ -35,8 +36,20 @@ impl Form<'_> {
         format!(r#"{{"type":"output_text","text":{words},"annotations":[],"logprobs":[]}}"#)
     }
 
-    fn item(&self, status: &str, content: &str) -> String {
+    /// The answer's one item: a message, or a call; not yet with what it says, or with it.
+    fn item(&self, status: &str, is_filled: bool) -> String {
         let id = self.signature.id;
+        if let Some(name) = &self.function {
+            let arguments = if is_filled { &self.words } else { "\"\"" };
+            return format!(
+                concat!(
+                    r#"{{"id":"fc_{}","type":"function_call","status":"{}","call_id":"call_{}","#,
+                    r#""name":{},"arguments":{}}}"#
+                ),
+                id, status, id, name, arguments
+            );
+        }
+        let content = if is_filled { self.part() } else { String::new() };
         format!(
             concat!(
                 r#"{{"id":"msg_{}","type":"message","status":"{}","role":"assistant","#,
@@ -64,33 +77,54 @@ impl Form<'_> {
     }
 
     /// The events, of which the last one has `whole`.
-    fn stream(&self, text: Text, whole: &str, pad_bytes: usize) -> Recital {
+    fn stream(&self, turn: Turn, whole: &str, pad_bytes: usize) -> Recital {
         let failure = vec![Bytes::from_static(FAILURE.as_bytes())];
         let mut stream = Recital::new(failure, true, pad_bytes);
         let event = |stream: &mut Recital, kind: &str, rest: &str| {
             stream.event(kind, &format!(r#""type":"{kind}",{rest}"#));
         };
-        let id = self.signature.id;
-        let place = format!(r#""item_id":"msg_{id}","output_index":0,"content_index":0"#);
         let begun = self.response("in_progress", "", r#","usage":null"#);
         event(&mut stream, "response.created", &format!(r#""response":{begun}"#));
         event(&mut stream, "response.in_progress", &format!(r#""response":{begun}"#));
-        let added = format!(r#""output_index":0,"item":{}"#, self.item("in_progress", ""));
-        event(&mut stream, "response.output_item.added", &added);
-        let empty = r#"{"type":"output_text","text":"","annotations":[],"logprobs":[]}"#;
-        event(&mut stream, "response.content_part.added", &format!(r#"{place},"part":{empty}"#));
-        let kind = "response.output_text.delta";
-        let before = format!(r#""type":"{kind}",{place},"logprobs":[],"delta":"#);
-        stream.say(kind, &before, text, "");
-        let done = format!(r#"{place},"logprobs":[],"text":{}"#, self.words);
-        event(&mut stream, "response.output_text.done", &done);
-        let part = self.part();
-        event(&mut stream, "response.content_part.done", &format!(r#"{place},"part":{part}"#));
-        let done = format!(r#""output_index":0,"item":{}"#, self.item(self.status, &part));
+        let kind = "response.output_item.added";
+        let item = self.item("in_progress", false);
+        let names = u64::from(self.function.is_some());
+        stream.costly(kind, &format!(r#""type":"{kind}","output_index":0,"item":{item}"#), names);
+        self.fill(&mut stream, turn);
+        let done = format!(r#""output_index":0,"item":{}"#, self.item(self.status, true));
         event(&mut stream, "response.output_item.done", &done);
         let kind = format!("response.{}", self.status);
         event(&mut stream, &kind, &format!(r#""response":{whole}"#));
         stream
+    }
+
+    /// The events between an item's beginning and its end.
+    fn fill(&self, stream: &mut Recital, turn: Turn) {
+        let (id, words) = (self.signature.id, &self.words);
+        let event = |stream: &mut Recital, kind: &str, rest: &str| {
+            stream.event(kind, &format!(r#""type":"{kind}",{rest}"#));
+        };
+        let text = match turn {
+            Turn::Words(text) => text,
+            Turn::Call(call) => {
+                let place = format!(r#""item_id":"fc_{id}","output_index":0"#);
+                let kind = "response.function_call_arguments.delta";
+                let before = format!(r#""type":"{kind}",{place},"delta":"#);
+                stream.say(kind, &before, call.arguments, "");
+                let done = format!(r#"{place},"name":{},"arguments":{words}"#, call.name);
+                return event(stream, "response.function_call_arguments.done", &done);
+            }
+        };
+        let place = format!(r#""item_id":"msg_{id}","output_index":0,"content_index":0"#);
+        let empty = r#"{"type":"output_text","text":"","annotations":[],"logprobs":[]}"#;
+        event(stream, "response.content_part.added", &format!(r#"{place},"part":{empty}"#));
+        let kind = "response.output_text.delta";
+        let before = format!(r#""type":"{kind}",{place},"logprobs":[],"delta":"#);
+        stream.say(kind, &before, text, "");
+        let done = format!(r#"{place},"logprobs":[],"text":{words}"#);
+        event(stream, "response.output_text.done", &done);
+        let part = self.part();
+        event(stream, "response.content_part.done", &format!(r#"{place},"part":{part}"#));
     }
 }
 
@@ -100,8 +134,8 @@ pub(super) fn responses(
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {
     let heard = asked.heard(&["input", "instructions"])?;
-    let text = said(&heard, controls, 0, asked.number("max_output_tokens")?);
-    let (input, output) = (heard.cost(), text.tokens());
+    let turn = Turn::of(asked, "input", &heard, controls, asked.number("max_output_tokens")?)?;
+    let (input, output) = (heard.cost(), turn.tokens());
     let usage = stated(controls, || {
         let total = input + output;
         format!(
@@ -113,16 +147,23 @@ pub(super) fn responses(
             input, output, total
         )
     });
+    let (text, function) = match &turn {
+        Turn::Words(text) => (text, None),
+        Turn::Call(call) => (&call.arguments, Some(call.name.clone())),
+    };
+    // Padded arguments would be no JSON.
+    let pad = "x".repeat(if function.is_none() { controls.pad_bytes } else { 0 });
     let form = Form {
         signature,
         model: quoted(&asked.model),
-        words: quoted(&text.clone().whole(&"x".repeat(controls.pad_bytes))),
+        words: quoted(&text.clone().whole(&pad)),
         status: if text.is_cut() { "incomplete" } else { "completed" },
+        function,
     };
-    let whole = form.response(form.status, &form.item(form.status, &form.part()), &usage);
+    let whole = form.response(form.status, &form.item(form.status, true), &usage);
     if !asked.stream {
         return Ok(Answered::json(input, output, whole));
     }
-    let content = Content::Stream(form.stream(text, &whole, controls.pad_bytes));
+    let content = Content::Stream(form.stream(turn, &whole, pad.len()));
     Ok(Answered { prompt_tokens: input, completion_tokens: output, content })
 }

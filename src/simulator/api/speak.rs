@@ -1,24 +1,15 @@
-//! What is answered with words: text completions and messages.
-
-use bytes::Bytes;
+//! What is answered with words, and text completions.
 
 use super::super::answer::topic;
 use super::super::asked::{Asked, Heard};
 use super::super::controls::Controls;
 use super::super::options::{StreamOptions, UsageForm};
 use super::super::print;
-use super::super::recital::Recital;
 use super::super::refusal::Refusal;
 use super::super::words::{self, Text};
 use super::numbers::quoted;
 use super::{Answered, Content, Signature, recital};
 
-/// How Anthropic's streams fail.
-const ANTHROPIC_FAILURE: &str = concat!(
-    "event: error\n",
-    r#"data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
-    "\n\n"
-);
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// What is said to what was heard; `at` sets several answers apart.
@@ -89,65 +80,4 @@ pub(super) fn completions(
     }
     stream.raw(DONE);
     Ok(Answered { prompt_tokens, completion_tokens, content: Content::Stream(stream) })
-}
-
-pub(super) fn messages(
-    asked: &Asked,
-    controls: &Controls,
-    signature: &Signature<'_>,
-) -> Result<Answered, Refusal> {
-    let heard = asked.heard(&["messages", "system"])?;
-    let most = asked.number("max_tokens")?.ok_or_else(|| Refusal::invalid("no max_tokens"))?;
-    let text = said(&heard, controls, 0, Some(most));
-    let (input, output) = (heard.cost(), text.tokens());
-    let stop = if text.is_cut() { "max_tokens" } else { "end_turn" };
-    let usage = |output: u64| {
-        stated(controls, || {
-            format!(
-                concat!(
-                    r#""input_tokens":{},"cache_creation_input_tokens":0,"#,
-                    r#""cache_read_input_tokens":0,"output_tokens":{}"#
-                ),
-                input, output
-            )
-        })
-    };
-    let (id, model) = (signature.id, quoted(&asked.model));
-    let message = |content: &str, stop: &str, usage: &str| {
-        format!(
-            concat!(
-                r#"{{"id":"msg_{}","type":"message","role":"assistant","model":{},"content":[{}],"#,
-                r#""stop_reason":{},"stop_sequence":null{}}}"#
-            ),
-            id, model, content, stop, usage
-        )
-    };
-    if !asked.stream {
-        let words = quoted(&text.whole(&"x".repeat(controls.pad_bytes)));
-        let content = format!(r#"{{"type":"text","text":{words}}}"#);
-        let json = message(&content, &format!("\"{stop}\""), &usage(output));
-        return Ok(Answered::json(input, output, json));
-    }
-    let failure = vec![Bytes::from_static(ANTHROPIC_FAILURE.as_bytes())];
-    let mut stream = Recital::new(failure, false, controls.pad_bytes);
-    let begun = message("", "null", &usage(1));
-    stream.event("message_start", &format!(r#""type":"message_start","message":{begun}"#));
-    let block =
-        r#""type":"content_block_start","index":0,"content_block":{"type":"text","text":""}"#;
-    stream.event("content_block_start", block);
-    stream.event("ping", r#""type":"ping""#);
-    let delta = r#""type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"#;
-    stream.say("content_block_delta", delta, text, "}");
-    stream.event("content_block_stop", r#""type":"content_block_stop","index":0"#);
-    let last = format!(
-        r#""type":"message_delta","delta":{{"stop_reason":"{stop}","stop_sequence":null}}{}"#,
-        usage(output)
-    );
-    stream.event("message_delta", &last);
-    stream.event("message_stop", r#""type":"message_stop""#);
-    Ok(Answered {
-        prompt_tokens: input,
-        completion_tokens: output,
-        content: Content::Stream(stream),
-    })
 }

@@ -187,4 +187,75 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(refusal.status, 400, "{path} {body}");
     }
     assert_eq!(Api::of("/v1/chat/completions"), None);
+    for (path, api) in super::PATHS {
+        assert_eq!((Api::of(path), api.path()), (Some(api), path));
+    }
+}
+
+#[test]
+fn tools_are_called_and_what_they_say_is_taken_up() {
+    let city = json!({"type":"object","properties":{"city":{"type":"string"}}});
+    let user = json!({"role":"user","content":"What is the weather in Paris?"});
+    let arguments = json!({"city": "Paris"});
+    let call = |path: &str, tools: Value, choice: Value| {
+        json!({"model":"m","max_tokens":99,"tools":tools,"tool_choice":choice,
+            if path.ends_with("messages") { "messages" } else { "input" }: [user]})
+    };
+
+    let tools = json!([{"type":"web_search"}, {"type":"function","name":"get_time","parameters":{}},
+        {"type":"function","name":"get_weather","parameters":city}]);
+    let path = "/v1/responses";
+    for choice in
+        [json!("auto"), json!("required"), json!({"type":"function","name":"get_weather"})]
+    {
+        let item = &object(post(path, &call(path, tools.clone(), choice), &[]))["output"][0];
+        assert_eq!(
+            (&item["type"], &item["name"]),
+            (&json!("function_call"), &json!("get_weather"))
+        );
+        assert_eq!(item["arguments"], arguments.to_string());
+    }
+    let none = object(post(path, &call(path, tools.clone(), json!("none")), &[]));
+    assert_eq!(none["output"][0]["type"], "message");
+    let mut body = call(path, tools, json!("auto"));
+    body["stream"] = json!(true);
+    let answered = post(path, &body, &[("x-sim-pad-bytes", "3")]);
+    let cost = answered.completion_tokens;
+    let (found, _, tokens) = events(answered);
+    let deltas = found.iter().filter(|(name, _)| name.ends_with("arguments.delta"));
+    let said: String = deltas.filter_map(|(_, event)| event["delta"].as_str()).collect();
+    assert_eq!((said, tokens), (arguments.to_string(), cost));
+    for (at, (name, event)) in found.iter().enumerate() {
+        assert_eq!((&event["type"], &event["sequence_number"]), (&json!(name), &json!(at)));
+    }
+    let output = json!({"type":"function_call_output","call_id":"call_0f","output":"22 degrees"});
+    body["input"].as_array_mut().expect("a list").push(output);
+    body["stream"] = json!(false);
+    let text = &object(post(path, &body, &[]))["output"][0]["content"][0]["text"];
+    assert!(text.as_str().is_some_and(|it| it.starts_with("According to the tool: 22")), "{text}");
+
+    let path = "/v1/messages";
+    let tools = json!([{"name":"get_weather","input_schema":city}]);
+    for choice in
+        [json!({"type":"auto"}), json!({"type":"any"}), json!({"type":"tool","name":"get_weather"})]
+    {
+        let message = object(post(path, &call(path, tools.clone(), choice), &[]));
+        assert_eq!(message["stop_reason"], "tool_use");
+        assert_eq!(message["content"][0]["input"], arguments);
+    }
+    let mut body = call(path, tools, json!(null));
+    body["stream"] = json!(true);
+    let (found, _, tokens) = events(post(path, &body, &[]));
+    let pieces = found.iter().filter_map(|(_, event)| event["delta"]["partial_json"].as_str());
+    assert_eq!((pieces.collect::<String>(), tokens), (arguments.to_string(), cost));
+    let result = json!([{"type":"tool_result","tool_use_id":"toolu_0f","content":[
+        {"type":"text","text":"22 degrees"}]}]);
+    let last = json!({"role":"user","content":result});
+    body["messages"].as_array_mut().expect("a list").push(last);
+    body["stream"] = json!(false);
+    let text = &object(post(path, &body, &[]))["content"][0]["text"];
+    assert!(text.as_str().is_some_and(|it| it.starts_with("According to the tool: 22")), "{text}");
+
+    let unknown = r#"{"model":"m","input":"a","tool_choice":{"type":"function","name":"x"}}"#;
+    assert!(ask("/v1/responses", JSON, unknown, &[]).is_err());
 }

@@ -1,8 +1,8 @@
 // What users do with the official Node SDK, against the gateway named by the environment. Prints
-// the same JSON object as `../python/scenarios.py`, which says what the environment has to hold.
+// the same JSON object as `../python/scenarios.py`, which says what the environment has to hold. The
+// argument is the name under which the SDK is installed, as there are two versions of it.
 
-import OpenAI from "openai";
-
+const { default: OpenAI } = await import(process.argv[2] ?? "openai");
 const TEXT = "gpt-5.4";
 const IMAGE = "gpt-5.4-image-2";
 const { WEIR_BASE_URL, WEIR_KEY, WEIR_KEY_RATE, WEIR_KEY_QUOTA, WEIR_PNG } = process.env;
