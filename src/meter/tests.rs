@@ -507,3 +507,21 @@ fn bounds_hold() {
     assert_eq!(reading.usage.map(|usage| (usage.input, usage.output)), Some((5, 256)));
     assert!(reading.suspect);
 }
+
+#[test]
+fn progress_is_what_is_stated_or_else_seen() {
+    let mut meter = meter(Kind::Sse, Hide::Nothing, None);
+    let start =
+        br#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let delta = br#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"a dam"}}"#;
+    let last = br#"{"type":"message_delta","usage":{"output_tokens":4}}"#;
+    let mut expect = |event: &[u8], total_tokens, output_text_bytes, is_over| {
+        let event = [b"data: ", event, b"\n\n"].concat();
+        meter.push(Bytes::from(event), &mut Vec::new());
+        let progress = Progress { total_tokens, output_text_bytes, output_images: 0, is_over };
+        assert_eq!(meter.progress(), progress);
+    };
+    expect(start, None, 0, false);
+    expect(delta, None, 5, false);
+    expect(last, Some(13), 5, true);
+}
