@@ -4,10 +4,10 @@
 use crate::admit::{Ask, Clamp, Permit};
 use crate::clock::Now;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
-use crate::gateway::settlement::Settlement;
+use crate::gateway::settlement::{Settlement, TOKENS_PER_OUTPUT_IMAGE};
 use crate::gateway::snapshot::Identity;
 use crate::gateway::{Exchange, KnownLimits, Worker};
-use crate::inspect::Facts;
+use crate::inspect::{Api, Facts};
 use crate::ledger::record::{EventId, Opened};
 use crate::price::Price;
 use crate::refusal::Refusal;
@@ -31,6 +31,10 @@ pub(crate) fn ask_for(
         _ if !forwarded.has_output => 0,
         Some(most) => most,
         None if may_clamp => route.default_output_tokens,
+        // Each of the answers is an image, which costs at least as much as is estimated for one.
+        None if forwarded.api == Api::Images => {
+            route.usual_output_tokens().max(TOKENS_PER_OUTPUT_IMAGE)
+        }
         None => route.usual_output_tokens(),
     };
     let output_tokens = each.saturating_mul(facts.made);

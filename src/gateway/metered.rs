@@ -307,7 +307,7 @@ impl Drop for Metered {
         let end = settlement.abandoned();
         match self.drain.take() {
             Some(drain) if end == End::ClientClosed && drain.running.get() < drain.max => {
-                let running = Running::new(drain.running);
+                let running = Running::new(drain.running, self.worker.clone());
                 tokio::task::spawn_local(async move {
                     source.drain(drain.time).await;
                     drop(running);
@@ -320,17 +320,21 @@ impl Drop for Metered {
 }
 
 /// A drain that runs, counted for as long as this lives.
-struct Running(Rc<std::cell::Cell<usize>>);
+struct Running {
+    count: Rc<std::cell::Cell<usize>>,
+    worker: Rc<Worker>,
+}
 
 impl Running {
-    fn new(count: Rc<std::cell::Cell<usize>>) -> Self {
+    fn new(count: Rc<std::cell::Cell<usize>>, worker: Rc<Worker>) -> Self {
         count.set(count.get() + 1);
-        Self(count)
+        Self { count, worker }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.count.set(self.count.get() - 1);
+        self.worker.drain_ended();
     }
 }

@@ -22,7 +22,7 @@ use crate::usage::{End, Flags, Usage, UsageSource};
 const BYTES_PER_TOKEN: u64 = 4;
 /// What an image in an answer is taken for when the upstream reports nothing: what the API document
 /// shows for one image of the smallest size.
-const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
+pub(crate) const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
 /// By so much at once the reservation of a stream grows that has used it up and may be cut.
 const EXTENSION_TOKENS: u64 = 256;
 

@@ -46,6 +46,8 @@ pub(crate) struct Source {
     /// Gone once the request is booked.
     settlement: Option<Box<Settlement>>,
     pace: Pace,
+    /// Its client has gone, and it is read on.
+    is_draining: bool,
     /// Something has come since `heard`, which is when the reader last found nothing.
     is_heard: bool,
     heard: Instant,
@@ -63,7 +65,17 @@ impl Source {
     ) -> Box<Self> {
         let (lease, settlement) = (Some(lease), Some(settlement));
         let (is_heard, heard) = (true, begun);
-        Box::new(Self { body, lease, meter, settlement, pace, is_heard, heard, alarm: None })
+        Box::new(Self {
+            body,
+            lease,
+            meter,
+            settlement,
+            pace,
+            is_draining: false,
+            is_heard,
+            heard,
+            alarm: None,
+        })
     }
 
     /// The next thing that happens upstream, its silence included.
@@ -171,6 +183,7 @@ impl Source {
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream
     /// is done, and books the request.
     pub(crate) async fn drain(mut self: Box<Self>, time: Duration) {
+        self.is_draining = true;
         let mut until = Box::pin(tokio::time::sleep(time));
         let mut passed = Vec::new();
         loop {
@@ -212,6 +225,15 @@ impl Source {
         };
         if let Ok(Event::End) = tokio::time::timeout(TIME, last).await {
             self.give_back();
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if self.is_draining {
+            // The process ends before the answer does: what has been read counts.
+            drop(self.settle(End::ClientClosed, Flags::DRAINED));
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::admin::Readiness;
 use crate::clock::{Clock, Now};
 use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
@@ -45,6 +47,7 @@ pub(crate) struct Worker {
     is_ledger_failed: Cell<bool>,
     /// The shutdown deadline has come: what still runs ends now.
     cut: Cell<bool>,
+    drain_ended: Notify,
     endpoint_names: [Arc<str>; ENDPOINTS.len()],
 }
 
@@ -77,6 +80,7 @@ impl Worker {
             journal: RefCell::new(journal),
             is_ledger_failed: Cell::new(false),
             cut: Cell::new(false),
+            drain_ended: Notify::new(),
             endpoint_names: ENDPOINTS.each_ref().map(|endpoint| endpoint.path.into()),
         })
     }
@@ -134,6 +138,17 @@ impl Worker {
         if late.is_ok_and(|written| written > 0) && self.is_ledger_failed.take() {
             self.readiness.ledger(true);
         }
+    }
+
+    /// Ready when no stream is read on any more whose client has left.
+    pub(crate) async fn drained(&self) {
+        while self.upstreams.iter().any(|upstream| upstream.drains.get() > 0) {
+            self.drain_ended.notified().await;
+        }
+    }
+
+    pub(crate) fn drain_ended(&self) {
+        self.drain_ended.notify_one();
     }
 
     /// Ends what still runs: streams with an error event, waiting requests with a 503.

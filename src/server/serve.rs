@@ -92,8 +92,12 @@ async fn serve(
     }
     // Nothing more arrives because the server stops.
     connections.tell();
+    let all_ended = async {
+        connections.all_ended().await;
+        worker.drained().await;
+    };
     tokio::select! {
-        () = connections.all_ended() => return,
+        () = all_ended => return,
         _ = stage.wait_for(|stage| *stage == Stage::Cut) => {}
     }
     worker.cut();

@@ -297,6 +297,12 @@ impl World {
         patiently("the server stops", server.shutdown(std::future::ready(()))).await;
     }
 
+    /// The same, but whatever runs may end first.
+    pub async fn stop_gently(&mut self) {
+        let server = self.server.take().expect("it runs");
+        patiently("the server stops", server.shutdown(std::future::pending())).await;
+    }
+
     /// Starts the server again, in the same place; its port is another one.
     pub fn start_again(&mut self) {
         assert!(self.server.is_none(), "it still runs");

@@ -102,3 +102,29 @@ async fn row_37_no_more_are_read_on_than_configured() {
     call.closed().await;
     check_only(world, CLOSED).await;
 }
+
+#[tokio::test]
+async fn row_37_what_was_read_on_counts_when_the_server_is_cut() {
+    let upstream = Upstream::start().await;
+    let (mut world, client, mut call) = flowing(draining(&upstream), &upstream, RUNNING).await;
+    drop(client);
+    clients_gone(&world).await;
+    world.stop().await;
+    call.closed().await;
+    let booked = Booked { tokens: Tokens::Running(11, 1), flags: &["drained"], ..CLOSED };
+    booked.check(&world.place.rows()[0]);
+}
+
+#[tokio::test]
+async fn row_37_a_server_that_stops_reads_on_until_the_usage() {
+    let upstream = Upstream::start().await;
+    let (mut world, client, mut call) = flowing(draining(&upstream), &upstream, DELTA).await;
+    drop(client);
+    clients_gone(&world).await;
+    let rest = async {
+        call.chunk([FINISH, USAGE, DONE].concat()).await;
+        call.chunk("").await;
+    };
+    tokio::join!(world.stop_gently(), rest);
+    Booked { tokens: STATED, flags: &["drained"], ..CLOSED }.check(&world.place.rows()[0]);
+}
