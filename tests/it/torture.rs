@@ -2,6 +2,7 @@
 //! form is asked for by an environment variable, and says what it found.
 
 mod kills;
+mod disk;
 
 use std::io::Write;
 
