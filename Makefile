@@ -29,6 +29,10 @@ demo: ## Run simulator and gateway in one process, with nothing to configure
 test: sdks lint ## Install what the tests need, lint, and run all tests
 	cargo test --locked
 
+.PHONY: torture
+torture: ## The long forms of the proofs, and a summary of what they found
+	scripts/torture.sh
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies: bans, licences, sources, unused ones
 	cargo fmt --check
@@ -41,7 +45,7 @@ fmt: ## Format the code
 	cargo fmt
 
 .PHONY: bench
-bench: ## Run the micro benches, then the comparison with nginx
+bench: ## Run the micro benches and the ledger's, then the comparison with nginx
 	cargo bench --locked
 	if [ -x benches/compare ]; then benches/compare; fi
 

@@ -4,13 +4,14 @@
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
 pub(in crate::ledger) mod damage;
+mod error;
 mod open;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::error::ReadError;
 use self::open::OpenRequests;
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
@@ -20,25 +21,12 @@ use crate::ledger::record::{Closed, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
 
+pub use self::error::DrainError;
+
 /// Rows in one transaction.
 const MAX_BATCH: usize = 4_000;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
-
-/// What kept records from the store. None is lost: they stay in the journal.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    #[error("can't read the journal's segment {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error(
-        "can't remove the journal's segment {}, which is stored whole: {source}; is the data \
-         directory writable?",
-        path.display()
-    )]
-    Remove { path: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -400,15 +388,6 @@ impl<D: Disk> Drain<D> {
             is_damaged,
         })
     }
-}
-
-/// Either side of a pass can fail.
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 #[cfg(test)]

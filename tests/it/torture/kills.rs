@@ -232,7 +232,7 @@ impl Found {
         self.received += received.len() as u64;
     }
 
-    fn table(&mut self, seed: u64) -> String {
+    fn table(&mut self, durability: &str, seed: u64) -> String {
         self.ready.sort();
         let ms = |at: usize| self.ready[at].as_millis();
         let late = self.ready.iter().filter(|time| time.as_millis() >= 1_000).count();
@@ -255,7 +255,7 @@ impl Found {
         let line = |(name, value): &(&str, String)| format!("| {name} | {value} |\n");
         let lines: String = lines.iter().map(line).collect();
         format!(
-            "\nkill -9 under {STREAMS} streams and 300 short requests a second\n\n| | |\n|---|---|\n{lines}"
+            "\nkill -9 under {STREAMS} streams and 300 short requests a second, `{durability}` mode\n\n| | |\n|---|---|\n{lines}"
         )
     }
 }
@@ -304,14 +304,21 @@ async fn check_at_the_end(place: &Place, environment: weir::server::Environment)
 #[tokio::test]
 async fn kills_at_random_instants_lose_nothing() {
     let rounds = times(ROUNDS, 3);
-    let seed = times("WEIR_TORTURE_SEED", 1);
-    LocalSet::new().run_until(kill(rounds, seed)).await;
+    LocalSet::new().run_until(kill("crash", rounds)).await;
 }
 
-async fn kill(rounds: u64, seed: u64) {
+#[tokio::test]
+async fn kills_lose_nothing_where_answers_wait_for_the_disk() {
+    let rounds = times(ROUNDS, 10).div_ceil(10);
+    LocalSet::new().run_until(kill("power", rounds)).await;
+}
+
+async fn kill(durability: &str, rounds: u64) {
+    let seed = times("WEIR_TORTURE_SEED", 1);
     let (simulator, builder) = simulated().await;
     let builder = builder.set("server.workers", 2).set("log.filter", "\"info\"");
     let builder = builder.set("log.format", "\"json\"").set("data.segment_bytes", 262_144);
+    let builder = builder.set("data.durability", format!("\"{durability}\""));
     let (place, environment) = builder.place();
     let key = place.create_key(&[]);
     let mut dice = Dice(seed);
@@ -346,11 +353,12 @@ async fn kill(rounds: u64, seed: u64) {
         found.compare(base, &seen, &received(&simulator).await, &rows);
         let Found { requests, rows, missing, twice, wrong, .. } = found;
         eprintln!(
-            "kill {round} of {rounds}: {requests} requests, {rows} rows, {missing} missing, \
+            "{durability} kill {round} of {rounds}: {requests} requests, {rows} rows, {missing} missing, \
              {twice} twice, {wrong} wrong, ready after {} ms",
             ready.as_millis()
         );
     }
+    report(&found.table(durability, seed));
     // A last round that nobody kills.
     let load = Load::start(gateway.address, &key, next, seed);
     let enough = || (load.state.seen.borrow().len() >= 300).then_some(());
@@ -369,7 +377,6 @@ async fn kill(rounds: u64, seed: u64) {
     assert_eq!(usage(&place).0, 1 + found.rows + seen.len() as u64);
     check_at_the_end(&place, environment).await;
     simulator.shutdown().await;
-    report(&found.table(seed));
     assert_eq!((found.missing, found.twice, found.wrong), (0, 0, 0), "see above");
     assert!(found.whole > 0 && found.streams_cut > 0 && found.crashed > 0, "it was under load");
 }
