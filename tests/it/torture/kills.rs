@@ -336,7 +336,7 @@ async fn kill(durability: &str, rounds: u64) {
             let all_open = || (simulator.counts().streams_open >= STREAMS).then_some(());
             eventually("all streams are open", all_open).await;
         }
-        tokio::time::sleep(Duration::from_micros(dice.below(700_000))).await;
+        tokio::time::sleep(Duration::from_micros(dice.below(1_200_000))).await;
         gateway.kill();
         if dice.below(4) == 0 {
             kill_while_starting(&place, &mut dice).await;
