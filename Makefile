@@ -30,10 +30,8 @@ test: sdks lint ## Install what the tests need, lint, and run all tests
 	cargo test --locked
 
 .PHONY: torture
-torture: ## The long forms of the proofs: WEIR_TORTURE_ROUNDS says how long, 1000 by default
-	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-1000} cargo test --release --locked --test it limits::thousand
-	WEIR_TORTURE_ROUNDS=$${WEIR_TORTURE_ROUNDS:-100000} cargo test --release --locked --lib admit::
-	cargo test --release --locked --lib --features shuttle interleave
+torture: ## The long forms of the proofs, and a summary of what they found
+	scripts/torture.sh
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies: bans, licences, sources, unused ones
@@ -47,7 +45,7 @@ fmt: ## Format the code
 	cargo fmt
 
 .PHONY: bench
-bench: ## Run the micro benches, then the comparison with nginx
+bench: ## Run the micro benches and the ledger's, then the comparison with nginx
 	cargo bench --locked
 	if [ -x benches/compare ]; then benches/compare; fi
 

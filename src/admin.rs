@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -34,7 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     phase: AtomicU8,
-    ledger_failed: AtomicBool,
+    /// Workers whose journal can't be written.
+    ledger_failed: AtomicUsize,
 }
 
 const STARTING: u8 = 0;
@@ -52,9 +53,13 @@ impl Readiness {
         self.phase.store(SHUTTING_DOWN, Ordering::Release);
     }
 
-    /// Whether the journal can be written; while it can't, new requests get 503.
+    /// A worker's journal can be written again, or no more; while it can't, new requests get 503.
+    /// Each worker says so when that changes.
     pub(crate) fn ledger(&self, writable: bool) {
-        self.ledger_failed.store(!writable, Ordering::Release);
+        match writable {
+            true => self.ledger_failed.fetch_sub(1, Ordering::AcqRel),
+            false => self.ledger_failed.fetch_add(1, Ordering::AcqRel),
+        };
     }
 
     /// What keeps new requests from being served, none when it is ready.
@@ -64,7 +69,8 @@ impl Readiness {
             SHUTTING_DOWN => Some("shutting_down"),
             _ => None,
         };
-        let ledger = self.ledger_failed.load(Ordering::Acquire).then_some("ledger_unavailable");
+        let ledger =
+            (self.ledger_failed.load(Ordering::Acquire) > 0).then_some("ledger_unavailable");
         phase.into_iter().chain(ledger).collect()
     }
 }
@@ -228,6 +234,10 @@ mod tests {
         readiness.serving();
         check("GET", "/readyz", "200", r#"{"reasons":[],"status":"ready"}"#).await;
         readiness.ledger(false);
+        readiness.ledger(false);
+        check("GET", "/readyz", "503", r#"["ledger_unavailable"]"#).await;
+        readiness.ledger(true);
+        // One worker still can't.
         check("GET", "/readyz", "503", r#"["ledger_unavailable"]"#).await;
         readiness.ledger(true);
         readiness.shutting_down();

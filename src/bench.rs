@@ -17,8 +17,10 @@ use crate::forward::headers;
 use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Entry, Keys};
 use crate::inspect::{Api, Scan};
+use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
+use crate::ledger::report::{Filter, Group, usage};
 use crate::ledger::store::Store;
 use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
@@ -233,6 +235,97 @@ impl Storing {
 
 /// A batch for [`Storing::append`].
 pub struct Rows(Vec<Row>);
+
+/// A store that fills with a year of requests, spread evenly over its hours and over [`KEYS`] keys.
+pub struct Year {
+    storing: Storing,
+    /// How many rows the whole year has.
+    total: u64,
+}
+
+/// Keys that a [`Year`] knows.
+pub const KEYS: u64 = 100;
+const YEAR_BEGIN_MS: i64 = 1_767_225_600_000;
+const DAY_MS: i64 = 86_400_000;
+const MODELS: [&str; 3] = [MODEL, "gpt-5.4-mini", "claude-sonnet-5"];
+
+impl Year {
+    pub fn new(dir: &Path, total: u64) -> Self {
+        Self { storing: Storing::new(dir), total }
+    }
+
+    /// The next rows of the year, by when they began. Any key and model may follow any other.
+    pub fn rows(&mut self, count: usize) -> Rows {
+        let first = self.storing.next;
+        let mut rows = self.storing.rows(count);
+        for (row, number) in rows.0.iter_mut().zip(first..) {
+            let number = u64::try_from(number).expect("a year has fewer");
+            let year_ms = 365 * DAY_MS.unsigned_abs();
+            let at_ms = u128::from(number) * u128::from(year_ms) / u128::from(self.total);
+            row.opened.started_at_ms = YEAR_BEGIN_MS + i64::try_from(at_ms).expect("in the year");
+            let mixed = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % (KEYS * 3);
+            row.opened.key_id = format!("key_{:016}", mixed / 3).into();
+            row.opened.tenant = format!("tenant-{}", mixed / 30).into();
+            row.opened.model = MODELS[usize::try_from(mixed % 3).expect("one of three")].into();
+        }
+        rows
+    }
+
+    /// See [`Storing::append`].
+    pub fn append(&mut self, rows: &Rows) -> usize {
+        self.storing.append(rows)
+    }
+
+    /// What one key used in 30 days, day by day and model by model, on a connection of its own as a
+    /// report has it; requests and tokens.
+    pub fn month_of(dir: &Path, key: u64, from_day: i64) -> (u64, u64) {
+        let store = Store::open_existing(dir).expect("it was made");
+        let since_ms = YEAR_BEGIN_MS + from_day * DAY_MS;
+        let filter = Filter {
+            key: Some(format!("key_{key:016}")),
+            since_ms: Some(since_ms),
+            until_ms: Some(since_ms + 30 * DAY_MS),
+            ..Filter::default()
+        };
+        let by = [Group::Day, Group::Model];
+        let lines = usage(&store, &filter, &by, &jiff::tz::TimeZone::UTC).expect("a whole store");
+        lines.iter().fold((0, 0), |(requests, tokens), line| {
+            (requests + line.sums.requests, tokens + line.sums.usage.total)
+        })
+    }
+}
+
+/// A journal that waits for its drain.
+pub struct Draining {
+    directory: Arc<Directory>,
+    drain: Drain,
+}
+
+impl Draining {
+    /// Writes `requests` whole requests as two workers would.
+    pub fn new(dir: &Path, requests: u64) -> Self {
+        let directory = Directory::open(dir, 64 << 20, Durability::Crash)
+            .expect("the bench's directory is writable");
+        let directory = Arc::new(directory);
+        let mut journals = [Journal::new(directory.clone()), Journal::new(directory.clone())];
+        for number in 0..requests {
+            let Row { opened, closed } = row(EventId(u128::from(number).to_be_bytes()));
+            let journal = &mut journals[usize::from(!number.is_multiple_of(2))];
+            journal.open(&opened).expect("the disk has room");
+            let _ = journal.close(closed).expect("the disk has room");
+        }
+        let store = Store::open(dir).expect("the bench's directory is writable");
+        let drain = Drain::new(directory.clone(), store).expect("a new store");
+        Self { directory, drain }
+    }
+
+    /// Carries all of them into the store; returns how many those were.
+    pub fn once(&mut self) -> u64 {
+        let rows = self.drain.pass().expect("the disk has room").rows;
+        assert!(self.directory.segments().is_empty(), "every segment was drained and removed");
+        rows
+    }
+}
 
 /// Rewrites the head of a request for the upstream, and that of its response for the client.
 pub fn rewrite(request: &mut HeaderMap, response: &mut HeaderMap) {

@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         // `weir … | head` has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             if error.downcast_ref::<ConfigErrors>().is_some() && !is_check {
                 eprintln!("Repair that; `weir check` says whether a configuration is valid.");
             }
@@ -115,11 +115,34 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// An error with its causes, each once: many name their cause in their own text already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let io = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let plain = anyhow::Error::new(io()).context("the outermost");
+        assert_eq!(told(&plain), "the outermost: permission denied");
+        let path = "/data".into();
+        let naming = crate::ledger::store::StoreError::Create { path, source: io() };
+        assert_eq!(told(&naming.into()), "can't create /data: permission denied");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -127,6 +127,11 @@ impl Simulator {
         self.site.books().served()
     }
 
+    /// As [`Simulator::served`], and makes room for what comes: a long run asks now and then.
+    pub fn take_served(&self) -> Vec<Served> {
+        self.site.books().take_served()
+    }
+
     /// Closes the listener and all connections, whatever they are doing.
     pub async fn shutdown(self) {
         // The listener can only be gone already.

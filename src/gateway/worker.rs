@@ -108,9 +108,7 @@ impl Worker {
             Ok((bytes, written)) => {
                 let ns = self.clock.mono_ns().saturating_sub(begun.mono_ns);
                 self.shard.journal_appended(bytes, ns);
-                if self.is_ledger_failed.take() {
-                    self.readiness.ledger(true);
-                }
+                self.journal_works();
                 Ok(written)
             }
             Err(error) => {
@@ -129,14 +127,22 @@ impl Worker {
         }
     }
 
-    /// What has to happen now and then: old connections are closed, late records written.
+    fn journal_works(&self) {
+        if self.is_ledger_failed.take() {
+            self.readiness.ledger(true);
+            tracing::info!("the journal can be written again");
+        }
+    }
+
+    /// What has to happen now and then: old connections are closed, late records written, and whether the
+    /// journal works again is found out, also where no request comes to try it.
     pub(crate) fn sweep(&self) {
         self.upstreams.iter().for_each(Upstream::sweep);
         let mut journal = self.journal.borrow_mut();
         journal.rotate(self.clock.now().mono_ns);
         let late = journal.flush_late();
-        if late.is_ok_and(|written| written > 0) && self.is_ledger_failed.take() {
-            self.readiness.ledger(true);
+        if self.is_ledger_failed.get() && late.is_ok() && journal.has_room() {
+            self.journal_works();
         }
     }
 

@@ -4,12 +4,14 @@
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
 pub(in crate::ledger) mod damage;
+mod error;
 mod open;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use self::error::ReadError;
 use self::open::OpenRequests;
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
@@ -19,19 +21,12 @@ use crate::ledger::record::{Closed, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
 
+pub use self::error::DrainError;
+
 /// Rows in one transaction.
 const MAX_BATCH: usize = 4_000;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
-
-/// What kept records from the store. None is lost: they stay in the journal.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    #[error("journal segment {number}: {source}")]
-    Journal { number: u64, source: io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +71,8 @@ pub(crate) struct Drain<D: Disk = Os> {
 struct Cursor<F> {
     file: F,
     read: u64,
+    /// Up to here the store has what was read.
+    settled: u64,
     /// Before this offset an earlier run has stored every `Closed`.
     stored: u64,
     /// Requests opened in this segment that have not ended.
@@ -121,7 +118,7 @@ impl<D: Disk> Drain<D> {
         self.store_rows()?;
         for segment in self.directory.segments() {
             self.read(&segment).map_err(|error| match error {
-                ReadError::Io(source) => DrainError::Journal { number: segment.number, source },
+                ReadError::Io(source) => DrainError::Read { path: segment.path.clone(), source },
                 ReadError::Store(error) => DrainError::Store(error),
             })?;
         }
@@ -172,11 +169,11 @@ impl<D: Disk> Drain<D> {
         self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
-    /// Published bytes that have not been read.
+    /// Published bytes that the store does not have.
     pub(crate) fn lag_bytes(&self) -> u64 {
-        let read = |number| self.cursors.get(&number).map_or(HEADER.len() as u64, |c| c.read);
+        let settled = |number| self.cursors.get(&number).map_or(HEADER.len() as u64, |c| c.settled);
         let segments = self.directory.segments();
-        segments.iter().map(|s| s.published().saturating_sub(read(s.number))).sum()
+        segments.iter().map(|s| s.published().saturating_sub(settled(s.number))).sum()
     }
 
     /// Makes what has been written survive a power cut as well, as far as nobody waits for it.
@@ -324,9 +321,14 @@ impl<D: Disk> Drain<D> {
 
     /// Stores what has been joined, with how far every segment has been read.
     fn store_rows(&mut self) -> Result<(), StoreError> {
-        if self.rows.is_empty() {
-            return Ok(());
+        if !self.rows.is_empty() {
+            self.append_rows()?;
         }
+        self.cursors.values_mut().for_each(|cursor| cursor.settled = cursor.read);
+        Ok(())
+    }
+
+    fn append_rows(&mut self) -> Result<(), StoreError> {
         let positions: Vec<Position> = self
             .cursors
             .iter()
@@ -352,7 +354,7 @@ impl<D: Disk> Drain<D> {
                 let is_damaged = cursor.is_damaged;
                 self.directory
                     .remove(&segment, is_damaged)
-                    .map_err(|source| DrainError::Journal { number: segment.number, source })?;
+                    .map_err(|source| DrainError::Remove { path: segment.path.clone(), source })?;
                 self.cursors.remove(&segment.number);
             }
         }
@@ -378,6 +380,7 @@ impl<D: Disk> Drain<D> {
         Ok(Cursor {
             file,
             read: HEADER.len() as u64,
+            settled: HEADER.len() as u64,
             stored,
             open: 0,
             oldest_ms: None,
@@ -385,15 +388,6 @@ impl<D: Disk> Drain<D> {
             is_damaged,
         })
     }
-}
-
-/// Either side of a pass can fail.
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 #[cfg(test)]
@@ -674,6 +668,7 @@ mod tests {
                 let _ = journal.close(closed(n)).expect("the journal takes it");
                 let found = drain.pass().expect_err(what).to_string();
                 assert!(found.contains(error), "{what}: {found}");
+                assert!(drain.lag_bytes() > 0, "{what}: read is not stored");
             }
             assert!(directory.segments().len() > 5, "nothing was removed");
             mend(&drain.store).expect(what);

@@ -40,6 +40,8 @@ pub(crate) use self::sync::Receipt;
 const MAX_LATE: usize = 4096;
 /// A segment that is older is closed, however short, so that it can go once it is drained.
 const MAX_AGE: Duration = Duration::from_secs(3600);
+/// Bytes that there has to be room for before new requests are invited again: some records.
+const ROOM: usize = 4096;
 
 /// A record could not be written, or not so that it survives what it has to.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +164,25 @@ impl<D: Disk> Journal<D> {
             self.late.pop_front();
         }
         Ok(waiting)
+    }
+
+    /// Whether a record could be written now. After a failure nobody may ask for one: whoever routes by
+    /// readiness sends no request. So bytes of nothing are written after the last record, and taken back;
+    /// if a crash comes between the two, they are a torn tail.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let is_proven = self.power.as_ref().is_none_or(|power| power.proof.is_none());
+        is_proven && self.try_room().is_ok()
+    }
+
+    fn try_room(&mut self) -> io::Result<()> {
+        if self.current.is_none() {
+            self.begin()?;
+        }
+        let current = self.current.as_ref().expect("it was begun above");
+        self.directory.check_full()?;
+        let written = current.file.write_all_at(&[0; ROOM], current.end);
+        // Also what was written of it before the disk was full.
+        written.and(current.file.cut(current.end))
     }
 
     /// Closes a segment that has been written to for an hour; to be called now and then.
@@ -374,6 +395,25 @@ mod tests {
         let again = Directory::open(dir.path(), 400, Durability::Crash).expect("opens");
         assert_eq!(read_all(&again).len(), 40);
         assert!(again.next.load(Ordering::Relaxed) > directory.segments().len() as u64);
+    }
+
+    #[test]
+    fn room_is_found_without_leaving_a_trace() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory =
+            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
+        let mut journal = Journal::new(directory.clone());
+        assert!(journal.has_room(), "of a segment that it begins");
+        journal.open(&opened(1)).expect("writes");
+        directory.pretend_full(true);
+        assert!(!journal.has_room());
+        directory.pretend_full(false);
+        assert!(journal.has_room());
+        let segments = directory.segments();
+        let length = std::fs::metadata(&segments[0].path).expect("it is there").len();
+        assert_eq!((segments.len(), length), (1, segments[0].published()));
+        let _ = journal.close(closed(1)).expect("writes");
+        assert_eq!(read_all(&directory), [Record::Opened(opened(1)), Record::Closed(closed(1))]);
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub(crate) struct Store {
 pub enum StoreError {
     #[error("can't create {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
+    #[error("can't write to {}: {source}", path.display())]
+    NotWritable { path: PathBuf, source: io::Error },
     #[error("can't open {}: {source}", path.display())]
     Open { path: PathBuf, source: rusqlite::Error },
     #[error(
@@ -199,8 +201,14 @@ fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
     create_private_dir(dir).map_err(|error| failed(dir, error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // SQLite would open it for reading, and its error names neither the file nor the reason.
+            let written = OpenOptions::new().write(true).open(path);
+            let not_writable = |source| StoreError::NotWritable { path: path.to_owned(), source };
+            written.map(drop).map_err(not_writable)
+        }
+        Err(error) => Err(failed(path, error)),
+        Ok(_) => Ok(()),
     }
 }
 

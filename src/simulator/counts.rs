@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde::Serialize;
 
 /// Records that are kept at most; later requests are only counted.
-const MAX_RECORDS: usize = 100_000;
+const MAX_RECORDS: usize = 200_000;
 
 /// A snapshot of the counters. Tokens of answers that ended early stand apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -138,6 +138,11 @@ impl Books {
     /// Everything recorded so far, in the order in which it ended.
     pub(super) fn served(&self) -> Vec<Served> {
         self.log.as_ref().map(|log| lock(log).clone()).unwrap_or_default()
+    }
+
+    /// As [`Books::served`], and forgets it.
+    pub(super) fn take_served(&self) -> Vec<Served> {
+        self.log.as_ref().map(|log| std::mem::take(&mut *lock(log))).unwrap_or_default()
     }
 
     pub(super) fn snapshot(&self) -> Counts {

@@ -1,7 +1,7 @@
 //! All endpoints that cost tokens: each forwarded byte for byte, identified, limited and recorded alike.
 //! Which there are is read from the one table of routes, so that none is forgotten here.
 
-mod samples;
+pub mod samples;
 mod bodies;
 mod anthropic;
 

@@ -6,12 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 use weir::simulator::Simulator;
 
-use crate::process::Gateway;
+use crate::process::{Gateway, get};
 use crate::traffic::{begin, by_id, chat, exchange, simulated, stream, sum, usage};
 use crate::world::{Builder, Client, Place, Row, eventually, patiently, request};
 
@@ -106,12 +104,7 @@ async fn a_signal_lets_what_runs_end() {
 }
 
 async fn is_ready(admin: SocketAddr) -> bool {
-    let lines = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    let mut connection = TcpStream::connect(admin).await.expect("it listens until the end");
-    connection.write_all(lines.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    patiently("readiness", connection.read_to_string(&mut answer)).await.expect("it answers");
-    answer.starts_with("HTTP/1.1 200")
+    get(admin, "/readyz").await.0 == 200
 }
 
 /// What still runs at the deadline (or at a second signal) is told so, cut, and accounted for.

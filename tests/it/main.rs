@@ -16,3 +16,4 @@ mod endpoints;
 mod lifecycle;
 mod books;
 mod many;
+mod torture;

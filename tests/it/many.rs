@@ -1,31 +1,19 @@
-//! Ten thousand requests of every kind leave nothing outstanding and nothing uncounted.
+//! Requests of every kind, with every fault that the simulator knows, leave nothing outstanding and nothing
+//! uncounted. `WEIR_TORTURE_REQUESTS` says how many, 10,000 by default.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, LocalSet};
-use weir::simulator::{Served, Simulator};
+use weir::simulator::{Counts, Dialect, Served, Simulator};
 
-use crate::traffic::{CHAT, body, by_id, chat, exchange, simulated, stream, sum, usage};
+use crate::endpoints::samples::{Sample, samples};
+use crate::torture::{report, times};
+use crate::traffic::{CHAT, Dice, body, by_id, chat, exchange, simulated, stream, sum, usage};
 use crate::world::{Client, IMAGE_MODEL, Row, request};
-
-/// The next number of a sequence that looks random (SplitMix64), always the same one.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
 
 /// What the clients of one run know.
 #[derive(Default)]
@@ -39,14 +27,35 @@ struct Seen {
 
 /// One request of any kind. Those whose client leaves never end by themselves, so that who ended it is
 /// not left to chance.
-async fn any_request(address: SocketAddr, key: &str, dice: &mut Dice, seen: &Seen) {
+async fn any_request(
+    address: SocketAddr,
+    key: &str,
+    dice: &mut Dice,
+    samples: &[Sample],
+    seen: &Seen,
+) {
     const BRIEF: &str = "connection: close\r\nx-sim-tokens: 6\r\n";
     let with = |more: &str| format!("{BRIEF}{more}\r\n");
     let (bytes, statuses): (String, &[u16]) = match dice.below(100) {
         0..35 => (chat(key, BRIEF), &[200]),
-        35..60 => (stream(key, BRIEF), &[200]),
-        60..63 => (stream(key, &with("x-sim-usage: none")), &[200]),
-        63..66 => {
+        35..54 => (stream(key, BRIEF), &[200]),
+        54..60 => (other(key, dice, samples), &[200]),
+        60..62 => (stream(key, &with("x-sim-usage: none\r\nx-sim-tag: unstated")), &[200]),
+        62..63 => {
+            let usage = dice.of(&["x-sim-usage: standard", "x-sim-stream-options: ignore"]);
+            let is_ignored = usage.ends_with("ignore");
+            let tag = if is_ignored { "unstated" } else { "stated" };
+            (stream(key, &with(&format!("{usage}\r\nx-sim-tag: {tag}"))), &[200])
+        }
+        63..64 => {
+            let dialects: Vec<_> = Dialect::names().collect();
+            let dialect = dice.of(&dialects);
+            // The printed streams state no usage.
+            let tag = if dialect.starts_with("documents") { "unstated" } else { "stated" };
+            let lines = with(&format!("x-sim-dialect: {dialect}\r\nx-sim-tag: {tag}"));
+            (stream(key, &lines), &[200])
+        }
+        64..66 => {
             let image = body(IMAGE_MODEL, dice.below(2) == 0);
             (request("POST", CHAT, key, BRIEF, &image), &[200])
         }
@@ -79,6 +88,15 @@ async fn any_request(address: SocketAddr, key: &str, dice: &mut Dice, seen: &See
     }
 }
 
+/// A request of any endpoint.
+fn other(key: &str, dice: &mut Dice, samples: &[Sample]) -> String {
+    let sample = &samples[dice.below(samples.len() as u64) as usize];
+    let tag = if sample.states { "stated" } else { "unstated" };
+    let lines = format!("connection: close\r\nx-sim-tag: {tag}\r\n");
+    let body = String::from_utf8(sample.body.clone()).expect("only those that are text");
+    request("POST", sample.path, key, &lines, &body)
+}
+
 /// A client that goes away: before the head, or after some pieces; with or without a reset.
 async fn leave(address: SocketAddr, key: &str, dice: &mut Dice, seen: &Seen) {
     let mut client = Client::connect(address).await;
@@ -108,7 +126,7 @@ fn by_request_id(served: &[Served]) -> HashMap<&str, &Served> {
 fn assert_same_numbers(rows: &[Row], simulator: &Simulator) {
     let (counts, served) = (simulator.counts(), simulator.served());
     let served = by_request_id(&served);
-    let unstated = |one: &&&Served| one.headers.get("x-sim-usage").is_some();
+    let unstated = |one: &&&Served| one.tag == "unstated";
     let completed = || served.values().filter(|one| one.completed);
     let (mut input, mut output, mut reported) = (0, 0, 0);
     for row in rows.iter().filter(|row| row.usage_source == "reported") {
@@ -130,9 +148,34 @@ fn assert_same_numbers(rows: &[Row], simulator: &Simulator) {
     assert_eq!(output, counts.completion_tokens - silent_output);
 }
 
+fn table(count: u64, took: Duration, rows: &[Row], counts: &Counts) -> String {
+    let ended = |end: &str| rows.iter().filter(|row| row.end == end).count();
+    let reported = || rows.iter().filter(|row| row.usage_source == "reported");
+    let tokens = |of: fn(&Row) -> u64| reported().map(of).sum::<u64>();
+    let lines = [
+        ("requests", count.to_string()),
+        ("… received upstream", counts.requests.to_string()),
+        ("rows", rows.len().to_string()),
+        ("… complete", ended("complete").to_string()),
+        ("… client_closed", ended("client_closed").to_string()),
+        ("… upstream_truncated", ended("upstream_truncated").to_string()),
+        ("… upstream_error", ended("upstream_error").to_string()),
+        ("… upstream_rejected", ended("upstream_rejected").to_string()),
+        ("reported rows, each as the simulator counted it", reported().count().to_string()),
+        ("… input tokens", tokens(|row| row.input_tokens).to_string()),
+        ("… output tokens", tokens(|row| row.output_tokens).to_string()),
+        ("seconds", took.as_secs().to_string()),
+    ];
+    let line = |(name, value): &(&str, String)| format!("| {name} | {value} |\n");
+    let lines: String = lines.iter().map(line).collect();
+    format!("\nMixed requests with every fault\n\n| | |\n|---|---|\n{lines}")
+}
+
 #[tokio::test]
-async fn ten_thousand_requests_of_every_kind_add_up() {
+async fn requests_of_every_kind_add_up() {
     const CLIENTS: u64 = 40;
+    let count = times("WEIR_TORTURE_REQUESTS", 10_000);
+    let begun = Instant::now();
     let run = async {
         let (simulator, builder) = simulated().await;
         let mut world = builder.set("server.workers", 2).start().await;
@@ -146,8 +189,9 @@ async fn ten_thousand_requests_of_every_kind_add_up() {
             let (key, seen) = (world.key.clone(), seen.clone());
             clients.spawn_local(async move {
                 let mut dice = Dice(number);
-                for _ in 0..10_000 / CLIENTS {
-                    any_request(address, &key, &mut dice, &seen).await;
+                let samples: Vec<_> = samples().into_iter().filter(Sample::is_text).collect();
+                for _ in 0..count / CLIENTS {
+                    any_request(address, &key, &mut dice, &samples, &seen).await;
                 }
             });
         }
@@ -173,8 +217,10 @@ async fn ten_thousand_requests_of_every_kind_add_up() {
         // A client may leave before its request is on the wire: the row is there all the same.
         let received = simulator.counts().requests as usize;
         assert!((rows.len() - unheard.len()..=rows.len()).contains(&received), "{received}");
-        assert!(seen.refused.get() > 500 && seen.left.get() > 500, "the dice are fair");
+        let few = (count / 20) as usize;
+        assert!(seen.refused.get() > few && seen.left.get() > few, "the dice are fair");
         assert_same_numbers(&rows, &simulator);
+        report(&table(count, begun.elapsed(), &rows, &simulator.counts()));
         simulator.shutdown().await;
     };
     LocalSet::new().run_until(run).await;

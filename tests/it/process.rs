@@ -8,8 +8,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::world::{PATIENCE, Place, eventually};
+use crate::world::{PATIENCE, Place, eventually, patiently};
 
 /// A running `weir serve`. Dropped, it is killed.
 pub struct Gateway {
@@ -22,8 +24,12 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it and waits until it says that it is ready. The place has to log as JSON.
     pub fn start(place: &Place) -> Self {
-        let mut child = place
-            .command(&["serve"])
+        Self::start_by(place.command(&["serve"]))
+    }
+
+    /// As [`Gateway::start`], by a command that becomes `weir serve`.
+    pub fn start_by(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -49,6 +55,11 @@ impl Gateway {
                 panic!("not ready: {}", log.join().expect("the reader ends with its pipe"));
             }
         }
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -79,6 +90,18 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One GET on a connection of its own: status and body.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let lines = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    connection.write_all(lines.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    patiently("an answer", connection.read_to_string(&mut answer)).await.expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (status.expect("a status line"), body.to_owned())
 }
 
 /// The two addresses in the line that says that requests are served.

@@ -1,5 +1,5 @@
 //! What several files send and read: a gateway in front of the simulator, requests that say to it what
-//! is to happen, exchanges that survive the server's death, and sums of the ledger.
+//! is to happen, exchanges that survive the server's death, dice that fall alike every time, and sums of the ledger.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -91,8 +91,29 @@ pub fn sum(rows: &[Row]) -> u64 {
 
 /// `weir usage` without groups: requests and tokens.
 pub fn usage(place: &Place) -> (u64, u64) {
-    let text = place.weir(&["usage", "--since", "2000-01-01", "--format", "json"]);
+    usage_since(place, "2000-01-01")
+}
+
+/// As [`usage`], from a moment on.
+pub fn usage_since(place: &Place, since: &str) -> (u64, u64) {
+    let text = place.weir(&["usage", "--since", since, "--format", "json"]);
     let lines: Vec<Value> = serde_json::from_str(&text).expect("JSON");
     let total = |name: &str| lines.iter().map(|line| line[name].as_u64().expect("a number")).sum();
     (total("requests"), total("total_tokens"))
+}
+
+/// The next number of a sequence that looks random (SplitMix64), always the same one.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    pub fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.below(choices.len() as u64) as usize]
+    }
 }

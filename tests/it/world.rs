@@ -198,7 +198,13 @@ impl Place {
 
     /// All rows of the ledger, newest first.
     pub fn rows(&self) -> Vec<Row> {
-        let text = self.weir(&["requests", "--format", "json", "--limit", "100000"]);
+        self.rows_of(&[])
+    }
+
+    /// The rows that `weir requests` finds with further `options`, newest first; it gives 100,000 at most.
+    pub fn rows_of(&self, options: &[&str]) -> Vec<Row> {
+        let all = ["requests", "--format", "json", "--limit", "100000"];
+        let text = self.weir(&[&all, options].concat());
         serde_json::from_str(&text).expect("rows are JSON")
     }
 }

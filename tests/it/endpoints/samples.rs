@@ -34,6 +34,13 @@ pub fn post(target: &str, key: &str, content_type: &str, headers: &str, body: &[
     [head.as_bytes(), body].concat()
 }
 
+impl Sample {
+    /// Request and answer are both text.
+    pub fn is_text(&self) -> bool {
+        self.content_type == JSON && [JSON, STREAM].contains(&self.answer)
+    }
+}
+
 /// The first sample of a path.
 pub fn sample(path: &str) -> Sample {
     let found = samples().into_iter().find(|sample| sample.path == path);

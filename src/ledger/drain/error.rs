@@ -1,0 +1,30 @@
+//! How a pass of the drain can fail.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ledger::store::StoreError;
+
+/// What kept records from the store. None is lost: they stay in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    #[error("can't read the journal's segment {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "can't remove the journal's segment {}, which is stored whole: {source}; is the data \
+         directory writable?",
+        path.display()
+    )]
+    Remove { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Either side of a pass can fail.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
