@@ -223,7 +223,7 @@ mod tests {
         let dir = with_journal(&rows);
         let conn = rusqlite::Connection::open(dir.path().join("weir.sqlite")).unwrap();
         let columns = conn.prepare("SELECT * FROM requests").unwrap();
-        let columns: Vec<String> = columns.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = columns.column_names().map(str::to_owned).collect();
         assert!(columns.len() > 36, "{columns:?}");
         for column in columns.iter().filter(|column| *column != "event_id") {
             let dir = with_journal(&rows);

@@ -5,12 +5,14 @@
 
 pub(in crate::ledger) mod damage;
 mod open;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use self::open::OpenRequests;
+pub(crate) use self::progress::Progress;
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::journal::disk::{Disk, DiskFile, Os};
@@ -31,28 +33,6 @@ pub enum DrainError {
     Journal { number: u64, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What one pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Rows that were new to the store.
-    pub(crate) rows: u64,
-    /// Bytes before a record that were none and had to be passed over.
-    pub(crate) damaged_bytes: u64,
-    /// Bytes at a segment's end that were no whole record: a crash cut it.
-    pub(crate) torn_bytes: u64,
-    /// `Closed` records whose `Opened` is neither in the journal nor in the store.
-    pub(crate) orphans: u64,
-}
-
-impl Progress {
-    fn add(&mut self, other: Self) {
-        self.rows += other.rows;
-        self.damaged_bytes += other.damaged_bytes;
-        self.torn_bytes += other.torn_bytes;
-        self.orphans += other.orphans;
-    }
 }
 
 /// The reading end of the journal.
