@@ -190,7 +190,6 @@ impl Meter {
         let is_final = pick.is_some_and(|pick| pick.is_final);
         let has_ended = self.tally.has_ended();
         Progress {
-            // A stream that has only been begun says nothing of how far it has come.
             total_tokens: pick.filter(|pick| !pick.is_start).map(|pick| pick.usage.total),
             output_text_bytes: self.document.text.bytes(),
             output_images: self.tally.images,

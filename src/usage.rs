@@ -34,7 +34,7 @@ pub enum UsageSource {
     Running = 1,
     /// Weir's own estimate, from sizes.
     Estimated = 2,
-    /// Nothing was used, or nothing can be known.
+    /// The request did not run, or was refused by the upstream.
     None = 3,
 }
 

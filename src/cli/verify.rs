@@ -92,12 +92,19 @@ fn dollars(nano_usd: u128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
 
     use super::super::samples::{config_in, typed};
     use super::*;
+    use crate::ledger::drain::Drain;
+    use crate::ledger::journal::{Directory, Journal};
+    use crate::ledger::record::Row;
+    use crate::ledger::store::Store;
     use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
     use crate::price::{Prices, Rates};
+    use crate::usage::Usage;
 
     const NOW_MS: i64 = 200 * HOUR_MS;
 
@@ -184,6 +191,72 @@ mod tests {
             assert!(weir(&dir, "--repair").0.is_err(), "there is nothing to repair rows from");
             assert_eq!(weir(&dir, "").1, [expected], "the sums are right");
         }
+    }
+
+    /// A directory as a server leaves it that was killed with all of its rows stored: the journal still
+    /// has their records.
+    fn with_journal(rows: &[Row]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let data = config_in(dir.path()).data;
+        let directory = Directory::open(&data.dir, data.segment_bytes, data.durability).unwrap();
+        let directory = Arc::new(directory);
+        let mut drain = Drain::new(directory.clone(), Store::open(&data.dir).unwrap()).unwrap();
+        let mut journal = Journal::new(directory);
+        for row in rows {
+            journal.open(&row.opened).unwrap();
+            let _ = journal.close(row.closed.clone()).unwrap();
+        }
+        assert_eq!(drain.pass().unwrap().rows, rows.len() as u64);
+        // It would end its segment, and the drain remove that.
+        std::mem::forget(journal);
+        dir
+    }
+
+    #[test]
+    fn a_row_that_is_not_what_the_journal_says_is_listed_by_its_fields() {
+        let usage = Usage { input: 7, output: 3, total: u64::MAX, ..Usage::default() };
+        let sample = Sample { at_ms: NOW_MS, usage, ..Sample::default() };
+        let rows = [sample.row(), Sample { id: 2, usage: Usage::default(), ..sample }.row()];
+        weir(&with_journal(&rows), "").0.expect("all is right");
+        const FIRST: &str = "WHERE rowid = (SELECT min(rowid) FROM requests)";
+        // Every column but the id, which finds the row; so that a new one is not forgotten.
+        let dir = with_journal(&rows);
+        let conn = rusqlite::Connection::open(dir.path().join("weir.sqlite")).unwrap();
+        let columns = conn.prepare("SELECT * FROM requests").unwrap();
+        let columns: Vec<String> = columns.column_names().map(str::to_owned).collect();
+        assert!(columns.len() > 36, "{columns:?}");
+        for column in columns.iter().filter(|column| *column != "event_id") {
+            let dir = with_journal(&rows);
+            let (set, stored) = match column.as_str() {
+                "end" | "usage_source" => ("'x'", "x"),
+                "tenant" | "key_id" | "model" | "upstream" | "endpoint" => ("'x'", "x"),
+                "model_served" | "raw_usage" | "upstream_request_id" => ("NULL", "none"),
+                "price_version" => ("10", "00000000000a"),
+                "streamed" => ("0", "0"),
+                _ => ("4", "4"),
+            };
+            tamper(&dir, &format!("UPDATE requests SET \"{column}\" = {set} {FIRST}"));
+            let (result, listed) = weir(&dir, "");
+            result.expect_err(column);
+            let told: Vec<_> = listed.iter().filter(|line| line["what"] == "row").collect();
+            assert_eq!(told.len(), 1, "{column}: {listed:?}");
+            assert_eq!((&told[0]["field"], &told[0]["stored"]), (&json!(column), &json!(stored)));
+            assert_eq!(told[0]["place"], "00000000-0000-0000-0000-000000000001");
+        }
+    }
+
+    #[test]
+    fn a_row_that_the_journal_has_and_the_store_lacks_is_listed() {
+        let dir = with_journal(&[Sample { at_ms: NOW_MS, ..Sample::default() }.row()]);
+        tamper(&dir, "DELETE FROM requests; DELETE FROM rollups");
+        let (result, listed) = weir(&dir, "");
+        result.unwrap_err();
+        let expected = json!([{
+            "what": "row", "place": "00000000-0000-0000-0000-000000000001", "tenant": "acme",
+            "key_id": "key_a", "model": "gpt-5.4", "field": "total_tokens", "stored": "no row",
+            "recomputed": "10",
+        }]);
+        assert_eq!(Value::Array(listed), expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub(in crate::ledger) mod damage;
 mod error;
 mod open;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use self::error::ReadError;
 use self::open::OpenRequests;
+pub(crate) use self::progress::Progress;
 use crate::config::Durability;
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::journal::disk::{Disk, DiskFile, Os};
@@ -28,33 +30,13 @@ const MAX_BATCH: usize = 4_000;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What one pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Rows that were new to the store.
-    pub(crate) rows: u64,
-    /// Bytes before a record that were none and had to be passed over.
-    pub(crate) damaged_bytes: u64,
-    /// Bytes at a segment's end that were no whole record: a crash cut it.
-    pub(crate) torn_bytes: u64,
-    /// `Closed` records whose `Opened` is neither in the journal nor in the store.
-    pub(crate) orphans: u64,
-}
-
-impl Progress {
-    fn add(&mut self, other: Self) {
-        self.rows += other.rows;
-        self.damaged_bytes += other.damaged_bytes;
-        self.torn_bytes += other.torn_bytes;
-        self.orphans += other.orphans;
-    }
-}
-
 /// The reading end of the journal.
 #[derive(Debug)]
 pub(crate) struct Drain<D: Disk = Os> {
     directory: Arc<Directory<D>>,
     store: Store,
+    /// What rows will name; a store that takes this one's place is told, too.
+    prices: Prices,
     names: Names,
     /// By number; each record asks, and there are only a few.
     cursors: BTreeMap<u64, Cursor<D::File>>,
@@ -95,6 +77,7 @@ impl<D: Disk> Drain<D> {
         Ok(Self {
             directory,
             store,
+            prices: Prices::default(),
             names: Names::default(),
             cursors: BTreeMap::new(),
             open: OpenRequests::default(),
@@ -104,9 +87,12 @@ impl<D: Disk> Drain<D> {
         })
     }
 
-    /// Writes down the prices that rows will name, before any of them does.
+    /// Writes down the prices that rows will name, before any of them does, in this store and in any
+    /// that takes its place.
     pub(crate) fn record_prices(&mut self, prices: &Prices) -> Result<(), StoreError> {
-        self.store.record_prices(prices)
+        self.store.record_prices(prices)?;
+        self.prices.clone_from(prices);
+        Ok(())
     }
 
     /// Carries over everything that is published now, oldest segment first: a `Closed` can stand in a
@@ -155,7 +141,9 @@ impl<D: Disk> Drain<D> {
             return Ok(());
         }
         let store = self.store.reopen()?;
-        let again = Self::new(self.directory.clone(), store)?;
+        let mut again = Self::new(self.directory.clone(), store)?;
+        // A backup may be older than the prices in force.
+        again.record_prices(&self.prices)?;
         tracing::warn!("the store's file was replaced; the journal is read into the new one");
         *self = again;
         Ok(())
@@ -724,6 +712,36 @@ mod tests {
         let _ = journal.close(closed(4)).expect("writes");
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert_eq!(fixture.ends(), [(End::Complete, 5)]);
+    }
+
+    #[test]
+    fn a_store_that_takes_anothers_place_knows_the_prices_in_force() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let backup = fixture.dir.path().join("backup");
+        std::fs::create_dir(&backup).expect("makes");
+        drop(Store::open(&backup).expect("a store from before the price"));
+        let mut prices = Prices::default();
+        prices.add("m", 0, Rates { input: 1_000, output: 10_000, ..Rates::default() });
+        let price = *prices.of("m").at(0).expect("is in force");
+        let mut drain = fixture.drain(&directory);
+        drain.record_prices(&prices).expect("stores");
+        let file = |dir: &std::path::Path, end: &str| dir.join(format!("weir.sqlite{end}"));
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(file(fixture.dir.path(), end));
+        }
+        std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
+        let mut journal = Journal::new(directory);
+        let open = Opened { price_version: Some(price.version), ..opened(1) };
+        journal.open(&open).expect("writes");
+        let mut closed = closed(1);
+        closed.cost_nano_usd = Some(price.rates.cost(&closed.billed()));
+        let _ = journal.close(closed).expect("writes");
+        assert_eq!(drain.pass().expect("follows").rows, 1);
+        let store = Store::open(fixture.dir.path()).expect("opens");
+        assert_eq!(store.price_versions().expect("reads").rates(price.version), Some(&price.rates));
+        let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+        assert_eq!((recost.rows, recost.unpriced), (1, 0));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! that it names, rows from the journal as long as it has them.
 //! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::report::timestamp;
@@ -25,7 +27,7 @@ pub(crate) struct Difference {
     pub tenant: String,
     pub key_id: String,
     pub model: String,
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     pub stored: String,
     pub recomputed: String,
 }
@@ -103,23 +105,7 @@ impl Report {
                 return Ok(());
             }
             self.journal_rows += 1;
-            let found = store.stored_row(opened.event_id)?;
-            let usage = &closed.usage;
-            let told = [
-                ("end", closed.end.name().to_owned()),
-                ("usage_source", closed.usage_source.name().to_owned()),
-                ("input_tokens", clamp(usage.input)),
-                ("cached_tokens", clamp(usage.cached)),
-                ("output_tokens", clamp(usage.output)),
-                ("total_tokens", clamp(usage.total)),
-            ];
-            let kept = found.map(|found| {
-                let usage = &found.usage;
-                let counts = [usage.input, usage.cached, usage.output, usage.total].map(clamp);
-                let [input, cached, output, total] = counts;
-                [found.end, found.usage_source, input, cached, output, total]
-            });
-            let difference = |field, stored: String, recomputed: String| Difference {
+            let difference = |field: Cow<'static, str>, stored, recomputed| Difference {
                 what: "row",
                 place: opened.event_id.to_text(),
                 tenant: opened.tenant.to_string(),
@@ -129,15 +115,13 @@ impl Report {
                 stored,
                 recomputed,
             };
-            let Some(kept) = kept else {
-                let [.., (_, total)] = told;
-                self.add(|| difference("total_tokens", "no row".to_owned(), total));
+            let Some(changed) = store.changed(&row)? else {
+                let total = closed.usage.total.to_string();
+                self.add(|| difference("total_tokens".into(), "no row".to_owned(), total));
                 return Ok(());
             };
-            for ((field, told), kept) in told.into_iter().zip(kept) {
-                if told != kept {
-                    self.add(|| difference(field, kept, told));
-                }
+            for one in changed {
+                self.add(|| difference(one.field.into(), one.stored, one.recorded));
             }
             Ok(())
         })?;
@@ -213,7 +197,7 @@ impl Report {
                     tenant: owner.tenant.clone(),
                     key_id: owner.key_id.clone(),
                     model: owner.model.clone(),
-                    field,
+                    field: field.into(),
                     stored,
                     recomputed,
                 });
@@ -269,13 +253,9 @@ impl Difference {
         recomputed: String,
     ) -> Self {
         let (tenant, key_id, model) = (String::new(), String::new(), String::new());
+        let field = Cow::Borrowed(field);
         Self { what, place: place.to_owned(), tenant, key_id, model, field, stored, recomputed }
     }
-}
-
-/// A count as SQLite can hold it.
-fn clamp(count: u64) -> String {
-    count.min(i64::MAX.unsigned_abs()).to_string()
 }
 
 fn or_none(cost: Option<impl ToString>) -> String {

@@ -22,17 +22,30 @@ pub(crate) struct Position {
 /// What the rows of one batch add to one roll-up.
 type Additions<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), Sums>;
 
-const INSERT_ROW: &str = r#"
-INSERT INTO requests (event_id, tenant, key_id, model, model_served, upstream, endpoint,
+/// What a row is made of, in the order of [`columns`].
+macro_rules! columns {
+    () => {
+        r#"event_id, tenant, key_id, model, model_served, upstream, endpoint,
     started_at_ms, ttfb_ms, duration_ms, status, upstream_status, "end", usage_source,
     input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
     audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
     accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, output_images, audio_ms,
     raw_usage, reserved_tokens, price_version, cost_nano_usd, reported_cost_nano_usd, attempts,
-    streamed, flags, upstream_request_id)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
-ON CONFLICT (event_id) DO NOTHING"#;
+    streamed, flags, upstream_request_id"#
+    };
+}
+
+const INSERT_ROW: &str = concat!(
+    "INSERT INTO requests (",
+    columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+    ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
+ON CONFLICT (event_id) DO NOTHING"
+);
+
+/// A row as [`INSERT_ROW`] was given it.
+pub(super) const SELECT_ROW: &str =
+    concat!("SELECT ", columns!(), " FROM requests WHERE event_id = ?1");
 
 /// The parameters of [`INSERT_ROW`].
 const COLUMNS: usize = 37;
@@ -170,7 +183,7 @@ impl<'a> Insert<'a> {
 }
 
 /// What [`INSERT_ROW`] is given, in its order.
-fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
+pub(super) fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
     let (opened, closed, usage) = (&row.opened, &row.closed, &row.closed.usage);
     let count = |count| ValueRef::Integer(to_sql(count));
     [

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
-use crate::ledger::record::EventId;
-use crate::usage::Usage;
+use crate::ledger::record::Row;
 
-use super::append::add_to_rollup;
-use super::sums::{HOUR_MS, Range, hour_of, rollups_of, rows_between, usage_at};
-use super::{Balance, Store, StoreError, Sums, from_sql, to_sql};
+use super::append::{SELECT_ROW, add_to_rollup, columns};
+use super::sums::{HOUR_MS, Range, hour_of, rollups_of, rows_between};
+use super::{Balance, Store, StoreError, Sums, to_sql};
 
 /// Whose roll-up it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,12 +31,12 @@ pub(crate) struct Differing {
     pub recomputed: Option<Sums>,
 }
 
-/// What the store has of a row, to compare with its record.
+/// A column of a row that is not what the row's record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredRow {
-    pub end: String,
-    pub usage_source: String,
-    pub usage: Usage,
+pub(crate) struct Changed {
+    pub field: String,
+    pub stored: String,
+    pub recorded: String,
 }
 
 const EVERYTHING: Range<'_> =
@@ -96,22 +96,21 @@ impl Store {
         Ok(balances.into_iter().map(Balance::of).collect())
     }
 
-    /// A request's row as far as its record says the same.
-    pub(crate) fn stored_row(&self, event_id: EventId) -> Result<Option<StoredRow>, StoreError> {
-        let sql = r#"SELECT "end", usage_source, input_tokens, cached_tokens, cache_write_tokens,
-                output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens,
-                image_input_tokens, image_output_tokens, accepted_prediction_tokens,
-                rejected_prediction_tokens, total_tokens, audio_ms, reported_cost_nano_usd
-            FROM requests WHERE event_id = ?1"#;
-        let row = self.conn.prepare_cached(sql)?.query_row([event_id.0], |row| {
-            let usage = Usage {
-                audio_ms: from_sql(row.get(14)?),
-                reported_cost_nano_usd: row.get::<_, Option<i64>>(15)?.map(from_sql),
-                ..usage_at(row, 2)?
-            };
-            Ok(StoredRow { end: row.get(0)?, usage_source: row.get(1)?, usage })
-        });
-        Ok(row.optional()?)
+    /// Compares a request's row with its record, column by column. `None`: there is no row.
+    pub(crate) fn changed(&self, row: &Row) -> Result<Option<Vec<Changed>>, StoreError> {
+        let mut select = self.conn.prepare_cached(SELECT_ROW)?;
+        let mut found = select.query([row.opened.event_id.0])?;
+        let Some(found) = found.next()? else { return Ok(None) };
+        let mut changed = Vec::new();
+        for (at, recorded) in columns(row).into_iter().enumerate() {
+            let stored = found.get_ref(at)?;
+            if stored != recorded {
+                let field = found.as_ref().column_name(at)?.to_owned();
+                let (stored, recorded) = (shown(&field, stored), shown(&field, recorded));
+                changed.push(Changed { field, stored, recorded });
+            }
+        }
+        Ok(Some(changed))
     }
 
     /// What SQLite finds wrong with its file; empty when nothing is.
@@ -120,6 +119,17 @@ impl Store {
         let lines = check.query_map([], |row| row.get::<_, String>(0))?;
         let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+}
+
+/// A value as reports show it.
+fn shown(field: &str, value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => "none".to_owned(),
+        ValueRef::Integer(version) if field == "price_version" => format!("{version:012x}"),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into(),
     }
 }
 
