@@ -59,7 +59,7 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Drain<D: Disk = Os> {
     directory: Arc<Directory<D>>,
-    store: Store,
+    pub(in crate::ledger) store: Store,
     names: Names,
     /// By number; each record asks, and there are only a few.
     cursors: BTreeMap<u64, Cursor<D::File>>,
