@@ -156,14 +156,14 @@ async fn serve(
     let RequestBody { frames, facts, held } =
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
     let route = snapshot.routes.find(&facts.model, allowed)?;
-    // The ledger's row begins at the instant at which limits were asked: both count it in one day,
-    // and at one price.
+    // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
+    // count it in one day.
     let now = worker.clock.now();
     let price = route.price(now.unix_ms, identity.has_cost_quota)?;
     let ask = ask_for(forwarded, &facts, route, identity, price);
     let permit = admit(worker, identity, ask, now, exchange)?;
     let clamp = permit.clamp();
-    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit, now);
+    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit);
     let permit = record_open(worker, permit, &opened, now)?;
     let mut settlement =
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);

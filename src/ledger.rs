@@ -12,6 +12,7 @@ pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
+mod retention;
 mod scan;
 mod lock;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::config::{Data, Durability};
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
+use crate::ledger::retention::Retention;
 use crate::ledger::store::{Store, StoreError};
 use crate::price::Prices;
 use crate::telemetry::metrics::Shared;
@@ -36,9 +38,6 @@ use crate::telemetry::metrics::Shared;
 const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Between two background syncs of the journal.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks for rows that are too old, once there are no more; before, a batch goes with each
-/// pass.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long a start waits for the data directory, and in which steps.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -90,11 +89,11 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let retention = Retention { keep: data.keep_rows, clock };
+        let mut retention = Retention::new(data.keep_rows, clock);
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, &metrics, &retention, &stopped))
+            .spawn(move || run(drain, &metrics, &mut retention, &stopped))
             .map_err(|source| directory_error(data, source))?;
         Ok(Self { directory, stop, thread, _lock: lock })
     }
@@ -173,32 +172,8 @@ fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drai
     prepare(data)
 }
 
-/// How long rows are kept.
-struct Retention {
-    keep: Option<Duration>,
-    clock: Clock,
-}
-
-impl Retention {
-    /// Deletes a batch of rows that are too old; returns when to look again.
-    fn expire(&self, drain: &mut Drain) -> Instant {
-        if let Some(keep) = self.keep {
-            let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-            match drain.expire(self.clock.now().unix_ms.saturating_sub(keep_ms)) {
-                Ok(0) => {}
-                Ok(rows) => {
-                    tracing::debug!(rows, "old rows deleted");
-                    return Instant::now();
-                }
-                Err(error) => tracing::error!(%error, "old rows could not be deleted"),
-            }
-        }
-        Instant::now() + EXPIRE_EVERY
-    }
-}
-
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, metrics: &Shared, retention: &Retention, stopped: &Receiver<()>) {
+fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &Receiver<()>) {
     let mut last_sync = Instant::now();
     let mut next_expiry = Instant::now();
     let mut is_behind = false;

@@ -56,6 +56,13 @@ impl Want {
     }
 }
 
+impl Held {
+    /// When the request began, in Unix milliseconds, as the balances count it.
+    pub(super) fn at_ms(&self) -> i64 {
+        self.day.at_ms
+    }
+}
+
 impl Account {
     /// Without limits.
     pub(super) fn new(windows: &Windows, percents: Arc<[u8]>) -> Self {

@@ -62,6 +62,13 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
+impl Reservation {
+    /// When the request began, in Unix milliseconds, as both accounts count it.
+    pub(super) fn at_ms(&self) -> i64 {
+        self.key.at_ms()
+    }
+}
+
 impl Totals {
     pub(crate) fn reserved_tokens(&self) -> u64 {
         self.reserved.tokens

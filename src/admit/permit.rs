@@ -22,8 +22,8 @@ pub(crate) struct Permit {
 
 impl TenantLive {
     /// Admits a request of a key, or says which limit is in the way; the order of the questions is
-    /// at the head of [`crate::admit`]. `now` must be the instant that the ledger writes down as the
-    /// request's start, so that both count it in the same day.
+    /// at the head of [`crate::admit`]. The ledger must write down [`Permit::at_ms`] as the request's
+    /// start, so that both count it in the same day.
     pub(crate) fn admit(
         self: &Arc<Self>,
         slot: KeySlot,
@@ -54,6 +54,12 @@ impl Permit {
     /// tokens or cost applies. The reservation is made of it.
     pub(crate) fn clamp(&self) -> Option<u64> {
         self.held.clamp
+    }
+
+    /// The request's start in Unix milliseconds: the instant of its admission, or where the clock was set
+    /// back, the first one of the day that is still open.
+    pub(crate) fn at_ms(&self) -> i64 {
+        self.held.at_ms()
     }
 
     /// What is set aside for it now, in tokens.

@@ -92,7 +92,6 @@ pub(crate) fn agree(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a record has its fields")]
 pub(crate) fn opened(
     worker: &Worker,
     event_id: EventId,
@@ -101,11 +100,11 @@ pub(crate) fn opened(
     endpoint: &Endpoint,
     facts: &Facts,
     permit: &Permit,
-    now: Now,
 ) -> Opened {
+    let started_at_ms = permit.at_ms();
     Opened {
         event_id,
-        started_at_ms: now.unix_ms,
+        started_at_ms,
         tenant: identity.tenant.clone(),
         key_id: identity.key_id.clone(),
         model: route.model.clone(),
@@ -114,7 +113,7 @@ pub(crate) fn opened(
         estimated_input_tokens: facts.estimated_input_tokens(),
         reserved_tokens: permit.reserved_tokens(),
         streamed: facts.stream,
-        price_version: route.prices.at(now.unix_ms).map(|price| price.version),
+        price_version: route.prices.at(started_at_ms).map(|price| price.version),
     }
 }
 

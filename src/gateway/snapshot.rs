@@ -103,8 +103,9 @@ impl Registry {
         }
         let book = store.book()?;
         let now = self.clock.now();
+        let start = Now { unix_ms: latest_ms(store, now)?, ..now };
         for tenant in &book.tenants {
-            self.live(&mut state, tenant, store, now)?;
+            self.live(&mut state, tenant, store, start)?;
         }
         let entries = book.keys.iter().flat_map(|key| entries(key, &state, now));
         let snapshot = Snapshot { keys: Keys::new(entries), routes: self.routes.clone() };
@@ -162,7 +163,7 @@ impl Registry {
             let now = self.clock.now();
             let old = live.windows(now);
             // A clock that was set back leads to no day before the one that is open.
-            let new = Windows::at(zone, now.unix_ms.max(old.day.start_ms));
+            let new = Windows::at(zone, latest_ms(store, now)?.max(old.day.start_ms));
             let spans = [old.day, old.month, new.day, new.month];
             let spans = spans.map(|window| (window.start_ms, window.end_ms));
             let sums = store.balances_of(Some(tenant), spans)?.map(by_key);
@@ -184,7 +185,7 @@ impl Registry {
     /// Sets what was used before this process, in the windows that are open now.
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now_ms = self.clock.now().unix_ms;
+        let now_ms = latest_ms(store, self.clock.now())?;
         // Few zones, many tenants: the ledger is read once for each zone.
         let mut zones: Vec<(&TimeZone, Windows, [ByTenant; 2])> = Vec::new();
         for (name, Live { live, zone, .. }) in &state.tenants {
@@ -228,6 +229,12 @@ impl Registry {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tenants.iter().map(|(name, known)| (name.clone(), known.live.clone())).collect()
     }
+}
+
+/// Where windows begin to be counted, in Unix milliseconds. A clock that is behind the newest row was
+/// set back: what that row's day has used is still used when the clock is right again.
+fn latest_ms(store: &Store, now: Now) -> Result<i64, StoreError> {
+    Ok(store.newest_ms()?.map_or(now.unix_ms, |newest_ms| newest_ms.max(now.unix_ms)))
 }
 
 /// One entry for each secret of a key.

@@ -34,7 +34,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Drain<D: Disk = Os> {
     directory: Arc<Directory<D>>,
-    store: Store,
+    pub(in crate::ledger) store: Store,
     /// What rows will name; a store that takes this one's place is told, too.
     prices: Prices,
     names: Names,

@@ -131,3 +131,55 @@ async fn a_crossed_threshold_is_counted_once() {
     assert!(again.contains("weir_quota_alerts_total{limit=\"key-daily-tokens\"} 0"), "{again}");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_start_with_an_old_clock_reopens_nothing() {
+    const DAY_MS: i64 = 86_400_000;
+    let upstream = Upstream::start().await;
+    let (environment, hand) = at(EVENING_MS);
+    let mut world = World::before(&upstream).environment(environment).start().await;
+    let key = world.new_key(&["--daily-tokens", "1000"]).await;
+    hand.advance_ms(60 * MINUTE_MS);
+    served(&world, &upstream, &key, &chat(900), 900).await;
+    world.settled().await;
+    world.stop().await;
+    hand.jump_to(EVENING_MS - 3 * DAY_MS);
+    world.start_again();
+    let used_up = async |time| {
+        assert_used_up(&ask(&world, &key, &chat(500)).await, "key-daily-tokens", time);
+        assert_eq!(world.server().used_today(), (1, 900));
+    };
+    used_up("2026-06-04T00:00:00Z").await;
+    // Nor does another zone, in which that row began later than the day that is open.
+    world.place.weir(&["tenant", "set", "acme", "--time-zone", "Asia/Kolkata"]);
+    until_whole_again_at(&world, &key, "2026-06-04T18:30:00Z").await;
+    hand.jump_to(EVENING_MS + 2 * 60 * MINUTE_MS as i64);
+    used_up("2026-06-04T18:30:00Z").await;
+    hand.jump_to(EVENING_MS + DAY_MS + 30 * MINUTE_MS as i64);
+    served(&world, &upstream, &key, &chat(900), 900).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn memory_and_ledger_count_one_day_while_the_clock_is_behind() {
+    let upstream = Upstream::start().await;
+    let (environment, hand) = at(EVENING_MS);
+    let mut world = World::before(&upstream).environment(environment).start().await;
+    let key = world.new_key(&["--daily-tokens", "1000"]).await;
+    served(&world, &upstream, &key, &chat(400), 400).await;
+    hand.jump_to(EVENING_MS - 40 * 86_400_000);
+    served(&world, &upstream, &key, &chat(500), 500).await;
+    world.settled().await;
+    assert_eq!(world.server().used_today(), (2, 900));
+    hand.jump_to(EVENING_MS);
+    world.stop().await;
+    world.start_again();
+    assert_eq!(world.server().used_today(), (2, 900));
+    assert_used_up(
+        &ask(&world, &key, &chat(500)).await,
+        "key-daily-tokens",
+        "2026-06-04T00:00:00Z",
+    );
+    assert_eq!(world.place.weir(&["verify", "--format", "json"]).trim(), "[]");
+    world.finish().await;
+}
