@@ -193,7 +193,8 @@ impl Site {
             .env("WEIR_KEY_QUOTA", &keys[2])
             .env("WEIR_PNG", PNG)
             .env("WEIR_DIR", self.dir.path())
-            // Nobody listens there: what wants to leave this machine fails at once.
+            // Nobody listens there: what wants to leave this machine fails at once. That holds for
+            // Python; Node's fetch takes no notice of it.
             .env("HTTP_PROXY", "http://127.0.0.1:1")
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
             .env("NO_PROXY", "127.0.0.1");
