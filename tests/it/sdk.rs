@@ -96,11 +96,28 @@ struct Site {
     simulator_address: String,
     gateway_address: String,
     config: PathBuf,
+    /// One without limits, one with a rate, one with a quota.
+    keys: [String; 3],
     dir: tempfile::TempDir,
 }
 
 fn weir() -> Command {
     Command::new(env!("CARGO_BIN_EXE_weir"))
+}
+
+/// What a subcommand prints with `--format json`.
+fn json(config: &Path, arguments: &[&str]) -> Value {
+    let mut command = weir();
+    command.arg("--config").arg(config).args(arguments).args(["--format", "json"]);
+    let output = command.output().expect("the program is built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "weir {arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn new_key(config: &Path, limits: &[&str]) -> String {
+    let key = json(config, &[&["key", "create", "--tenant", "sdk"], limits].concat());
+    key["key"].as_str().expect("a new key is shown").to_owned()
 }
 
 impl Site {
@@ -134,6 +151,9 @@ impl Site {
             data = dir.path().join("data").display(),
         );
         std::fs::write(&config, text).expect("a file");
+        // Before the server starts: later, it would follow within a second only.
+        let keys: [&[&str]; 3] = [&[], &["--rpm", "30"], &["--daily-requests", "1"]];
+        let keys = keys.map(|limits| new_key(&config, limits));
         let (gateway, gateway_address) = Process::start(
             weir()
                 .arg("--config")
@@ -145,26 +165,11 @@ impl Site {
                 (line["message"] == "ready").then(|| line["listen"].as_str().map(str::to_owned))?
             },
         );
-        Self { simulator, gateway, simulator_address, gateway_address, config, dir }
-    }
-
-    /// What a subcommand prints with `--format json`.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let mut command = weir();
-        command.arg("--config").arg(&self.config).args(arguments).args(["--format", "json"]);
-        let output = command.output().expect("the program is built");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "weir {arguments:?}: {said}");
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    fn key(&self, limits: &[&str]) -> String {
-        let key = self.json(&[&["key", "create", "--tenant", "sdk"], limits].concat());
-        key["key"].as_str().expect("a new key is shown").to_owned()
+        Self { simulator, gateway, simulator_address, gateway_address, config, keys, dir }
     }
 
     fn rows(&self) -> Vec<Value> {
-        let rows = self.json(&["requests", "--limit", "1000"]);
+        let rows = json(&self.config, &["requests", "--limit", "1000"]);
         rows.as_array().expect("an array").clone()
     }
 
@@ -181,8 +186,7 @@ impl Site {
 
     /// Runs one SDK's script, checks what it got, then the books and the log.
     async fn run(self, script: &mut Command, check: Check) {
-        let keys =
-            [self.key(&[]), self.key(&["--rpm", "30"]), self.key(&["--daily-requests", "1"])];
+        let keys = &self.keys;
         for name in STRANGERS {
             script.env_remove(name);
         }
@@ -256,7 +260,7 @@ async fn check_books(site: &Site, aborted: usize) {
         let output = row["output_tokens"].as_u64().expect("a count");
         assert!((2..1000).contains(&output), "what was seen of it: {row}");
     }
-    let usage = site.json(&["usage", "--by", "tenant"]);
+    let usage = json(&site.config, &["usage", "--by", "tenant"]);
     assert_eq!(usage[0]["requests"], rows.len(), "{usage}");
 }
 
