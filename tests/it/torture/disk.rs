@@ -19,8 +19,8 @@ const ANSWER: &str = r#"{"id":"c","choices":[{"index":0,"message":{"role":"assis
 const DELTA: &str =
     "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
 const END: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":13,\"total_tokens\":24}}\n\ndata: [DONE]\n\n";
-/// What a file may grow to while the disk is full: the store's are beyond that at once, the journal after
-/// some hundred requests.
+/// What a file may grow to while the disk is full: the store's log comes there after a few transactions,
+/// the journal after some hundred requests.
 const FULL: u64 = 100_000;
 /// More requests than fit.
 const MANY: usize = 2_000;
@@ -126,6 +126,15 @@ async fn metric(admin: SocketAddr, name: &str) -> f64 {
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
+/// Waits until the store has so many rows, or has failed.
+async fn taken_or_refused(admin: SocketAddr, rows: usize) {
+    while metric(admin, "weir_drain_rows_total").await < rows as f64
+        && metric(admin, "weir_drain_errors_total").await == 0.0
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Waits for readiness to become what it should; nobody sends a request meanwhile.
 async fn until_ready(admin: SocketAddr, is_ready: bool) {
     let asking = async {
@@ -165,17 +174,23 @@ async fn fill(is_killed: bool) {
     }
     let (mut client, mut call, id) = begin_stream(address, &key, &upstream).await;
     limit(&gateway, Some(FULL));
-    // The store fails; requests are served.
+    // Transaction by transaction the store's log grows, until one is too much. No client notices.
     let failing = async {
         while metric(admin, "weir_drain_errors_total").await == 0.0 {
             let (answer, _) = ask(address, &key, &upstream).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             ids.push(answer.event_id().to_owned());
+            taken_or_refused(admin, ids.len()).await;
         }
     };
     patiently("the store is full", failing).await;
     assert_eq!(get(admin, "/readyz").await.0, 200, "the journal keeps the rows");
-    assert!(metric(admin, "weir_drain_lag_bytes").await > 0.0);
+    let lagging = async {
+        while metric(admin, "weir_drain_lag_bytes").await == 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the lag says so", lagging).await;
     ids.extend(ask_until_refused(address, &key, &upstream).await);
     assert!(ids.len() > 100, "{}", ids.len());
     until_ready(admin, false).await;
