@@ -21,4 +21,5 @@ mod tenancy;
 mod price;
 mod usage;
 mod json;
+mod gather;
 pub mod clock;

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use crate::config;
 use crate::forward::SendError;
 use crate::forward::pool::Connection;
+use crate::gather::Gather;
 use crate::telemetry::metrics::{Level, Shard};
 
 /// How long an answer of the name server is used.
@@ -155,7 +156,7 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gather(stream)))
         .await
         .map_err(|_| SendError::Reset)?;
     let driver = Box::pin(async move {

@@ -14,9 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::gateway::client::Client;
+use crate::gather::Gather;
 
 pub(crate) struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Gather<TcpStream>>,
     client: Rc<Client>,
     write_deadline: Duration,
     /// Set while the client takes nothing.
@@ -25,7 +26,7 @@ pub(crate) struct ClientIo {
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, client: Rc<Client>, write_deadline: Duration) -> Self {
-        Self { stream: TokioIo::new(stream), client, write_deadline, stalled: None }
+        Self { stream: TokioIo::new(Gather(stream)), client, write_deadline, stalled: None }
     }
 
     /// Any progress stops the clock; without any it runs until the connection is given up.
