@@ -28,6 +28,7 @@ demo: ## Run simulator and gateway in one process, with nothing to configure
 .PHONY: test
 test: sdks lint ## Install what the tests need, lint, and run all tests
 	cargo test --locked
+	cargo test --locked --lib --features shuttle interleave
 
 .PHONY: torture
 torture: ## The long forms of the proofs, and a summary of what they found
