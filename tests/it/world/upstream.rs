@@ -4,10 +4,14 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::patiently;
 use super::wire::{Head, Wire};
+
+/// Connections that wait to be accepted. With more than fit, the kernel forgets some, and their client
+/// learns of it late or by a reset.
+const BACKLOG: u32 = 4096;
 
 /// An upstream without any behaviour of its own: the test takes its connections and decides all.
 pub struct Upstream {
@@ -28,8 +32,9 @@ pub struct Received {
 
 impl Upstream {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        Self { listener: listener.expect("a port is free") }
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
+        Self { listener: socket.listen(BACKLOG).expect("it listens") }
     }
 
     pub fn base_url(&self) -> String {
