@@ -7,6 +7,7 @@
 pub(crate) mod record;
 mod codec;
 pub(crate) mod journal;
+mod breath;
 pub(crate) mod drain;
 pub(crate) mod store;
 pub(crate) mod report;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::config::{Data, Durability};
+use crate::ledger::breath::Breath;
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
@@ -179,6 +181,8 @@ fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &
     let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
+        // At the end nobody else is there, and the process waits.
+        drain.breath = if stop { Breath::none() } else { Breath::regular() };
         pass(&mut drain, metrics, &mut is_behind);
         if !stop && !is_behind && Instant::now() >= next_expiry {
             next_expiry = retention.expire(&mut drain);

@@ -16,6 +16,7 @@ use self::error::ReadError;
 use self::open::OpenRequests;
 pub(crate) use self::progress::Progress;
 use crate::config::Durability;
+use crate::ledger::breath::Breath;
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::journal::disk::{Disk, DiskFile, Os};
 use crate::ledger::journal::{Directory, HEADER, Segment};
@@ -46,6 +47,7 @@ pub(crate) struct Drain<D: Disk = Os> {
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
+    pub(in crate::ledger) breath: Breath,
 }
 
 /// How far one segment has been read.
@@ -84,6 +86,7 @@ impl<D: Disk> Drain<D> {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
+            breath: Breath::none(),
         })
     }
 
@@ -144,6 +147,7 @@ impl<D: Disk> Drain<D> {
         let mut again = Self::new(self.directory.clone(), store)?;
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
+        again.breath = std::mem::take(&mut self.breath);
         tracing::warn!("the store's file was replaced; the journal is read into the new one");
         *self = again;
         Ok(())
@@ -226,6 +230,7 @@ impl<D: Disk> Drain<D> {
                     self.end_damage(number, at + used as u64);
                     used += length;
                     self.take(number, record, at + used as u64)?;
+                    self.breath.step();
                 }
                 Step::Partial if !is_last => return Ok(used),
                 Step::Partial | Step::Damaged => {
@@ -322,7 +327,8 @@ impl<D: Disk> Drain<D> {
             .iter()
             .map(|(number, cursor)| Position { segment: number.to_string(), offset: cursor.read })
             .collect();
-        self.progress.rows += self.store.append(&self.rows, &positions)? as u64;
+        self.progress.rows +=
+            self.store.append_stepwise(&self.rows, &positions, || self.breath.step())? as u64;
         self.rows.clear();
         Ok(())
     }

@@ -93,6 +93,16 @@ impl Store {
         rows: &[Row],
         positions: &[Position],
     ) -> Result<usize, StoreError> {
+        self.append_stepwise(rows, positions, || ())
+    }
+
+    /// The same; `step` is called after each row.
+    pub(crate) fn append_stepwise(
+        &mut self,
+        rows: &[Row],
+        positions: &[Position],
+        mut step: impl FnMut(),
+    ) -> Result<usize, StoreError> {
         let tx = self.write()?;
         let mut additions = Additions::new();
         let mut new = 0;
@@ -110,6 +120,7 @@ impl Store {
                 let rollup = (hour, &*opened.key_id, &*opened.model, &*opened.tenant);
                 additions.entry(rollup).or_default().add(&sums_of(row));
             }
+            step();
         }
         drop(insert);
         for (rollup, sums) in &additions {

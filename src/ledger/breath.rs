@@ -1,0 +1,35 @@
+//! The drain works beside the workers, on the same cores. A thread that only computes keeps its core for
+//! its time slice, some milliseconds, and whoever is woken there meanwhile waits: to requests a batch of
+//! rows would be a pause. So it stops for a moment every now and then.
+
+use std::time::{Duration, Instant};
+
+/// How long the drain works without a rest.
+const WORK: Duration = Duration::from_micros(200);
+/// So long that others get the core; the kernel's timers make it about 100 microseconds.
+const REST: Duration = Duration::from_micros(50);
+
+/// When there was a rest last; without one there never is any.
+#[derive(Debug, Default)]
+pub(in crate::ledger) struct Breath(Option<Instant>);
+
+impl Breath {
+    /// For where nobody else needs the core: at the start and at the end.
+    pub(in crate::ledger) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(in crate::ledger) fn regular() -> Self {
+        Self(Some(Instant::now()))
+    }
+
+    /// To be called between two small pieces of work.
+    pub(in crate::ledger) fn step(&mut self) {
+        if let Some(since) = &mut self.0
+            && since.elapsed() >= WORK
+        {
+            std::thread::sleep(REST);
+            *since = Instant::now();
+        }
+    }
+}
