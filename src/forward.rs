@@ -7,7 +7,6 @@ pub(crate) mod headers;
 mod body;
 mod connect;
 mod pool;
-mod turn;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -257,11 +256,17 @@ async fn exchange(
     deadline: Instant,
 ) -> Result<Inbound, Failure> {
     let turn = lease.turn();
-    let mut answer = pin!(lease.sender().try_send_request(request));
+    let mut request = Some(request);
+    let mut answer = pin!(None);
     let answered = poll_fn(|cx| {
         turn.take(cx, |cx| {
+            if let Some(request) = request.take() {
+                answer.set(Some(lease.sender().try_send_request(request)));
+                // It has told the connection, which is driven here anyway.
+                turn.catch_up();
+            }
             lease.drive(cx);
-            answer.as_mut().poll(cx)
+            answer.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx))
         })
     });
     match tokio::time::timeout_at(deadline, answered).await {

@@ -40,7 +40,7 @@ use crate::clock::Now;
 use crate::gateway::admission::{admit, agree, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
 use crate::gateway::client::Client;
-use crate::gateway::endpoints::{Action, Endpoint, Forwarded};
+use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::request_body::{ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
@@ -136,10 +136,10 @@ async fn serve(
         Ok(found) => found,
         Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
-    if action == Action::Preflight {
+    let Action::Keyed(keyed) = action else {
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
-    }
+    };
     let snapshot = worker.snapshot();
     let identity = match identify(worker, client, &snapshot, &head, endpoint, exchange.arrived) {
         Ok(identity) => identity,
@@ -147,14 +147,15 @@ async fn serve(
     };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
-    let forwarded = match action {
-        Action::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
-        Action::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
-        Action::Preflight => return Err(Refusal::internal()), // It has been answered above.
-        Action::Forward(forwarded) => forwarded,
+    let forwarded = match keyed {
+        Keyed::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
+        Keyed::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
+        Keyed::Forward(forwarded) => forwarded,
     };
     let RequestBody { frames, facts, held } =
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
+    // hyper has told itself that more of the body may come, and there is no more.
+    client.turn.catch_up();
     let route = snapshot.routes.find(&facts.model, allowed)?;
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
     // count it in one day.

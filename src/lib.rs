@@ -22,4 +22,5 @@ mod price;
 mod usage;
 mod json;
 mod gather;
+mod turn;
 pub mod clock;

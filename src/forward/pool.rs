@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
-use crate::forward::turn::Turn;
 use crate::telemetry::metrics::{Held, Level, Shard};
+use crate::turn::Turn;
 
 const HAS_CONNECTION: &str = "a lease has its connection until it ends";
 

@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 
+use crate::turn::Turn;
+
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -13,6 +15,8 @@ pub(crate) struct Client {
     pub(crate) is_surplus: bool,
     /// The client read nothing until the write deadline.
     pub(crate) is_stalled: Cell<bool>,
+    /// Taken by the connection's task around all that it does.
+    pub(crate) turn: Turn,
     is_flushed: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
@@ -23,6 +27,7 @@ impl Client {
             address,
             is_surplus,
             is_stalled: Cell::new(false),
+            turn: Turn::new(),
             is_flushed: Cell::new(false),
             waiting: RefCell::new(None),
         }

@@ -9,14 +9,20 @@ use crate::telemetry::metrics::Endpoint as Label;
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action<'p> {
-    /// Identified, limited, forwarded, metered.
+    /// A browser asks what it may send (Fetch standard, CORS protocol); it carries no key.
+    Preflight,
+    Keyed(Keyed<'p>),
+}
+
+/// What is done for whoever has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keyed<'p> {
+    /// Limited, forwarded, metered.
     Forward(&'static Forwarded),
     /// Weir's own list of the models that the key may use.
     ListModels,
     /// One of them; the id as it stands in the path, perhaps percent-encoded.
     ShowModel(&'p str),
-    /// A browser asks what it may send (Fetch standard, CORS protocol); it carries no key.
-    Preflight,
 }
 
 /// A row of the table.
@@ -121,12 +127,12 @@ pub(crate) fn action<'p>(
     if *method != endpoint.method {
         return Err(Refusal::wrong_method(endpoint.allow));
     }
-    let action = match &endpoint.kind {
-        Kind::Forward(row) => Action::Forward(row),
-        Kind::ListModels => Action::ListModels,
-        Kind::ShowModel => Action::ShowModel(endpoint.rest_of(path).unwrap_or_default()),
+    let keyed = match &endpoint.kind {
+        Kind::Forward(row) => Keyed::Forward(row),
+        Kind::ListModels => Keyed::ListModels,
+        Kind::ShowModel => Keyed::ShowModel(endpoint.rest_of(path).unwrap_or_default()),
     };
-    Ok((endpoint, action))
+    Ok((endpoint, Action::Keyed(keyed)))
 }
 
 impl Endpoint {
@@ -162,10 +168,10 @@ mod tests {
     #[test]
     fn only_what_the_table_names_is_found() {
         let chat = find(&Method::POST, "/v1/chat/completions").expect("a route");
-        assert_eq!(chat, Action::Forward(&CHAT));
+        assert_eq!(chat, Action::Keyed(Keyed::Forward(&CHAT)));
         let shown = find(&Method::GET, "/v1/models/a/b:c").expect("a route");
-        assert_eq!(shown, Action::ShowModel("a/b:c"));
-        assert_eq!(find(&Method::GET, "/v1/models"), Ok(Action::ListModels));
+        assert_eq!(shown, Action::Keyed(Keyed::ShowModel("a/b:c")));
+        assert_eq!(find(&Method::GET, "/v1/models"), Ok(Action::Keyed(Keyed::ListModels)));
         assert_eq!(find(&Method::OPTIONS, "/v1/models"), Ok(Action::Preflight));
         for path in ["/", "/v1", "/v1/models/", "/v1/chat/completions/", "//v1/models", "*", ""] {
             assert_eq!(find(&Method::GET, path).expect_err(path).code, "not_found", "{path}");

@@ -118,6 +118,7 @@ async fn connection(
     let stream = TcpStream::from_std(stream)?;
     let io = ClientIo::new(stream, client.clone(), settings.write_deadline);
     let service = service_fn(|request| gateway::handle(worker.clone(), client.clone(), request));
+    let turn = &client.turn;
     let mut connection = pin!(settings.http.serve_connection(io, service));
     let mut is_told = false;
     let ended = poll_fn(|cx| {
@@ -125,7 +126,7 @@ async fn connection(
             connection.as_mut().graceful_shutdown();
             is_told = true;
         }
-        connection.as_mut().poll(cx)
+        turn.take(cx, |cx| connection.as_mut().poll(cx))
     });
     let ended = ended.await;
     drop(place);

@@ -1,7 +1,8 @@
 //! One task both waits for something on a connection and drives the connection. What the two halves tell
 //! each other through their channels would wake that task for what it is about to see anyway, and cost it
 //! one more turn for each event. A [`Turn`] keeps such wake-ups in: whoever takes a turn goes round again
-//! where one came, and only what happens between turns wakes the task.
+//! where one came, and only what happens between turns wakes the task. A client's connection has one, and
+//! each of the upstream's.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,7 @@ struct State {
 }
 
 impl Turn {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let task = Mutex::new(Waker::noop().clone());
         let state = Arc::new(State { turn: AtomicU8::new(AT_REST), task });
         Self { waker: state.clone().into(), state }
@@ -57,9 +58,11 @@ impl Turn {
         Poll::Pending
     }
 
-    /// Forgets the wake-ups that came until now in this turn: what they are about is polled next.
+    /// Forgets the wake-ups that came until now in this turn: what they are about is polled next, or has
+    /// been. Between turns there are none to forget.
     pub(crate) fn catch_up(&self) {
-        self.state.turn.store(POLLING, Ordering::SeqCst);
+        let turn = &self.state.turn;
+        let _ = turn.compare_exchange(WOKEN, POLLING, Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 
@@ -132,6 +135,22 @@ mod tests {
             Poll::<()>::Pending
         });
         assert_eq!((polled, rounds, task.0.load(Ordering::SeqCst)), (Poll::Pending, ROUNDS, 1));
+    }
+
+    #[test]
+    fn nothing_is_caught_up_with_between_turns() {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(task.clone());
+        let cx = Context::from_waker(&waker);
+        let turn = Turn::new();
+        let mut kept = None;
+        let _ = turn.take(&cx, |cx| {
+            kept = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        });
+        turn.catch_up();
+        kept.expect("it was polled").wake();
+        assert_eq!(task.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]
