@@ -17,6 +17,7 @@ use crate::forward::headers;
 use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Entry, Keys};
 use crate::inspect::{Api, Scan};
+use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
@@ -315,7 +316,9 @@ impl Draining {
             let _ = journal.close(closed).expect("the disk has room");
         }
         let store = Store::open(dir).expect("the bench's directory is writable");
-        let drain = Drain::new(directory.clone(), store).expect("a new store");
+        let mut drain = Drain::new(directory.clone(), store).expect("a new store");
+        // As beside workers.
+        drain.breath = Breath::regular();
         Self { directory, drain }
     }
 

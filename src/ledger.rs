@@ -7,7 +7,7 @@
 pub(crate) mod record;
 mod codec;
 pub(crate) mod journal;
-mod breath;
+pub(crate) mod breath;
 pub(crate) mod drain;
 pub(crate) mod store;
 pub(crate) mod report;

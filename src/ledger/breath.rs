@@ -11,24 +11,24 @@ const REST: Duration = Duration::from_micros(50);
 
 /// When there was a rest last; without one there never is any.
 #[derive(Debug, Default)]
-pub(in crate::ledger) struct Breath(Option<Instant>);
+pub(crate) struct Breath(Option<Instant>);
 
 impl Breath {
     /// For where nobody else needs the core: at the start and at the end.
-    pub(in crate::ledger) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
-    pub(in crate::ledger) fn regular() -> Self {
+    pub(crate) fn regular() -> Self {
         Self(Some(Instant::now()))
     }
 
     /// To be called between two small pieces of work.
-    pub(in crate::ledger) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         if let Some(since) = &mut self.0
             && since.elapsed() >= WORK
         {
-            std::thread::sleep(REST);
+            std::thread::park_timeout(REST);
             *since = Instant::now();
         }
     }

@@ -28,6 +28,8 @@ pub use self::error::DrainError;
 
 /// Rows in one transaction.
 const MAX_BATCH: usize = 4_000;
+/// A pass with more rows is a rush, after which its memory is given back.
+const RUSH_ROWS: usize = 256;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -47,7 +49,8 @@ pub(crate) struct Drain<D: Disk = Os> {
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
-    pub(in crate::ledger) breath: Breath,
+    is_rushed: bool,
+    pub(crate) breath: Breath,
 }
 
 /// How far one segment has been read.
@@ -86,6 +89,7 @@ impl<D: Disk> Drain<D> {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
+            is_rushed: false,
             breath: Breath::none(),
         })
     }
@@ -112,6 +116,12 @@ impl<D: Disk> Drain<D> {
             })?;
         }
         self.store_rows()?;
+        if self.progress.rows > RUSH_ROWS as u64 {
+            self.is_rushed = true;
+        } else if std::mem::take(&mut self.is_rushed) {
+            self.rows.shrink_to(RUSH_ROWS);
+            self.store.shrink()?;
+        }
         self.remove_finished()?;
         Ok(self.progress)
     }

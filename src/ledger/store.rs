@@ -178,6 +178,11 @@ impl Store {
         synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })
     }
 
+    /// Gives back the memory that only makes the next statements quicker.
+    pub(crate) fn shrink(&self) -> Result<(), StoreError> {
+        Ok(self.conn.execute_batch("PRAGMA shrink_memory")?)
+    }
+
     /// A transaction that writes. It takes the write lock at once: one that begins by reading can't
     /// wait for another writer later, it would fail.
     fn write(&mut self) -> Result<Transaction<'_>, StoreError> {
