@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -81,6 +81,7 @@ struct Stream {
     sent: u64,
     first_token: Duration,
     interval: Duration,
+    stamp: bool,
     /// When the event before was due.
     due: Instant,
     armed: bool,
@@ -124,6 +125,7 @@ impl Body {
             sent: 0,
             first_token: Duration::from_millis(controls.first_token_ms),
             interval: Duration::from_millis(controls.interval_ms),
+            stamp: controls.stamp,
             due: Instant::now(),
             armed: false,
             sleep: None,
@@ -170,8 +172,16 @@ impl Body {
                 tally.complete();
             }
         }
-        Poll::Ready(Some(Ok(event.bytes)))
+        let is_stamped = stream.stamp;
+        Poll::Ready(Some(Ok(if is_stamped { stamped(&event.bytes) } else { event.bytes })))
     }
+}
+
+/// An event after a comment, which no client sees, with the time on this machine's clock in nanoseconds.
+#[expect(clippy::disallowed_methods, reason = "the load generator reads the same clock")]
+fn stamped(event: &[u8]) -> Bytes {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    [format!(":sent {}\n", now.as_nanos()).as_bytes(), event].concat().into()
 }
 
 impl Break {

@@ -447,6 +447,19 @@ async fn lengths_limits_padding_and_choices_are_kept() {
 }
 
 #[tokio::test]
+async fn a_stamped_event_says_when_it_was_sent_and_is_the_same_otherwise() {
+    let mut world = World::full().await;
+    let plain = world.ask(LINUX, &[]).await;
+    let stamped = world.ask(LINUX, &[("x-sim-stamp", "1")]).await;
+    let (stamps, rest): (Vec<_>, Vec<_>) =
+        stamped.text.lines().partition(|line| line.starts_with(":sent "));
+    let times: Vec<u128> = stamps.iter().map(|line| line[6..].parse().expect(line)).collect();
+    assert!(times.is_sorted() && times[0] > 1_780_000_000_000_000_000, "{times:?}");
+    assert_eq!(times.len(), plain.chunks().len() + 1, "the end mark, too");
+    assert_eq!(rest.len(), plain.text.lines().count());
+}
+
+#[tokio::test]
 async fn every_dialect_states_usage_where_its_server_does() {
     let mut world = World::full().await;
     let asked = LINUX.replace("true,", r#"true,"stream_options":{"include_usage":true},"#);

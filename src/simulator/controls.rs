@@ -32,6 +32,8 @@ pub(super) struct Controls {
     pub tokens: Option<u64>,
     /// Bytes of content that every token has in addition.
     pub pad_bytes: usize,
+    /// Events of a stream say when they were sent.
+    pub stamp: bool,
     pub picture_scale: u32,
     /// The answer, if it is to be an error.
     pub error: Option<Refusal>,
@@ -80,6 +82,7 @@ impl Controls {
             interval_ms: options.token_interval_ms,
             tokens: options.answer_tokens,
             pad_bytes: 0,
+            stamp: false,
             picture_scale: 1,
             error: None,
             fault: None,
@@ -122,6 +125,7 @@ impl Controls {
             "interval-ms" => self.interval_ms = text.parse().ok()?,
             "tokens" => self.tokens = Some(up_to(text, MAX_TOKENS)?),
             "pad-bytes" => self.pad_bytes = up_to(text, MAX_PAD_BYTES)? as usize,
+            "stamp" => self.stamp = text == "1",
             "picture-scale" => self.picture_scale = up_to(text, MAX_SCALE)?.max(1),
             "error" => self.error = error(text, retry)?,
             "fault" => self.fault = Some(fault(text)?),
