@@ -22,8 +22,6 @@ use tokio::task::LocalSet;
 /// Before a time in nanoseconds since the epoch, which the simulator puts before an event.
 const STAMP: &[u8] = b":sent ";
 const EVENT: &[u8] = b"data: ";
-/// What may be cut off at the end of a read and is looked at again.
-const TAIL: usize = 40;
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 const READ: usize = 64 * 1024;
 /// Connections that are opened at once.
@@ -184,14 +182,9 @@ async fn read_answer(
             seen.bytes += length as u64;
             return;
         }
-        looked = if found.length.is_some() { buffer.len() } else { whole_lines(buffer, looked) };
+        // What stands after the last whole line is looked at again.
+        looked = memchr::memrchr(b'\n', buffer).map_or(looked, |at| at + 1);
     }
-}
-
-/// Up to the end of the last whole line, from which on it is looked at again.
-fn whole_lines(buffer: &[u8], looked: usize) -> usize {
-    let from = buffer.len().saturating_sub(TAIL).max(looked);
-    memchr::memrchr(b'\n', &buffer[looked..]).map_or(from, |at| looked + at + 1).max(looked)
 }
 
 /// Where a head ends, and how long what follows is.

@@ -101,12 +101,16 @@ mod tests {
         }
     }
 
+    /// A task, its waker, and a turn that is at rest.
+    fn at_rest() -> (Arc<Task>, Waker, Turn) {
+        let task = Arc::new(Task::default());
+        (task.clone(), task.into(), Turn::new())
+    }
+
     #[test]
     fn a_wake_up_within_a_turn_is_another_round_and_one_between_turns_reaches_the_task() {
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
+        let (task, waker, turn) = at_rest();
         let cx = Context::from_waker(&waker);
-        let turn = Turn::new();
         let mut kept = None;
         let mut rounds = 0;
         let polled = turn.take(&cx, |cx| {
@@ -124,10 +128,8 @@ mod tests {
 
     #[test]
     fn what_always_wakes_itself_does_not_keep_the_thread() {
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
+        let (task, waker, turn) = at_rest();
         let cx = Context::from_waker(&waker);
-        let turn = Turn::new();
         let mut rounds = 0;
         let polled = turn.take(&cx, |cx| {
             rounds += 1;
@@ -139,10 +141,8 @@ mod tests {
 
     #[test]
     fn nothing_is_caught_up_with_between_turns() {
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
+        let (task, waker, turn) = at_rest();
         let cx = Context::from_waker(&waker);
-        let turn = Turn::new();
         let mut kept = None;
         let _ = turn.take(&cx, |cx| {
             kept = Some(cx.waker().clone());

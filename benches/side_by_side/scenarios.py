@@ -83,7 +83,7 @@ def requests(lab, rounds, few):
 
 
 def paced(lab, rounds, rate):
-    """At the same rate for all, so that the machine is about half busy."""
+    """At the same rate for all, which leaves pauses to each; and how busy the machine is then."""
     chat_request = lab.request("chat", chat(), tokens=ANSWER_TOKENS)
     names = [*lab.proxies, "direct"]
     found = rounds_of(lab, names, chat_request, rounds, connections=32, seconds=2, rate=rate)

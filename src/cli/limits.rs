@@ -99,14 +99,10 @@ impl From<&Limits> for LimitFields {
             monthly_tokens: limits.monthly_tokens,
             daily_requests: limits.daily_requests,
             monthly_requests: limits.monthly_requests,
-            daily_usd: limits.daily_nano_usd.map(dollars_text),
-            monthly_usd: limits.monthly_nano_usd.map(dollars_text),
+            daily_usd: limits.daily_nano_usd.map(price::usd),
+            monthly_usd: limits.monthly_nano_usd.map(price::usd),
         }
     }
-}
-
-fn dollars_text(nano_usd: u64) -> String {
-    price::usd(i64::try_from(nano_usd).unwrap_or(i64::MAX))
 }
 
 /// Takes dollars, more than none of them, or `none`.

@@ -62,8 +62,8 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     note(&format!(
         "{} rows cost {} USD, and {} USD by the prices that they name; {} have no price",
         cost.rows,
-        dollars(cost.stored_nano_usd),
-        dollars(cost.nano_usd),
+        usd(cost.stored_nano_usd),
+        usd(cost.nano_usd),
         cost.unpriced
     ));
     let unlisted = report.differences - report.listed.len() as u64;
@@ -84,10 +84,6 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
              from; a backup may have them"
         ),
     }
-}
-
-fn dollars(nano_usd: u128) -> String {
-    usd(i64::try_from(nano_usd).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

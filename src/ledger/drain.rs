@@ -49,7 +49,6 @@ pub(crate) struct Drain<D: Disk = Os> {
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
-    is_rushed: bool,
     pub(crate) breath: Breath,
 }
 
@@ -89,7 +88,6 @@ impl<D: Disk> Drain<D> {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
-            is_rushed: false,
             breath: Breath::none(),
         })
     }
@@ -116,11 +114,9 @@ impl<D: Disk> Drain<D> {
             })?;
         }
         self.store_rows()?;
-        if self.progress.rows > RUSH_ROWS as u64 {
-            self.is_rushed = true;
-        } else if std::mem::take(&mut self.is_rushed) {
+        if self.progress.rows <= RUSH_ROWS as u64 && self.rows.capacity() > RUSH_ROWS {
             self.rows.shrink_to(RUSH_ROWS);
-            self.store.shrink()?;
+            self.store.shrink();
         }
         self.remove_finished()?;
         Ok(self.progress)

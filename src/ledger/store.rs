@@ -179,8 +179,9 @@ impl Store {
     }
 
     /// Gives back the memory that only makes the next statements quicker.
-    pub(crate) fn shrink(&self) -> Result<(), StoreError> {
-        Ok(self.conn.execute_batch("PRAGMA shrink_memory")?)
+    pub(crate) fn shrink(&self) {
+        // Whether it could matters to nobody.
+        let _ = self.conn.execute_batch("PRAGMA shrink_memory");
     }
 
     /// A transaction that writes. It takes the write lock at once: one that begins by reading can't

@@ -51,8 +51,9 @@ pub(crate) fn nano_usd(text: &str) -> Result<u64, AmountError> {
 }
 
 /// Nano-USD as a decimal number of dollars: exact, without zeros at the end, but with two decimals at
-/// least.
-pub(crate) fn usd(nano_usd: i64) -> String {
+/// least. What is more than a cost can be is shown as the most.
+pub(crate) fn usd(nano_usd: impl TryInto<i64>) -> String {
+    let nano_usd = nano_usd.try_into().unwrap_or(i64::MAX);
     let unit = 10_u64.pow(NANO_DECIMALS as u32);
     let sign = if nano_usd < 0 { "-" } else { "" };
     let (whole, rest) = (nano_usd.unsigned_abs() / unit, nano_usd.unsigned_abs() % unit);

@@ -125,7 +125,7 @@ impl Controls {
             "interval-ms" => self.interval_ms = text.parse().ok()?,
             "tokens" => self.tokens = Some(up_to(text, MAX_TOKENS)?),
             "pad-bytes" => self.pad_bytes = up_to(text, MAX_PAD_BYTES)? as usize,
-            "stamp" => self.stamp = text == "1",
+            "stamp" => self.stamp = up_to(text, 1)? == 1,
             "picture-scale" => self.picture_scale = up_to(text, MAX_SCALE)?.max(1),
             "error" => self.error = error(text, retry)?,
             "fault" => self.fault = Some(fault(text)?),
