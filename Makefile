@@ -1,5 +1,5 @@
 # Everything that is done with this repository. `make` alone says what there is.
-# A fresh machine needs Rust, and for `make test` python3 (with venv) and node; the rest is fetched.
+# A fresh machine needs Rust, and for `make test` python3 (with venv), node and valgrind; the rest is fetched.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,9 +26,11 @@ demo: ## Run simulator and gateway in one process, with nothing to configure
 	cargo run --release --locked -- demo
 
 .PHONY: test
-test: sdks lint ## Install what the tests need, lint, and run all tests
+test: sdks lint ## Install what the tests need, lint, run all tests, count instructions
 	cargo test --locked
 	cargo test --locked --lib --features shuttle interleave
+	scripts/debian-tools.sh valgrind
+	cargo bench --locked --bench instructions
 
 .PHONY: torture
 torture: ## The long forms of the proofs, and a summary of what they found
@@ -44,6 +46,11 @@ lint: tools ## Formatting, clippy, dependencies: bans, licences, sources, unused
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt
+
+.PHONY: bless
+bless: ## Write the instruction counts down that `make test` holds the stages to
+	scripts/debian-tools.sh valgrind
+	cargo bench --locked --bench instructions -- --bless
 
 .PHONY: bench
 bench: ## Run the micro benches and the ledger's, then the comparison with nginx

@@ -62,7 +62,7 @@ fn journal() -> String {
 
 fn drain() -> String {
     let dir = directory();
-    let mut draining = Draining::new(dir.path(), DRAINED);
+    let mut draining = Draining::new(dir.path(), DRAINED, true);
     let begun = Instant::now();
     assert_eq!(draining.once(), DRAINED);
     let took = begun.elapsed();

@@ -16,7 +16,7 @@ use crate::config::Durability;
 use crate::forward::headers;
 use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Entry, Keys};
-use crate::inspect::{Api, Scan};
+use crate::inspect::{self, Api, Facts, Scan};
 use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
@@ -42,6 +42,26 @@ pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
         scan.push(frame).expect("the bench's body is valid");
     }
     scan.finish().expect("the bench's body is whole").estimated_input_tokens()
+}
+
+/// A request body that was scanned.
+pub struct Inspected {
+    frames: [Bytes; 1],
+    facts: Facts,
+}
+
+impl Inspected {
+    pub fn new(body: Bytes) -> Self {
+        let mut scan = Scan::json(Api::Chat);
+        scan.push(&body).expect("the bench's body is valid");
+        Self { facts: scan.finish().expect("the bench's body is whole"), frames: [body] }
+    }
+
+    /// The body with the model under another name and the usage asked for; how many pieces it is in.
+    pub fn spliced(&self) -> usize {
+        let splices = self.facts.splices(Some("gpt-5.4-2026-03-05"), inspect::Ask::Usage, None);
+        inspect::apply(&self.frames, &splices).len()
+    }
 }
 
 /// A table of keys, and a request with one of them.
@@ -303,8 +323,8 @@ pub struct Draining {
 }
 
 impl Draining {
-    /// Writes `requests` whole requests as two workers would.
-    pub fn new(dir: &Path, requests: u64) -> Self {
+    /// Writes `requests` whole requests as two workers would. `rests`: the drain works as beside workers.
+    pub fn new(dir: &Path, requests: u64, rests: bool) -> Self {
         let directory = Directory::open(dir, 64 << 20, Durability::Crash)
             .expect("the bench's directory is writable");
         let directory = Arc::new(directory);
@@ -317,8 +337,7 @@ impl Draining {
         }
         let store = Store::open(dir).expect("the bench's directory is writable");
         let mut drain = Drain::new(directory.clone(), store).expect("a new store");
-        // As beside workers.
-        drain.breath = Breath::regular();
+        drain.breath = if rests { Breath::regular() } else { Breath::none() };
         Self { directory, drain }
     }
 

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes sure that commands are there which come in Debian packages of the same name:
+# `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root, what is missing is
+# installed; elsewhere it is named, and only a needed one that is missing is an error.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=() needed=() optional=
+for tool in "$@"; do
+    if [[ $tool == -- ]]; then
+        optional=yes
+    elif ! command -v "$tool" >/dev/null; then
+        missing+=("$tool")
+        [[ $optional ]] || needed+=("$tool")
+    fi
+done
+if [[ ${#missing[@]} -eq 0 ]]; then
+    exit 0
+fi
+if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "not installed: ${missing[*]}; install with your package manager" \
+        "(Debian, Ubuntu: sudo apt-get install ${missing[*]})" >&2
+    [[ ${#needed[@]} -eq 0 ]]
+    exit
+fi
+echo "installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+# A policy of "no" keeps the packages from starting services.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+apt-get update -qq
+apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
