@@ -57,9 +57,17 @@ bench: ## Run the micro benches and the ledger's, then the comparison with nginx
 	cargo bench --locked
 	if [ -x benches/compare ]; then benches/compare; fi
 
+.PHONY: others
+others: .others/.installed ## Install Envoy and LiteLLM, pinned, for the comparison: a gigabyte
+
+.others/.installed: benches/others.txt
+	python3 -m venv .others
+	.others/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 .PHONY: dist
-dist: ## Build what is shipped and measured: target/dist/weir
-	cargo build --profile dist --features jemalloc --locked
+dist: ## Build what is shipped and measured, guided by a profile: target/dist/weir
+	scripts/dist.sh
 
 .PHONY: tools
 tools: ## Install the pinned lint tools into .tools/
@@ -81,4 +89,4 @@ $(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json
 .PHONY: clean
 clean: ## Remove everything that was built or installed here
 	cargo clean
-	rm -rf .tools .venv tests/sdk/node/node_modules
+	rm -rf .tools .venv .others tests/sdk/node/node_modules

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that commands are there which come in Debian packages of the same name:
-# `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root, what is missing is
+# Makes sure that commands are there which come in Debian packages of the same name, or in the one named
+# (`command=package`): `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root, what is missing is
 # installed; elsewhere it is named, and only a needed one that is missing is an error.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
@@ -9,8 +9,8 @@ missing=() needed=() optional=
 for tool in "$@"; do
     if [[ $tool == -- ]]; then
         optional=yes
-    elif ! command -v "$tool" >/dev/null; then
-        missing+=("$tool")
+    elif ! command -v "${tool%%=*}" >/dev/null; then
+        missing+=("${tool#*=}")
         [[ $optional ]] || needed+=("$tool")
     fi
 done

@@ -109,8 +109,8 @@ def balance(lab, rounds):
 
 
 def bodies(lab, rounds):
-    """Larger requests: CPU, and the memory that one of them takes at most."""
-    found = {}
+    """Larger requests: their rounds, and the bytes that one of them takes at most, of each byte of its body."""
+    found, memory = {}, {}
     for what, (body, connections) in BODIES.items():
         request = lab.request("body", body, tokens=ANSWER_TOKENS)
         found[what] = rounds_of(lab, lab.proxies, request, rounds, connections=connections, seconds=1)
@@ -118,10 +118,9 @@ def bodies(lab, rounds):
             before = machine.resident(pid)
             machine.forget_peak(pid)
             lab.run(name, request, connections=1, each=3)
-            found[what][name][0]["peak_bytes"] = machine.peak(pid) - before
-            found[what][name][0]["body_bytes"] = len(body)
+            memory[what, name] = (machine.peak(pid) - before) / len(body)
         tell(what, found[what])
-    return found
+    return found, memory
 
 
 def streams(lab, rounds, connections, each):
@@ -132,6 +131,20 @@ def streams(lab, rounds, connections, each):
     found = rounds_of(lab, names, request, rounds, per="events", connections=connections, each=each)
     tell(f"{connections} streams, CPU per event", found)
     tell("age of an event, median", found, "event_p50")
+    return found
+
+
+def others(lab, names, rounds):
+    """A small load for those that need much longer for it."""
+    names = ["nginx", "weir", *names]
+    chat_request = lab.request("chat", chat(), tokens=ANSWER_TOKENS)
+    stream = lab.request("stream", chat(stream=True), tokens=STREAM_TOKENS, interval_ms=STREAM_INTERVAL_MS)
+    found = {
+        "request": rounds_of(lab, names, chat_request, rounds, connections=8, seconds=2),
+        "event": rounds_of(lab, names, stream, rounds, per="events", connections=20, each=1),
+    }
+    for what, results in found.items():
+        tell(f"beside others, a {what}", results)
     return found
 
 
