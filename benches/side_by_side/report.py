@@ -128,6 +128,16 @@ def call_rows(found):
         yield [NAMES[name], f"{sum(calls.values()):.2f}", shown]
 
 
+def profile_table(found):
+    request, event = found["profiles"]["request"], found["profiles"]["event"]
+    if not request:
+        return "perf is not installed, or may not look."
+    cost = [median(found["requests"][32], "weir", "cpu_all"), median(found["streams"], "weir", "cpu_all")]
+    rows = [[thread.removeprefix("weir-"), what, *(f"{part.get((thread, what), 0):.1%}, {part.get((thread, what), 0) * of:.1f} µs"
+             for part, of in zip((request, event), cost))] for thread, what in request]
+    return table(["Thread", "", "of a request", "of an event"], rows)
+
+
 def others_rows(results):
     for name in results["request"]:
         row = [NAMES[name] + (f" {others.version(name)}" if name in ("envoy", "litellm") else "")]
@@ -230,6 +240,12 @@ How old an event is when it arrives, by the upstream's clock:
 From a request to the first byte of its answer:
 
 {percentiles(found["streams"], "first")}
+
+## Where Weir's time goes
+
+Samples of perf's, of requests without a pause on 32 connections and of the streams; and what the share is of the medians above.
+
+{profile_table(found)}
 
 ## Beside others
 

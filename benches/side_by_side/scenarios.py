@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 
-from . import machine
+from . import machine, profile
 from .lab import chat, fail, long_chat, picture_chat, say, stop
 
 ANSWER_TOKENS = 20
@@ -189,6 +189,16 @@ def system_calls(lab):
         found[name] = {call: count for call, count in calls.items() if count >= 0.05}
         say(f"  {name}: {sum(found[name].values()):.2f} calls")
     return found
+
+
+def profiles(lab):
+    """Where Weir's time goes, for requests without a pause and for streams."""
+    request = lab.request("chat", chat(), tokens=ANSWER_TOKENS)
+    stream = lab.request("stream", chat(stream=True), tokens=STREAM_TOKENS, interval_ms=STREAM_INTERVAL_MS)
+    return {
+        "request": profile.record(lab, lambda: lab.run("weir", request, connections=32, seconds=4)),
+        "event": profile.record(lab, lambda: lab.run("weir", stream, connections=500, each=2)),
+    }
 
 
 def demos(lab, starts):

@@ -48,12 +48,13 @@ macro_rules! four {
     ($($one:tt)*) => { concat!($($one)*, ", ", $($one)*, ", ", $($one)*, ", ", $($one)*) };
 }
 
-const INSERT_ROW: &str = concat!("INSERT INTO requests (", columns!(), ") VALUES ", values!());
+const INSERT_ROW: &str =
+    concat!("INSERT OR FAIL INTO requests (", columns!(), ") VALUES ", values!());
 
 /// The same for [`MANY`] rows. What a statement costs however few it writes is a fifth of what
 /// a row costs by itself.
 const INSERT_MANY: &str =
-    concat!("INSERT INTO requests (", columns!(), ") VALUES ", four!(four!(values!())));
+    concat!("INSERT OR FAIL INTO requests (", columns!(), ") VALUES ", four!(four!(values!())));
 const MANY: usize = 16;
 
 /// A row as [`INSERT_ROW`] was given it.
@@ -127,9 +128,9 @@ impl Store {
         let mut many = Insert::prepare(&tx, INSERT_MANY)?;
         let mut one = Insert::prepare(&tx, INSERT_ROW)?;
         for rows in sorted.chunks(MANY) {
-            let are_new = rows.len() == MANY && many.are_new(rows)?;
-            for row in rows {
-                if are_new || one.are_new(std::slice::from_ref(row))? {
+            let written = if rows.len() == MANY { many.write(rows)? } else { 0 };
+            for (at, row) in rows.iter().enumerate() {
+                if at < written || one.write(std::slice::from_ref(row))? == 1 {
                     new += 1;
                     let opened = &row.opened;
                     let hour = super::sums::hour_of(opened.started_at_ms);
@@ -190,18 +191,19 @@ impl Store {
 /// A statement that writes rows. SQLite keeps what is bound to it, and most of a row is as in the one
 /// that stood in its place before: only what differs is bound again.
 struct Insert<'a> {
+    tx: &'a Transaction<'a>,
     statement: CachedStatement<'a>,
     bound: Vec<[ValueRef<'a>; COLUMNS]>,
 }
 
 impl<'a> Insert<'a> {
-    fn prepare(tx: &'a Transaction<'_>, sql: &str) -> Result<Self, StoreError> {
-        Ok(Self { statement: tx.prepare_cached(sql)?, bound: Vec::new() })
+    fn prepare(tx: &'a Transaction<'a>, sql: &str) -> Result<Self, StoreError> {
+        Ok(Self { tx, statement: tx.prepare_cached(sql)?, bound: Vec::new() })
     }
 
-    /// Writes as many rows as the statement has places for; or none of them and false, if one is there
-    /// already.
-    fn are_new(&mut self, rows: &[&'a Row]) -> Result<bool, StoreError> {
+    /// Writes as many rows as the statement has places for, up to the first that is there already;
+    /// returns how many.
+    fn write(&mut self, rows: &[&'a Row]) -> Result<usize, StoreError> {
         for (place, row) in rows.iter().enumerate() {
             let columns = columns(row);
             // A failure in between ends the batch, and with it what this knows of the statement.
@@ -218,11 +220,11 @@ impl<'a> Insert<'a> {
             }
         }
         match self.statement.raw_execute() {
-            Ok(_) => Ok(true),
+            Ok(written) => Ok(written),
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if failure.extended_code == SQLITE_CONSTRAINT_UNIQUE =>
             {
-                Ok(false)
+                Ok(self.tx.changes() as usize)
             }
             Err(error) => Err(error.into()),
         }
