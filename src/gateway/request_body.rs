@@ -1,7 +1,8 @@
 //! Reads a request body: as it arrives it is decoded if it is compressed, counted against every bound
-//! and scanned, and the frames are kept as they are then, to be sent on.
+//! and scanned, and kept, to be sent on.
 
 mod coding;
+mod kept;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::time::error::Elapsed;
 
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
+use crate::gateway::request_body::kept::Kept;
 use crate::inspect::{self, Facts, Invalid, Scan};
 use crate::refusal::Refusal;
 
@@ -104,20 +106,32 @@ impl From<Corrupt> for ReadError {
 /// What has come of a body, as it is to be sent on.
 struct Arrived<'b> {
     bounds: &'b Bounds,
-    frames: Vec<Bytes>,
+    kept: Kept,
     scan: Scan,
     held: Held,
 }
 
 impl Arrived<'_> {
     fn take(&mut self, piece: Bytes) -> Result<(), ReadError> {
+        self.look(&piece)?;
+        self.kept.push(piece);
+        Ok(())
+    }
+
+    fn take_copy(&mut self, piece: &[u8]) -> Result<(), ReadError> {
+        self.look(piece)?;
+        self.kept.copy(piece);
+        Ok(())
+    }
+
+    /// Counts and scans what comes next.
+    fn look(&mut self, piece: &[u8]) -> Result<(), ReadError> {
         let length = piece.len() as u64;
         if self.held.bytes + length > self.bounds.max_body_bytes {
             return Err(Refusal::body_too_large(self.bounds.max_body_bytes).into());
         }
         self.held.add(length, self.bounds.max_inflight_bytes)?;
-        self.scan.push(&piece)?;
-        self.frames.push(piece);
+        self.scan.push(piece)?;
         Ok(())
     }
 }
@@ -137,7 +151,9 @@ pub(crate) async fn read(
     let mut decoding = coding.map(Decoding::new).transpose()?;
     let scan = scan_for(endpoint, headers)?;
     let held = Held { bytes: 0, inflight: bounds.inflight.clone() };
-    let mut arrived = Arrived { bounds, frames: Vec::new(), scan, held };
+    // What is decoded is longer than what was announced.
+    let kept = Kept::new(announced.filter(|_| decoding.is_none()));
+    let mut arrived = Arrived { bounds, kept, scan, held };
     while let Some(frame) =
         next_frame(body, bounds.idle).await.map_err(|_: Elapsed| ReadError::Stalled)?
     {
@@ -152,9 +168,9 @@ pub(crate) async fn read(
     if decoding.is_some_and(|decoding| !decoding.decoder.is_whole()) {
         return Err(Corrupt.into());
     }
-    let Arrived { frames, scan, held, .. } = arrived;
+    let Arrived { kept, scan, held, .. } = arrived;
     let facts = scan.finish()?;
-    Ok(RequestBody { frames, facts, held })
+    Ok(RequestBody { frames: kept.into_frames(), facts, held })
 }
 
 /// What comes next, or that nothing came for too long. Most bodies are here already, and need no clock.
@@ -212,7 +228,7 @@ impl Decoding {
                 0 if rest.is_empty() => return Ok(()),
                 0 if step.taken == 0 => return Err(Corrupt.into()),
                 0 => {}
-                given => arrived.take(Bytes::copy_from_slice(&self.output[..given]))?,
+                given => arrived.take_copy(&self.output[..given])?,
             }
             turn += step.given;
             if turn >= TURN_BYTES {
