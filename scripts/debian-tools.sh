@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Makes sure that commands are there which come in Debian packages of the same name, or in the one named
-# (`command=package`): `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root, what is missing is
-# installed; elsewhere it is named, and only a needed one that is missing is an error.
+# (`command=package`): `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root,
+# what is missing is installed; elsewhere it is named, and only a needed one that is missing is an error.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
-missing=() needed=() optional=
+missing=() lacks= optional=
 for tool in "$@"; do
     if [[ $tool == -- ]]; then
         optional=yes
     elif ! command -v "${tool%%=*}" >/dev/null; then
         missing+=("${tool#*=}")
-        [[ $optional ]] || needed+=("$tool")
+        [[ $optional ]] || lacks=yes
     fi
 done
 if [[ ${#missing[@]} -eq 0 ]]; then
@@ -20,7 +20,7 @@ fi
 if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
     echo "not installed: ${missing[*]}; install with your package manager" \
         "(Debian, Ubuntu: sudo apt-get install ${missing[*]})" >&2
-    [[ ${#needed[@]} -eq 0 ]]
+    [[ ! $lacks ]]
     exit
 fi
 echo "installing ${missing[*]}" >&2

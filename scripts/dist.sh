@@ -10,6 +10,8 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target/profile
 profile=$work/weir.profdata
 build=(cargo build --profile dist --features jemalloc --locked --bin weir)
+host=$(rustc -vV | sed -n 's/^host: //p')
+llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 home=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$home"' EXIT
@@ -21,9 +23,7 @@ fail() {
 
 # Prints where the llvm-profdata is that reads what this compiler's programs write.
 profdata() {
-    local host llvm tool
-    host=$(rustc -vV | sed -n 's/^host: //p')
-    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    local tool
     for tool in "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-$llvm"; do
         command -v "$tool" && return
     done
@@ -66,15 +66,15 @@ END
     export DIST_KEY=none
     key=$("$weir" --config "$home/weir.toml" key create --tenant dist --rpm 1000000000 \
         --tpm 1000000000000 --concurrency 10000 --daily-tokens 1000000000000 --monthly-tokens 1000000000000 \
-        --daily-requests 1000000000 --monthly-requests 1000000000 --format json 2>>"$home/weir.log" | grep -o 'sk-weir-[0-9A-Za-z]*')
+        --daily-requests 1000000000 --monthly-requests 1000000000 --format json 2>"$home/key.log" |
+        grep -o 'sk-weir-[0-9A-Za-z]*') || fail "no key was made:"$'\n'"$(cat "$home/key.log")"
     "$weir" --config "$home/weir.toml" serve >"$home/weir.log" 2>&1 &
     pids+=($!)
     address=$(line "$home/weir.log" '"ready"' | grep -o '"listen":"[^"]*"' | cut -d '"' -f 4)
 
     local url=http://$address/v1
-    # Without these three every answer would be a file, a line and possibly a failure that nobody sees.
-    local curl=(curl --silent --no-progress-meter --fail --output /dev/null --header 'Content-Type: application/json' \
-        --header 'User-Agent: OpenAI/Python 2.1.0' --header 'Expect:')
+    local curl=(curl --silent --show-error --no-progress-meter --fail --output /dev/null
+        --header 'Content-Type: application/json' --header 'User-Agent: OpenAI/Python 2.1.0' --header 'Expect:')
     local chat='{"model":"gpt-5.4","messages":[{"role":"user","content":"What is a weir, how does it differ from a dam, and why is water measured at one?"}],"temperature":0.7'
     local keyed=("${curl[@]}" --header "Authorization: Bearer $key")
     "${keyed[@]}" "$url/models?[1-100]"
@@ -91,7 +91,7 @@ END
     } >"$home/large.json"
     "${keyed[@]}" --data "@$home/large.json" "$url/chat/completions?[1-30]"
     # Refused, which is right.
-    "${curl[@]}" --header 'Authorization: Bearer sk-none' "$url/models?[1-20]" || true
+    "${curl[@]}" --header 'Authorization: Bearer sk-none' "$url/models?[1-20]" 2>/dev/null || true
     # The counts are written at the end.
     kill "${pids[@]}"
     wait "${pids[@]}" || fail "the program that counts did not end well:"$'\n'"$(cat "$home/weir.log")"
@@ -101,7 +101,6 @@ END
 tool=$(profdata) || {
     command -v rustup >/dev/null && rustup component add llvm-tools >&2 || true
     tool=$(profdata) || {
-        llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
         scripts/debian-tools.sh -- "llvm-profdata-$llvm=llvm-$llvm" || true
         tool=$(profdata) || tool=
     }

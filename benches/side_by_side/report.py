@@ -133,8 +133,12 @@ def profile_table(found):
     if not request:
         return "perf is not installed, or may not look."
     cost = [median(found["requests"][32], "weir", "cpu_all"), median(found["streams"], "weir", "cpu_all")]
-    rows = [[thread.removeprefix("weir-"), what, *(f"{part.get((thread, what), 0):.1%}, {part.get((thread, what), 0) * of:.1f} µs"
-             for part, of in zip((request, event), cost))] for thread, what in request]
+
+    def cell(share, whole):
+        return f"{share:.1%}, {share * whole:.1f} µs"
+
+    rows = [[key[0].removeprefix("weir-"), key[1], cell(request[key], cost[0]), cell(event.get(key, 0), cost[1])]
+            for key in request]
     return table(["Thread", "", "of a request", "of an event"], rows)
 
 

@@ -1,5 +1,5 @@
-//! Edits of a body that is kept as the frames it came in: only what is edited is new, the rest is
-//! the client's own bytes, shared and not copied.
+//! Edits of a body that is kept in frames: only what is edited is new, the rest is the client's own
+//! bytes, shared and not copied.
 
 use std::ops::Range;
 

@@ -401,16 +401,18 @@ mod tests {
         for row in &rows {
             assert_eq!(singly.append(std::slice::from_ref(row), &[]).unwrap(), 1);
         }
+        // Not in the order of their ids: each once, and each twice.
+        let once: Vec<_> = rows.iter().rev().cloned().collect();
+        let twice = [once.as_slice(), &rows].concat();
         // Some of them are there before: none, one at a chunk's edge, one inside, and most.
         let before = [vec![], vec![15], vec![16, 40], (0..90).collect::<Vec<usize>>()];
-        for before in before {
+        for (before, batch) in before.iter().flat_map(|before| [(before, &once), (before, &twice)])
+        {
             let (_dir, mut store) = store_with(&[]);
-            for at in &before {
+            for at in before {
                 store.append(&rows[*at..=*at], &[]).unwrap();
             }
-            // Each twice, and not in the order of their ids.
-            let batch: Vec<_> = rows.iter().rev().chain(&rows).cloned().collect();
-            assert_eq!(store.append(&batch, &[]).unwrap(), rows.len() - before.len());
+            assert_eq!(store.append(batch, &[]).unwrap(), rows.len() - before.len());
             assert_eq!((stored(&store), books(&store)), (stored(&singly), books(&singly)));
         }
     }
