@@ -224,9 +224,11 @@ impl Journaling {
 
     /// Appends both records of a request; returns their bytes.
     pub fn once(&mut self) -> u64 {
-        let opened = self.journal.open(&self.row.opened).expect("the disk has room");
-        let (closed, _) = self.journal.close(self.row.closed.clone()).expect("the disk has room");
-        opened + closed
+        drop(self.journal.open(&self.row.opened));
+        let opened = self.journal.commit().expect("the disk has room");
+        drop(self.journal.close(&self.row.closed));
+        let closed = self.journal.commit().expect("the disk has room");
+        opened.bytes + closed.bytes
     }
 }
 
@@ -332,8 +334,8 @@ impl Draining {
         for number in 0..requests {
             let Row { opened, closed } = row(EventId(u128::from(number).to_be_bytes()));
             let journal = &mut journals[usize::from(!number.is_multiple_of(2))];
-            journal.open(&opened).expect("the disk has room");
-            let _ = journal.close(closed).expect("the disk has room");
+            let _ = (journal.open(&opened), journal.close(&closed));
+            journal.commit().expect("the disk has room");
         }
         let store = Store::open(dir).expect("the bench's directory is writable");
         let mut drain = Drain::new(directory.clone(), store).expect("a new store");

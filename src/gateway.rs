@@ -165,9 +165,9 @@ async fn serve(
     let permit = admit(worker, identity, ask, now, exchange)?;
     let clamp = permit.clamp();
     let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit);
-    let permit = record_open(worker, permit, &opened, now)?;
-    let mut settlement =
+    let settlement =
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
+    let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, identity, route, forwarded, &facts, clamp);
     let upstream = &worker.upstreams[route.upstream];
     let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);

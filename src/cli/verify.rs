@@ -199,9 +199,9 @@ mod tests {
         let mut drain = Drain::new(directory.clone(), Store::open(&data.dir).unwrap()).unwrap();
         let mut journal = Journal::new(directory);
         for row in rows {
-            journal.open(&row.opened).unwrap();
-            let _ = journal.close(row.closed.clone()).unwrap();
+            let _ = (journal.open(&row.opened), journal.close(&row.closed));
         }
+        journal.commit().unwrap();
         assert_eq!(drain.pass().unwrap().rows, rows.len() as u64);
         // It would end its segment, and the drain remove that.
         std::mem::forget(journal);

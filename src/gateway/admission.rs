@@ -117,18 +117,13 @@ pub(crate) fn opened(
     }
 }
 
-/// Writes `Opened`; a request that can't be recorded is not sent, and costs nothing.
-pub(crate) fn record_open(
-    worker: &Worker,
-    permit: Permit,
-    opened: &Opened,
-    now: Now,
-) -> Result<Permit, Refusal> {
-    match worker.open(opened, now) {
-        Ok(()) => Ok(permit),
-        Err(_) => {
-            permit.revoke(now);
-            Err(Refusal::ledger_unavailable())
-        }
+/// Waits until `Opened` is written. A request that can't be recorded is not sent, and dropping its
+/// settlement makes that it costs nothing.
+pub(crate) async fn record_open(
+    mut settlement: Box<Settlement>,
+) -> Result<Box<Settlement>, Refusal> {
+    match settlement.opened().await {
+        Ok(()) => Ok(settlement),
+        Err(_) => Err(Refusal::ledger_unavailable()),
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Metered {
     is_unrecorded: bool,
 }
 
-/// An end whose record is written and not yet sure to last.
+/// An end whose record is taken down and not yet sure to last.
 #[derive(Debug)]
 struct Recording {
     receipt: Receipt,
@@ -69,7 +69,7 @@ struct Recording {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Flowing,
-    /// Booked; the end mark is in `out` and waits for the record's sync.
+    /// Booked; the end mark is in `out` and waits for the record.
     Recording,
     /// Booked; the end mark is in `out` or has left.
     Ended,
@@ -218,17 +218,12 @@ impl Metered {
             _ => End::Complete,
         };
         let flags = if no_done { Flags::NO_DONE } else { Flags::default() };
-        match source.settle(end, flags) {
-            Ok(receipt) if receipt.is_ready() => self.state = State::Ended,
-            Ok(receipt) => {
-                self.state = State::Recording;
-                self.receipt = Some(Recording { receipt, was_between });
-            }
-            Err(_) => self.unrecorded(was_between),
-        }
+        let receipt = source.settle(end, flags);
+        self.state = State::Recording;
+        self.receipt = Some(Recording { receipt, was_between });
     }
 
-    /// Ready when nothing waits for a record's sync.
+    /// Ready when nothing waits for a record.
     pub(crate) fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(recording) = &mut self.receipt else { return Poll::Ready(()) };
         let result: Result<(), AppendError> = ready!(Pin::new(&mut recording.receipt).poll(cx));
@@ -237,7 +232,9 @@ impl Metered {
         match result {
             Ok(()) => self.state = State::Ended,
             Err(error) => {
-                self.worker.journal_failed(&error);
+                if matches!(error, AppendError::NotSynced { .. }) {
+                    self.worker.journal_failed(&error);
+                }
                 self.unrecorded(was_between);
             }
         }
@@ -260,7 +257,7 @@ impl Metered {
         }
         let source = self.source();
         // Could it not be written, the journal keeps it; the client is told of the failure all the same.
-        let _ = source.settle(end, Flags::default());
+        drop(source.settle(end, Flags::default()));
         source.meter.discard_held();
         let is_between = source.meter.between_events();
         self.cut(is_between, refusal);

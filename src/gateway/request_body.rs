@@ -56,6 +56,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self { bytes: 0, inflight: Arc::default() }
+    }
+
     /// Counts `more` bytes, or refuses when that is more than may be held at once.
     fn add(&mut self, more: u64, max: u64) -> Result<(), Refusal> {
         self.bytes += more;

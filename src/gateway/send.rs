@@ -105,6 +105,7 @@ pub(crate) async fn send(
     settlement: &mut Settlement,
 ) -> Result<(Inbound, Asked), SendError> {
     let Plan { outbound, plain, ask, hide, answers } = plan;
+    settlement.attempts = 1;
     let inbound = upstream.send(outbound).await?;
     let Some(option) = option(upstream, ask) else {
         return Ok((inbound, Asked { hide, answers }));
@@ -157,8 +158,7 @@ pub(crate) async fn booked(
     used: Used,
     refusal: Refusal,
 ) -> Refusal {
-    let Ok(receipt) = settlement.settle(end, used) else { return Refusal::ledger_failed_at_end() };
-    match receipt.await {
+    match settlement.settle(end, used).await {
         Ok(()) => refusal,
         Err(_) => Refusal::ledger_failed_at_end(),
     }

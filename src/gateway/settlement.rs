@@ -1,6 +1,9 @@
-//! What is owed for a request between its `Opened` and its `Closed`: made when the first is in the
-//! journal, consumed by writing the second. It happens once, whatever happens: a settlement that is
-//! dropped settles itself.
+//! What is owed for a request between its `Opened` and its `Closed`: made when the first is taken down,
+//! consumed by the second. It happens once, whatever happens: a settlement that is dropped settles
+//! itself.
+
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ pub(crate) struct Settlement {
     client: Rc<Client>,
     /// Gone once settled.
     permit: Option<Permit>,
+    /// Of its `Opened`; gone once that is known to be written.
+    opening: Option<Receipt>,
     pub(crate) event_id: EventId,
     arrived: Now,
     model_index: usize,
@@ -86,11 +91,13 @@ impl Settlement {
         held: Held,
     ) -> Box<Self> {
         let in_flight = worker.shard.hold(Level::Request);
+        let opening = worker.open(opened);
         Box::new(Self {
             worker: worker.clone(),
             client: client.clone(),
             in_flight: Some(in_flight),
             permit: Some(permit),
+            opening: Some(opening),
             event_id: opened.event_id,
             arrived,
             model_index: route.index,
@@ -98,7 +105,7 @@ impl Settlement {
             estimated_input: opened.estimated_input_tokens,
             cuts: false,
             learned: None,
-            attempts: 1,
+            attempts: 0,
             status: 0,
             upstream_status: None,
             flags: Flags::default(),
@@ -106,6 +113,32 @@ impl Settlement {
             ttfb_ms: None,
             held: Some(held),
         })
+    }
+
+    /// Ready once `Opened` is in the journal: only then the request may be sent.
+    pub(crate) async fn opened(&mut self) -> Result<(), AppendError> {
+        if let Some(opening) = &mut self.opening {
+            opening.await?;
+            self.opening = None;
+        }
+        Ok(())
+    }
+
+    /// Undoes a request that was never sent and will have no row. False if it has one by now.
+    fn revoke(&mut self) -> bool {
+        let Some(opening) = &mut self.opening else { return false };
+        let is_written = match opening.result() {
+            Some(result) => result.is_ok(),
+            None => !self.worker.withdraw(self.event_id),
+        };
+        if is_written {
+            return false;
+        }
+        self.in_flight = None;
+        if let Some(permit) = self.permit.take() {
+            permit.revoke(self.worker.clock.now());
+        }
+        true
     }
 
     /// How long the answer is will be told, if it ends as it should; `n`: how many answers it is.
@@ -209,19 +242,14 @@ impl Settlement {
         Usage { input, output, image_output: images, total, ..Usage::default() }
     }
 
-    /// Books the request: the permit is settled, the record written, the metrics told. On an error the
-    /// record could not be written, and the end of the response must not be released; nor before the
-    /// receipt is ready.
-    pub(crate) fn settle(
-        mut self: Box<Self>,
-        end: End,
-        used: Used,
-    ) -> Result<Receipt, AppendError> {
+    /// Books the request: the permit is settled, the record taken down, the metrics told. The end of the
+    /// response must not be released before the receipt is ready, nor if that is an error.
+    pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Receipt {
         self.settle_once(end, used)
     }
 
-    fn settle_once(&mut self, end: End, used: Used) -> Result<Receipt, AppendError> {
-        let Some(permit) = self.permit.take() else { return Ok(Receipt::ready()) };
+    fn settle_once(&mut self, end: End, used: Used) -> Receipt {
+        let Some(permit) = self.permit.take() else { return Receipt::done() };
         let now = self.worker.clock.now();
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);
@@ -267,7 +295,7 @@ impl Settlement {
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
         };
-        self.worker.close(closed, now)
+        self.worker.close(&closed)
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.
@@ -282,15 +310,19 @@ impl Settlement {
 
 impl Drop for Settlement {
     fn drop(&mut self) {
-        if self.permit.is_some() {
-            let end = self.abandoned();
-            if self.ttfb_ms.is_none() {
-                // The client saw nothing of an answer, or Weir's own that it is stopping.
-                self.status = if end == End::Shutdown { 503 } else { 0 };
-            }
-            let used = self.prompt_only();
-            // The journal keeps what it cannot write now, and the client is gone.
-            let _ = self.settle_once(end, used);
+        if self.permit.is_none() || self.revoke() {
+            return;
         }
+        let end = self.abandoned();
+        if self.ttfb_ms.is_none() {
+            // The client saw nothing of an answer, or Weir's own that it is stopping.
+            self.status = if end == End::Shutdown { 503 } else { 0 };
+        }
+        let (end, used) = match self.attempts {
+            0 => (End::NotSent, Used::nothing()),
+            _ => (end, self.prompt_only()),
+        };
+        // The journal keeps what it cannot write now, and the client is gone.
+        drop(self.settle_once(end, used));
     }
 }

@@ -159,16 +159,15 @@ impl Source {
         self.lease = None;
     }
 
-    /// Books how the request ended. On an error the ledger could not be written; the end may be seen
-    /// once the receipt is ready.
-    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Result<Receipt, AppendError> {
-        let Some(mut settlement) = self.settlement.take() else { return Ok(Receipt::ready()) };
+    /// Books how the request ended, which may be seen once the receipt is ready.
+    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Receipt {
+        let Some(mut settlement) = self.settlement.take() else { return Receipt::done() };
         settlement.flags.set(flags);
         let used = settlement.used(self.meter.reading(), end);
         settlement.settle(end, used)
     }
 
-    /// Books a request that Weir answers itself, with `status`; an error as for [`Source::settle`].
+    /// Books a request that Weir answers itself, with `status`; on an error the ledger could not be written.
     pub(crate) async fn refuse(
         mut self: Box<Self>,
         end: End,
@@ -177,7 +176,7 @@ impl Source {
         if let Some(settlement) = &mut self.settlement {
             settlement.status = status.as_u16();
         }
-        self.settle(end, Flags::default())?.await
+        self.settle(end, Flags::default()).await
     }
 
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::admin::Readiness;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
@@ -15,9 +15,15 @@ use crate::gateway::event_ids::EventIds;
 use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::{Registry, Snapshot};
 use crate::identify::FailedKeys;
-use crate::ledger::journal::{AppendError, Journal, Receipt};
-use crate::ledger::record::{Closed, Opened};
+use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
+use crate::ledger::record::{Closed, EventId, Opened};
 use crate::telemetry::metrics::Shard;
+
+/// So much is written to the journal at once, and does not wait for more.
+const MAX_STAGED_BYTES: usize = 64 * 1024;
+/// Records that are written at once after one that had waited for company in vain: waiting costs two more
+/// turns of its connection's task.
+const ALONE: u32 = 16;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -44,6 +50,10 @@ pub(crate) struct Worker {
     registry: Arc<Registry>,
     readiness: Arc<Readiness>,
     journal: RefCell<Journal>,
+    /// Something waits to be written to the journal.
+    staged: Notify,
+    /// So many records more are written at once.
+    alone: Cell<u32>,
     is_ledger_failed: Cell<bool>,
     /// The shutdown deadline has come: what still runs ends now.
     cut: Cell<bool>,
@@ -78,6 +88,8 @@ impl Worker {
             registry: shared.registry.clone(),
             readiness: shared.readiness.clone(),
             journal: RefCell::new(journal),
+            staged: Notify::new(),
+            alone: Cell::new(0),
             is_ledger_failed: Cell::new(false),
             cut: Cell::new(false),
             drain_ended: Notify::new(),
@@ -89,36 +101,68 @@ impl Worker {
         self.registry.current()
     }
 
-    /// Writes that a request is about to go upstream, which was decided `now`.
-    pub(crate) fn open(&self, opened: &Opened, now: Now) -> Result<(), AppendError> {
-        self.append(now, |journal| journal.open(opened).map(|bytes| (bytes, ())))
+    /// Takes down that a request is about to go upstream, which it may once the receipt is ready.
+    pub(crate) fn open(&self, opened: &Opened) -> Receipt {
+        self.take_down(|journal| journal.open(opened))
     }
 
-    /// Writes how a request ended `now`, and says what to wait for before its client may see the end.
-    pub(crate) fn close(&self, closed: Closed, now: Now) -> Result<Receipt, AppendError> {
-        self.append(now, |journal| journal.close(closed))
+    /// Takes down how a request ended; its client may see the end once the receipt is ready.
+    pub(crate) fn close(&self, closed: &Closed) -> Receipt {
+        self.take_down(|journal| journal.close(closed))
     }
 
-    fn append<T>(
-        &self,
-        begun: Now,
-        write: impl FnOnce(&mut Journal) -> Result<(u64, T), AppendError>,
-    ) -> Result<T, AppendError> {
-        match write(&mut self.journal.borrow_mut()) {
-            Ok((bytes, written)) => {
-                let ns = self.clock.mono_ns().saturating_sub(begun.mono_ns);
-                self.shard.journal_appended(bytes, ns);
-                self.journal_works();
-                Ok(written)
-            }
-            Err(error) => {
-                self.journal_failed(&error);
-                Err(error)
+    /// Takes back [`Worker::open`]; false if that has been written, or could not be.
+    pub(crate) fn withdraw(&self, event_id: EventId) -> bool {
+        self.journal.borrow_mut().withdraw(event_id)
+    }
+
+    fn take_down(&self, record: impl FnOnce(&mut Journal) -> Receipt) -> Receipt {
+        let mut journal = self.journal.borrow_mut();
+        let before = journal.staged_bytes();
+        let receipt = record(&mut journal);
+        let after = journal.staged_bytes();
+        drop(journal);
+        let alone = self.alone.get();
+        self.alone.set(alone.saturating_sub(1));
+        if alone > 0 || after >= MAX_STAGED_BYTES {
+            self.commit();
+        } else if before == 0 {
+            self.staged.notify_one();
+        }
+        receipt
+    }
+
+    /// Writes what has been taken down, for as long as it is polled. A task that was woken runs after
+    /// those that were woken before it, so each write is for all that they took down.
+    pub(crate) async fn commits(&self) {
+        loop {
+            self.staged.notified().await;
+            if self.commit() == 1 {
+                self.alone.set(ALONE);
             }
         }
     }
 
-    /// Told of every record that could not be written, or not synced.
+    /// Returns how many records were written.
+    pub(crate) fn commit(&self) -> u64 {
+        let begun_ns = self.clock.mono_ns();
+        let committed = self.journal.borrow_mut().commit();
+        match committed {
+            Ok(Committed { records: 0, .. }) => 0,
+            Ok(Committed { records, bytes }) => {
+                let ns = self.clock.mono_ns().saturating_sub(begun_ns);
+                self.shard.journal_appended(records, bytes, ns);
+                self.journal_works();
+                records
+            }
+            Err(error) => {
+                self.journal_failed(&error);
+                0
+            }
+        }
+    }
+
+    /// Told of every write of records that failed, and of every record that was written and not synced.
     pub(crate) fn journal_failed(&self, error: &AppendError) {
         self.shard.journal_failed();
         if !self.is_ledger_failed.replace(true) {

@@ -182,7 +182,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens");
         let mut journal = Journal::new(Arc::new(directory));
-        let _ = (journal.open(&opened(1)), journal.close(closed(1)), journal.open(&opened(2)));
+        let _ = (journal.open(&opened(1)), journal.close(&closed(1)), journal.open(&opened(2)));
+        journal.commit().expect("writes");
         drop(journal);
         let restored = dir.path().join("restored");
         std::fs::create_dir(&restored).expect("makes");
@@ -235,7 +236,8 @@ mod tests {
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens");
         let directory = Arc::new(directory);
         let mut journal = Journal::new(directory.clone());
-        let _ = (journal.open(&opened(1)), journal.close(closed(1)), journal.open(&opened(2)));
+        let _ = (journal.open(&opened(1)), journal.close(&closed(1)), journal.open(&opened(2)));
+        journal.commit().expect("writes");
         let mut drain = Drain::new(directory, store).expect("begins");
         let target = dir.path().join("copy");
         std::thread::scope(|scope| {

@@ -438,19 +438,19 @@ mod tests {
         let mut drain = fixture.drain(&directory);
         let mut journal = Journal::new(directory.clone());
         for n in 0..30 {
-            journal.open(&opened(n)).expect("writes");
+            journal.open_now(&opened(n)).expect("writes");
         }
         assert_eq!(drain.pass().expect("passes").rows, 0);
         let open = directory.segments().len();
         for n in 0..29 {
-            let _ = journal.close(closed(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
         }
         assert!(drain.lag_bytes() > 0);
         assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, ..Progress::default() });
         assert_eq!(drain.lag_bytes(), 0);
         // The segment with the request that is still open stays, and so does the one being written.
         assert!(directory.segments().len() <= 3 && open >= 10);
-        let _ = journal.close(closed(29)).expect("writes");
+        journal.close_now(&closed(29)).expect("writes");
         drop(journal);
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert!(directory.segments().is_empty());
@@ -463,12 +463,12 @@ mod tests {
         let directory = fixture.directory();
         let mut journal = Journal::new(directory.clone());
         for n in 0..5 {
-            journal.open(&opened(n)).expect("writes");
+            journal.open_now(&opened(n)).expect("writes");
         }
-        let _ = journal.close(closed(0)).expect("writes");
+        journal.close_now(&closed(0)).expect("writes");
         // An earlier run has stored a part; its process then died with the segment in place.
         fixture.drain(&directory).pass().expect("passes");
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         let copy = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         std::mem::forget(journal);
@@ -493,7 +493,7 @@ mod tests {
         let mut journal = Journal::new(directory.clone());
         let unknown = opened(1).price_version;
         for (n, price_version) in [(0, None), (1, unknown), (2, known)] {
-            journal.open(&Opened { price_version, ..opened(n) }).expect("writes");
+            journal.open_now(&Opened { price_version, ..opened(n) }).expect("writes");
         }
         std::mem::forget(journal);
         fixture.drain(&fixture.directory()).replay().expect("replays");
@@ -513,9 +513,9 @@ mod tests {
         let fixture = Fixture::new(1 << 20);
         let directory = fixture.directory();
         let mut journal = Journal::new(directory.clone());
-        journal.open(&opened(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
         let whole = std::fs::read(&directory.segments()[0].path).expect("reads").len();
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         let bytes = std::fs::read(&directory.segments()[0].path).expect("reads");
         let path = directory.segments()[0].path.clone();
         drop(journal);
@@ -549,9 +549,9 @@ mod tests {
         let mut ends = Vec::new();
         let published = || directory.segments()[0].published() as usize;
         for n in 0..5 {
-            journal.open(&opened(n)).expect("writes");
+            journal.open_now(&opened(n)).expect("writes");
             ends.push(published());
-            let _ = journal.close(closed(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
             ends.push(published());
         }
         let path = directory.segments()[0].path.clone();
@@ -625,8 +625,8 @@ mod tests {
         let directory = fixture.directory();
         let mut drain = fixture.drain(&directory);
         let mut journal = Journal::new(directory);
-        journal.open(&opened(1)).expect("writes");
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         assert_eq!(drain.pass().expect("passes").rows, 1);
     }
 
@@ -664,8 +664,8 @@ mod tests {
             let mut journal = Journal::new(directory.clone());
             break_it(&drain.store).expect(what);
             for n in 0..20 {
-                journal.open(&opened(n)).expect("the journal takes it");
-                let _ = journal.close(closed(n)).expect("the journal takes it");
+                journal.open_now(&opened(n)).expect("the journal takes it");
+                journal.close_now(&closed(n)).expect("the journal takes it");
                 let found = drain.pass().expect_err(what).to_string();
                 assert!(found.contains(error), "{what}: {found}");
                 assert!(drain.lag_bytes() > 0, "{what}: read is not stored");
@@ -684,8 +684,8 @@ mod tests {
         let mut drain = fixture.drain(&directory);
         drain.store.connection().busy_timeout(std::time::Duration::ZERO).expect("sets");
         let mut journal = Journal::new(directory);
-        journal.open(&opened(1)).expect("writes");
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         let other = Store::open(fixture.dir.path()).expect("opens");
         other.connection().execute_batch("BEGIN IMMEDIATE").expect("locks");
         assert!(drain.pass().expect_err("locked").to_string().contains("locked"));
@@ -700,13 +700,13 @@ mod tests {
         let mut drain = fixture.drain(&directory);
         let mut journal = Journal::new(directory.clone());
         for n in 0..5 {
-            journal.open(&opened(n)).expect("writes");
+            journal.open_now(&opened(n)).expect("writes");
         }
         let backup = fixture.dir.path().join("backup");
         std::fs::create_dir(&backup).expect("makes");
         drop(Store::open(&backup).expect("a store"));
         for n in 0..4 {
-            let _ = journal.close(closed(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
         }
         let file = |dir: &std::path::Path, end: &str| dir.join(format!("weir.sqlite{end}"));
         for end in ["", "-wal", "-shm"] {
@@ -721,7 +721,7 @@ mod tests {
         assert_eq!(directory.segments().len(), segments);
         std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
         assert_eq!(drain.pass().expect("follows").rows, 4);
-        let _ = journal.close(closed(4)).expect("writes");
+        journal.close_now(&closed(4)).expect("writes");
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert_eq!(fixture.ends(), [(End::Complete, 5)]);
     }
@@ -745,10 +745,10 @@ mod tests {
         std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
         let mut journal = Journal::new(directory);
         let open = Opened { price_version: Some(price.version), ..opened(1) };
-        journal.open(&open).expect("writes");
+        journal.open_now(&open).expect("writes");
         let mut closed = closed(1);
         closed.cost_nano_usd = Some(price.rates.cost(&closed.billed()));
-        let _ = journal.close(closed).expect("writes");
+        journal.close_now(&closed).expect("writes");
         assert_eq!(drain.pass().expect("follows").rows, 1);
         let store = Store::open(fixture.dir.path()).expect("opens");
         assert_eq!(store.price_versions().expect("reads").rates(price.version), Some(&price.rates));
@@ -762,12 +762,12 @@ mod tests {
         let directory = fixture.directory();
         let mut drain = fixture.drain(&directory);
         let mut journal = Journal::new(directory.clone());
-        journal.open(&opened(1)).expect("writes");
-        let _ = journal.close(closed(1)).expect("writes");
-        journal.open(&opened(2)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
+        journal.open_now(&opened(2)).expect("writes");
         assert_eq!(drain.pass().expect("passes").rows, 1);
         assert_eq!(drain.expire(i64::MAX).expect("looks"), 0, "its segment is there");
-        let _ = journal.close(closed(2)).expect("writes");
+        journal.close_now(&closed(2)).expect("writes");
         drop(journal);
         drain.pass().expect("passes");
         assert!(directory.segments().is_empty());
@@ -784,8 +784,8 @@ mod tests {
         let directory = fixture.directory();
         let mut drain = fixture.drain(&directory);
         let mut journal = Journal::new(directory.clone());
-        journal.open(&opened(1)).expect("writes");
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         const HOUR_NS: u64 = 3_600_000_000_000;
         for (mono_ns, left) in [(7, 1), (HOUR_NS, 1), (HOUR_NS + 7, 0), (HOUR_NS + 8, 0)] {
             journal.rotate(mono_ns);

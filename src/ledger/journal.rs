@@ -1,20 +1,23 @@
-//! The journal: what must not be lost is appended here, inline, by the worker that serves the
-//! request, before anyone can see what it is about. A directory of segment files, one open per worker,
-//! each written by exactly one [`Journal`] and read by the drain.
+//! The journal: what must not be lost is appended here by the worker that serves the request, before
+//! anyone can see what it is about. A directory of segment files, one open per worker, each written by
+//! exactly one [`Journal`] and read by the drain.
 //!
-//! A record is written with one positioned write at the segment's end. If that fails half way, the end
-//! does not move, so the next record overwrites the debris and a reader never sees it: a disk that was
-//! full works again as soon as there is room, without a restart. `kill -9` loses nothing that was
-//! written, because the page cache outlives the process.
+//! Records are taken down in a batch (`journal/batch.rs`), and [`Journal::commit`] writes it with one
+//! positioned write at the segment's end. What depends on a record waits for its [`Receipt`]. If the write
+//! fails half way, the end does not move, so the next one overwrites the debris and a reader never sees
+//! it: a disk that was full works again as soon as there is room, without a restart. `kill -9` loses
+//! nothing that was written, because the page cache outlives the process.
 //!
 //! With [`Durability::Power`] a record counts once it is synced, not once it is written
-//! (`journal/sync.rs`). A sync that failed is not tried again on the same segment, because the kernel may
-//! have dropped what it could not write. What was not synced is written once more, to a new segment.
+//! (`journal/power.rs`, `journal/sync.rs`).
 
 pub(crate) mod disk;
 mod segment;
 mod directory;
+mod receipt;
+mod batch;
 mod sync;
+mod power;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,18 +25,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::batch::Batch;
 use self::directory::Current;
 use self::disk::{Disk, DiskFile, Os};
-use self::sync::{Failed, Group, Syncer};
+use self::power::{Power, unseen};
+use self::receipt::SyncPoint;
 use crate::config::Durability;
-use crate::ledger::codec::{self, Names, Record, Step};
-use crate::ledger::record::{Closed, Opened};
-use crate::usage::End;
+use crate::ledger::codec;
+use crate::ledger::record::{Closed, EventId, Opened};
 
 pub(crate) use self::directory::Directory;
 pub(in crate::ledger) use self::directory::number_of;
+pub(crate) use self::receipt::Receipt;
 pub(crate) use self::segment::{HEADER, Segment};
-pub(crate) use self::sync::Receipt;
 
 /// Closes that could not be written and wait for the disk; past this the oldest is left to be
 /// recovered from its `Opened` at the next start.
@@ -44,22 +48,28 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 const ROOM: usize = 4096;
 
 /// A record could not be written, or not so that it survives what it has to.
-#[derive(Debug, thiserror::Error)]
-#[error("the journal in `{path}` cannot be {done}: {source}")]
-pub(crate) struct AppendError {
-    path: PathBuf,
-    done: &'static str,
-    source: io::Error,
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    #[error("the journal in `{path}` cannot be written: {source}")]
+    NotWritten { path: PathBuf, source: Arc<io::Error> },
+    #[error("the journal in `{path}` cannot be synced: a sync failed")]
+    NotSynced { path: PathBuf },
+}
+
+/// What [`Journal::commit`] wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }
 
 impl AppendError {
     fn not_written(path: &Path, source: io::Error) -> Self {
-        Self { path: path.to_owned(), done: "written", source }
+        Self::NotWritten { path: path.to_owned(), source: source.into() }
     }
 
     fn not_synced(path: &Path) -> Self {
-        let source = io::Error::other("a sync failed");
-        Self { path: path.to_owned(), done: "synced", source }
+        Self::NotSynced { path: path.to_owned() }
     }
 }
 
@@ -68,7 +78,8 @@ impl AppendError {
 pub(crate) struct Journal<D: Disk = Os> {
     directory: Arc<Directory<D>>,
     current: Option<Current<D::File>>,
-    /// Reused for every record.
+    batch: Batch,
+    /// Reused for every write.
     buffer: Vec<u8>,
     late: VecDeque<Closed>,
     /// With [`Durability::Power`] only.
@@ -77,77 +88,74 @@ pub(crate) struct Journal<D: Disk = Os> {
     seen: (u64, u64),
 }
 
-/// What has to be known of records that are not synced.
-#[derive(Debug)]
-struct Power<D: Disk> {
-    group: Arc<Group<D>>,
-    /// Started with the first segment, unless a test does the rounds itself.
-    syncer: Option<Syncer>,
-    is_manual: bool,
-    /// Oldest first. At most two per request in flight, and those of the round before.
-    unsynced: VecDeque<Unsynced>,
-    /// After a failed sync: new requests are refused until this record is synced.
-    proof: Option<(Arc<Segment>, u64)>,
-    /// They are kept until then: there is no other copy.
-    failed: Vec<Failed<D::File>>,
-}
-
-#[derive(Debug)]
-struct Unsynced {
-    record: Box<[u8]>,
-    /// Where it ends; `None`: it has to be written once more.
-    at: Option<(Arc<Segment>, u64)>,
-}
-
 impl<D: Disk> Journal<D> {
     pub(crate) fn new(directory: Arc<Directory<D>>) -> Self {
         let power = match directory.durability() {
             Durability::Crash => None,
-            Durability::Power => Some(Power {
-                group: Arc::new(Group::new(directory.clone())),
-                syncer: None,
-                is_manual: false,
-                unsynced: VecDeque::new(),
-                proof: None,
-                failed: Vec::new(),
-            }),
+            Durability::Power => Some(Power::new(directory.clone())),
         };
         let (buffer, late) = (Vec::with_capacity(1024), VecDeque::new());
-        Self { directory, current: None, buffer, late, power, seen: (0, 0) }
+        Self {
+            directory,
+            current: None,
+            batch: Batch::default(),
+            buffer,
+            late,
+            power,
+            seen: (0, 0),
+        }
     }
 
-    /// Writes that a request is about to go upstream; returns the bytes. On an error it must not go.
+    /// Takes down that a request is about to go upstream, which it may once the receipt is ready.
     /// Nothing waits for its sync: before an answer is released, its `Closed` is synced, and this
     /// with it.
-    pub(crate) fn open(&mut self, opened: &Opened) -> Result<u64, AppendError> {
-        self.flush_late()?;
-        if self.power.as_ref().is_some_and(|power| power.proof.is_some()) {
-            return Err(AppendError::not_synced(&self.directory.path));
+    pub(crate) fn open(&mut self, opened: &Opened) -> Receipt {
+        match self.check_proven() {
+            Ok(()) => self.batch.open(opened),
+            Err(error) => Receipt::refused(error),
         }
-        self.buffer.clear();
-        codec::encode_opened(opened, &mut self.buffer);
-        self.append()
     }
 
-    /// Writes how a request ended; returns the bytes, and what to wait for before the client may see
-    /// the end. On an error it must not see it; the record is kept, marked as not released, and
-    /// written as soon as the disk lets it.
-    pub(crate) fn close(&mut self, closed: Closed) -> Result<(u64, Receipt), AppendError> {
-        let result = self.flush_late().and_then(|_| {
+    /// Takes down how a request ended. The client may see the end once the receipt is ready, and not
+    /// if that is an error; then the record is kept, marked as not released, and written as soon as the
+    /// disk lets it.
+    pub(crate) fn close(&mut self, closed: &Closed) -> Receipt {
+        self.batch.close(closed)
+    }
+
+    /// Takes back an [`Journal::open`], as if it had never been; false if that has been written, or could
+    /// not be.
+    pub(crate) fn withdraw(&mut self, event_id: EventId) -> bool {
+        self.batch.withdraw(event_id)
+    }
+
+    /// Bytes that wait for [`Journal::commit`].
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.batch.bytes().len()
+    }
+
+    /// Writes what was taken down, all of it or nothing.
+    pub(crate) fn commit(&mut self) -> Result<Committed, AppendError> {
+        if self.batch.records() == 0 {
+            return Ok(Committed::default());
+        }
+        let records = self.batch.records();
+        let written = self.flush_late().and_then(|_| {
             self.buffer.clear();
-            codec::encode_closed(&closed, &mut self.buffer);
+            self.buffer.extend_from_slice(self.batch.bytes());
             self.append()
         });
-        match result {
-            Ok(bytes) => Ok((bytes, self.receipt())),
-            Err(error) => {
+        if written.is_err() {
+            for closed in self.batch.closed() {
                 if self.late.len() == MAX_LATE {
                     self.late.pop_front();
                 }
                 self.late.push_back(closed);
-                Err(error)
             }
         }
+        let to_sync = written.as_ref().ok().and_then(|_| self.to_sync());
+        self.batch.end(written.clone().map(|_| to_sync));
+        written.map(|bytes| Committed { records, bytes })
     }
 
     /// Tries again what could not be written or synced, and returns how many that were. A client did
@@ -170,7 +178,7 @@ impl<D: Disk> Journal<D> {
     /// readiness sends no request. So bytes of nothing are written after the last record, and taken back;
     /// if a crash comes between the two, they are a torn tail.
     pub(crate) fn has_room(&mut self) -> bool {
-        let is_proven = self.power.as_ref().is_none_or(|power| power.proof.is_none());
+        let is_proven = self.power.as_ref().is_none_or(Power::is_proven);
         is_proven && self.try_room().is_ok()
     }
 
@@ -196,32 +204,18 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Has no sync thread; [`Journal::round`] does what it would.
-    #[cfg(test)]
-    pub(crate) fn by_hand(directory: Arc<Directory<D>>) -> Self {
-        let mut journal = Self::new(directory);
-        if let Some(power) = &mut journal.power {
-            power.is_manual = true;
-        }
-        journal
+    /// In `power` mode: what was written last, as something to wait for.
+    fn to_sync(&self) -> Option<SyncPoint> {
+        let (Some(power), Some(current)) = (&self.power, &self.current) else { return None };
+        Some(power.to_sync(current, self.batch.has_closed()))
     }
 
-    #[cfg(test)]
-    pub(crate) fn round(&self) {
-        if let Some(power) = &self.power {
-            power.group.round();
-        }
-    }
-
-    /// What was written last, as something to wait for.
-    fn receipt(&self) -> Receipt {
-        match (&self.power, &self.current) {
-            (Some(power), Some(current)) => {
-                power.group.ask();
-                let waiters = power.group.waiters().clone();
-                Receipt::for_sync(waiters, current.segment.clone(), current.end)
-            }
-            _ => Receipt::ready(),
+    /// An error from a failed sync until a later one has succeeded.
+    fn check_proven(&mut self) -> Result<(), AppendError> {
+        self.write_again()?;
+        match &self.power {
+            Some(power) if !power.is_proven() => Err(AppendError::not_synced(&self.directory.path)),
+            _ => Ok(()),
         }
     }
 
@@ -244,72 +238,49 @@ impl<D: Disk> Journal<D> {
         let current = self.current.as_mut().expect("it was begun above");
         self.directory.check_full()?;
         current.file.write_all_at(&self.buffer, current.end)?;
+        if let Some(power) = &mut self.power {
+            power.wrote(&current.segment, current.end, &self.buffer);
+        }
         current.end += length;
-        match &mut self.power {
-            None => current.segment.publish(current.end),
-            Some(power) => {
-                current.segment.wrote(current.end);
-                let at = Some((current.segment.clone(), current.end));
-                power.unsynced.push_back(Unsynced { record: self.buffer.as_slice().into(), at });
-            }
+        if self.power.is_none() {
+            current.segment.publish(current.end);
         }
         Ok(length)
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        if let Some(power) = &mut self.power
-            && power.syncer.is_none()
-            && !power.is_manual
-        {
-            power.syncer = Some(power.group.start()?);
+        if let Some(power) = &mut self.power {
+            power.start()?;
         }
         let current = self.directory.begin()?;
         if let Some(power) = &self.power {
-            power.group.begin(current.file.clone(), current.segment.clone());
+            power.begin(&current);
         }
         self.current = Some(current);
         Ok(())
     }
 
-    /// Forgets records that are synced by now. After a failed sync, writes those that are not once
-    /// more, all of them: a `Closed` is worth nothing without its `Opened`.
+    /// After a failed sync, writes what it left unsynced once more, all of it: a `Closed` is worth
+    /// nothing without its `Opened`.
     fn write_again(&mut self) -> Result<(), AppendError> {
         let Some(power) = &mut self.power else { return Ok(()) };
-        let is_synced = |at: &(Arc<Segment>, u64)| at.0.published() >= at.1;
-        while power.unsynced.front().is_some_and(|one| one.at.as_ref().is_some_and(is_synced)) {
-            power.unsynced.pop_front();
-        }
-        let failed = power.group.take_failed();
-        if !failed.is_empty() {
-            power.failed.extend(failed);
+        if power.catch_up() {
             self.current = None;
-            power.unsynced.iter_mut().for_each(|one| one.at = None);
-        } else if power.proof.as_ref().is_some_and(is_synced) {
-            power.proof = None;
-            for Failed { file, segment } in power.failed.drain(..) {
-                // Written again, it need not be read at the next start. If this fails it is read twice,
-                // and the first counts.
-                let _ = file.cut(segment.published());
-                segment.supersede();
-            }
         }
-        if power.unsynced.front().is_none_or(|one| one.at.is_some()) {
-            return Ok(());
-        }
-        for _ in 0..power.unsynced.len() {
-            let power = self.power.as_mut().expect("it was there above");
-            let Some(one) = power.unsynced.front() else { break };
-            if one.at.is_some() {
+        let mut is_again = false;
+        loop {
+            let Some(power) = &mut self.power else { return Ok(()) };
+            self.buffer.clear();
+            if !power.next_again(&mut self.buffer) {
                 break;
             }
-            self.buffer.clear();
-            encode_unseen(&one.record, &mut self.buffer);
             self.append()?;
-            self.power.as_mut().expect("as above").unsynced.pop_front();
+            self.power.as_mut().expect("it was there above").written_again();
+            is_again = true;
         }
-        let (Some(power), Some(current)) = (&mut self.power, &self.current) else { return Ok(()) };
-        power.proof = Some((current.segment.clone(), current.end));
-        power.group.ask();
+        if let (true, Some(power), Some(current)) = (is_again, &mut self.power, &self.current) {
+            power.prove(current);
+        }
         Ok(())
     }
 
@@ -317,38 +288,51 @@ impl<D: Disk> Journal<D> {
         let Some(current) = self.current.take() else { return };
         match &self.power {
             None => current.segment.seal(),
-            // It is sealed once its last records are published.
-            Some(power) => power.group.seal(),
+            Some(power) => power.seal(),
         }
+    }
+}
+
+#[cfg(test)]
+impl<D: Disk> Journal<D> {
+    /// Has no sync thread; [`Journal::round`] does what it would.
+    pub(crate) fn by_hand(directory: Arc<Directory<D>>) -> Self {
+        let mut journal = Self::new(directory);
+        if let Some(power) = &mut journal.power {
+            power.by_hand();
+        }
+        journal
+    }
+
+    pub(crate) fn round(&self) {
+        if let Some(power) = &self.power {
+            power.round();
+        }
+    }
+
+    /// [`Journal::open`], written by itself.
+    pub(crate) fn open_now(&mut self, opened: &Opened) -> Result<(), AppendError> {
+        let mut receipt = self.open(opened);
+        let _ = self.commit();
+        receipt.result().expect("it was written, or could not be")
+    }
+
+    /// [`Journal::close`], written by itself.
+    pub(crate) fn close_now(&mut self, closed: &Closed) -> Result<(), AppendError> {
+        drop(self.close(closed));
+        self.commit().map(drop)
     }
 }
 
 impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
-        // What is still late is recovered from its `Opened` at the next start.
+        // What is late then is recovered from its `Opened` at the next start.
+        let _ = self.commit();
         let _ = self.flush_late();
         self.seal();
-        if let Some(power) = &mut self.power
-            && let Some(syncer) = power.syncer.take()
-        {
-            syncer.end(&power.group);
+        if let Some(power) = &mut self.power {
+            power.end();
         }
-    }
-}
-
-/// A record whose answer was not released.
-fn unseen(mut closed: Closed) -> Closed {
-    if closed.end == End::Complete {
-        closed.end = End::Crashed;
-    }
-    closed
-}
-
-/// The record again, as its answer was not released.
-fn encode_unseen(record: &[u8], out: &mut Vec<u8>) {
-    match codec::decode(record, &mut Names::default()) {
-        Step::Record(Record::Closed(closed), _) => codec::encode_closed(&unseen(closed), out),
-        _ => out.extend_from_slice(record),
     }
 }
 
@@ -357,8 +341,9 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::ledger::codec::decode;
     use crate::ledger::codec::tests::{closed, opened};
+    use crate::ledger::codec::{Names, Record, Step, decode};
+    use crate::usage::End;
 
     fn read_all(directory: &Directory) -> Vec<Record> {
         let mut records = Vec::new();
@@ -385,8 +370,8 @@ mod tests {
             Arc::new(Directory::open(dir.path(), 400, Durability::Crash).expect("opens"));
         let mut journal = Journal::new(directory.clone());
         for n in 0..20 {
-            journal.open(&opened(n)).expect("writes");
-            let _ = journal.close(closed(n)).expect("writes");
+            journal.open_now(&opened(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
         }
         assert!(directory.segments().len() > 5);
         assert_eq!(read_all(&directory).len(), 40);
@@ -404,7 +389,7 @@ mod tests {
             Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
         let mut journal = Journal::new(directory.clone());
         assert!(journal.has_room(), "of a segment that it begins");
-        journal.open(&opened(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
         directory.pretend_full(true);
         assert!(!journal.has_room());
         directory.pretend_full(false);
@@ -412,7 +397,7 @@ mod tests {
         let segments = directory.segments();
         let length = std::fs::metadata(&segments[0].path).expect("it is there").len();
         assert_eq!((segments.len(), length), (1, segments[0].published()));
-        let _ = journal.close(closed(1)).expect("writes");
+        journal.close_now(&closed(1)).expect("writes");
         assert_eq!(read_all(&directory), [Record::Opened(opened(1)), Record::Closed(closed(1))]);
     }
 
@@ -422,17 +407,74 @@ mod tests {
         let directory =
             Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
         let mut journal = Journal::new(directory.clone());
-        journal.open(&opened(1)).expect("writes");
+        journal.open_now(&opened(1)).expect("writes");
         directory.pretend_full(true);
-        journal.open(&opened(2)).expect_err("refused");
-        journal.close(closed(1)).expect_err("refused");
+        journal.open_now(&opened(2)).expect_err("refused");
+        journal.close_now(&closed(1)).expect_err("refused");
         directory.pretend_full(false);
-        journal.open(&opened(3)).expect("there is room again");
+        journal.open_now(&opened(3)).expect("there is room again");
         let mut unseen = closed(1);
         unseen.end = End::Crashed;
         assert_eq!(
             read_all(&directory),
             [Record::Opened(opened(1)), Record::Closed(unseen), Record::Opened(opened(3))]
         );
+    }
+
+    #[test]
+    fn a_batch_is_one_write_and_each_of_its_records_has_a_receipt() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory =
+            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
+        let mut journal = Journal::new(directory.clone());
+        journal.open_now(&opened(1)).expect("writes");
+        let before = directory.segments()[0].published();
+        let mut receipts = [journal.open(&opened(2)), journal.close(&closed(1))];
+        let withdrawn = journal.open(&opened(3));
+        let last = journal.open(&opened(4));
+        assert!(receipts.iter_mut().all(|receipt| receipt.result().is_none()));
+        assert_eq!(directory.segments()[0].published(), before, "nothing is written yet");
+        assert!(journal.withdraw(opened(3).event_id));
+        assert!(!journal.withdraw(opened(3).event_id), "it is gone");
+        assert!(!journal.withdraw(opened(1).event_id), "it is written");
+        let Committed { records, bytes } = journal.commit().expect("writes");
+        assert_eq!((records, before + bytes), (3, directory.segments()[0].published()));
+        for mut receipt in receipts.into_iter().chain([last]) {
+            assert!(matches!(receipt.result(), Some(Ok(()))));
+        }
+        drop(withdrawn);
+        let found = [
+            Record::Opened(opened(1)),
+            Record::Opened(opened(2)),
+            Record::Closed(closed(1)),
+            Record::Opened(opened(4)),
+        ];
+        assert_eq!(read_all(&directory), found);
+        assert_eq!(journal.commit().expect("there is nothing to write"), Committed::default());
+    }
+
+    #[test]
+    fn a_batch_that_is_not_written_refuses_what_it_opens_and_keeps_what_it_closes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory =
+            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
+        let mut journal = Journal::new(directory.clone());
+        for n in 1..3 {
+            journal.open_now(&opened(n)).expect("writes");
+        }
+        directory.pretend_full(true);
+        let receipts =
+            [journal.close(&closed(1)), journal.open(&opened(3)), journal.close(&closed(2))];
+        journal.commit().expect_err("the disk is full");
+        for mut receipt in receipts {
+            assert!(matches!(receipt.result(), Some(Err(AppendError::NotWritten { .. }))));
+        }
+        assert!(!journal.withdraw(opened(3).event_id));
+        directory.pretend_full(false);
+        journal.open_now(&opened(4)).expect("there is room again");
+        let crashed = |n| Record::Closed(Closed { end: End::Crashed, ..closed(n) });
+        let opened = |n| Record::Opened(opened(n));
+        let found = [opened(1), opened(2), crashed(1), crashed(2), opened(4)];
+        assert_eq!(read_all(&directory), found);
     }
 }

@@ -196,9 +196,13 @@ struct Run {
     disk: Simulated,
     journal: Journal<Simulated>,
     drain: Drain<Simulated>,
+    /// Taken down and not known to be written.
+    opening: Vec<(u32, Receipt)>,
     open: Vec<u32>,
     next: u32,
     sent: Vec<u32>,
+    /// Their clients went away before that.
+    withdrawn: Vec<u32>,
     /// No sync has failed.
     is_sound: bool,
     waiting: Vec<(u32, Receipt)>,
@@ -242,8 +246,10 @@ impl Run {
             disk,
             journal: Journal::by_hand(directory.clone()),
             drain: Drain::new(directory, store).unwrap(),
+            opening: Vec::new(),
             open: Vec::new(),
             next: 0,
+            withdrawn: Vec::new(),
             is_sound: true,
             sent: Vec::new(),
             waiting: Vec::new(),
@@ -256,17 +262,12 @@ impl Run {
             0..6 => {
                 let n = self.next;
                 self.next += 1;
-                if self.journal.open(&begun(self.seed, n)).is_ok() {
-                    self.open.push(n);
-                    self.sent.push(n);
-                }
+                self.opening.push((n, self.journal.open(&begun(self.seed, n))));
             }
             6..12 if !self.open.is_empty() => {
                 let at = self.random.below(self.open.len() as u64) as usize;
                 let n = self.open.swap_remove(at);
-                if let Ok((_, receipt)) = self.journal.close(ended(self.seed, n)) {
-                    self.waiting.push((n, receipt));
-                }
+                self.waiting.push((n, self.journal.close(&ended(self.seed, n))));
             }
             12 => self.journal.round(),
             13 => drop(self.drain.pass().unwrap()),
@@ -277,7 +278,37 @@ impl Run {
             15 if self.random.one_in(4) => self.disk.lock().fails_next_write = true,
             _ => {}
         }
+        // A batch is of one record or of several.
+        if self.random.one_in(2) {
+            let _ = self.journal.commit();
+        } else if self.random.one_in(4) {
+            self.withdraw();
+        }
+        self.send();
         self.release();
+    }
+
+    /// Lets requests go upstream that may go.
+    fn send(&mut self) {
+        for (n, mut receipt) in std::mem::take(&mut self.opening) {
+            match receipt.result() {
+                Some(Ok(())) => {
+                    self.open.push(n);
+                    self.sent.push(n);
+                }
+                Some(Err(_)) => {}
+                None => self.opening.push((n, receipt)),
+            }
+        }
+    }
+
+    /// A client goes away before its request is written down.
+    fn withdraw(&mut self) {
+        if let Some((n, mut receipt)) = self.opening.pop() {
+            let is_staged = receipt.result().is_none();
+            assert_eq!(self.journal.withdraw(id(self.seed, n)), is_staged);
+            self.withdrawn.extend(is_staged.then_some(n));
+        }
     }
 
     /// Lets clients see what may be seen.
@@ -311,7 +342,7 @@ fn survive(seed: u64, durability: Durability, fate: Fate, dir: &Path) -> (usize,
     for _ in 0..20 + run.random.below(100) {
         run.step();
     }
-    let Run { mut random, disk, journal, drain, released, sent, is_sound, .. } = run;
+    let Run { mut random, disk, journal, drain, released, sent, withdrawn, is_sound, .. } = run;
     // Nothing more is written: a dead process has no last words.
     drop(drain);
     std::mem::forget(journal);
@@ -331,6 +362,9 @@ fn survive(seed: u64, durability: Durability, fate: Fate, dir: &Path) -> (usize,
     let rows = rows(seed, dir);
     for row in &rows {
         row.assert_true(seed);
+    }
+    for n in &withdrawn {
+        assert!(rows.iter().all(|row| row.n != *n), "seed {seed}: {n} was withdrawn");
     }
     let is_whole = durability == Durability::Power || fate == Fate::Kill;
     for n in released.iter().filter(|_| is_whole) {

@@ -75,6 +75,8 @@ async fn serve(
     mut stage: watch::Receiver<Stage>,
 ) {
     let connections = Rc::new(Connections::default());
+    let committing = worker.clone();
+    tokio::task::spawn_local(async move { committing.commits().await });
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -3,36 +3,17 @@
 //! requests wait for it; what is appended meanwhile is the next round's.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::Directory;
 use super::disk::{Disk, DiskFile};
+use super::receipt::Waiters;
 use super::segment::Segment;
-use super::{AppendError, Directory};
 
 /// What nobody waits for (`Opened`) is synced so often.
 const UNASKED_EVERY: Duration = Duration::from_secs(1);
-
-/// Says when a written record survives what it has to. Ready at once in `crash` mode. Dropping it
-/// changes nothing: the record stands.
-#[derive(Debug)]
-#[must_use = "an answer's end may leave only once this is ready"]
-pub(crate) struct Receipt(Option<Awaited>);
-
-#[derive(Debug)]
-struct Awaited {
-    waiters: Arc<Waiters>,
-    segment: Arc<Segment>,
-    end: u64,
-}
-
-/// Tasks that wait for a round.
-#[derive(Debug, Default)]
-pub(super) struct Waiters(Mutex<Vec<Waker>>);
 
 /// A journal's segments that have to be synced, shared by the journal and its sync thread.
 #[derive(Debug)]
@@ -73,59 +54,6 @@ pub(super) struct Failed<F> {
 /// The thread, which ends with its journal.
 #[derive(Debug)]
 pub(super) struct Syncer(JoinHandle<()>);
-
-impl Receipt {
-    /// Nothing to wait for.
-    pub(crate) fn ready() -> Self {
-        Self(None)
-    }
-
-    pub(super) fn for_sync(waiters: Arc<Waiters>, segment: Arc<Segment>, end: u64) -> Self {
-        Self(Some(Awaited { waiters, segment, end }))
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-impl Future for Receipt {
-    type Output = Result<(), AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(awaited) = &self.0 else { return Poll::Ready(Ok(())) };
-        let mut result = awaited.result();
-        if result.is_none() {
-            awaited.waiters.lock().push(cx.waker().clone());
-            // A round may have ended between the two.
-            result = awaited.result();
-        }
-        let Some(result) = result else { return Poll::Pending };
-        self.0 = None;
-        Poll::Ready(result)
-    }
-}
-
-impl Awaited {
-    fn result(&self) -> Option<Result<(), AppendError>> {
-        if self.segment.published() >= self.end {
-            return Some(Ok(()));
-        }
-        let failed = || AppendError::not_synced(&self.segment.path);
-        self.segment.is_failed().then(|| Err(failed()))
-    }
-}
-
-impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(&self) {
-        let waiting = std::mem::take(&mut *self.lock());
-        waiting.into_iter().for_each(Waker::wake);
-    }
-}
 
 impl<D: Disk> Group<D> {
     pub(super) fn new(directory: Arc<Directory<D>>) -> Self {

@@ -85,7 +85,7 @@ mod tests {
         two.tokens(0, &Usage { input: 1, ..Usage::default() });
         two.limited("key-tokens");
         one.admitted();
-        one.journal_appended(120, 1_500);
+        one.journal_appended(2, 120, 1_500);
         metrics.shared.drained(3);
         metrics.shared.drain_lag(77);
         let _held = (one.hold(Level::Client), two.hold(Level::Client));
@@ -105,7 +105,7 @@ mod tests {
             "weir_tokens_total{model=\"other\",kind=\"input\"} 0",
             "weir_limit_decisions_total{limit=\"key-tokens\",decision=\"refused\"} 1",
             "weir_limit_decisions_total{limit=\"all\",decision=\"admitted\"} 1",
-            "weir_journal_records_total 1",
+            "weir_journal_records_total 2",
             "weir_journal_bytes_total 120",
             "weir_drain_rows_total 3",
             "weir_drain_lag_bytes 77.0",

@@ -178,6 +178,7 @@ pub(crate) struct Shard {
     pub(super) limited: [Counter; LIMITS.len()],
     pub(super) upstream_opened: Counter,
     pub(super) upstream_reused: Counter,
+    pub(super) journal_records: Counter,
     pub(super) journal_bytes: Counter,
     pub(super) journal_errors: Counter,
     pub(super) journal_append: Histogram,
@@ -242,6 +243,7 @@ impl Shard {
             limited: Default::default(),
             upstream_opened: Counter::default(),
             upstream_reused: Counter::default(),
+            journal_records: Counter::default(),
             journal_bytes: Counter::default(),
             journal_errors: Counter::default(),
             journal_append: Histogram::new(&APPEND_BOUNDS_NS),
@@ -303,13 +305,14 @@ impl Shard {
         self.upstream_reused.add(1);
     }
 
-    /// Counts a record that was appended to the journal, and how long that took.
-    pub(crate) fn journal_appended(&self, bytes: u64, ns: u64) {
+    /// Counts records that were appended to the journal at once, and how long that took.
+    pub(crate) fn journal_appended(&self, records: u64, bytes: u64, ns: u64) {
+        self.journal_records.add(records);
         self.journal_bytes.add(bytes);
         self.journal_append.observe(ns);
     }
 
-    /// Counts a record that could not be appended.
+    /// Counts an append that failed.
     pub(crate) fn journal_failed(&self) {
         self.journal_errors.add(1);
     }

@@ -189,7 +189,7 @@ pub(super) const TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &[],
         help: "Records appended to the journal: two per request.",
-        read: |metrics| count(metrics.sum(|shard| shard.journal_append.counts().sum())),
+        read: |metrics| count(metrics.sum(|shard| shard.journal_records.value())),
     },
     Metric {
         name: "weir_journal_bytes_total",
@@ -202,14 +202,14 @@ pub(super) const TABLE: &[Metric] = &[
         name: "weir_journal_append_errors_total",
         kind: Kind::Counter,
         labels: &[],
-        help: "Records that could not be appended: new requests are refused, a person must act.",
+        help: "Appends to the journal that failed: new requests are refused, a person must act.",
         read: |metrics| count(metrics.sum(|shard| shard.journal_errors.value())),
     },
     Metric {
         name: "weir_journal_append_seconds",
         kind: Kind::Histogram,
         labels: &[],
-        help: "What an append to the journal takes; long ones mean a disk that stalls.",
+        help: "What an append to the journal takes, of one record or several; long ones mean a disk that stalls.",
         read: |metrics| distribution(metrics, |shard| &shard.journal_append),
     },
     Metric {

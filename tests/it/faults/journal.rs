@@ -131,3 +131,48 @@ async fn row_40_full_before_the_first_byte_of_a_stream() {
     Booked::ok("crashed", STATED).check(&world.row(answer.event_id()).await);
     world.finish().await;
 }
+
+/// Records of requests that are there at once are written at once, and so they are refused: each by itself,
+/// at no cost.
+#[tokio::test]
+async fn row_40_full_when_many_are_there_at_once() {
+    const MANY: usize = 24;
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    let mut clients = Vec::new();
+    for _ in 0..MANY {
+        clients.push(world.post(CHAT).await);
+    }
+    let mut calls = Vec::new();
+    for _ in 0..MANY {
+        calls.push(upstream.call().await.0);
+    }
+    world.server().pretend_disk_full(true);
+    let mut refused = Vec::new();
+    for _ in 0..MANY {
+        refused.push(world.post(CHAT).await);
+    }
+    for mut client in refused {
+        assert_refused(&world, &client.answer().await, 503, "ledger_unavailable", None);
+    }
+    for mut call in calls {
+        call.answer("200 OK", JSON, ANSWER).await;
+    }
+    let mut ids = Vec::new();
+    for mut client in clients {
+        let answer = client.answer().await;
+        assert_refused(&world, &answer, 503, "ledger_unavailable", Some("false"));
+        ids.push(answer.event_id().to_owned());
+    }
+    assert_eq!(world.server().outstanding(), (0, 0));
+    check_repaired(&world, &upstream).await;
+    let rows = world.rows_eventually(MANY + 1).await;
+    for id in &ids {
+        let found: Vec<_> = rows.iter().filter(|row| row.event_id == *id).collect();
+        assert_eq!(found.len(), 1, "{id}");
+        Booked::ok("crashed", STATED).check(found[0]);
+    }
+    let tokens: u64 = rows.iter().map(|row| row.total_tokens).sum();
+    assert_eq!(world.server().used_today(), (rows.len() as u64, tokens));
+    world.finish().await;
+}

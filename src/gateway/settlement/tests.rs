@@ -1,0 +1,149 @@
+//! How a request ends that was not sent: whose client leaves, or whose record can't be written.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::admin::Readiness;
+use crate::admit::{Ask, Settings, TenantLive};
+use crate::clock::Clock;
+use crate::config::{Config, Durability, Secrets};
+use crate::forward::system_resolver;
+use crate::gateway::cors::Cors;
+use crate::gateway::request_body::Bounds;
+use crate::gateway::snapshot::Registry;
+use crate::gateway::worker::Shared;
+use crate::identify::FailedKeys;
+use crate::ledger::drain::Drain;
+use crate::ledger::journal::{Directory, Journal};
+use crate::ledger::report::{Filter, requests};
+use crate::ledger::store::Store;
+use crate::route::Routes;
+use crate::telemetry::metrics::Metrics;
+
+const AT_MS: i64 = 1_780_470_861_000;
+
+/// A worker whose records nobody writes unless the test does, and a tenant.
+struct World {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    routes: Arc<Routes>,
+    directory: Arc<Directory>,
+    live: Arc<TenantLive>,
+}
+
+impl World {
+    fn new(dir: &Path) -> Self {
+        let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
+        let routes = Arc::new(Routes::new(&config));
+        let (clock, _) = Clock::manual(AT_MS);
+        let store = Store::open(dir).expect("a new store");
+        let registry = Registry::load(&config, routes.clone(), &store, clock.clone());
+        let inflight = Arc::default();
+        let idle = Duration::ZERO;
+        let shared = Shared {
+            registry: Arc::new(registry.expect("a whole store")),
+            failed_keys: Arc::new(FailedKeys::new(1)),
+            readiness: Arc::<Readiness>::default(),
+            clock: clock.clone(),
+            bounds: Bounds { max_body_bytes: 1, max_inflight_bytes: 1, idle, inflight },
+            cors: Arc::new(Cors::new(&[])),
+            upstreams: Vec::new(),
+            resolve: system_resolver(),
+        };
+        let directory = Directory::open(dir, 1 << 20, Durability::Crash).expect("a directory");
+        let directory = Arc::new(directory);
+        let shard = Metrics::new(1, Vec::new(), clock.clone()).shards[0].clone();
+        let worker = Worker::new(&shared, Journal::new(directory.clone()), shard);
+        let time_zone = jiff::tz::TimeZone::UTC;
+        let settings = Settings { rpm_burst: None, time_zone, alert_percent: Arc::from([]) };
+        Self {
+            worker: Rc::new(worker.expect("it has no upstreams")),
+            client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), false)),
+            routes,
+            directory,
+            live: TenantLive::new(settings, clock.now()),
+        }
+    }
+
+    /// A request that is admitted and taken down.
+    fn settlement(&self, n: u8) -> Box<Settlement> {
+        let now = self.worker.clock.now();
+        let ask = Ask { prompt_tokens: 5, reserve_tokens: 9, reserve_nano_usd: 0, clamp: None };
+        let permit = self.live.admit(self.live.key_slot("key_a"), ask, now).expect("no limits");
+        let opened = Opened {
+            event_id: EventId([n; 16]),
+            started_at_ms: AT_MS,
+            tenant: "acme".into(),
+            key_id: "key_a".into(),
+            model: "gpt-5.4".into(),
+            upstream: "up".into(),
+            endpoint: "/v1/chat/completions".into(),
+            estimated_input_tokens: 5,
+            reserved_tokens: 9,
+            streamed: false,
+            price_version: None,
+        };
+        let route = self.routes.find("gpt-5.4", None).expect("a default model");
+        let held = Held::nothing();
+        Settlement::new(&self.worker, &self.client, permit, &opened, now, route, held)
+    }
+
+    /// Requests in flight and what is reserved for them, and the requests of today.
+    fn counted(&self) -> (u64, u64, u64) {
+        let today = self.live.tenant_balances(self.worker.clock.now()).daily;
+        let totals = self.live.totals();
+        (totals.in_flight, totals.reserved_tokens(), today.requests)
+    }
+
+    /// The ends in the ledger once the worker has ended.
+    fn ends(self, dir: &Path) -> Vec<(String, u32)> {
+        let Self { worker, directory, .. } = self;
+        drop(worker);
+        let mut drain = Drain::new(directory, Store::open(dir).expect("a store")).expect("opens");
+        drain.replay().expect("the store takes rows");
+        let store = Store::open(dir).expect("a store");
+        let rows = requests(&store, &Filter::default(), None, 10).expect("rows");
+        rows.into_iter().map(|row| (row.end, row.attempts)).collect()
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_its_request_is_written_down_never_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let settlement = world.settlement(1);
+    assert_eq!(world.counted(), (1, 9, 1));
+    drop(settlement);
+    assert_eq!(world.counted(), (0, 0, 0));
+    assert_eq!(world.ends(dir.path()), []);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_that_and_before_it_is_sent_is_a_row() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let told = world.settlement(1);
+    let mut not_told = world.settlement(2);
+    world.worker.commit();
+    not_told.opened().await.expect("it is written");
+    drop((told, not_told));
+    assert_eq!(world.counted(), (0, 0, 2));
+    assert_eq!(world.ends(dir.path()), [("not_sent".to_owned(), 0), ("not_sent".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn what_can_not_be_written_down_costs_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    world.directory.pretend_full(true);
+    let left = world.settlement(1);
+    let mut stayed = world.settlement(2);
+    world.worker.commit();
+    assert!(stayed.opened().await.is_err());
+    drop((left, stayed));
+    world.directory.pretend_full(false);
+    assert_eq!(world.counted(), (0, 0, 0));
+    assert_eq!(world.ends(dir.path()), []);
+}

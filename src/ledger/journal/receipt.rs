@@ -1,0 +1,114 @@
+//! Word of a record: whether it is written, and where somebody waits for that, whether it is synced.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::AppendError;
+use super::batch::Outcome;
+use super::segment::Segment;
+
+/// Says when a record counts, or that it never will. Dropping it changes nothing: the record stands.
+#[derive(Debug)]
+#[must_use = "what depends on the record may happen only once this is ready"]
+pub(crate) struct Receipt(Known);
+
+/// How much is known of a record.
+#[derive(Debug)]
+enum Known {
+    /// It waits to be written with others.
+    Staged {
+        outcome: Arc<Outcome>,
+        is_synced: bool,
+    },
+    /// It waits for a sync.
+    Written(SyncPoint),
+    All(Result<(), AppendError>),
+}
+
+/// A place in the journal that a sync has to reach.
+#[derive(Clone, Debug)]
+pub(super) struct SyncPoint {
+    pub(super) waiters: Arc<Waiters>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) end: u64,
+}
+
+/// Tasks that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Mutex<Vec<Waker>>);
+
+impl Receipt {
+    /// Of a record that nothing depends on any more.
+    pub(crate) fn done() -> Self {
+        Self(Known::All(Ok(())))
+    }
+
+    /// Of a record that was not taken.
+    pub(super) fn refused(error: AppendError) -> Self {
+        Self(Known::All(Err(error)))
+    }
+
+    /// `is_synced`: a record counts only then, where syncs are waited for at all.
+    pub(super) fn staged(outcome: Arc<Outcome>, is_synced: bool) -> Self {
+        Self(Known::Staged { outcome, is_synced })
+    }
+
+    /// What became of the record, as far as that is known.
+    pub(crate) fn result(&mut self) -> Option<Result<(), AppendError>> {
+        loop {
+            self.0 = match &self.0 {
+                Known::All(result) => return Some(result.clone()),
+                Known::Written(point) => Known::All(point.result()?),
+                Known::Staged { outcome, is_synced } => match outcome.result()? {
+                    Ok(Some(point)) if *is_synced => Known::Written(point.clone()),
+                    Ok(_) => Known::All(Ok(())),
+                    Err(error) => Known::All(Err(error.clone())),
+                },
+            }
+        }
+    }
+
+    fn wake_later(&self, waker: &Waker) {
+        let waiters = match &self.0 {
+            Known::Staged { outcome, .. } => outcome.waiters(),
+            Known::Written(point) => &point.waiters,
+            Known::All(_) => return,
+        };
+        waiters.lock().push(waker.clone());
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.result().is_none() {
+            self.wake_later(cx.waker());
+        }
+        // A sync may have ended between the two.
+        self.result().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl SyncPoint {
+    fn result(&self) -> Option<Result<(), AppendError>> {
+        if self.segment.published() >= self.end {
+            return Some(Ok(()));
+        }
+        let failed = || AppendError::not_synced(&self.segment.path);
+        self.segment.is_failed().then(|| Err(failed()))
+    }
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wake(&self) {
+        let waiting = std::mem::take(&mut *self.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
