@@ -30,7 +30,7 @@ test: sdks lint ## Install what the tests need, lint, run all tests, count instr
 	cargo test --locked
 	cargo test --locked --lib --features shuttle interleave
 	scripts/debian-tools.sh valgrind
-	cargo bench --locked --bench instructions
+	cargo bench --locked --features jemalloc --bench instructions
 
 .PHONY: torture
 torture: ## The long forms of the proofs, and a summary of what they found
@@ -50,7 +50,7 @@ fmt: ## Format the code
 .PHONY: bless
 bless: ## Write the instruction counts down that `make test` holds the stages to
 	scripts/debian-tools.sh valgrind
-	cargo bench --locked --bench instructions -- --bless
+	cargo bench --locked --features jemalloc --bench instructions -- --bless
 
 .PHONY: bench
 bench: ## Run the micro benches and the ledger's, then the comparison with nginx

@@ -1,8 +1,8 @@
 //! The instructions that a stage of a request takes, and a worker of the gateway for a whole one, counted by
 //! callgrind: the same on a busy machine as on an idle one, so that a test can hold them to a bound.
 //!
-//! `cargo bench --bench instructions` compares them with `benches/instructions.txt` and fails where one is off
-//! by more than [`TOLERANCE`]; `make bless` writes that file. Needs valgrind
+//! `cargo bench --features jemalloc --bench instructions` compares them with `benches/instructions.txt` and
+//! fails where one is off by more than [`TOLERANCE`]; `make bless` writes that file. Needs valgrind
 //! (`scripts/debian-tools.sh valgrind`).
 
 mod lockstep;
@@ -44,6 +44,12 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if !cfg!(feature = "jemalloc") {
+        eprintln!(
+            "what is shipped allocates with jemalloc, and so is counted: --features jemalloc"
+        );
+        return ExitCode::FAILURE;
+    }
     // On a disk, as the ledger is.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let stages = stages::stages(target);
