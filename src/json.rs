@@ -127,12 +127,6 @@ impl Scanner {
         Self::default()
     }
 
-    /// After the first `at` bytes of an object, which end before the value of a member: what they are
-    /// was found when they were scanned before.
-    pub(crate) fn in_member(at: u64) -> Self {
-        Self { base: at, depth: 1, objects: 1, ..Self::default() }
-    }
-
     /// Scans the next piece of the input.
     ///
     /// # Errors

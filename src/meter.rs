@@ -26,7 +26,6 @@ mod tally;
 mod outlet;
 mod hide;
 mod event;
-mod opening;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -37,7 +36,6 @@ use crate::json::Scanner;
 use dialect::Document;
 use event::Event;
 use hide::Verdict;
-use opening::Opening;
 use outlet::Outlet;
 use sse::{Lines, Part};
 use tally::Tally;
@@ -64,8 +62,6 @@ pub(crate) struct Meter {
     scanner: Scanner,
     document: Document,
     event: Event,
-    /// `None` where each document is read whole: a body, and where a name in it is replaced.
-    opening: Option<Opening>,
     tally: Tally,
     done: bool,
     /// `None` if nothing is ever edited.
@@ -91,7 +87,6 @@ impl Meter {
             scanner: Scanner::new(),
             document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
             event: Event::none(),
-            opening: (kind == Kind::Sse && model.is_none()).then(Opening::default),
             tally: Tally::new(answers),
             done: false,
             outlet: (hide != Hide::Nothing || model.is_some()).then(Outlet::default),
@@ -302,15 +297,7 @@ impl Meter {
         }
         let scanned = self.event.scanned;
         self.document.stands(self.at.wrapping_sub(scanned));
-        let mut opening = self.opening.as_mut().filter(|_| scanned == 0);
-        let passed = match &mut opening {
-            Some(opening) => opening.pass(piece, &mut self.scanner, &mut self.document),
-            None => 0,
-        };
-        self.event.broken = self.scanner.push(&piece[passed..], &mut self.document).is_err();
-        if let Some(opening) = opening.filter(|_| passed == 0) {
-            opening.learn(piece, &self.document);
-        }
+        self.event.broken = self.scanner.push(piece, &mut self.document).is_err();
         self.document.captures.collect(piece, scanned);
         self.event.scanned += piece.len() as u64;
         if self.event.broken {

@@ -47,10 +47,6 @@ pub(super) struct Document {
     word: Word,
     reading: Reading,
     pub(super) captures: Captures,
-    /// Nothing has been said at the top but the model.
-    is_plain: bool,
-    /// As [`Document::opening`].
-    opening: Option<u64>,
 }
 
 impl Document {
@@ -70,8 +66,6 @@ impl Document {
             word: Word::default(),
             reading: Reading::Nothing,
             captures: Captures::default(),
-            is_plain: true,
-            opening: None,
         }
     }
 
@@ -84,20 +78,6 @@ impl Document {
         self.key = Key::Other;
         self.captures.reset();
         self.name.reset();
-        (self.is_plain, self.opening) = (true, None);
-    }
-
-    /// Where the value of `choices` begins in the document, if nothing stands before it that says more
-    /// than the model.
-    pub(super) fn opening(&self) -> Option<u64> {
-        self.opening
-    }
-
-    /// The new document has come to the value of `choices` with nothing said but the model, which is the
-    /// one of the document before.
-    pub(super) fn at_choices(&mut self) {
-        self.enter(0, Place::root(true));
-        self.key = Key::Choices;
     }
 
     /// The next piece stands `base` further in the stream than in the document.
@@ -142,10 +122,6 @@ impl Document {
     }
 
     fn root_value(&mut self, token: Token, depth: usize, at: u64) {
-        if self.is_plain && !matches!(self.key, Key::Other | Key::Model) {
-            self.is_plain = false;
-            self.opening = (self.key == Key::Choices).then_some(at);
-        }
         match (self.key, token) {
             (Key::Usage, _) => {
                 let found = match token {

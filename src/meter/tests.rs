@@ -14,7 +14,6 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-mod openings;
 mod picking;
 
 /// So that no fixture goes missing unnoticed.
