@@ -2,6 +2,7 @@
 //! it is shared with another worker but what [`Shared`] names.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -119,9 +120,12 @@ impl Worker {
     fn take_down(&self, record: impl FnOnce(&mut Journal) -> Receipt) -> Receipt {
         let mut journal = self.journal.borrow_mut();
         let before = journal.staged_bytes();
-        let receipt = record(&mut journal);
+        let mut receipt = record(&mut journal);
         let after = journal.staged_bytes();
         drop(journal);
+        if let Some(Err(error)) = receipt.result() {
+            self.journal_failed(&error);
+        }
         let alone = self.alone.get();
         self.alone.set(alone.saturating_sub(1));
         if alone > 0 || after >= MAX_STAGED_BYTES {
@@ -137,8 +141,11 @@ impl Worker {
     pub(crate) async fn commits(&self) {
         loop {
             self.staged.notified().await;
-            if self.commit() == 1 {
-                self.alone.set(ALONE);
+            // A bug of ours must not end the task for which all others wait.
+            match catch_unwind(AssertUnwindSafe(|| self.commit())) {
+                Ok(1) => self.alone.set(ALONE),
+                Ok(_) => {}
+                Err(_) => tracing::error!("a write to the journal failed in a way that is a bug"),
             }
         }
     }
@@ -152,7 +159,9 @@ impl Worker {
             Ok(Committed { records, bytes }) => {
                 let ns = self.clock.mono_ns().saturating_sub(begun_ns);
                 self.shard.journal_appended(records, bytes, ns);
-                self.journal_works();
+                if self.journal.borrow().is_proven() {
+                    self.journal_works();
+                }
                 records
             }
             Err(error) => {
@@ -162,9 +171,14 @@ impl Worker {
         }
     }
 
-    /// Told of every write of records that failed, and of every record that was written and not synced.
+    /// Told of every write that failed, of every record that was not taken, and of every end that was
+    /// written and not synced.
     pub(crate) fn journal_failed(&self, error: &AppendError) {
         self.shard.journal_failed();
+        self.journal_stops(error);
+    }
+
+    fn journal_stops(&self, error: &AppendError) {
         if !self.is_ledger_failed.replace(true) {
             self.readiness.ledger(false);
             tracing::error!(%error, "the journal fails; new requests are refused");
@@ -179,14 +193,17 @@ impl Worker {
     }
 
     /// What has to happen now and then: old connections are closed, late records written, and whether the
-    /// journal works again is found out, also where no request comes to try it.
+    /// journal works, or works again, is found out, also where no request comes to try it.
     pub(crate) fn sweep(&self) {
         self.upstreams.iter().for_each(Upstream::sweep);
+        // Mostly nothing is left to write.
+        self.commit();
         let mut journal = self.journal.borrow_mut();
         journal.rotate(self.clock.now().mono_ns);
-        let late = journal.flush_late();
-        if self.is_ledger_failed.get() && late.is_ok() && journal.has_room() {
-            self.journal_works();
+        match journal.flush_late().and_then(|_| journal.check_proven()) {
+            Err(error) => self.journal_stops(&error),
+            Ok(()) if self.is_ledger_failed.get() && journal.has_room() => self.journal_works(),
+            Ok(()) => {}
         }
     }
 

@@ -4,8 +4,8 @@
 //!
 //! Records are taken down in a batch (`journal/batch.rs`), and [`Journal::commit`] writes it with one
 //! positioned write at the segment's end. What depends on a record waits for its [`Receipt`]. If the write
-//! fails half way, the end does not move, so the next one overwrites the debris and a reader never sees
-//! it: a disk that was full works again as soon as there is room, without a restart. `kill -9` loses
+//! fails half way, the end does not move, and what was written is cut off again: a reader never sees it,
+//! and a disk that was full works again as soon as there is room, without a restart. `kill -9` loses
 //! nothing that was written, because the page cache outlives the process.
 //!
 //! With [`Durability::Power`] a record counts once it is synced, not once it is written
@@ -44,8 +44,8 @@ pub(crate) use self::segment::{HEADER, Segment};
 const MAX_LATE: usize = 4096;
 /// A segment that is older is closed, however short, so that it can go once it is drained.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Bytes that there has to be room for before new requests are invited again: some records.
-const ROOM: usize = 4096;
+/// Bytes that there has to be room for before new requests are invited again: a large batch.
+const ROOM: usize = 64 * 1024;
 
 /// A record could not be written, or not so that it survives what it has to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -178,8 +178,7 @@ impl<D: Disk> Journal<D> {
     /// readiness sends no request. So bytes of nothing are written after the last record, and taken back;
     /// if a crash comes between the two, they are a torn tail.
     pub(crate) fn has_room(&mut self) -> bool {
-        let is_proven = self.power.as_ref().is_none_or(Power::is_proven);
-        is_proven && self.try_room().is_ok()
+        self.is_proven() && self.try_room().is_ok()
     }
 
     fn try_room(&mut self) -> io::Result<()> {
@@ -210,12 +209,17 @@ impl<D: Disk> Journal<D> {
         Some(power.to_sync(current, self.batch.has_closed()))
     }
 
-    /// An error from a failed sync until a later one has succeeded.
-    fn check_proven(&mut self) -> Result<(), AppendError> {
+    /// No sync has failed, or a later one has succeeded.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.power.as_ref().is_none_or(Power::is_proven)
+    }
+
+    /// An error as long as it is not [`Journal::is_proven`].
+    pub(crate) fn check_proven(&mut self) -> Result<(), AppendError> {
         self.write_again()?;
-        match &self.power {
-            Some(power) if !power.is_proven() => Err(AppendError::not_synced(&self.directory.path)),
-            _ => Ok(()),
+        match self.is_proven() {
+            true => Ok(()),
+            false => Err(AppendError::not_synced(&self.directory.path)),
         }
     }
 
@@ -237,7 +241,11 @@ impl<D: Disk> Journal<D> {
         }
         let current = self.current.as_mut().expect("it was begun above");
         self.directory.check_full()?;
-        current.file.write_all_at(&self.buffer, current.end)?;
+        if let Err(error) = current.file.write_all_at(&self.buffer, current.end) {
+            // Whole records may stand there, which have been refused and must not be found later.
+            let _ = current.file.cut(current.end);
+            return Err(error);
+        }
         if let Some(power) = &mut self.power {
             power.wrote(&current.segment, current.end, &self.buffer);
         }

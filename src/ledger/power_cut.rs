@@ -203,6 +203,8 @@ struct Run {
     sent: Vec<u32>,
     /// Their clients went away before that.
     withdrawn: Vec<u32>,
+    /// They could not be written.
+    refused: Vec<u32>,
     /// No sync has failed.
     is_sound: bool,
     waiting: Vec<(u32, Receipt)>,
@@ -250,6 +252,7 @@ impl Run {
             open: Vec::new(),
             next: 0,
             withdrawn: Vec::new(),
+            refused: Vec::new(),
             is_sound: true,
             sent: Vec::new(),
             waiting: Vec::new(),
@@ -296,7 +299,7 @@ impl Run {
                     self.open.push(n);
                     self.sent.push(n);
                 }
-                Some(Err(_)) => {}
+                Some(Err(_)) => self.refused.push(n),
                 None => self.opening.push((n, receipt)),
             }
         }
@@ -342,7 +345,9 @@ fn survive(seed: u64, durability: Durability, fate: Fate, dir: &Path) -> (usize,
     for _ in 0..20 + run.random.below(100) {
         run.step();
     }
-    let Run { mut random, disk, journal, drain, released, sent, withdrawn, is_sound, .. } = run;
+    let Run {
+        mut random, disk, journal, drain, released, sent, withdrawn, refused, is_sound, ..
+    } = run;
     // Nothing more is written: a dead process has no last words.
     drop(drain);
     std::mem::forget(journal);
@@ -365,6 +370,9 @@ fn survive(seed: u64, durability: Durability, fate: Fate, dir: &Path) -> (usize,
     }
     for n in &withdrawn {
         assert!(rows.iter().all(|row| row.n != *n), "seed {seed}: {n} was withdrawn");
+    }
+    for n in refused.iter().filter(|_| fate == Fate::Kill) {
+        assert!(rows.iter().all(|row| row.n != *n), "seed {seed}: {n} was refused");
     }
     let is_whole = durability == Durability::Power || fate == Fate::Kill;
     for n in released.iter().filter(|_| is_whole) {

@@ -43,7 +43,11 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::builder().parse(&log.filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        // It would say so on standard error, and panic where that is what can't be written.
+        .log_internal_errors(false);
     Ok(if log.json {
         Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
     } else {

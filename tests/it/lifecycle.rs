@@ -170,6 +170,48 @@ async fn a_data_directory_has_one_server() {
     simulator.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let (simulator, builder) = logged().await;
+    let (place, _) = builder.set("log.filter", "\"debug\"").place();
+    let key = place.create_key(&[]);
+    let gateway = Gateway::start_unheard(&place);
+    for _ in 0..3 {
+        let heard = exchange(gateway.address, &chat(&key, "connection: close\r\n")).await;
+        let heard = heard.expect("it is served");
+        assert!(heard.is_whole && heard.status == 200, "{}", heard.text);
+    }
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.0.success());
+    assert_eq!(place.rows().len(), 3);
+    simulator.shutdown().await;
+}
+
+/// The request and the client's leaving are there at once, however far the request came by then.
+#[tokio::test]
+async fn a_client_that_leaves_at_once_is_counted_as_it_is_written_down() {
+    const CLIENTS: usize = 200;
+    let (simulator, builder) = simulated().await;
+    let mut world = builder.start().await;
+    let asked = chat(&world.key, "x-sim-head-ms: 3600000\r\n");
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(world.address()).await;
+        client.send(asked.as_bytes()).await;
+        drop(client);
+    }
+    let are_gone = || world.server().connections().iter().sum::<usize>() == 0;
+    eventually("all are gone", || are_gone().then_some(())).await;
+    world.settled().await;
+    let used = world.server().used_today();
+    world.stop().await;
+    let rows = world.place.rows();
+    assert_eq!(used, (rows.len() as u64, sum(&rows)));
+    assert!(rows.iter().all(|row| ["client_closed", "not_sent"].contains(&&*row.end)), "{rows:?}");
+    let sent = rows.iter().filter(|row| row.end == "client_closed").count() as u64;
+    assert!(simulator.counts().requests <= sent, "what was sent has a row");
+    simulator.shutdown().await;
+}
+
 /// The journal's segments, oldest first.
 fn segments(place: &Place) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(place.data_dir().join("journal")).expect("a journal");

@@ -28,7 +28,16 @@ impl Gateway {
     }
 
     /// As [`Gateway::start`], by a command that becomes `weir serve`.
-    pub fn start_by(mut command: Command) -> Self {
+    pub fn start_by(command: Command) -> Self {
+        Self::spawn(command, false)
+    }
+
+    /// As [`Gateway::start`]; then the pipe that it logs to is closed.
+    pub fn start_unheard(place: &Place) -> Self {
+        Self::spawn(place.command(&["serve"]), true)
+    }
+
+    fn spawn(mut command: Command, is_unheard: bool) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -38,12 +47,19 @@ impl Gateway {
         let (found, ready) = mpsc::sync_channel(1);
         let log = std::thread::spawn(move || {
             let mut all = String::new();
-            for line in stderr.lines().map_while(Result::ok) {
+            let mut stderr = stderr;
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
                 if let Some(addresses) = addresses(&line) {
+                    if is_unheard {
+                        drop(stderr);
+                        let _ = found.try_send(addresses);
+                        return all;
+                    }
                     let _ = found.try_send(addresses);
                 }
                 all.push_str(&line);
-                all.push('\n');
+                line.clear();
             }
             all
         });

@@ -67,6 +67,10 @@ impl Batch {
         let Some(place) = found else { return false };
         self.bytes.drain(place);
         self.records -= 1;
+        if self.records == 0 {
+            // Nothing will be written that would tell those who wait, and have gone.
+            self.outcome = Arc::default();
+        }
         true
     }
 

@@ -141,15 +141,16 @@ impl<D: Disk> Group<D> {
 
     /// Gives up all segments that are not synced: what is in the later ones may depend on the first.
     fn fail(&self, segment: &Segment, error: &std::io::Error) {
-        tracing::error!(
-            segment = %segment.path.display(), %error,
-            "the journal could not be synced; answers that waited for it are cut, and a new segment is begun"
-        );
         let mut state = self.lock();
         for Job { file, segment, .. } in std::mem::take(&mut state.jobs) {
             segment.fail();
             state.failed.push(Failed { file, segment });
         }
+        drop(state);
+        tracing::error!(
+            segment = %segment.path.display(), %error,
+            "the journal could not be synced; answers that waited for it are cut, and a new segment is begun"
+        );
     }
 
     /// The segments that have failed since the last call.

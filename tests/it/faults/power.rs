@@ -3,7 +3,8 @@
 
 use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, USAGE};
 use super::{assert_cut, assert_passed, assert_refused, begun};
-use crate::world::{Call, Client, Upstream, World, eventually};
+use crate::process::get;
+use crate::world::{Call, Client, Upstream, World, eventually, patiently};
 
 async fn world(upstream: &Upstream) -> World {
     World::before(upstream).set("data.durability", "\"power\"").start().await
@@ -113,6 +114,31 @@ async fn an_answer_of_which_nothing_has_left_is_refused() {
     drop(call);
     check_repaired(&world, &upstream).await;
     Booked::ok("crashed", STATED).check(&world.row(answer.event_id()).await);
+    world.finish().await;
+}
+
+/// Nobody waits for the sync of what was opened. It is found broken all the same, and told; and found to
+/// work again.
+#[tokio::test]
+async fn a_broken_disk_is_told_while_nobody_waits_for_it() {
+    let upstream = Upstream::start().await;
+    let world = world(&upstream).await;
+    let admin = world.server().admin_address();
+    world.server().pretend_disk_broken(true);
+    let mut client = world.post(STREAM).await;
+    let (mut call, _) = upstream.call().await;
+    call.stream().await;
+    begun(&mut client).await;
+    let becomes = async |status| while get(admin, "/readyz").await.0 != status {};
+    patiently("it is not ready", becomes(503)).await;
+    let refused = world.post(CHAT).await.answer().await;
+    assert_refused(&world, &refused, 503, "ledger_unavailable", None);
+    drop((client, call));
+    world.settled().await;
+    assert_eq!(get(admin, "/readyz").await.0, 503, "also without a request");
+    world.server().pretend_disk_broken(false);
+    patiently("it is ready again", becomes(200)).await;
+    check_repaired(&world, &upstream).await;
     world.finish().await;
 }
 
