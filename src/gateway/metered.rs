@@ -232,6 +232,7 @@ impl Metered {
         match result {
             Ok(()) => self.state = State::Ended,
             Err(error) => {
+                // What could not be written has been told by whoever tried to.
                 if matches!(error, AppendError::NotSynced { .. }) {
                     self.worker.journal_failed(&error);
                 }

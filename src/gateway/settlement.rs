@@ -2,9 +2,6 @@
 //! consumed by the second. It happens once, whatever happens: a settlement that is dropped settles
 //! itself.
 
-#[cfg(test)]
-mod tests;
-
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -326,3 +323,6 @@ impl Drop for Settlement {
         drop(self.settle_once(end, used));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,10 +136,10 @@ impl<D: Disk> Journal<D> {
 
     /// Writes what was taken down, all of it or nothing.
     pub(crate) fn commit(&mut self) -> Result<Committed, AppendError> {
-        if self.batch.records() == 0 {
+        let records = self.batch.records();
+        if records == 0 {
             return Ok(Committed::default());
         }
-        let records = self.batch.records();
         let written = self.flush_late().and_then(|_| {
             self.buffer.clear();
             self.buffer.extend_from_slice(self.batch.bytes());
@@ -353,6 +353,14 @@ mod tests {
     use crate::ledger::codec::{Names, Record, Step, decode};
     use crate::usage::End;
 
+    /// A journal that is kept for as long as its place is.
+    fn empty() -> (tempfile::TempDir, Arc<Directory>, Journal) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens");
+        let directory = Arc::new(directory);
+        (dir, directory.clone(), Journal::new(directory))
+    }
+
     fn read_all(directory: &Directory) -> Vec<Record> {
         let mut records = Vec::new();
         for segment in directory.segments() {
@@ -392,10 +400,7 @@ mod tests {
 
     #[test]
     fn room_is_found_without_leaving_a_trace() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let directory =
-            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
-        let mut journal = Journal::new(directory.clone());
+        let (_dir, directory, mut journal) = empty();
         assert!(journal.has_room(), "of a segment that it begins");
         journal.open_now(&opened(1)).expect("writes");
         directory.pretend_full(true);
@@ -411,10 +416,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_refuses_and_what_could_not_be_closed_is_written_later() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let directory =
-            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
-        let mut journal = Journal::new(directory.clone());
+        let (_dir, directory, mut journal) = empty();
         journal.open_now(&opened(1)).expect("writes");
         directory.pretend_full(true);
         journal.open_now(&opened(2)).expect_err("refused");
@@ -431,10 +433,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_one_write_and_each_of_its_records_has_a_receipt() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let directory =
-            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
-        let mut journal = Journal::new(directory.clone());
+        let (_dir, directory, mut journal) = empty();
         journal.open_now(&opened(1)).expect("writes");
         let before = directory.segments()[0].published();
         let mut receipts = [journal.open(&opened(2)), journal.close(&closed(1))];
@@ -463,10 +462,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_not_written_refuses_what_it_opens_and_keeps_what_it_closes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let directory =
-            Arc::new(Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens"));
-        let mut journal = Journal::new(directory.clone());
+        let (_dir, directory, mut journal) = empty();
         for n in 1..3 {
             journal.open_now(&opened(n)).expect("writes");
         }

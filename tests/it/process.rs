@@ -43,12 +43,10 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (found, ready) = mpsc::sync_channel(1);
         let log = std::thread::spawn(move || {
-            let mut all = String::new();
-            let mut stderr = stderr;
-            let mut line = String::new();
+            let (mut all, mut line) = (String::new(), String::new());
             while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
                 if let Some(addresses) = addresses(&line) {
                     if is_unheard {

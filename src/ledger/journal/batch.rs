@@ -118,3 +118,33 @@ fn decoded(record: &[u8]) -> Option<Record> {
         Step::Partial | Step::Damaged => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use crate::ledger::codec::tests::opened;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn nobody_is_remembered_who_has_taken_everything_back() {
+        let mut batch = Batch::default();
+        let task = Arc::new(Task);
+        {
+            let mut receipt = pin!(batch.open(&opened(1)));
+            let waker = Waker::from(task.clone());
+            assert!(receipt.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(batch.withdraw(opened(1).event_id));
+        }
+        assert_eq!(Arc::strong_count(&task), 1);
+        assert_eq!((batch.records(), batch.bytes()), (0, &[][..]));
+    }
+}
