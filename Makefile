@@ -53,7 +53,7 @@ bless: ## Write the instruction counts down that `make test` holds the stages to
 	cargo bench --locked --features jemalloc --bench instructions -- --bless
 
 .PHONY: bench
-bench: ## Run the micro benches and the ledger's, then the comparison with nginx
+bench: ## Run the micro benches, the ledger's and the keys', then the comparison with nginx
 	cargo bench --locked
 	if [ -x benches/compare ]; then benches/compare; fi
 

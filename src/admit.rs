@@ -30,22 +30,28 @@ mod quota;
 mod account;
 mod ask;
 mod alert;
+mod over;
+mod slots;
 mod books;
 mod live;
 mod permit;
+mod slot_guard;
 
-pub(crate) use alert::Alert;
-pub(crate) use ask::{Ask, Clamp, KeySlot};
-pub(crate) use denied::{Denied, Level, Limit, Standing};
+pub(crate) use alert::{Alerting, Waiting};
+pub(crate) use ask::{Ask, Clamp};
+pub(crate) use denied::{Denied, Level, Standing};
 pub(crate) use go_duration::GoDuration;
 pub(crate) use live::{Settings, TenantLive};
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Rebuilt, Used};
+pub(crate) use slot_guard::SlotGuard;
 pub(crate) use window::Windows;
 #[cfg(test)]
 use {
+    alert::Alert,
+    ask::KeySlot,
     books::Totals,
-    denied::{Kind, Scope},
+    denied::{Kind, Limit, Scope},
     quota::Amount,
 };
 

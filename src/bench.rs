@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::admit::{Ask, KeySlot, Settings, TenantLive};
+use crate::admit::{Ask, Settings, SlotGuard, TenantLive};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::forward::headers;
-use crate::identify::key_text::KeyText;
+use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
 use crate::inspect::{self, Api, Facts, Scan};
 use crate::ledger::breath::Breath;
@@ -22,10 +22,10 @@ use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::report::{Filter, Group, usage};
-use crate::ledger::store::Store;
+use crate::ledger::store::{NewKey, Store};
 use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
-use crate::tenancy::Limits;
+use crate::tenancy::{Limits, Secret};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 const MODEL: &str = "gpt-5.4";
@@ -87,10 +87,38 @@ impl Identify {
     }
 }
 
+/// Makes a store in `dir` with so many keys of so many tenants, in one transaction. Returns id and text of
+/// three of them.
+pub fn make_keys(dir: &Path, keys: u64, tenants: u64) -> Vec<(String, String)> {
+    let mut store = Store::open(dir).expect("the bench's directory is writable");
+    let mut shown = Vec::new();
+    let limits = Limits { rpm: Some(60), monthly_tokens: Some(1 << 40), ..Limits::default() };
+    let new = (0..keys).map(|number| {
+        let text = KeyText::generate().expect("there is randomness");
+        let id = generate_id().expect("there is randomness");
+        if shown.len() < 3 {
+            shown.push((id.clone(), text.reveal().to_owned()));
+        }
+        let last4 = text.last4().to_owned();
+        NewKey {
+            id: id.into(),
+            tenant: format!("tenant-{}", number % tenants).into(),
+            name: "bench".to_owned(),
+            limits: limits.clone(),
+            clamp: false,
+            cut: false,
+            models: None,
+            expires_at_ms: None,
+            secret: Secret { digest: text.digest(), last4, expires_at_ms: None },
+        }
+    });
+    store.create_keys(new, YEAR_BEGIN_MS).expect("the disk has room");
+    shown
+}
+
 /// One tenant with one key.
 pub struct Admission {
-    live: Arc<TenantLive>,
-    slot: KeySlot,
+    slot: SlotGuard,
     clock: Clock,
 }
 
@@ -102,11 +130,12 @@ impl Admission {
             rpm_burst: None,
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
+            alerting: Arc::default(),
         };
-        let live = TenantLive::new(settings, clock.now());
-        let slot = live.key_slot("key");
-        if is_limited {
-            let limits = Limits {
+        let live = TenantLive::new("acme".into(), settings, clock.now());
+        let limits = match is_limited {
+            false => Limits::default(),
+            true => Limits {
                 rpm: Some(u32::MAX),
                 tpm: Some(1 << 50),
                 concurrency: Some(1_000),
@@ -116,18 +145,18 @@ impl Admission {
                 monthly_requests: Some(1 << 50),
                 daily_nano_usd: Some(1 << 50),
                 monthly_nano_usd: Some(1 << 50),
-            };
-            live.set_tenant_limits(&limits, clock.now());
-            live.set_key_limits(slot, &limits, clock.now());
-        }
-        Self { live, slot, clock }
+            },
+        };
+        live.set_tenant_limits(&limits, clock.now());
+        let slot = SlotGuard::new(&live, &"key".into(), &Arc::new(limits));
+        Self { slot, clock }
     }
 
     /// Admits a request and settles it, reading the clock for both.
     pub fn once(&self) {
         let ask =
             Ask { prompt_tokens: 70, reserve_tokens: 1_094, reserve_nano_usd: 3_000, clamp: None };
-        let permit = self.live.admit(self.slot, ask, self.clock.now());
+        let permit = self.slot.admit(ask, self.clock.now());
         permit.expect("the limits are out of reach").settle(90, 300, self.clock.now());
     }
 }

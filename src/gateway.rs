@@ -44,7 +44,7 @@ use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::request_body::{ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
-use crate::gateway::snapshot::{Identity, Snapshot};
+use crate::gateway::snapshot::Identity;
 use crate::identify::Bearing;
 use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
@@ -110,7 +110,7 @@ pub(crate) async fn handle(
     headers.reserve(ADDED_HEADERS);
     match exchange.limits {
         KnownLimits::Nobodys => {}
-        KnownLimits::Of(key) => standing::write(&key.live.standing(key.slot, arrived), headers),
+        KnownLimits::Of(key) => standing::write(&key.slot.standing(arrived), headers),
         KnownLimits::Known(standing) => standing::write(&standing, headers),
     }
     if exchange.is_unread {
@@ -140,35 +140,34 @@ async fn serve(
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     };
-    let snapshot = worker.snapshot();
-    let identity = match identify(worker, client, &snapshot, &head, endpoint, exchange.arrived) {
+    let identity = match identify(worker, client, &head, endpoint, exchange.arrived) {
         Ok(identity) => identity,
         Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
     exchange.limits = KnownLimits::Of(identity.clone());
     let allowed = identity.models.as_deref();
     let forwarded = match keyed {
-        Keyed::ListModels => return Ok(own_json(models::list(&snapshot.routes, allowed))),
-        Keyed::ShowModel(id) => return Ok(own_json(models::show(&snapshot.routes, allowed, id)?)),
+        Keyed::ListModels => return Ok(own_json(models::list(&worker.routes, allowed))),
+        Keyed::ShowModel(id) => return Ok(own_json(models::show(&worker.routes, allowed, id)?)),
         Keyed::Forward(forwarded) => forwarded,
     };
     let RequestBody { frames, facts, held } =
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.
     client.turn.catch_up();
-    let route = snapshot.routes.find(&facts.model, allowed)?;
+    let route = worker.routes.find(&facts.model, allowed)?;
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
     // count it in one day.
     let now = worker.clock.now();
-    let price = route.price(now.unix_ms, identity.has_cost_quota)?;
-    let ask = ask_for(forwarded, &facts, route, identity, price);
-    let permit = admit(worker, identity, ask, now, exchange)?;
+    let price = route.price(now.unix_ms, identity.has_cost_quota())?;
+    let ask = ask_for(forwarded, &facts, route, &identity, price);
+    let permit = admit(worker, &identity, ask, now, exchange)?;
     let clamp = permit.clamp();
-    let opened = opened(worker, exchange.event_id, identity, route, endpoint, &facts, &permit);
+    let opened = opened(worker, exchange.event_id, &identity, route, endpoint, &facts, &permit);
     let settlement =
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
-    agree(&mut settlement, identity, route, forwarded, &facts, clamp);
+    agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
     let upstream = &worker.upstreams[route.upstream];
     let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
     drop((frames, facts));
@@ -216,28 +215,29 @@ fn accept<'h>(
     endpoints::action(row, &head.method, head.uri.path())
 }
 
-fn identify<'s>(
+/// Takes the identity out of the keys as they are now, so that a request that lasts holds no others.
+fn identify(
     worker: &Worker,
     client: &Client,
-    snapshot: &'s Snapshot,
     head: &Parts,
     endpoint: &Endpoint,
     now: Now,
-) -> Result<&'s Arc<Identity>, Refusal> {
+) -> Result<Arc<Identity>, Refusal> {
     let bearing = match endpoint.family() {
         Family::OpenAi => Bearing::Bearer,
         Family::Anthropic => Bearing::BearerOrApiKey,
     };
-    snapshot.keys.identify(&head.headers, bearing, now.unix_ms).map_err(|unidentified| match worker
-        .failed_keys
-        .count(client.address)
-    {
-        Ok(()) => unidentified.into(),
-        Err(wait) => {
-            worker.shard.limited("failed-keys");
-            Refusal::failed_keys(wait)
-        }
-    })
+    let snapshot = worker.snapshot();
+    match snapshot.identify(&head.headers, bearing, now.unix_ms) {
+        Ok(identity) => Ok(identity.clone()),
+        Err(unidentified) => Err(match worker.failed_keys.count(client.address) {
+            Ok(()) => unidentified.into(),
+            Err(wait) => {
+                worker.shard.limited("failed-keys");
+                Refusal::failed_keys(wait)
+            }
+        }),
+    }
 }
 
 /// Reads the body and scans it on the way.

@@ -4,8 +4,7 @@
 
 pub(crate) mod key_text;
 mod failed_keys;
-
-use std::collections::HashMap;
+mod keys;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -13,6 +12,7 @@ use http::{HeaderMap, HeaderName};
 use crate::identify::key_text::KeyText;
 
 pub(crate) use crate::identify::failed_keys::FailedKeys;
+pub(crate) use crate::identify::keys::{Keys, KeysEdit};
 
 /// Where Anthropic's clients have their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -44,14 +44,8 @@ pub(crate) enum Unidentified {
     Revoked,
 }
 
-/// All keys by digest, each with what the gateway keeps for it.
-#[derive(Debug)]
-pub(crate) struct Keys<T> {
-    by_digest: HashMap<Digest, Entry<T>>,
-}
-
 /// One secret of a key. Two secrets of one key share their `identity` while a rotation overlaps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) identity: T,
     pub(crate) is_revoked: bool,
@@ -60,10 +54,6 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Keys<T> {
-    pub(crate) fn new(entries: impl IntoIterator<Item = (Digest, Entry<T>)>) -> Self {
-        Self { by_digest: entries.into_iter().collect() }
-    }
-
     /// Whose request this is, by its headers alone: nothing of the body has been read.
     pub(crate) fn identify(
         &self,
@@ -78,7 +68,7 @@ impl<T> Keys<T> {
             found => found?,
         };
         let key = KeyText::parse(text.as_bytes()).map_err(|_| Unidentified::Malformed)?;
-        let entry = self.by_digest.get(&key.digest()).ok_or(Unidentified::Unknown)?;
+        let entry = self.get(&key.digest()).ok_or(Unidentified::Unknown)?;
         if entry.is_revoked {
             return Err(Unidentified::Revoked);
         }

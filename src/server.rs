@@ -1,11 +1,12 @@
 //! A running gateway: the ledger, the workers that serve requests, the thread that accepts connections,
-//! and the control plane, which has a thread of its own and is never on a request's path.
+//! and the control plane, which has threads of its own and is never on a request's path.
 //!
 //! What is started here is ended here, in reverse: no more connections, running requests until a deadline,
 //! then the workers, and the ledger last.
 
 mod accept;
 mod control;
+mod follow;
 mod io;
 mod serve;
 
@@ -30,6 +31,7 @@ use crate::ledger::store::{Store, StoreError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::route::Routes;
 use crate::server::accept::Lane;
+use crate::server::follow::Follower;
 use crate::telemetry::metrics::Metrics;
 
 /// Why a server does not start.
@@ -69,6 +71,7 @@ pub struct Server {
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
+    follower: Follower,
     ledger: Ledger,
     /// Connections that each worker has.
     connections: Vec<Arc<AtomicUsize>>,
@@ -88,20 +91,35 @@ impl Default for Environment {
 }
 
 impl Server {
-    /// Starts everything and returns once requests are served.
+    /// Starts everything and returns once requests are served. Health is answered before that: there may be
+    /// a long journal to replay, and many keys to read.
     pub fn start(config: &Config, environment: Environment) -> Result<Self, StartError> {
         let Environment { clock, resolve } = environment;
         let routes = Arc::new(Routes::new(config));
         let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
-        let metrics = Arc::new(metrics);
+        let control = control::Control {
+            alerting: Arc::default(),
+            failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
+            metrics: Arc::new(metrics),
+            readiness: Arc::default(),
+            clock: clock.clone(),
+        };
+        let control::Control { alerting, failed_keys, metrics, readiness, .. } = control.clone();
+        // Whoever listens to it ends when it is dropped, should the start fail.
+        let (stage, staged) = watch::channel(Stage::Serving);
+        let (admin, admin_address) = listen(config.admin.listen)?;
+        let control = thread("weir-control", {
+            let staged = staged.clone();
+            move |runtime| runtime.block_on(control.run(admin, staged))
+        })?;
         let ledger =
             Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
         let store = Store::open(&config.data.dir)?;
-        let registry = Arc::new(Registry::load(config, routes, &store, clock.clone())?);
-        let readiness = Arc::new(Readiness::default());
+        let registry = Arc::new(Registry::load(config, &store, clock.clone(), alerting)?);
         let shared = Shared {
             registry: registry.clone(),
-            failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
+            routes,
+            failed_keys,
             readiness: readiness.clone(),
             clock: clock.clone(),
             bounds: bounds(config, &metrics),
@@ -113,22 +131,10 @@ impl Server {
                 .collect(),
             resolve,
         };
-        let (stage, staged) = watch::channel(Stage::Serving);
         let (data, address) = listen(config.server.listen)?;
-        let (admin, admin_address) = listen(config.admin.listen)?;
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
-        let control = control::Control {
-            registry: registry.clone(),
-            failed_keys: shared.failed_keys.clone(),
-            metrics,
-            readiness: readiness.clone(),
-            store,
-        };
-        let control = thread("weir-control", {
-            let staged = staged.clone();
-            move |runtime| runtime.block_on(control.run(admin, staged))
-        })?;
+        let follower = Follower::start(registry.clone(), store).map_err(StartError::Thread)?;
         let max_connections = config.server.max_connections;
         let acceptor = thread("weir-accept", move |runtime| {
             runtime.block_on(async {
@@ -151,6 +157,7 @@ impl Server {
             acceptor,
             workers,
             control,
+            follower,
             ledger,
             connections,
         })
@@ -175,7 +182,7 @@ impl Server {
     /// Requests in flight and tokens reserved, over all tenants: both are 0 when nothing runs.
     pub fn outstanding(&self) -> (u64, u64) {
         let tenants = self.registry.tenants();
-        let totals = tenants.iter().map(|(_, live)| live.totals());
+        let totals = tenants.iter().map(|live| live.totals());
         totals.fold((0, 0), |(requests, tokens), one| {
             (requests + one.in_flight, tokens + one.reserved_tokens())
         })
@@ -186,9 +193,22 @@ impl Server {
     pub fn used_today(&self) -> (u64, u64) {
         let now = self.clock.now();
         let tenants = self.registry.tenants();
-        let balances = tenants.iter().map(|(_, live)| live.tenant_balances(now).daily);
+        let balances = tenants.iter().map(|live| live.tenant_balances(now).daily);
         balances
             .fold((0, 0), |(requests, tokens), one| (requests + one.requests, tokens + one.tokens))
+    }
+
+    /// Versions of the keys that were replaced and are held by somebody all the same.
+    #[doc(hidden)]
+    pub fn held_snapshots(&self) -> usize {
+        self.registry.held()
+    }
+
+    /// Keeps the server from following changes of the keys, as one that takes for ever would, until it is
+    /// dropped.
+    #[doc(hidden)]
+    pub fn hold_keys(&self) -> impl Sized + '_ {
+        self.registry.hold()
     }
 
     /// Makes the journal fail as on a full disk, until told otherwise.
@@ -206,8 +226,8 @@ impl Server {
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
-        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } =
-            self;
+        let shutdown_after = self.shutdown_after;
+        let Self { stage, readiness, acceptor, workers, control, follower, ledger, .. } = self;
         readiness.shutting_down();
         stage.send_replace(Stage::Draining);
         let (ended, all_ended) = tokio::sync::oneshot::channel();
@@ -231,6 +251,7 @@ impl Server {
         let ended = tokio::task::spawn_blocking(move || {
             let _ = joining.join();
             let _ = control.join();
+            follower.end();
             ledger.close();
         });
         let _ = ended.await;

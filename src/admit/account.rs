@@ -280,17 +280,20 @@ impl Account {
         }
     }
 
-    /// The quotas of which a threshold is crossed in the windows that hold now.
-    pub(super) fn over(&self, windows: &Windows) -> impl Iterator<Item = Kind> {
-        let both = [
-            (Period::Day, &self.day, windows.day.start_ms),
-            (Period::Month, &self.month, windows.month.start_ms),
-        ];
-        let current = both.into_iter().filter(|(_, balance, start)| balance.start_ms() == *start);
-        current.flat_map(|(period, balance, _)| {
-            let told = Unit::ALL.into_iter().filter(|unit| balance.told(*unit) > 0);
-            told.map(move |unit| kind(period, unit))
-        })
+    /// The quotas of which a threshold was told in the windows that hold now: a bit for each of
+    /// [`QUOTAS`](super::over::QUOTAS).
+    pub(super) fn over(&self, windows: &Windows) -> u8 {
+        let told = |balance: &Balance, start_ms: i64| match balance.start_ms() == start_ms {
+            true => balance.told_units(),
+            false => 0,
+        };
+        let day = told(&self.day, windows.day.start_ms);
+        day | told(&self.month, windows.month.start_ms) << Unit::ALL.len()
+    }
+
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0
     }
 
     pub(super) fn standing(&self, mono_ns: u64) -> Standing {

@@ -1,8 +1,16 @@
 //! What a request asks of admission.
 
-/// The place of a key among its tenant's; good for the [`super::TenantLive`] that gave it, for ever.
+/// The place of a key among its tenant's; good for the [`super::TenantLive`] that gave it, as long as its
+/// [`super::SlotGuard`] is held or something of the key is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeySlot(pub(super) usize);
+
+impl KeySlot {
+    #[cfg(test)]
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// What a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

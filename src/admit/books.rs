@@ -1,18 +1,20 @@
 //! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use super::account::{Account, Held, Want};
-use super::alert::{ALERTS_MAX, Alert};
+use super::alert::{Alert, Alerting};
 use super::ask::{Ask, Clamp, KeySlot};
 use super::denied::{Denied, Kind, Limit, Scope, Standing};
-use super::quota::Amount;
+use super::over::Crossed;
+use super::quota::{Amount, Balances, Rebuilt};
+use super::slots::Slots;
 use super::window::Windows;
 use crate::clock::Now;
+use crate::tenancy::Limits;
 
 /// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
 pub(super) const CLAMP_MIN: u64 = 16;
@@ -20,16 +22,21 @@ pub(super) const CLAMP_MIN: u64 = 16;
 /// All of one tenant.
 #[derive(Debug)]
 pub(super) struct Books {
+    /// What the tenant is called.
+    pub(super) name: Arc<str>,
     /// In which days and months begin.
     pub(super) zone: TimeZone,
     pub(super) windows: Windows,
     pub(super) tenant: Account,
-    /// Indexed by [`KeySlot`]; a key's account outlives the key, so that slots stay good.
-    pub(super) keys: Vec<Account>,
-    pub(super) slots: HashMap<Arc<str>, KeySlot>,
+    pub(super) keys: Slots,
     pub(super) totals: Totals,
-    /// Waiting to be told; at most [`ALERTS_MAX`].
-    pub(super) alerts: Vec<Alert>,
+    /// Requests that may come at once before a rate counts; `None`: as many as the rate.
+    pub(super) rpm_burst: Option<u32>,
+    /// Of a quota: whoever uses as much is to be told of.
+    pub(super) percents: Arc<[u8]>,
+    /// Whom to tell.
+    pub(super) alerting: Arc<Alerting>,
+    pub(super) crossed: Crossed,
 }
 
 /// What an admitted request holds of both accounts.
@@ -78,12 +85,103 @@ impl Totals {
 impl Books {
     #[inline]
     pub(super) fn advance(&mut self, now: Now) -> Windows {
-        self.windows.advance(&self.zone, now.unix_ms);
+        if self.windows.advance(&self.zone, now.unix_ms) {
+            self.crossed.enter(&self.windows);
+        }
         self.windows
     }
 
+    /// Takes the later of two windows.
+    pub(super) fn forward_to(&mut self, windows: Windows) {
+        self.windows.forward_to(windows);
+        self.crossed.enter(&self.windows);
+    }
+
+    /// Opens the account of a key that has not asked yet. Its rates begin full, whenever that is.
+    #[inline]
+    pub(super) fn open(&mut self, slot: KeySlot, mono_ns: u64) {
+        let Self { keys, windows, percents, rpm_burst, .. } = self;
+        keys.open(slot, |limits| {
+            let mut account = Account::new(windows, percents.clone());
+            account.set_limits(limits, *rpm_burst, mono_ns);
+            account
+        });
+    }
+
+    /// Replaces the limits of a key.
+    pub(super) fn set_key_limits(&mut self, slot: KeySlot, limits: &Arc<Limits>, now: Now) {
+        let (windows, burst) = (self.windows, self.rpm_burst);
+        if let Some(account) = self.keys.opened(slot) {
+            let before = account.over(&windows);
+            account.set_limits(limits, burst, now.mono_ns);
+            let after = account.over(&windows);
+            self.crossed.change(Scope::Key, before, after);
+        }
+        self.keys.set_limits(slot, limits.clone());
+    }
+
+    /// Replaces the limits of the tenant as a whole.
+    pub(super) fn set_tenant_limits(&mut self, limits: &Limits, now: Now) {
+        let before = self.tenant.over(&self.windows);
+        self.tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
+        self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
+    }
+
+    /// Sets what a key used before this process.
+    pub(super) fn load_key(&mut self, slot: KeySlot, balances: &Balances) {
+        self.forward_to(balances.windows);
+        self.open(slot, 0);
+        let account = &mut self.keys[slot];
+        let before = account.over(&self.windows);
+        account.load(balances);
+        self.crossed.change(Scope::Key, before, account.over(&self.windows));
+    }
+
+    /// Sets what the tenant used before this process.
+    pub(super) fn load_tenant(&mut self, balances: &Balances) {
+        self.forward_to(balances.windows);
+        let before = self.tenant.over(&self.windows);
+        self.tenant.load(balances);
+        self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
+    }
+
+    /// Moves everything to other windows, in another time zone; see [`Account::rebase`].
+    pub(super) fn rebase(&mut self, new: Windows, ledger: impl Fn(Option<&str>) -> Rebuilt) {
+        let old = std::mem::replace(&mut self.windows, new);
+        self.crossed.start_over(&new);
+        for slot in self.keys.iter() {
+            let rebuilt = ledger(Some(self.keys.key_id(slot)));
+            if rebuilt != Rebuilt::default() {
+                self.open(slot, 0);
+            }
+            let Some(account) = self.keys.opened(slot) else { continue };
+            // Balances of accounts that were idle may still be those of an earlier window.
+            account.enter(&old);
+            account.rebase(&new, &rebuilt);
+            self.crossed.change(Scope::Key, 0, account.over(&new));
+        }
+        self.tenant.enter(&old);
+        self.tenant.rebase(&new, &ledger(None));
+        self.crossed.change(Scope::Tenant, 0, self.tenant.over(&new));
+    }
+
+    /// The key is gone. Its account goes as well, once nothing of it is in flight.
+    pub(super) fn leave(&mut self, slot: KeySlot) {
+        if self.keys.leave(slot) {
+            self.free(slot);
+        }
+    }
+
+    #[cold]
+    fn free(&mut self, slot: KeySlot) {
+        if let Some(account) = self.keys.opened(slot) {
+            self.crossed.change(Scope::Key, account.over(&self.windows), 0);
+        }
+        self.keys.free(slot);
+    }
+
     pub(super) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
-        let key = self.keys[slot.0].standing(now.mono_ns);
+        let key = self.keys[slot].standing(now.mono_ns);
         Standing::tighter(key, self.tenant.standing(now.mono_ns))
     }
 
@@ -95,7 +193,8 @@ impl Books {
         now: Now,
     ) -> Result<Reservation, Denied> {
         let windows = self.advance(now);
-        self.keys[slot.0].enter(&windows);
+        self.open(slot, now.mono_ns);
+        self.keys[slot].enter(&windows);
         self.tenant.enter(&windows);
         let mut want = Want {
             prompt: ask.prompt_tokens,
@@ -112,7 +211,7 @@ impl Books {
     /// Makes the answer small enough for what the quotas have left, and says how large it may be.
     /// Where next to nothing is left it asks for the least, which the quotas will refuse.
     fn clamp(&self, slot: KeySlot, want: &mut Want, clamp: Clamp) -> Option<u64> {
-        let left = self.keys[slot.0].left().min(self.tenant.left());
+        let left = self.keys[slot].left().min(self.tenant.left());
         if left.tokens == u64::MAX && left.nano_usd == u64::MAX {
             return None;
         }
@@ -135,7 +234,7 @@ impl Books {
 
     /// All that only looks: whole limits, quotas, concurrency.
     fn check_quotas(&self, slot: KeySlot, want: Want, now: Now) -> Result<(), Denied> {
-        let both = [(Scope::Key, &self.keys[slot.0]), (Scope::Tenant, &self.tenant)];
+        let both = [(Scope::Key, &self.keys[slot]), (Scope::Tenant, &self.tenant)];
         let too_small = both
             .iter()
             .filter_map(|(scope, account)| Some((*scope, account.too_small(want)?)))
@@ -175,7 +274,7 @@ impl Books {
         now: Now,
     ) -> Result<Reservation, Denied> {
         let mono_ns = now.mono_ns;
-        let (key, tenant) = (&mut self.keys[slot.0], &mut self.tenant);
+        let (key, tenant) = (&mut self.keys[slot], &mut self.tenant);
         let mut longest = None;
         let key_rate = note(key.spend_request(mono_ns), Scope::Key, &mut longest);
         let tenant_rate = note(tenant.spend_request(mono_ns), Scope::Tenant, &mut longest);
@@ -205,7 +304,7 @@ impl Books {
     pub(super) fn extend(&mut self, held: &mut Reservation, more: Amount, now: Now) -> bool {
         let windows = self.advance(now);
         self.tenant.enter(&windows);
-        let key = &mut self.keys[held.slot.0];
+        let key = &mut self.keys[held.slot];
         key.enter(&windows);
         let fits =
             key.has_room_for(&held.key, more) && self.tenant.has_room_for(&held.tenant, more);
@@ -220,7 +319,7 @@ impl Books {
 
     /// Ends a reservation.
     pub(super) fn close(&mut self, held: &Reservation, outcome: Outcome) {
-        let (key, tenant) = (&mut self.keys[held.slot.0], &mut self.tenant);
+        let (key, tenant) = (&mut self.keys[held.slot], &mut self.tenant);
         // One that was idle meanwhile may not know of the window that another request has opened.
         key.enter(&self.windows);
         tenant.enter(&self.windows);
@@ -241,30 +340,35 @@ impl Books {
         self.totals.in_flight = self.totals.in_flight.saturating_sub(1);
         self.totals.reserved = self.totals.reserved.minus(held.amount);
         self.note_alerts(held.slot);
+        if self.keys.is_done(held.slot) {
+            self.free(held.slot);
+        }
     }
 
     #[inline]
     fn note_alerts(&mut self, slot: KeySlot) {
-        if self.keys[slot.0].is_over() || self.tenant.is_over() {
-            self.take_alerts(slot);
+        if self.keys[slot].is_over() || self.tenant.is_over() {
+            self.tell(slot);
         }
     }
 
     /// Once per quota, threshold and window.
     #[cold]
-    fn take_alerts(&mut self, slot: KeySlot) {
-        let key_id = self.slots.iter().find(|(_, one)| **one == slot).map(|(id, _)| id.clone());
-        let (windows, alerts) = (self.windows, &mut self.alerts);
-        let both = [(Scope::Key, &mut self.keys[slot.0]), (Scope::Tenant, &mut self.tenant)];
-        for (scope, account) in both {
+    fn tell(&mut self, slot: KeySlot) {
+        let windows = self.windows;
+        for scope in [Scope::Key, Scope::Tenant] {
+            let (key_id, account) = match scope {
+                Scope::Key => (Some(self.keys.key_id(slot).clone()), &mut self.keys[slot]),
+                Scope::Tenant => (None, &mut self.tenant),
+            };
+            let before = account.over(&windows);
             account.tell(|kind, percent, used, quota| {
-                let key_id = key_id.clone().filter(|_| scope == Scope::Key);
-                let limit = Limit { scope, kind };
                 let window = if kind.is_monthly() { windows.month } else { windows.day };
-                if alerts.len() < ALERTS_MAX {
-                    alerts.push(Alert { limit, key_id, percent, used, quota, window });
-                }
+                let (tenant, key_id) = (self.name.clone(), key_id.clone());
+                let limit = Limit { scope, kind };
+                self.alerting.tell(Alert { limit, tenant, key_id, percent, used, quota, window });
             });
+            self.crossed.change(scope, before, account.over(&windows));
         }
     }
 }

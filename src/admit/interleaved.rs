@@ -18,8 +18,9 @@ const ROOM: u64 = 3;
 
 fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
     let alert_percent = [80, 100].into();
-    let settings = Settings { rpm_burst: None, time_zone: TimeZone::UTC, alert_percent };
-    let live = TenantLive::new(settings, NOW);
+    let alerting = Arc::default();
+    let settings = Settings { rpm_burst: None, time_zone: TimeZone::UTC, alert_percent, alerting };
+    let live = TenantLive::new("acme".into(), settings, NOW);
     let limits = Limits { daily_tokens: Some(10 * ROOM), ..Limits::default() };
     live.set_tenant_limits(&limits, NOW);
     let slots = ["key_a", "key_b"].map(|key_id| live.key_slot(key_id));
@@ -64,7 +65,7 @@ fn quotas_hold() {
     });
     let threads: Vec<_> = threads.collect();
     let limits = Limits { daily_tokens: Some(1_000), ..Limits::default() };
-    live.set_key_limits(slots[0], &limits, NOW);
+    live.set_key_limits(slots[0], &limits.into(), NOW);
     threads.into_iter().for_each(|one| one.join().expect("no panic"));
     assert_eq!((live.totals().in_flight, live.totals().reserved_tokens()), (0, 0));
     let used = live.tenant_balances(NOW).daily.tokens;

@@ -3,7 +3,7 @@
 
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard};
@@ -11,11 +11,17 @@ use std::sync::{Mutex, MutexGuard};
 use jiff::tz::TimeZone;
 
 use super::account::Account;
-use super::alert::Alert;
+use super::alert::Alerting;
 use super::ask::{Ask, KeySlot};
 use super::books::{Books, Outcome, Reservation, Totals};
-use super::denied::{Denied, Limit, Scope, Standing};
+use super::denied::{Denied, Standing};
+#[cfg(test)]
+use super::denied::{Limit, Scope};
+use super::over::Crossed;
+#[cfg(test)]
+use super::over::QUOTAS;
 use super::quota::{Amount, Balances, Rebuilt};
+use super::slots::Slots;
 use super::window::Windows;
 use crate::clock::Now;
 use crate::tenancy::Limits;
@@ -29,71 +35,76 @@ pub(crate) struct Settings {
     pub(crate) time_zone: TimeZone,
     /// Of a quota, 1 to 100: whoever uses as much is to be told of.
     pub(crate) alert_percent: Arc<[u8]>,
+    /// Who hears of it.
+    pub(crate) alerting: Arc<Alerting>,
 }
 
 /// The live state of one tenant and its keys; carried along from one snapshot to the next.
 #[derive(Debug)]
 pub(crate) struct TenantLive {
-    rpm_burst: Option<u32>,
-    alert_percent: Arc<[u8]>,
+    /// A quota of cost holds for all its keys together. Outside of the lock, for it is asked before
+    /// admission.
+    has_cost_quota: AtomicBool,
     /// Held for a few arithmetic operations, never across an await.
     books: Mutex<Books>,
 }
 
 impl TenantLive {
     /// A tenant without keys, limits or past.
-    pub(crate) fn new(settings: Settings, now: Now) -> Arc<Self> {
-        let Settings { rpm_burst, time_zone, alert_percent } = settings;
+    pub(crate) fn new(name: Arc<str>, settings: Settings, now: Now) -> Arc<Self> {
+        let Settings { rpm_burst, time_zone, alert_percent, alerting } = settings;
         let windows = Windows::at(&time_zone, now.unix_ms);
         let books = Books {
+            name,
             zone: time_zone,
             tenant: Account::new(&windows, alert_percent.clone()),
-            keys: Vec::new(),
-            slots: HashMap::new(),
+            keys: Slots::default(),
             totals: Totals::default(),
-            alerts: Vec::new(),
+            crossed: Crossed::new(alerting.over.clone(), windows),
             windows,
+            rpm_burst,
+            percents: alert_percent,
+            alerting,
         };
-        Arc::new(Self { rpm_burst, alert_percent, books: Mutex::new(books) })
+        Arc::new(Self { has_cost_quota: AtomicBool::new(false), books: Mutex::new(books) })
     }
 
     /// Replaces the limits of the tenant as a whole. What was used stays used: rates keep it, token
     /// for token, and quotas keep their balances.
     pub(crate) fn set_tenant_limits(&self, limits: &Limits, now: Now) {
-        self.books().tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
+        self.books().set_tenant_limits(limits, now);
+        self.has_cost_quota.store(limits.has_cost_quota(), Ordering::Relaxed);
     }
 
-    /// Finds the place of a key, or makes one without limits.
-    pub(crate) fn key_slot(&self, key_id: &str) -> KeySlot {
-        let mut books = self.books();
-        if let Some(slot) = books.slots.get(key_id) {
-            return *slot;
-        }
-        let slot = KeySlot(books.keys.len());
-        let account = Account::new(&books.windows, self.alert_percent.clone());
-        books.keys.push(account);
-        books.slots.insert(key_id.into(), slot);
-        slot
+    /// Whether a quota of cost holds for the tenant as a whole.
+    pub(crate) fn has_cost_quota(&self) -> bool {
+        self.has_cost_quota.load(Ordering::Relaxed)
+    }
+
+    /// A place for a key, which has not asked yet.
+    pub(super) fn take_slot(&self, key_id: Arc<str>, limits: Arc<Limits>) -> KeySlot {
+        self.books().keys.take(key_id, limits)
+    }
+
+    /// The key is gone, and nobody will ask for it any more. Requests in flight end as they would.
+    pub(super) fn leave(&self, slot: KeySlot) {
+        self.books().leave(slot);
     }
 
     /// Replaces the limits of one key, as [`Self::set_tenant_limits`] does.
-    pub(crate) fn set_key_limits(&self, slot: KeySlot, limits: &Limits, now: Now) {
-        self.books().keys[slot.0].set_limits(limits, self.rpm_burst, now.mono_ns);
+    pub(crate) fn set_key_limits(&self, slot: KeySlot, limits: &Arc<Limits>, now: Now) {
+        self.books().set_key_limits(slot, limits, now);
     }
 
     /// Sets what a key used before this process, from the ledger. At start, before any request.
     pub(crate) fn load_balances(&self, slot: KeySlot, balances: &Balances) {
-        let mut books = self.books();
-        books.windows.forward_to(balances.windows);
-        books.keys[slot.0].load(balances);
+        self.books().load_key(slot, balances);
     }
 
     /// Sets what the whole tenant used before this process: the sum of all its keys, those included
-    /// that are revoked by now.
+    /// that are revoked or deleted by now.
     pub(crate) fn load_tenant_balances(&self, balances: &Balances) {
-        let mut books = self.books();
-        books.windows.forward_to(balances.windows);
-        books.tenant.load(balances);
+        self.books().load_tenant(balances);
     }
 
     /// The windows that hold at `now`.
@@ -116,16 +127,8 @@ impl TenantLive {
         if books.windows != old {
             return false;
         }
-        // Balances of accounts that were idle may still be those of an earlier window.
-        for (key_id, slot) in &books.slots {
-            let account = &mut books.keys[slot.0];
-            account.enter(&old);
-            account.rebase(&new, &ledger(Some(key_id)));
-        }
-        books.tenant.enter(&old);
-        books.tenant.rebase(&new, &ledger(None));
+        books.rebase(new, ledger);
         books.zone = zone;
-        books.windows = new;
         true
     }
 
@@ -134,8 +137,9 @@ impl TenantLive {
     pub(crate) fn balances(&self, slot: KeySlot, now: Now) -> Balances {
         let mut books = self.books();
         let windows = books.advance(now);
-        books.keys[slot.0].enter(&windows);
-        books.keys[slot.0].balances(windows)
+        books.open(slot, now.mono_ns);
+        books.keys[slot].enter(&windows);
+        books.keys[slot].balances(windows)
     }
 
     /// What the whole tenant has used in the windows around `now`, without reservations.
@@ -148,7 +152,9 @@ impl TenantLive {
 
     /// What is left of the rates, for an answer without an admission.
     pub(crate) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
-        self.books().standing(slot, now)
+        let mut books = self.books();
+        books.open(slot, now.mono_ns);
+        books.standing(slot, now)
     }
 
     /// What is outstanding, for metrics and tests.
@@ -156,21 +162,33 @@ impl TenantLive {
         self.books().totals
     }
 
-    /// The alerts since the last time.
-    pub(crate) fn take_alerts(&self) -> Vec<Alert> {
-        std::mem::take(&mut self.books().alerts)
+    /// Names every quota of which a threshold is crossed at `unix_ms`, by a walk over all accounts.
+    #[cfg(test)]
+    pub(super) fn each_over(&self, unix_ms: i64, mut each: impl FnMut(Limit)) {
+        let books = &mut *self.books();
+        let mut windows = books.windows;
+        windows.advance(&books.zone, unix_ms);
+        let tenant = (Scope::Tenant, books.tenant.over(&windows));
+        let keys = books.keys.iter();
+        let keys =
+            keys.filter_map(|slot| Some((Scope::Key, books.keys.opened(slot)?.over(&windows))));
+        for (scope, over) in keys.chain([tenant]) {
+            let quotas = QUOTAS.into_iter().enumerate();
+            let crossed = quotas.filter(|(at, _)| over >> at & 1 == 1);
+            crossed.for_each(|(_, kind)| each(Limit { scope, kind }));
+        }
     }
 
-    /// Names every quota of which a threshold is crossed in the windows around `now`.
-    pub(crate) fn each_over(&self, now: Now, mut each: impl FnMut(Limit)) {
-        let mut books = self.books();
-        let windows = books.advance(now);
-        for kind in books.tenant.over(&windows) {
-            each(Limit { scope: Scope::Tenant, kind });
-        }
-        for key in &books.keys {
-            key.over(&windows).for_each(|kind| each(Limit { scope: Scope::Key, kind }));
-        }
+    /// How many keys have a slot, and how many of them an account.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> (usize, usize) {
+        self.books().keys.counts()
+    }
+
+    /// A slot for a key without limits, for as long as the tenant lives.
+    #[cfg(test)]
+    pub(crate) fn key_slot(&self, key_id: &str) -> KeySlot {
+        self.take_slot(key_id.into(), Arc::default())
     }
 
     pub(super) fn reserve(&self, slot: KeySlot, ask: Ask, now: Now) -> Result<Reservation, Denied> {

@@ -297,9 +297,10 @@ impl Balance {
         self.quota
     }
 
-    /// The highest threshold that was told of in this window, in percent; 0: none.
-    pub(super) fn told(&self, unit: Unit) -> u8 {
-        self.told[unit as usize]
+    /// Of which amounts a threshold was told in this window: a bit for each of [`Unit::ALL`].
+    pub(super) fn told_units(&self) -> u8 {
+        let bits = self.told.iter().enumerate();
+        bits.fold(0, |set, (unit, percent)| set | u8::from(*percent > 0) << unit)
     }
 
     /// Whether a threshold is crossed that nobody was told of.

@@ -1,6 +1,6 @@
 //! Admission as a whole: what each limit promises, and a long walk beside a plain model.
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -15,7 +15,7 @@ const MS: u64 = 1_000_000;
 
 /// A tenant with one key at an instant.
 struct World {
-    live: std::sync::Arc<TenantLive>,
+    live: Arc<TenantLive>,
     slot: KeySlot,
     now: Now,
 }
@@ -27,10 +27,10 @@ impl World {
 
     fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
-        let live = TenantLive::new(settings(None, time_zone), now);
+        let live = TenantLive::new("acme".into(), settings(None, time_zone), now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
-        live.set_key_limits(slot, &key, now);
+        live.set_key_limits(slot, &key.into(), now);
         Self { live, slot, now }
     }
 
@@ -79,7 +79,7 @@ fn totals(in_flight: u64, tokens: u64) -> Totals {
 }
 
 fn settings(rpm_burst: Option<u32>, time_zone: TimeZone) -> Settings {
-    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into() }
+    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into(), alerting: Arc::default() }
 }
 
 fn ms(text: &str) -> i64 {
@@ -367,7 +367,7 @@ fn balances_of_the_ledger_count_from_the_start() {
 #[test]
 fn limits_change_under_requests_in_flight() {
     let world = World::new(Limits::default(), Limits::default());
-    let set = |limits| world.live.set_key_limits(world.slot, &limits, world.now);
+    let set = |limits: Limits| world.live.set_key_limits(world.slot, &limits.into(), world.now);
     let unlimited = world.admit(10, 500).unwrap();
     assert_eq!(unlimited.standing(), Standing::default());
     set(Limits { rpm: Some(5), tpm: Some(100), concurrency: Some(1), ..Limits::default() });
@@ -388,11 +388,147 @@ fn limits_change_under_requests_in_flight() {
     assert_eq!(world.refused(1, 1), "key-daily-tokens");
 }
 
+/// Two tenants that share what they tell, each with a key that may use 100 tokens a day.
+fn alerting_pair() -> (Arc<Alerting>, [SlotGuard; 2], Now) {
+    let settings = settings(None, TimeZone::UTC);
+    let alerting = settings.alerting.clone();
+    let now = Now { unix_ms: ms("2026-05-10T12:00Z"), mono_ns: 5 };
+    let limits = Arc::new(Limits { daily_tokens: Some(100), ..Limits::default() });
+    let tenants = ["acme", "beta"].map(|name| {
+        let live = TenantLive::new(name.into(), settings.clone(), now);
+        SlotGuard::new(&live, &format!("key_of_{name}").into(), &limits)
+    });
+    (alerting, tenants, now)
+}
+
+fn spend(slot: &SlotGuard, tokens: u64, now: Now) {
+    slot.admit(ask(1, tokens), now).expect("there is room").settle(tokens, 0, now);
+}
+
+fn over(alerting: &Alerting, now: Now) -> Vec<(&'static str, u64)> {
+    let over = alerting.over(now.unix_ms).filter(|(_, count)| *count > 0);
+    over.map(|(limit, count)| (limit.name(), count)).collect()
+}
+
 #[test]
-fn slots_are_found_again() {
+fn all_tenants_tell_in_one_list_whose_quota_it_is() {
+    let (alerting, [acme, beta], now) = alerting_pair();
+    let none = Limits { monthly_requests: Some(1), ..Limits::default() };
+    beta.live().set_tenant_limits(&none, now);
+    spend(&acme, 80, now);
+    spend(&beta, 79, now);
+    let Waiting { alerts, dropped } = alerting.take();
+    let told = |alert: &Alert| {
+        (alert.tenant.to_string(), alert.key_id.as_deref().map(str::to_owned), alert.percent)
+    };
+    let expected =
+        [("acme".to_owned(), Some("key_of_acme".to_owned()), 80), ("beta".to_owned(), None, 100)];
+    assert_eq!(alerts.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!((dropped, alerting.take().alerts.len()), (0, 0));
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1), ("tenant-monthly-requests", 1)]);
+}
+
+#[test]
+fn what_finds_no_place_in_the_list_is_counted() {
+    let (alerting, _, now) = alerting_pair();
+    let window = Windows::at(&TimeZone::UTC, now.unix_ms).day;
+    let limit = Limit { scope: Scope::Key, kind: Kind::DailyTokens };
+    for _ in 0..alert::ALERTS_MAX + 3 {
+        let tenant = "acme".into();
+        alerting.tell(Alert {
+            limit,
+            tenant,
+            key_id: None,
+            percent: 80,
+            used: 8,
+            quota: 10,
+            window,
+        });
+    }
+    let Waiting { alerts, dropped } = alerting.take();
+    assert_eq!((alerts.len(), dropped), (alert::ALERTS_MAX, 3));
+    assert_eq!(alerting.take().dropped, 0);
+}
+
+#[test]
+fn who_is_above_a_threshold_is_until_its_window_ends() {
+    let (alerting, [acme, beta], mut now) = alerting_pair();
+    let live = beta.live();
+    spend(&acme, 90, now);
+    spend(&beta, 90, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 2)]);
+    // A raised quota is not as used up, and a deleted key has none.
+    let more = Arc::new(Limits { daily_tokens: Some(1_000), ..Limits::default() });
+    live.set_key_limits(beta.slot(), &more, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    spend(&beta, 800, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 2)]);
+    let of_acme = acme.live().clone();
+    drop(acme);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    // Another zone has another day; what was used counts in it. Here nobody asks in between.
+    let zone = zone("Asia/Kolkata");
+    let (old, new) = (live.windows(now), Windows::at(&zone, now.unix_ms));
+    assert!(live.set_time_zone(zone, old, new, |_| Rebuilt::default()));
+    now.unix_ms = new.day.end_ms - 1;
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    drop(of_acme);
+    now.unix_ms += 1;
+    assert_eq!(over(&alerting, now), []);
+    // The day that is over does not come back with an old clock, nor with a request of it that ends.
+    now.unix_ms -= 1;
+    assert_eq!(over(&alerting, now), []);
+}
+
+#[test]
+fn after_a_clock_that_was_ahead_only_the_later_window_counts() {
+    let (alerting, [acme, _], mut now) = alerting_pair();
+    spend(&acme, 90, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    let today_ms = now.unix_ms;
+    now.unix_ms = ms("2026-05-11T12:00Z");
+    spend(&acme, 95, now);
+    // Nobody has looked while the clock was ahead.
+    now.unix_ms = today_ms;
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+}
+
+#[test]
+fn a_key_that_has_not_asked_has_used_what_the_ledger_says_of_another_zone() {
+    let limits = Arc::new(Limits { daily_tokens: Some(100), ..Limits::default() });
     let world = World::new(Limits::default(), Limits::default());
-    let other = world.live.key_slot("key_b");
-    assert_ne!(other, world.slot);
-    assert_eq!(world.live.key_slot("key_a"), world.slot);
-    assert_eq!(world.live.key_slot("key_b"), other);
+    let idle = SlotGuard::new(&world.live, &"key_idle".into(), &limits);
+    let zone = zone("Pacific/Kiritimati");
+    let (old, new) = (world.live.windows(world.now), Windows::at(&zone, world.now.unix_ms));
+    let before = Rebuilt { daily: used(1, 95), monthly: used(1, 95), ..Rebuilt::default() };
+    let ledger = |key_id: Option<&str>| match key_id {
+        Some("key_idle") | None => before,
+        Some(_) => Rebuilt::default(),
+    };
+    assert!(world.live.set_time_zone(zone, old, new, ledger));
+    assert_eq!(world.live.slots(), (2, 1));
+    let denied = idle.admit(ask(1, 10), world.now).expect_err("5 are left");
+    assert_eq!(denied.limit_name(), "key-daily-tokens");
+}
+
+#[test]
+fn an_account_is_opened_by_the_first_who_asks() {
+    let world = World::new(Limits::default(), Limits::default());
+    let limits = Arc::new(Limits { rpm: Some(7), ..Limits::default() });
+    let idle: Vec<_> = (0..1_000)
+        .map(|number| SlotGuard::new(&world.live, &format!("key_{number}").into(), &limits))
+        .collect();
+    assert_eq!(world.live.slots(), (1_001, 0));
+    let limited = idle[3].standing(world.now).requests.expect("a rate");
+    assert_eq!((limited.limit, limited.remaining), (7, 7));
+    let fewer = Arc::new(Limits { rpm: Some(5), ..Limits::default() });
+    world.live.set_key_limits(idle[4].slot(), &fewer, world.now);
+    let permit = idle[4].admit(ask(1, 1), world.now).expect("there is room");
+    assert_eq!(permit.standing().requests.map(|level| level.remaining), Some(4));
+    assert_eq!(world.live.slots(), (1_001, 2));
+    drop(idle);
+    assert_eq!(world.live.slots(), (2, 1), "one is in flight");
+    permit.settle(1, 0, world.now);
+    assert_eq!(world.live.slots(), (1, 0));
+    assert_eq!(world.live.totals(), Totals::default());
 }

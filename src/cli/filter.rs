@@ -45,15 +45,15 @@ impl FilterArgs {
     }
 }
 
-/// Where a report is empty: an error if that is so because the key or tenant does not exist.
+/// Where a report is empty: an error if that is so because the key or tenant never was.
 pub(crate) fn check_names(store: &Store, filter: &Filter) -> Result<(), StoreError> {
     if let Some(id) = &filter.key
-        && !store.keys()?.iter().any(|key| *key.id == **id)
+        && !store.knows_key(id)?
     {
         return Err(StoreError::UnknownKey(id.clone()));
     }
     if let Some(name) = &filter.tenant
-        && !store.tenants()?.iter().any(|tenant| *tenant.name == **name)
+        && !store.knows_tenant(name)?
     {
         return Err(StoreError::UnknownTenant(name.clone()));
     }

@@ -1,5 +1,7 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
+mod delete;
+
 use std::io::Write;
 
 use anyhow::{Context, bail};
@@ -17,7 +19,7 @@ use super::open::open_store;
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 use super::when::{Toward, moment, rfc3339, span_ms};
 
-/// Make, list, change, rotate and revoke keys
+/// Make, list, change, rotate, revoke and delete keys
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -36,6 +38,8 @@ enum Action {
     Rotate(Rotate),
     /// End a key at once and for good
     Revoke(Revoke),
+    /// Delete a key that is revoked or has expired; what it used stays in the ledger, under its id
+    Delete(delete::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -185,6 +189,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             let key = store.revoke_key(&args.id, now_ms)?;
             write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
         }
+        Action::Delete(args) => delete::run(&args, &mut store, config, now_ms, out),
     }
 }
 
@@ -489,6 +494,39 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_can_be_deleted() {
+        let world = World::new();
+        let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
+        let left = |world: &World| world.json("list").as_array().unwrap().len();
+        let keys: Vec<_> = ["", "--expires 1h", "", ""]
+            .map(|more| world.json(&format!("create --tenant acme {more}")))
+            .into();
+        let first = id(&keys[0]);
+        let error = world.weir_at(NOW_MS, &format!("delete {first}")).unwrap_err().to_string();
+        assert!(error.contains("is active") && error.contains(&first), "{error}");
+        assert_eq!(left(&world), 4);
+        world.weir(&format!("revoke {first}"));
+        let deleted = world.json(&format!("delete {first}"));
+        assert_eq!((&deleted["id"], &deleted["status"]), (&keys[0]["id"], &json!("revoked")));
+        world.weir(&format!("revoke {}", id(&keys[2])));
+        let days = |days: i64| NOW_MS + days * 86_400_000;
+        assert_eq!(
+            world.weir_at(days(89), "delete --ended-before 90d --format json").unwrap(),
+            "[]\n"
+        );
+        let ended = world.weir_at(days(91), "delete --ended-before 90d --format json").unwrap();
+        let ended: Value = serde_json::from_str(&ended).unwrap();
+        let ids: Vec<_> = ended.as_array().unwrap().iter().map(id).collect();
+        assert_eq!(ids, [id(&keys[1]), id(&keys[2])]);
+        world.weir(&format!("delete {} --force", id(&keys[3])));
+        assert_eq!(left(&world), 0);
+        // A moment that is still to come ends nothing now.
+        world.weir("create --tenant acme --expires 1h");
+        world.weir("delete --ended-before 2031-01-01");
+        assert_eq!(left(&world), 1);
+    }
+
+    #[test]
     fn the_list_says_what_has_expired_and_can_be_narrowed() {
         let world = World::new();
         world.weir("create --tenant acme --expires 1h");
@@ -511,6 +549,10 @@ mod tests {
             ("set key_x --rpm 1", "no key `key_x`; `weir key list` shows them"),
             ("rotate key_x", "no key `key_x`"),
             ("revoke key_x", "no key `key_x`"),
+            ("delete key_x", "no key `key_x`"),
+            ("delete", "--ended-before"),
+            ("delete key_x --ended-before 90d", "cannot be used with"),
+            ("delete --ended-before long", "--ended-before"),
             ("set key_x", "nothing to change"),
             ("create --tenant acme --expires 2020-01-01", "has passed already"),
             ("create --tenant acme --expires soon", "--expires"),

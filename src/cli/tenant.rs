@@ -16,7 +16,7 @@ use super::open::open_store;
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 use super::when::rfc3339;
 
-/// Make, list and change tenants
+/// Make, list, change and delete tenants
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -35,6 +35,17 @@ enum Action {
     },
     /// Change a tenant's limits or time zone: only what is given
     Set(Edit),
+    /// Delete a tenant and its keys, none of which works any more; what they used stays in the ledger
+    Delete {
+        /// As `weir tenant list` shows it
+        name: String,
+        /// Also one with keys that still work
+        #[arg(long)]
+        force: bool,
+        /// How the result is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -122,6 +133,11 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             })?;
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
+        Action::Delete { name, force, format } => {
+            let (tenant, keys) = store.delete_tenant(&name, force, now_ms)?;
+            note(&format!("{keys} keys deleted with it"));
+            write_one(out, format, &COLUMNS, &line(&tenant))
+        }
     }
 }
 
@@ -152,8 +168,13 @@ mod tests {
     use super::super::samples::{config_in, typed};
     use super::*;
 
+    fn store_key(config: &Config, tenant: &str) {
+        use crate::ledger::store::samples::new_key;
+        open_store(config).unwrap().create_key(&new_key(1, tenant), 5).unwrap();
+    }
+
     #[test]
-    fn tenants_are_made_changed_and_listed() {
+    fn tenants_are_made_changed_listed_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let config = config_in(dir.path());
         let weir = |line: &str| {
@@ -190,7 +211,18 @@ mod tests {
         let made = parsed(weir("create gamma --time-zone Asia/Kolkata --format json").unwrap());
         assert_eq!(made["time_zone"], json!("Asia/Kolkata"));
 
+        store_key(&config, "acme");
+        let error = weir("delete acme").unwrap_err().to_string();
+        assert!(error.contains("has 1 active keys") && error.contains("--force"), "{error}");
+        assert!(weir("list --format csv").unwrap().contains("acme,"));
+        let deleted = parsed(weir("delete acme --force --format json").unwrap());
+        assert_eq!(deleted["name"], "acme");
+        let listed = weir("list --format csv").unwrap();
+        assert!(listed.contains("beta,") && !listed.contains("acme,"), "{listed}");
+        weir("create acme").unwrap();
+
         for (line, error) in [
+            ("delete nobody", "no tenant `nobody`; `weir tenant list` shows them"),
             ("create acme", "there is a tenant `acme` already"),
             ("set acme", "nothing to change"),
             ("set nobody --rpm 1", "no tenant `nobody`; `weir tenant list` shows them"),

@@ -59,7 +59,7 @@ pub(crate) fn admit(
     now: Now,
     exchange: &mut Exchange,
 ) -> Result<Permit, Refusal> {
-    match identity.live.admit(identity.slot, ask, now) {
+    match identity.slot.admit(ask, now) {
         Ok(permit) => {
             worker.shard.admitted();
             exchange.limits = KnownLimits::Known(permit.standing());
@@ -84,7 +84,7 @@ pub(crate) fn agree(
     clamp: Option<u64>,
 ) {
     settlement.cuts = identity.cut;
-    if settlement.price.is_none() && identity.has_cost_quota {
+    if settlement.price.is_none() && identity.has_cost_quota() {
         settlement.flags.set(Flags::UNPRICED);
     }
     if forwarded.has_output && facts.max_output_tokens.is_none() && clamp.is_none() {

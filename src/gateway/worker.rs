@@ -18,6 +18,7 @@ use crate::gateway::snapshot::{Registry, Snapshot};
 use crate::identify::FailedKeys;
 use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
 use crate::ledger::record::{Closed, EventId, Opened};
+use crate::route::Routes;
 use crate::telemetry::metrics::Shard;
 
 /// So much is written to the journal at once, and does not wait for more.
@@ -30,6 +31,7 @@ const ALONE: u32 = 16;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) failed_keys: Arc<FailedKeys>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
@@ -48,6 +50,7 @@ pub(crate) struct Worker {
     pub(crate) failed_keys: Arc<FailedKeys>,
     /// In the configuration's order.
     pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) routes: Arc<Routes>,
     registry: Arc<Registry>,
     readiness: Arc<Readiness>,
     journal: RefCell<Journal>,
@@ -86,6 +89,7 @@ impl Worker {
             cors: shared.cors.clone(),
             bounds: shared.bounds.clone(),
             failed_keys: shared.failed_keys.clone(),
+            routes: shared.routes.clone(),
             registry: shared.registry.clone(),
             readiness: shared.readiness.clone(),
             journal: RefCell::new(journal),
@@ -98,6 +102,7 @@ impl Worker {
         })
     }
 
+    /// Not to be held across an await: whoever holds it holds all keys of that version.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.registry.current()
     }

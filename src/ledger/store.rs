@@ -8,6 +8,8 @@
 //! WAL mode, so readers never wait, and writers take turns, each waiting up to [`BUSY_WAIT`].
 
 mod append;
+mod changes;
+mod delete;
 mod expire;
 mod keys;
 mod prices;
@@ -29,6 +31,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
+pub(crate) use changes::Change;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
@@ -99,10 +102,19 @@ pub enum StoreError {
     UnknownKey(String),
     #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
     Revoked(String),
+    #[error(
+        "key `{0}` is active: end it first, by `weir key revoke {0}`, or give `--force`, which does both"
+    )]
+    KeyAlive(String),
     #[error("no tenant `{0}`; `weir tenant list` shows them")]
     UnknownTenant(String),
     #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
     TenantExists(String),
+    #[error(
+        "tenant `{name}` has {keys} active keys: end them first, by `weir key revoke`, or give `--force`, \
+         which deletes them as well"
+    )]
+    TenantInUse { name: String, keys: u32 },
     #[error("the store failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -272,13 +284,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(2_i64));
-
-        conn.pragma_update(None, "user_version", 3).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 3, ours: 2, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(3_i64));
+
+        conn.pragma_update(None, "user_version", 4).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 4, ours: 3, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(4_i64));
     }
 
     #[test]
@@ -290,7 +302,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 3, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

@@ -1,5 +1,5 @@
-//! The control plane: the administration listener, what the CLI changed in the store, and the numbers of
-//! the drain.
+//! The control plane: the administration listener, and what quotas have to tell. Nothing here takes long,
+//! however many keys there are: health and metrics are answered by the same thread.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::admin::{self, Readiness};
-use crate::gateway::snapshot::Registry;
+use crate::admit::{Alerting, Waiting};
+use crate::clock::Clock;
 use crate::identify::FailedKeys;
-use crate::ledger::store::Store;
 use crate::server::Stage;
 use crate::telemetry::metrics::Metrics;
 
-/// How soon a changed key or limit holds; the promise is a second.
-const REFRESH_EVERY: Duration = Duration::from_millis(250);
-/// How often quotas over a threshold are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// How often quotas are asked what they have to tell.
+const TELL_EVERY: Duration = Duration::from_millis(250);
 /// How often addresses are forgotten that have not failed for a while.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+#[derive(Clone)]
 pub(crate) struct Control {
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) alerting: Arc<Alerting>,
     pub(crate) failed_keys: Arc<FailedKeys>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) store: Store,
+    pub(crate) clock: Clock,
 }
 
 impl Control {
-    /// Runs until the server has ended its requests: health and metrics are answered while it drains.
+    /// Runs until the server has ended its requests, or has failed to start: health and metrics are answered
+    /// while it starts and while it drains.
     pub(crate) async fn run(self, admin: TcpListener, stage: watch::Receiver<Stage>) {
         let mut cut = stage.clone();
         let cut = async move {
@@ -42,48 +42,34 @@ impl Control {
             admin::serve(listener, metrics, readiness, cut).await
         };
         tokio::select! {
-            () = self.follow() => {}
+            () = self.tick() => {}
             ended = served => if let Err(error) = ended {
                 tracing::error!(%error, "the administration listener has failed");
             }
         }
-        self.tell_alerts();
+        self.tell_of_quotas();
     }
 
-    async fn follow(&self) {
-        let mut refresh = tokio::time::interval(REFRESH_EVERY);
-        let mut count = tokio::time::interval(COUNT_EVERY);
+    async fn tick(&self) {
+        let mut tell = tokio::time::interval(TELL_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        let mut is_failing = false;
         loop {
             tokio::select! {
-                _ = refresh.tick() => {
-                    match self.registry.refresh(&self.store) {
-                        Ok(_) => is_failing = false,
-                        Err(error) if !is_failing => {
-                            is_failing = true;
-                            tracing::error!(%error, "keys cannot be read; the known ones go on working");
-                        }
-                        Err(_) => {}
-                    }
-                    self.tell_alerts();
-                }
-                _ = count.tick() => {
-                    let over = self.registry.quotas_over();
-                    self.metrics.shared.quotas_over(over.iter().map(|limit| limit.name()));
-                }
+                _ = tell.tick() => self.tell_of_quotas(),
                 _ = sweep.tick() => self.failed_keys.sweep(),
             }
         }
     }
 
-    /// Quotas of which a threshold was crossed: a line in the log and a count for each.
-    fn tell_alerts(&self) {
-        for (tenant, alert) in self.registry.take_alerts() {
+    /// Quotas of which a threshold was crossed: a line in the log and a count for each; and how many are
+    /// above one now.
+    fn tell_of_quotas(&self) {
+        let Waiting { alerts, dropped } = self.alerting.take();
+        for alert in alerts {
             let limit = alert.limit.name();
             self.metrics.shared.quota_alert(limit);
             tracing::warn!(
-                %tenant,
+                tenant = %alert.tenant,
                 key_id = alert.key_id.as_deref(),
                 limit,
                 percent = alert.percent,
@@ -94,6 +80,11 @@ impl Control {
                 "a quota has crossed a threshold"
             );
         }
+        if dropped > 0 {
+            tracing::warn!(dropped, "more quotas have crossed a threshold than could be told of");
+        }
+        let over = self.alerting.over(self.clock.now().unix_ms);
+        self.metrics.shared.quotas_over(over.map(|(limit, count)| (limit.name(), count)));
     }
 }
 

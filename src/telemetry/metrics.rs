@@ -89,16 +89,12 @@ impl Shared {
         }
     }
 
-    /// Says of how many keys and tenants a threshold is crossed now: the names of their quotas.
-    pub(crate) fn quotas_over<'a>(&self, limits: impl Iterator<Item = &'a str>) {
-        let mut counts = [0; QUOTAS.len()];
-        for limit in limits {
+    /// Says of how many keys and tenants a threshold is crossed now, by the names of their quotas.
+    pub(crate) fn quotas_over<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        for (limit, count) in counts {
             if let Some(at) = QUOTAS.iter().position(|quota| *quota == limit) {
-                counts[at] += 1;
+                self.quotas_over[at].store(count, Ordering::Relaxed);
             }
-        }
-        for (gauge, count) in self.quotas_over.iter().zip(counts) {
-            gauge.store(count, Ordering::Relaxed);
         }
     }
 

@@ -11,7 +11,7 @@ use weir::simulator::Simulator;
 
 use crate::process::{Gateway, get};
 use crate::traffic::{begin, by_id, chat, exchange, simulated, stream, sum, usage};
-use crate::world::{Builder, Client, Place, Row, eventually, patiently, request};
+use crate::world::{Builder, Client, Place, Row, World, eventually, patiently, request};
 
 const STALLS: &str = "x-sim-fault: stall:3\r\n";
 
@@ -105,6 +105,37 @@ async fn a_signal_lets_what_runs_end() {
 
 async fn is_ready(admin: SocketAddr) -> bool {
     get(admin, "/readyz").await.0 == 200
+}
+
+/// There may be a long journal to replay, and many keys to read: here, somebody has the store's lock.
+#[tokio::test]
+async fn health_is_answered_while_the_server_starts() {
+    // An address that no other process has: the port is not known before the start has ended.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let admin: SocketAddr = ([127, high, low, 77], 18081).into();
+    let world = World::builder().set("admin.listen", format!("\"{admin}\""));
+    let (place, environment) = world.place();
+    std::fs::create_dir_all(place.data_dir()).expect("the directory is writable");
+    let store = rusqlite::Connection::open(place.data_dir().join("weir.sqlite"));
+    let store = store.expect("a new file");
+    store.execute_batch("BEGIN EXCLUSIVE").expect("nobody else has it");
+    let starting = tokio::task::spawn_blocking(move || {
+        let server = place.start(environment);
+        (place, server)
+    });
+    let listens = async {
+        while tokio::net::TcpStream::connect(admin).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the administration listener is open", listens).await;
+    assert_eq!(get(admin, "/healthz").await.0, 200);
+    let (status, text) = get(admin, "/readyz").await;
+    assert!(status == 503 && text.contains("starting"), "{status} {text}");
+    drop(store);
+    let (_place, server) = patiently("the start ends", starting).await.expect("no panic");
+    assert!(is_ready(admin).await);
+    patiently("the server stops", server.shutdown(std::future::ready(()))).await;
 }
 
 /// What still runs at the deadline (or at a second signal) is told so, cut, and accounted for.

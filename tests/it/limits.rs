@@ -2,6 +2,7 @@
 //! the others are told, and that a wait as long as told is enough.
 
 mod cost;
+mod keys;
 mod overrun;
 mod thousand;
 mod windows;

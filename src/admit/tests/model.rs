@@ -443,6 +443,9 @@ const REFILLED: u64 = 1 << 60;
 
 struct Walk {
     live: Arc<TenantLive>,
+    alerting: Arc<Alerting>,
+    /// The latest time at which the gauge of thresholds was read.
+    latest_ms: i64,
     slots: Vec<KeySlot>,
     permits: Vec<Permit>,
     clock: Clock,
@@ -453,14 +456,17 @@ struct Walk {
 impl Walk {
     fn new(burst: Option<u32>) -> Self {
         let (clock, hand) = Clock::manual(ms("2026-01-30T20:00Z"));
-        let live = TenantLive::new(settings(burst, TimeZone::UTC), clock.now());
+        let settings = settings(burst, TimeZone::UTC);
+        let (alerting, latest_ms) = (settings.alerting.clone(), 0);
+        let live = TenantLive::new("acme".into(), settings, clock.now());
         let slots = (0..KEYS).map(|key| live.key_slot(&format!("key_{key}"))).collect();
         let accounts = (0..=KEYS).map(|_| Account::default()).collect();
         let zone = TimeZone::UTC;
         let windows = Windows::at(&zone, clock.now().unix_ms);
         let (in_flight, ledger) = (Vec::new(), Vec::new());
         let model = Model { burst, accounts, in_flight, ledger, zone, windows };
-        Self { live, slots, permits: Vec::new(), clock, hand, model }
+        let permits = Vec::new();
+        Self { live, alerting, latest_ms, slots, permits, clock, hand, model }
     }
 
     fn step(&mut self, op: Op) {
@@ -509,8 +515,8 @@ impl Walk {
                 self.model.set_limits(TENANT, &limits);
             }
             Op::SetLimits { account, limits } => {
-                self.live.set_key_limits(self.slots[account], &limits, now);
                 self.model.set_limits(account, &limits);
+                self.live.set_key_limits(self.slots[account], &limits.into(), now);
             }
             Op::SetZone { zone, lag } => self.set_zone(zone, lag),
             Op::Pass { ms } => {
@@ -604,6 +610,18 @@ impl Walk {
         }
     }
 
+    /// The gauge of thresholds says what a walk over all accounts finds.
+    fn compare_over(&mut self) {
+        let now_ms = self.clock.now().unix_ms;
+        self.latest_ms = self.latest_ms.max(now_ms);
+        let mut expected = std::collections::HashMap::new();
+        self.live.each_over(self.latest_ms, |limit| *expected.entry(limit).or_insert(0) += 1);
+        for (limit, count) in self.alerting.over(now_ms) {
+            assert_eq!(count, expected.remove(&limit).unwrap_or(0), "{limit:?}");
+        }
+        assert!(expected.is_empty(), "{expected:?}");
+    }
+
     /// Compares everything that can be seen without changing anything.
     fn compare(&self) {
         let totals = Totals {
@@ -622,6 +640,7 @@ impl Walk {
 
     /// Compares the balances, which moves the windows on.
     fn look(&mut self) {
+        self.compare_over();
         let now = self.clock.now();
         self.model.look_at(now.unix_ms);
         for (index, account) in self.model.accounts.iter().enumerate() {
@@ -726,6 +745,14 @@ proptest! {
         walk.look();
         walk.compare();
         prop_assert_eq!(walk.live.totals(), Totals::default());
+        // A key that goes, and a tenant, take with them what they added.
+        let Walk { live, alerting, slots, latest_ms, .. } = walk;
+        slots.into_iter().for_each(|slot| live.leave(slot));
+        prop_assert_eq!(live.slots(), (0, 0));
+        let over = || alerting.over(latest_ms);
+        prop_assert!(over().all(|(limit, count)| limit.scope == Scope::Tenant || count == 0));
+        drop(live);
+        prop_assert!(over().all(|(_, count)| count == 0));
     }
 
     /// After the wait that a refusal tells the request succeeds, and not a nanosecond earlier.
@@ -738,10 +765,10 @@ proptest! {
     ) {
         let rates = |all: Limits| Limits { rpm: all.rpm, tpm: all.tpm, ..Limits::default() };
         let mut now = Clock::manual(0).0.now();
-        let live = TenantLive::new(settings(burst, TimeZone::UTC), now);
+        let live = TenantLive::new("acme".into(), settings(burst, TimeZone::UTC), now);
         let slot = live.key_slot("key_a");
         live.set_tenant_limits(&rates(tenant), now);
-        live.set_key_limits(slot, &rates(key), now);
+        live.set_key_limits(slot, &rates(key).into(), now);
         for (prompt, output, used, pass_ms) in requests {
             let ask = super::ask(prompt, prompt + output);
             now.mono_ns += pass_ms * NS_PER_MS + prompt;

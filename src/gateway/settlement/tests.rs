@@ -39,11 +39,12 @@ impl World {
         let routes = Arc::new(Routes::new(&config));
         let (clock, _) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
-        let registry = Registry::load(&config, routes.clone(), &store, clock.clone());
+        let registry = Registry::load(&config, &store, clock.clone(), Arc::default());
         let inflight = Arc::default();
         let idle = Duration::ZERO;
         let shared = Shared {
             registry: Arc::new(registry.expect("a whole store")),
+            routes: routes.clone(),
             failed_keys: Arc::new(FailedKeys::new(1)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),
@@ -57,13 +58,18 @@ impl World {
         let shard = Metrics::new(1, Vec::new(), clock.clone()).shards[0].clone();
         let worker = Worker::new(&shared, Journal::new(directory.clone()), shard);
         let time_zone = jiff::tz::TimeZone::UTC;
-        let settings = Settings { rpm_burst: None, time_zone, alert_percent: Arc::from([]) };
+        let settings = Settings {
+            rpm_burst: None,
+            time_zone,
+            alert_percent: Arc::from([]),
+            alerting: Arc::default(),
+        };
         Self {
             worker: Rc::new(worker.expect("it has no upstreams")),
             client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), false)),
             routes,
             directory,
-            live: TenantLive::new(settings, clock.now()),
+            live: TenantLive::new("acme".into(), settings, clock.now()),
         }
     }
 

@@ -1,12 +1,18 @@
 //! Tenants and keys. Each change raises the version that a running server polls.
 
+pub(super) mod rows;
+
 use std::sync::Arc;
 
-use rusqlite::{Row, ToSql, Transaction, named_params};
+use rusqlite::{Transaction, named_params};
 
 use crate::tenancy::{Key, Limits, Secret, Tenant};
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{Store, StoreError};
+use rows::{
+    ALL_KEYS, ALL_TENANTS, each_key, each_tenant, key, limits_to_sql, models_to_sql, tenant,
+    with_limits,
+};
 
 /// A key to be made; its id and secret come from whoever shows the key's text to its owner.
 #[derive(Clone, Debug)]
@@ -24,29 +30,6 @@ pub(crate) struct NewKey {
     pub secret: Secret,
 }
 
-/// All tenants and keys as they were at one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Book {
-    pub version: i64,
-    pub tenants: Vec<Tenant>,
-    pub keys: Vec<Key>,
-}
-
-const TENANTS: &str = "
-SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
-    daily_nano_usd, monthly_nano_usd, name, created_at_ms, time_zone
-FROM tenants WHERE ?1 IS NULL OR name = ?1 ORDER BY name";
-
-const KEYS: &str = "
-SELECT rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests, monthly_requests,
-    daily_nano_usd, monthly_nano_usd, id, tenant, name, models, created_at_ms, expires_at_ms,
-    revoked_at_ms, clamp, cut
-FROM keys WHERE ?1 IS NULL OR id = ?1 ORDER BY tenant, created_at_ms, id";
-
-const SECRETS: &str = "
-SELECT digest, last4, expires_at_ms FROM secrets WHERE key_id = ?1
-ORDER BY expires_at_ms IS NOT NULL, expires_at_ms DESC";
-
 impl Store {
     /// Grows with each change of a tenant, a key or a secret, by whichever process.
     pub(crate) fn keys_version(&self) -> Result<i64, StoreError> {
@@ -56,20 +39,23 @@ impl Store {
 
     /// All tenants by name.
     pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
-        tenants(&self.read()?, None)
+        let mut all = Vec::new();
+        each_tenant(&self.read()?, ALL_TENANTS, [], |tenant| {
+            all.push(tenant);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// All keys, revoked and expired ones too, by tenant and age. The secret without an end, the
     /// current one, comes first.
     pub(crate) fn keys(&self) -> Result<Vec<Key>, StoreError> {
-        keys(&self.read()?, None)
-    }
-
-    /// Tenants and keys that belong together, with their version.
-    pub(crate) fn book(&self) -> Result<Book, StoreError> {
-        let tx = self.read()?;
-        let version = tx.query_row("SELECT keys_version FROM meta", [], |row| row.get(0))?;
-        Ok(Book { version, tenants: tenants(&tx, None)?, keys: keys(&tx, None)? })
+        let mut all = Vec::new();
+        each_key(&self.read()?, ALL_KEYS, [], |key| {
+            all.push(key);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// Makes a tenant; one of that name must not be there.
@@ -95,9 +81,7 @@ impl Store {
         change: impl FnOnce(&mut Tenant),
     ) -> Result<Tenant, StoreError> {
         let tx = self.write()?;
-        let Some(mut tenant) = tenants(&tx, Some(name))?.pop() else {
-            return Err(StoreError::UnknownTenant(name.to_owned()));
-        };
+        let mut tenant = tenant(&tx, name)?;
         change(&mut tenant);
         let limits = limits_to_sql(&tenant.limits);
         tx.execute(
@@ -120,30 +104,22 @@ impl Store {
     /// Makes a key, and its tenant if there is none. True when the tenant is new.
     pub(crate) fn create_key(&mut self, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
         let tx = self.write()?;
-        let tenant_is_new = add_tenant(&tx, &new.tenant, &Limits::default(), None, now_ms)?;
-        let limits = limits_to_sql(&new.limits);
-        let others = named_params! {
-            ":id": &*new.id,
-            ":tenant": &*new.tenant,
-            ":name": new.name,
-            ":models": models_to_sql(new.models.as_deref()),
-            ":created": now_ms,
-            ":expires": new.expires_at_ms,
-            ":clamp": new.clamp,
-            ":cut": new.cut,
-        };
-        tx.execute(
-            "INSERT INTO keys (id, tenant, name, models, created_at_ms, expires_at_ms, clamp, cut,
-                rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests,
-                monthly_requests, daily_nano_usd, monthly_nano_usd)
-             VALUES (:id, :tenant, :name, :models, :created, :expires, :clamp, :cut,
-                :rpm, :tpm, :concurrency, :daily_tokens, :monthly_tokens, :daily_requests,
-                :monthly_requests, :daily_nano_usd, :monthly_nano_usd)",
-            with_limits(&limits, others).as_slice(),
-        )?;
-        add_secret(&tx, &new.id, &new.secret)?;
+        let tenant_is_new = add_key(&tx, new, now_ms)?;
         tx.commit()?;
         Ok(tenant_is_new)
+    }
+
+    /// Makes many keys in one transaction, as [`Self::create_key`] makes one.
+    pub(crate) fn create_keys(
+        &mut self,
+        new: impl IntoIterator<Item = NewKey>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let tx = self.write()?;
+        for new in new {
+            add_key(&tx, &new, now_ms)?;
+        }
+        Ok(tx.commit()?)
     }
 
     /// Lets `change` have a key, and keeps what it makes of its name, limits, models, expiry,
@@ -217,6 +193,31 @@ impl Store {
     }
 }
 
+/// True when its tenant is new.
+fn add_key(tx: &Transaction<'_>, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
+    let tenant_is_new = add_tenant(tx, &new.tenant, &Limits::default(), None, now_ms)?;
+    let limits = limits_to_sql(&new.limits);
+    let others = named_params! {
+        ":id": &*new.id,
+        ":tenant": &*new.tenant,
+        ":name": new.name,
+        ":models": models_to_sql(new.models.as_deref()),
+        ":created": now_ms,
+        ":expires": new.expires_at_ms,
+        ":clamp": new.clamp,
+        ":cut": new.cut,
+    };
+    let insert = "INSERT INTO keys (id, tenant, name, models, created_at_ms, expires_at_ms, clamp,
+            cut, rpm, tpm, concurrency, daily_tokens, monthly_tokens, daily_requests,
+            monthly_requests, daily_nano_usd, monthly_nano_usd)
+         VALUES (:id, :tenant, :name, :models, :created, :expires, :clamp, :cut,
+            :rpm, :tpm, :concurrency, :daily_tokens, :monthly_tokens, :daily_requests,
+            :monthly_requests, :daily_nano_usd, :monthly_nano_usd)";
+    tx.prepare_cached(insert)?.execute(with_limits(&limits, others).as_slice())?;
+    add_secret(tx, &new.id, &new.secret)?;
+    Ok(tenant_is_new)
+}
+
 /// False when it is there already.
 fn add_tenant(
     tx: &Transaction<'_>,
@@ -226,124 +227,24 @@ fn add_tenant(
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let limits = limits_to_sql(limits);
-    let changed = tx.execute(
-        "INSERT INTO tenants (name, created_at_ms, rpm, tpm, concurrency, daily_tokens,
+    let insert = "INSERT INTO tenants (name, created_at_ms, rpm, tpm, concurrency, daily_tokens,
             monthly_tokens, daily_requests, monthly_requests, daily_nano_usd, monthly_nano_usd,
             time_zone)
          VALUES (:name, :created, :rpm, :tpm, :concurrency, :daily_tokens,
             :monthly_tokens, :daily_requests, :monthly_requests, :daily_nano_usd, :monthly_nano_usd,
             :zone)
-         ON CONFLICT (name) DO NOTHING",
-        with_limits(
-            &limits,
-            named_params! { ":name": name, ":created": now_ms, ":zone": time_zone },
-        )
-        .as_slice(),
-    )?;
+         ON CONFLICT (name) DO NOTHING";
+    let others = named_params! { ":name": name, ":created": now_ms, ":zone": time_zone };
+    let changed = tx.prepare_cached(insert)?.execute(with_limits(&limits, others).as_slice())?;
     Ok(changed == 1)
 }
 
 fn add_secret(tx: &Transaction<'_>, key_id: &str, secret: &Secret) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO secrets (digest, key_id, last4, expires_at_ms) VALUES (?1, ?2, ?3, ?4)",
-        (secret.digest, key_id, &secret.last4, secret.expires_at_ms),
-    )?;
+    let insert =
+        "INSERT INTO secrets (digest, key_id, last4, expires_at_ms) VALUES (?1, ?2, ?3, ?4)";
+    let values = (secret.digest, key_id, &secret.last4, secret.expires_at_ms);
+    tx.prepare_cached(insert)?.execute(values)?;
     Ok(())
-}
-
-fn tenants(tx: &Transaction<'_>, name: Option<&str>) -> Result<Vec<Tenant>, StoreError> {
-    let mut statement = tx.prepare_cached(TENANTS)?;
-    let tenants = statement.query_map([name], |row| {
-        Ok(Tenant {
-            limits: limits_of(row)?,
-            name: row.get::<_, String>(9)?.into(),
-            created_at_ms: row.get(10)?,
-            time_zone: row.get::<_, Option<String>>(11)?.map(Into::into),
-        })
-    })?;
-    Ok(tenants.collect::<Result<_, _>>()?)
-}
-
-fn key(tx: &Transaction<'_>, id: &str) -> Result<Key, StoreError> {
-    keys(tx, Some(id))?.pop().ok_or_else(|| StoreError::UnknownKey(id.to_owned()))
-}
-
-fn keys(tx: &Transaction<'_>, id: Option<&str>) -> Result<Vec<Key>, StoreError> {
-    let mut statement = tx.prepare_cached(KEYS)?;
-    let mut secrets = tx.prepare_cached(SECRETS)?;
-    let mut rows = statement.query([id])?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id: Arc<str> = row.get::<_, String>(9)?.into();
-        let secrets = secrets.query_map([&*id], |row| {
-            Ok(Secret { digest: row.get(0)?, last4: row.get(1)?, expires_at_ms: row.get(2)? })
-        })?;
-        let secrets = secrets.collect::<Result<_, _>>()?;
-        keys.push(Key {
-            limits: limits_of(row)?,
-            tenant: row.get::<_, String>(10)?.into(),
-            name: row.get(11)?,
-            models: models_of(&id, row.get(12)?)?,
-            created_at_ms: row.get(13)?,
-            expires_at_ms: row.get(14)?,
-            revoked_at_ms: row.get(15)?,
-            clamp: row.get(16)?,
-            cut: row.get(17)?,
-            secrets,
-            id,
-        });
-    }
-    Ok(keys)
-}
-
-/// The nine limit columns, which come first.
-fn limits_of(row: &Row<'_>) -> Result<Limits, rusqlite::Error> {
-    let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(from_sql));
-    Ok(Limits {
-        rpm: row.get(0)?,
-        tpm: count(1)?,
-        concurrency: row.get(2)?,
-        daily_tokens: count(3)?,
-        monthly_tokens: count(4)?,
-        daily_requests: count(5)?,
-        monthly_requests: count(6)?,
-        daily_nano_usd: count(7)?,
-        monthly_nano_usd: count(8)?,
-    })
-}
-
-fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 9] {
-    [
-        (":rpm", limits.rpm.map(i64::from)),
-        (":tpm", limits.tpm.map(to_sql)),
-        (":concurrency", limits.concurrency.map(i64::from)),
-        (":daily_tokens", limits.daily_tokens.map(to_sql)),
-        (":monthly_tokens", limits.monthly_tokens.map(to_sql)),
-        (":daily_requests", limits.daily_requests.map(to_sql)),
-        (":monthly_requests", limits.monthly_requests.map(to_sql)),
-        (":daily_nano_usd", limits.daily_nano_usd.map(to_sql)),
-        (":monthly_nano_usd", limits.monthly_nano_usd.map(to_sql)),
-    ]
-}
-
-/// A statement's parameters: the limits and the others.
-fn with_limits<'a>(
-    limits: &'a [(&'static str, Option<i64>); 9],
-    others: &[(&'a str, &'a dyn ToSql)],
-) -> Vec<(&'a str, &'a dyn ToSql)> {
-    let limits = limits.iter().map(|(name, value)| (*name, value as &dyn ToSql));
-    limits.chain(others.iter().copied()).collect()
-}
-
-/// A list of models is kept as JSON.
-fn models_to_sql(models: Option<&[String]>) -> Option<String> {
-    models.map(|models| serde_json::to_string(models).expect("strings always become JSON"))
-}
-
-fn models_of(id: &str, json: Option<String>) -> Result<Option<Vec<String>>, StoreError> {
-    json.map(|json| serde_json::from_str(&json))
-        .transpose()
-        .map_err(|error| StoreError::Corrupt(format!("the models of key {id}: {error}")))
 }
 
 #[cfg(test)]
@@ -392,7 +293,7 @@ mod tests {
         plain.secret = secret(2);
         assert!(!store.create_key(&plain, 11).unwrap());
 
-        let book = Store::open(dir.path()).unwrap().book().unwrap();
+        let reader = Store::open(dir.path()).unwrap();
         let tenant = |name: &str, limits, zone: Option<&str>, created_at_ms| Tenant {
             name: name.into(),
             limits,
@@ -403,7 +304,7 @@ mod tests {
             tenant("acme", Limits::default(), None, 10),
             tenant("beta", limits, Some("Asia/Kolkata"), 5),
         ];
-        assert_eq!(book.tenants, expected);
+        assert_eq!(reader.tenants().unwrap(), expected);
         let key = |new: &NewKey, created_at_ms| Key {
             id: new.id.clone(),
             tenant: new.tenant.clone(),
@@ -417,9 +318,7 @@ mod tests {
             revoked_at_ms: None,
             secrets: vec![new.secret.clone()],
         };
-        assert_eq!(book.keys, [key(&new_key("key_1"), 10), key(&plain, 11)]);
-        assert_eq!((store.tenants().unwrap(), store.keys().unwrap()), (book.tenants, book.keys));
-        assert_eq!(book.version, store.keys_version().unwrap());
+        assert_eq!(reader.keys().unwrap(), [key(&new_key("key_1"), 10), key(&plain, 11)]);
     }
 
     #[test]
@@ -453,7 +352,8 @@ mod tests {
         raised("rotate", true);
         store.revoke_key("key_1", 4).unwrap();
         raised("revoke", true);
-        store.book().unwrap();
+        store.keys().unwrap();
+        store.changes(None).unwrap().each(|_| Ok(())).unwrap();
         store.append(&[super::super::samples::Sample::default().row()], &[]).unwrap();
         raised("read and append", false);
     }

@@ -2,9 +2,10 @@
 
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::price::PriceVersion;
+use crate::tenancy::{Limits, Secret};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
-use super::Store;
+use super::{NewKey, Store};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
@@ -75,6 +76,25 @@ impl Sample<'_> {
             upstream_request_id: Some("req_1".into()),
         };
         Row { opened, closed }
+    }
+}
+
+/// A key with a secret that is told by its number.
+pub(crate) fn new_key(number: u64, tenant: &str) -> NewKey {
+    let mut digest = [0; 32];
+    // Spread as digests are: the first bytes, and the last ones.
+    digest[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    digest[24..].copy_from_slice(&number.to_le_bytes());
+    NewKey {
+        id: format!("key_{number}").into(),
+        tenant: tenant.into(),
+        name: String::new(),
+        limits: Limits::default(),
+        clamp: false,
+        cut: false,
+        models: None,
+        expires_at_ms: None,
+        secret: Secret { digest, last4: "abcd".into(), expires_at_ms: None },
     }
 }
 

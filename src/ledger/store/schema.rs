@@ -9,7 +9,7 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their [`fingerprint`].
-const MIGRATIONS: [&str; 2] = [FIRST, RETENTION];
+const MIGRATIONS: [&str; 3] = [FIRST, RETENTION, CHANGES];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -168,6 +168,91 @@ CREATE TRIGGER secrets_removed AFTER DELETE ON secrets
 /// every row is there, in milliseconds since the epoch.
 const RETENTION: &str = "ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER NOT NULL DEFAULT 0";
 
+/// A server that follows tenants and keys reads what changed since the version that it knows, and not
+/// all there is. So each tenant and each key has the version of its last change, that of its secrets
+/// included, and what was deleted is logged: the last 100,000 of them.
+///
+/// Triggers do it, so that nobody who writes can forget it. An update that sets the version itself is
+/// theirs; that ends the circle, whatever `recursive_triggers` says. `secrets_by_key` has all that is
+/// asked of a secret, so that a key's secrets are found with one look.
+const CHANGES: &str = r#"
+ALTER TABLE tenants ADD COLUMN changed_at_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN changed_at_version INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX tenants_by_change ON tenants (changed_at_version);
+CREATE INDEX keys_by_change ON keys (changed_at_version);
+CREATE INDEX keys_by_tenant ON keys (tenant);
+DROP INDEX secrets_by_key;
+CREATE INDEX secrets_by_key ON secrets (key_id, expires_at_ms, last4);
+
+CREATE TABLE deletions (
+    number INTEGER PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL
+) STRICT;
+CREATE INDEX deletions_by_version ON deletions (version);
+CREATE TRIGGER deletions_pruned AFTER INSERT ON deletions
+    BEGIN DELETE FROM deletions WHERE number <= NEW.number - 100000; END;
+
+DROP TRIGGER tenants_added;
+DROP TRIGGER tenants_changed;
+DROP TRIGGER tenants_removed;
+DROP TRIGGER keys_added;
+DROP TRIGGER keys_changed;
+DROP TRIGGER keys_removed;
+DROP TRIGGER secrets_added;
+DROP TRIGGER secrets_changed;
+DROP TRIGGER secrets_removed;
+
+CREATE TRIGGER tenants_added AFTER INSERT ON tenants BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE tenants SET changed_at_version = (SELECT keys_version FROM meta)
+        WHERE name = NEW.name;
+END;
+CREATE TRIGGER tenants_changed AFTER UPDATE ON tenants
+WHEN NEW.changed_at_version = OLD.changed_at_version BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE tenants SET changed_at_version = (SELECT keys_version FROM meta)
+        WHERE name = NEW.name;
+    INSERT INTO deletions (version, kind, id)
+        SELECT keys_version, 'tenant', OLD.name FROM meta WHERE OLD.name <> NEW.name;
+END;
+CREATE TRIGGER tenants_removed AFTER DELETE ON tenants BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    INSERT INTO deletions (version, kind, id) SELECT keys_version, 'tenant', OLD.name FROM meta;
+END;
+
+CREATE TRIGGER keys_added AFTER INSERT ON keys BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE keys SET changed_at_version = (SELECT keys_version FROM meta) WHERE id = NEW.id;
+END;
+CREATE TRIGGER keys_changed AFTER UPDATE ON keys
+WHEN NEW.changed_at_version = OLD.changed_at_version BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE keys SET changed_at_version = (SELECT keys_version FROM meta) WHERE id = NEW.id;
+    INSERT INTO deletions (version, kind, id)
+        SELECT keys_version, 'key', OLD.id FROM meta WHERE OLD.id <> NEW.id;
+END;
+CREATE TRIGGER keys_removed AFTER DELETE ON keys BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    INSERT INTO deletions (version, kind, id) SELECT keys_version, 'key', OLD.id FROM meta;
+END;
+
+CREATE TRIGGER secrets_added AFTER INSERT ON secrets BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE keys SET changed_at_version = (SELECT keys_version FROM meta) WHERE id = NEW.key_id;
+END;
+CREATE TRIGGER secrets_changed AFTER UPDATE ON secrets BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE keys SET changed_at_version = (SELECT keys_version FROM meta)
+        WHERE id IN (OLD.key_id, NEW.key_id);
+END;
+CREATE TRIGGER secrets_removed AFTER DELETE ON secrets BEGIN
+    UPDATE meta SET keys_version = keys_version + 1;
+    UPDATE keys SET changed_at_version = (SELECT keys_version FROM meta) WHERE id = OLD.key_id;
+END;
+"#;
+
 /// The size of a new file's pages in bytes, which stays for the file's life. Rows are added in
 /// batches to the end, so few pages are written for a part only, and with each page goes some work
 /// that does not depend on its size: two writes, a checksum's start, a look-up.
@@ -308,7 +393,7 @@ mod tests {
 
     /// Of each schema version. A number of a released version never changes: files carry it, and would
     /// be refused. Whoever changes the tables adds a migration, and a line here.
-    const FINGERPRINTS: [i32; 2] = [1_072_165_523, 840_007_805];
+    const FINGERPRINTS: [i32; 3] = [1_072_165_523, 840_007_805, 759_688_660];
 
     #[test]
     fn the_schema_is_the_one_that_files_have() {

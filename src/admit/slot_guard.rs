@@ -1,0 +1,52 @@
+//! A key's slot, held by whoever may still ask for the key: the current keys, and requests that were
+//! identified before it was deleted. Its requests in flight hold the slot by themselves.
+
+use std::sync::Arc;
+
+use super::ask::{Ask, KeySlot};
+use super::denied::{Denied, Standing};
+use super::live::TenantLive;
+use super::permit::Permit;
+use crate::clock::Now;
+use crate::tenancy::Limits;
+
+/// Gives the slot back when it is dropped. Purposefully not `Clone`, because that happens once.
+#[derive(Debug)]
+pub(crate) struct SlotGuard {
+    live: Arc<TenantLive>,
+    slot: KeySlot,
+}
+
+impl SlotGuard {
+    /// A slot for a key with these limits and no past.
+    pub(crate) fn new(live: &Arc<TenantLive>, key_id: &Arc<str>, limits: &Arc<Limits>) -> Self {
+        let slot = live.take_slot(key_id.clone(), limits.clone());
+        Self { live: live.clone(), slot }
+    }
+
+    /// Its tenant.
+    pub(crate) fn live(&self) -> &Arc<TenantLive> {
+        &self.live
+    }
+
+    /// For what the tenant has to be told of the key.
+    pub(crate) fn slot(&self) -> KeySlot {
+        self.slot
+    }
+
+    /// See [`TenantLive::admit`].
+    pub(crate) fn admit(&self, ask: Ask, now: Now) -> Result<Permit, Denied> {
+        self.live.admit(self.slot, ask, now)
+    }
+
+    /// See [`TenantLive::standing`].
+    pub(crate) fn standing(&self, now: Now) -> Standing {
+        self.live.standing(self.slot, now)
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.live.leave(self.slot);
+    }
+}

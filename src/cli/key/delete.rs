@@ -1,0 +1,51 @@
+//! `weir key delete`: keys that have ended go for good, one by one or all that ended long ago. What they
+//! used stays in the ledger, under their ids.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use super::super::output::{Format, note, write_lines, write_one};
+use super::super::when::{Toward, moment};
+use super::{COLUMNS, line};
+use crate::config::Config;
+use crate::ledger::store::Store;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(super) struct Args {
+    /// As `weir key list` shows it: key_…
+    #[arg(group = "which")]
+    id: Option<String>,
+    /// Also a key that still works
+    #[arg(long, conflicts_with = "ended_before")]
+    force: bool,
+    /// All keys that were revoked or had expired by then: a date, RFC 3339, or a span ago such as 90d
+    #[arg(long, value_name = "TIME", group = "which")]
+    ended_before: Option<String>,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Shows what was deleted, as it was.
+pub(super) fn run(
+    args: &Args,
+    store: &mut Store,
+    config: &Config,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if let Some(id) = &args.id {
+        let key = store.delete_key(id, args.force, now_ms)?;
+        return write_one(out, args.format, &COLUMNS, &line(&key, now_ms));
+    }
+    let text = args.ended_before.as_deref().context("the arguments name a key or a time")?;
+    let until_ms =
+        moment(text, now_ms, Toward::Past, &config.limits.time_zone).context("--ended-before")?;
+    // What ends later is alive.
+    let keys = store.delete_ended_keys(until_ms.min(now_ms))?;
+    note(&format!("{} keys deleted", keys.len()));
+    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
+    write_lines(out, args.format, &COLUMNS, &lines, None)
+}

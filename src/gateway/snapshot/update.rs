@@ -1,0 +1,160 @@
+//! The way from one snapshot of the keys to the next: each change of the store is taken in turn, and costs
+//! what it is, not what there is.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::admit::{SlotGuard, TenantLive};
+use crate::clock::Now;
+use crate::gateway::snapshot::{Identity, Known, Refreshed, Registry, Snapshot, State};
+use crate::identify::{Digest, Entry, KeysEdit};
+use crate::ledger::store::{Change, Store, StoreError};
+use crate::tenancy::{Key, Limits, Tenant};
+
+/// A snapshot that is being made.
+pub(super) struct Update<'r> {
+    registry: &'r Registry,
+    store: &'r Store,
+    state: &'r mut State,
+    now: Now,
+    /// Where windows of new tenants begin to be counted.
+    start: Now,
+    edit: KeysEdit<Arc<Identity>>,
+    /// Where everything is read: what there is.
+    whole: Option<Whole>,
+    refreshed: Refreshed,
+}
+
+#[derive(Default)]
+struct Whole {
+    tenants: HashSet<Arc<str>>,
+    keys: HashMap<Arc<str>, Known>,
+}
+
+impl<'r> Update<'r> {
+    /// `is_whole`: the changes are all there is, and what they do not name is gone.
+    pub(super) fn new(
+        registry: &'r Registry,
+        store: &'r Store,
+        state: &'r mut State,
+        now: Now,
+        start: Now,
+        is_whole: bool,
+    ) -> Self {
+        let (edit, whole) = match is_whole {
+            true => (Snapshot::default().edit(), Some(Whole::default())),
+            false => (registry.current().edit(), None),
+        };
+        let refreshed = Refreshed { is_whole, ..Refreshed::default() };
+        Self { registry, store, state, now, start, edit, whole, refreshed }
+    }
+
+    pub(super) fn take(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::KeyDeleted(id) => self.key_deleted(&id),
+            Change::TenantDeleted(name) => self.tenant_deleted(&name),
+            Change::Tenant(tenant) => self.tenant(tenant)?,
+            Change::Key(key) => self.key(key),
+        }
+        Ok(())
+    }
+
+    /// The snapshot, and what it took.
+    pub(super) fn finish(mut self) -> (Snapshot, Refreshed) {
+        if let Some(Whole { tenants, keys }) = self.whole.take() {
+            let gone = self.state.tenants.keys().filter(|name| !tenants.contains(*name));
+            for name in gone.cloned().collect::<Vec<_>>() {
+                self.tenant_deleted(&name);
+            }
+            self.state.keys = keys;
+        }
+        if self.refreshed.deleted > 0 {
+            // Those go by the way whose month has ended.
+            let now = self.now;
+            let has_used = |live: &TenantLive| live.tenant_balances(now).monthly.requests > 0;
+            self.state.deleted.retain(|_, tenant| has_used(&tenant.live));
+        }
+        self.refreshed.shards = self.edit.copied();
+        (self.edit.finish(), self.refreshed)
+    }
+
+    fn tenant(&mut self, tenant: Tenant) -> Result<(), StoreError> {
+        self.refreshed.tenants += 1;
+        self.registry.live(self.state, &tenant, self.store, self.start)?;
+        if let Some(whole) = &mut self.whole {
+            whole.tenants.insert(tenant.name);
+        }
+        Ok(())
+    }
+
+    /// Its keys were deleted before it.
+    fn tenant_deleted(&mut self, name: &str) {
+        let Some((name, tenant)) = self.state.tenants.remove_entry(name) else { return };
+        self.refreshed.deleted += 1;
+        // Nobody is to be told of its quotas any more.
+        tenant.live.set_tenant_limits(&Limits::default(), self.now);
+        self.state.deleted.insert(name, tenant);
+    }
+
+    fn key(&mut self, key: Key) {
+        // A key has a tenant: the store holds it to that.
+        let Some((tenant, live)) = self.state.tenants.get_key_value(&key.tenant) else { return };
+        self.refreshed.keys += 1;
+        if *self.state.limits != key.limits {
+            self.state.limits = Arc::new(key.limits);
+        }
+        let limits = &self.state.limits;
+        let known = self.state.keys.get(&key.id);
+        let id = known.map_or(key.id, |known| known.identity.key_id.clone());
+        // One that was given to another tenant begins there without a past.
+        let slot = known.map(|known| &known.identity.slot);
+        let slot = match slot.filter(|slot| Arc::ptr_eq(slot.live(), &live.live)) {
+            Some(slot) => {
+                slot.live().set_key_limits(slot.slot(), limits, self.now);
+                slot.clone()
+            }
+            None => Arc::new(SlotGuard::new(&live.live, &id, limits)),
+        };
+        let identity = Arc::new(Identity {
+            key_id: id.clone(),
+            tenant: tenant.clone(),
+            models: key.models.map(Vec::into_boxed_slice),
+            clamp: key.clamp,
+            cut: key.cut,
+            has_cost_quota: limits.has_cost_quota(),
+            slot,
+        });
+        self.forget(&id);
+        let digests = key.secrets.iter().map(|secret| secret.digest).collect();
+        for secret in key.secrets {
+            let ends = [key.expires_at_ms, secret.expires_at_ms];
+            let expires_at_ms = ends.into_iter().flatten().min();
+            let is_revoked = key.revoked_at_ms.is_some();
+            let entry = Entry { identity: identity.clone(), is_revoked, expires_at_ms };
+            self.edit.insert(secret.digest, entry);
+        }
+        let known = Known { identity, digests };
+        match &mut self.whole {
+            Some(whole) => whole.keys.insert(id, known),
+            None => self.state.keys.insert(id, known),
+        };
+    }
+
+    fn key_deleted(&mut self, id: &str) {
+        self.forget(id);
+        if self.state.keys.remove(id).is_some() {
+            self.refreshed.deleted += 1;
+        }
+    }
+
+    /// Takes the secrets of a key out, as far as they are still its own.
+    fn forget(&mut self, id: &str) {
+        let digests: &[Digest] = match self.state.keys.get(id) {
+            Some(known) if self.whole.is_none() => &known.digests,
+            _ => return,
+        };
+        for digest in digests {
+            self.edit.remove(digest, |identity| *identity.key_id == *id);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Deleting keys and tenants. Their rows and roll-ups stay, under id and name, and are reported as before:
+//! what was used was used.
+
+use rusqlite::{Transaction, params};
+
+use crate::tenancy::{Key, Tenant};
+
+use super::keys::rows::{key, tenant};
+use super::{Store, StoreError};
+
+/// Keys deleted in one transaction, at most: other writers wait for its end.
+const BATCH: usize = 4_000;
+
+/// Whether a key has ended at ?2.
+macro_rules! ended_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT rowid, id FROM keys WHERE (revoked_at_ms <= ?2 OR expires_at_ms <= ?2) AND ",
+            $condition
+        )
+    };
+}
+
+const ENDED: &str = ended_where!("rowid > ?1 ORDER BY rowid LIMIT ?3");
+const ALIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ?1 AND revoked_at_ms IS NULL
+    AND coalesce(expires_at_ms > ?2, TRUE)";
+
+impl Store {
+    /// Deletes a key that is revoked, or has expired by `now_ms` (milliseconds since the epoch); with
+    /// `force` any key. Returns it as it was.
+    pub(crate) fn delete_key(
+        &mut self,
+        id: &str,
+        force: bool,
+        now_ms: i64,
+    ) -> Result<Key, StoreError> {
+        let tx = self.write()?;
+        let key = key(&tx, id)?;
+        let ends = [key.revoked_at_ms, key.expires_at_ms];
+        if !force && !ends.into_iter().flatten().any(|end_ms| end_ms <= now_ms) {
+            return Err(StoreError::KeyAlive(id.to_owned()));
+        }
+        remove_key(&tx, id)?;
+        tx.commit()?;
+        Ok(key)
+    }
+
+    /// Deletes every key that was revoked or had expired by `until_ms` (milliseconds since the epoch).
+    /// Returns them as they were.
+    pub(crate) fn delete_ended_keys(&mut self, until_ms: i64) -> Result<Vec<Key>, StoreError> {
+        let mut deleted = Vec::new();
+        let mut last_rowid = i64::MIN;
+        loop {
+            let tx = self.write()?;
+            let ended = ids(&tx, ENDED, params![last_rowid, until_ms, BATCH as i64])?;
+            for (rowid, id) in &ended {
+                deleted.push(key(&tx, id)?);
+                remove_key(&tx, id)?;
+                last_rowid = *rowid;
+            }
+            tx.commit()?;
+            if ended.len() < BATCH {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// Deletes a tenant with its keys, of which none may be alive at `now_ms` (milliseconds since the
+    /// epoch) but with `force`. Returns it as it was, and how many keys it had.
+    pub(crate) fn delete_tenant(
+        &mut self,
+        name: &str,
+        force: bool,
+        now_ms: i64,
+    ) -> Result<(Tenant, usize), StoreError> {
+        let mut keys = 0;
+        loop {
+            let tx = self.write()?;
+            let tenant = tenant(&tx, name)?;
+            let alive: u32 = tx.query_row(ALIVE, params![name, now_ms], |row| row.get(0))?;
+            if alive > 0 && !force {
+                return Err(StoreError::TenantInUse { name: name.to_owned(), keys: alive });
+            }
+            let of_tenant = "SELECT rowid, id FROM keys WHERE tenant = ?1 LIMIT ?2";
+            let ids = ids(&tx, of_tenant, params![name, BATCH as i64])?;
+            for (_, id) in &ids {
+                remove_key(&tx, id)?;
+            }
+            keys += ids.len();
+            let is_last = ids.len() < BATCH;
+            if is_last {
+                tx.execute("DELETE FROM tenants WHERE name = ?1", [name])?;
+            }
+            tx.commit()?;
+            if is_last {
+                return Ok((tenant, keys));
+            }
+        }
+    }
+
+    /// Whether there is such a key, or was one that is among those deleted last.
+    pub(crate) fn knows_key(&self, id: &str) -> Result<bool, StoreError> {
+        let known = "SELECT 1 FROM keys WHERE id = ?1
+            UNION ALL SELECT 1 FROM deletions WHERE kind = 'key' AND id = ?1";
+        Ok(self.conn.prepare_cached(known)?.exists([id])?)
+    }
+
+    /// The same of a tenant.
+    pub(crate) fn knows_tenant(&self, name: &str) -> Result<bool, StoreError> {
+        let known = "SELECT 1 FROM tenants WHERE name = ?1
+            UNION ALL SELECT 1 FROM deletions WHERE kind = 'tenant' AND id = ?1";
+        Ok(self.conn.prepare_cached(known)?.exists([name])?)
+    }
+}
+
+fn ids(
+    tx: &Transaction<'_>,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn remove_key(tx: &Transaction<'_>, id: &str) -> Result<(), StoreError> {
+    tx.prepare_cached("DELETE FROM secrets WHERE key_id = ?1")?.execute([id])?;
+    tx.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Sample, new_key, store_with};
+    use super::super::{NewKey, sums::Range};
+    use super::*;
+
+    const ALL: Range<'_> =
+        Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
+
+    fn ids(store: &Store) -> Vec<String> {
+        store.keys().unwrap().iter().map(|key| key.id.to_string()).collect()
+    }
+
+    fn requests(store: &Store, range: &Range<'_>) -> u64 {
+        let mut sum = 0;
+        store.addends(range, |_| true, |addend| sum += addend.sums.requests).unwrap();
+        sum
+    }
+
+    #[test]
+    fn only_a_key_that_has_ended_is_deleted_unless_it_has_to_be() {
+        let (_dir, mut store) = store_with(&[Sample { key: "key_1", ..Sample::default() }]);
+        let expiring = |number| NewKey { expires_at_ms: Some(50), ..new_key(number, "acme") };
+        for new in [new_key(1, "acme"), new_key(2, "acme"), expiring(3), new_key(4, "acme")] {
+            store.create_key(&new, 1).unwrap();
+        }
+        let error = store.delete_key("key_1", false, 49).unwrap_err();
+        assert!(error.to_string().contains("weir key revoke key_1"), "{error}");
+        assert!(matches!(store.delete_key("key_3", false, 49), Err(StoreError::KeyAlive(_))));
+        store.delete_key("key_3", false, 50).unwrap();
+        store.revoke_key("key_1", 60).unwrap();
+        let deleted = store.delete_key("key_1", false, 60).unwrap();
+        assert_eq!((&*deleted.id, deleted.revoked_at_ms), ("key_1", Some(60)));
+        store.delete_key("key_2", true, 60).unwrap();
+        assert_eq!(ids(&store), ["key_4"]);
+        let error = store.delete_key("key_1", true, 60).unwrap_err();
+        assert!(matches!(error, StoreError::UnknownKey(_)), "{error}");
+        // No secret is left behind, and what the key used is still there.
+        let secrets = "SELECT count(*) FROM secrets";
+        let secrets: u32 = store.connection().query_row(secrets, [], |row| row.get(0)).unwrap();
+        assert_eq!(secrets, 1);
+        assert_eq!(requests(&store, &Range { key: Some("key_1"), ..ALL }), 1);
+        assert!(store.knows_key("key_1").unwrap() && !store.knows_key("key_9").unwrap());
+    }
+
+    #[test]
+    fn those_that_ended_long_ago_go_together() {
+        let (_dir, mut store) = store_with(&[]);
+        // Of eight, four are more than a batch, two have expired, and two are alive.
+        let count = 2 * BATCH as u64 + 8;
+        store.create_keys((0..count).map(|number| new_key(number, "acme")), 1).unwrap();
+        let end = "UPDATE keys SET revoked_at_ms = iif(rowid % 4 < 2, 40, NULL),
+            expires_at_ms = iif(rowid % 4 = 2, 41, NULL)";
+        store.connection().execute(end, []).unwrap();
+        assert_eq!(store.delete_ended_keys(39).unwrap(), []);
+        let quarter = count as usize / 4;
+        assert_eq!(store.delete_ended_keys(40).unwrap().len(), 2 * quarter);
+        let expired = store.delete_ended_keys(41).unwrap();
+        assert!(expired.iter().all(|key| key.expires_at_ms == Some(41)));
+        assert_eq!(expired.len(), quarter);
+        assert_eq!(ids(&store).len(), quarter);
+        assert_eq!(store.delete_ended_keys(99).unwrap(), []);
+    }
+
+    #[test]
+    fn a_tenant_goes_with_its_keys_and_only_without_those_that_live_unless_it_has_to() {
+        let (_dir, mut store) = store_with(&[Sample::default()]);
+        let count = BATCH as u64 + 1;
+        store.create_keys((0..count).map(|number| new_key(number, "acme")), 1).unwrap();
+        store.create_keys([new_key(count, "beta")], 1).unwrap();
+        let revoke = "UPDATE keys SET revoked_at_ms = 5 WHERE id NOT IN ('key_2', 'key_3')";
+        store.connection().execute(revoke, []).unwrap();
+        let error = store.delete_tenant("acme", false, 9).unwrap_err();
+        assert!(matches!(error, StoreError::TenantInUse { keys: 2, .. }), "{error}");
+        assert_eq!(ids(&store).len() as u64, count + 1, "none of its keys is gone");
+        let (tenant, keys) = store.delete_tenant("acme", true, 9).unwrap();
+        assert_eq!((&*tenant.name, keys as u64), ("acme", count));
+        assert_eq!(store.delete_tenant("beta", false, 9).unwrap().1, 1);
+        assert_eq!((store.tenants().unwrap(), ids(&store)), (vec![], vec![]));
+        let error = store.delete_tenant("acme", true, 9).unwrap_err();
+        assert!(matches!(error, StoreError::UnknownTenant(_)), "{error}");
+        assert_eq!(requests(&store, &Range { tenant: Some("acme"), ..ALL }), 1);
+        assert!(store.knows_tenant("acme").unwrap() && !store.knows_tenant("x").unwrap());
+    }
+}
