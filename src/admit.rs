@@ -38,7 +38,7 @@ pub(crate) use alert::Alert;
 pub(crate) use ask::{Ask, Clamp, KeySlot};
 pub(crate) use denied::{Denied, Level, Limit, Standing};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use live::{Settings, TenantLive};
+pub(crate) use live::{OpenWindows, Settings, TenantLive};
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Rebuilt, Used};
 pub(crate) use window::Windows;

@@ -11,6 +11,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::admit::{Ask, KeySlot, Settings, TenantLive};
+use crate::clock::Believed;
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::forward::headers;
@@ -83,7 +84,7 @@ impl Identify {
 
     /// Parse, digest, look-up; returns whose key it is.
     pub fn once(&self) -> usize {
-        *self.keys.identify(&self.headers, Bearing::Bearer, 0).expect("the key is in the table")
+        *self.keys.identify(&self.headers, Bearing::Bearer, || 0).expect("the key is in the table")
     }
 }
 
@@ -102,6 +103,7 @@ impl Admission {
             rpm_burst: None,
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
+            believed: Arc::new(Believed::new(i64::MIN, clock.now())),
         };
         let live = TenantLive::new(settings, clock.now());
         let slot = live.key_slot("key");

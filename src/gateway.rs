@@ -18,6 +18,7 @@ mod settlement;
 pub(crate) mod snapshot;
 mod source;
 mod standing;
+mod windows;
 mod worker;
 
 use std::convert::Infallible;
@@ -228,14 +229,15 @@ fn identify<'s>(
         Family::OpenAi => Bearing::Bearer,
         Family::Anthropic => Bearing::BearerOrApiKey,
     };
-    snapshot.keys.identify(&head.headers, bearing, now.unix_ms).map_err(|unidentified| match worker
-        .failed_keys
-        .count(client.address)
-    {
-        Ok(()) => unidentified.into(),
-        Err(wait) => {
-            worker.shard.limited("failed-keys");
-            Refusal::failed_keys(wait)
+    // A clock that is set back revives no key that has ended.
+    let time_ms = || worker.time_ms(now);
+    snapshot.keys.identify(&head.headers, bearing, time_ms).map_err(|unidentified| {
+        match worker.failed_keys.count(client.address) {
+            Ok(()) => unidentified.into(),
+            Err(wait) => {
+                worker.shard.limited("failed-keys");
+                Refusal::failed_keys(wait)
+            }
         }
     })
 }

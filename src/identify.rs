@@ -64,12 +64,13 @@ impl<T> Keys<T> {
         Self { by_digest: entries.into_iter().collect() }
     }
 
-    /// Whose request this is, by its headers alone: nothing of the body has been read.
+    /// Whose request this is, by its headers alone: nothing of the body has been read. The time is asked for
+    /// where a key has an end.
     pub(crate) fn identify(
         &self,
         headers: &HeaderMap,
         bearing: Bearing,
-        unix_ms: i64,
+        unix_ms: impl FnOnce() -> i64,
     ) -> Result<&T, Unidentified> {
         let text = match bearer(headers) {
             Err(Unidentified::Missing) if bearing == Bearing::BearerOrApiKey => {
@@ -82,7 +83,7 @@ impl<T> Keys<T> {
         if entry.is_revoked {
             return Err(Unidentified::Revoked);
         }
-        if entry.expires_at_ms.is_some_and(|end| end <= unix_ms) {
+        if entry.expires_at_ms.is_some_and(|end| end <= unix_ms()) {
             return Err(Unidentified::Expired);
         }
         Ok(&entry.identity)
@@ -118,7 +119,7 @@ mod tests {
     fn ask(keys: &Keys<u8>, value: &str) -> Result<u8, Unidentified> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
-        keys.identify(&headers, Bearing::Bearer, 1_000).copied()
+        keys.identify(&headers, Bearing::Bearer, || 1_000).copied()
     }
 
     #[test]
@@ -147,7 +148,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(hostile.as_bytes()) {
                 let mut headers = HeaderMap::new();
                 headers.insert(AUTHORIZATION, value);
-                let found = keys.identify(&headers, Bearing::BearerOrApiKey, 0);
+                let found = keys.identify(&headers, Bearing::BearerOrApiKey, || 0);
                 assert_eq!(found, Err(Unidentified::Malformed), "{hostile}");
             }
         }
@@ -156,8 +157,8 @@ mod tests {
         twice.append(AUTHORIZATION, value.clone());
         twice.append(AUTHORIZATION, value);
         let bearing = Bearing::Bearer;
-        assert_eq!(keys.identify(&twice, bearing, 0), Err(Unidentified::Malformed));
-        assert_eq!(keys.identify(&HeaderMap::new(), bearing, 0), Err(Unidentified::Missing));
+        assert_eq!(keys.identify(&twice, bearing, || 0), Err(Unidentified::Malformed));
+        assert_eq!(keys.identify(&HeaderMap::new(), bearing, || 0), Err(Unidentified::Missing));
     }
 
     #[test]
@@ -171,13 +172,13 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(API_KEY, key.clone());
         let both = Bearing::BearerOrApiKey;
-        assert_eq!(keys.identify(&headers, both, 0), Ok(&7));
-        assert_eq!(keys.identify(&headers, Bearing::Bearer, 0), Err(Unidentified::Missing));
-        assert_eq!(keys.identify(&HeaderMap::new(), both, 0), Err(Unidentified::Missing));
+        assert_eq!(keys.identify(&headers, both, || 0), Ok(&7));
+        assert_eq!(keys.identify(&headers, Bearing::Bearer, || 0), Err(Unidentified::Missing));
+        assert_eq!(keys.identify(&HeaderMap::new(), both, || 0), Err(Unidentified::Missing));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer sk-other"));
-        assert_eq!(keys.identify(&headers, both, 0), Err(Unidentified::Malformed));
+        assert_eq!(keys.identify(&headers, both, || 0), Err(Unidentified::Malformed));
         headers.remove(AUTHORIZATION);
         headers.append(API_KEY, key);
-        assert_eq!(keys.identify(&headers, both, 0), Err(Unidentified::Malformed));
+        assert_eq!(keys.identify(&headers, both, || 0), Err(Unidentified::Malformed));
     }
 }

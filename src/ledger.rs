@@ -13,6 +13,7 @@ pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
+mod confirm;
 mod retention;
 mod scan;
 mod lock;
@@ -25,9 +26,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
+use crate::clock::{Believed, Clock};
 use crate::config::{Data, Durability};
 use crate::ledger::breath::Breath;
+use crate::ledger::confirm::Confirming;
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
@@ -54,6 +56,11 @@ pub enum LedgerError {
          a directory of its own (`data.dir`, for the demo --data-dir)"
     )]
     InUse { path: String },
+    #[error(
+        "the clock says {clock}, but {confirmed} was confirmed before: no row was given another date; \
+         set the clock, or if it is right now, add --trust-clock"
+    )]
+    ClockBehind { clock: jiff::Timestamp, confirmed: jiff::Timestamp },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -64,6 +71,7 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
+    believed: Arc<Believed>,
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
     _lock: DirectoryLock,
@@ -91,18 +99,26 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let mut retention = Retention::new(data.keep_rows, clock);
+        let mut confirming = Confirming::new(clock.clone(), &drain.store)?;
+        confirming.tell(&drain.store)?;
+        let believed = confirming.believed().clone();
+        let retention = Retention::new(data.keep_rows, clock, believed.clone());
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, &metrics, &mut retention, &stopped))
+            .spawn(move || run(drain, &metrics, (confirming, retention), &stopped))
             .map_err(|source| directory_error(data, source))?;
-        Ok(Self { directory, stop, thread, _lock: lock })
+        Ok(Self { directory, believed, stop, thread, _lock: lock })
     }
 
     /// A new writing end, for one worker.
     pub(crate) fn journal(&self) -> Journal {
         Journal::new(self.directory.clone())
+    }
+
+    /// The time that is believed, for those who decide by it.
+    pub(crate) fn believed(&self) -> Arc<Believed> {
+        self.believed.clone()
     }
 
     /// Tests make appends fail as a full disk would.
@@ -175,7 +191,12 @@ fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drai
 }
 
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &Receiver<()>) {
+fn run(
+    mut drain: Drain,
+    metrics: &Shared,
+    (mut confirming, mut retention): (Confirming, Retention),
+    stopped: &Receiver<()>,
+) {
     let mut last_sync = Instant::now();
     let mut next_expiry = Instant::now();
     let mut is_behind = false;
@@ -184,6 +205,9 @@ fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &
         // At the end nobody else is there, and the process waits.
         drain.breath = if stop { Breath::none() } else { Breath::regular() };
         pass(&mut drain, metrics, &mut is_behind);
+        if !is_behind && let Err(error) = confirming.look(&drain.store) {
+            tracing::warn!(%error, "the time could not be confirmed; it is tried again");
+        }
         if !stop && !is_behind && Instant::now() >= next_expiry {
             next_expiry = retention.expire(&mut drain);
         }

@@ -97,7 +97,8 @@ impl Server {
         let ledger =
             Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
         let store = Store::open(&config.data.dir)?;
-        let registry = Arc::new(Registry::load(config, routes, &store, clock.clone())?);
+        let registry =
+            Arc::new(Registry::load(config, routes, &store, (clock.clone(), ledger.believed()))?);
         let readiness = Arc::new(Readiness::default());
         let shared = Shared {
             registry: registry.clone(),

@@ -12,7 +12,7 @@ use super::ask::{Ask, Clamp, KeySlot};
 use super::denied::{Denied, Kind, Limit, Scope, Standing};
 use super::quota::Amount;
 use super::window::Windows;
-use crate::clock::Now;
+use crate::clock::{Believed, Now};
 
 /// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
 pub(super) const CLAMP_MIN: u64 = 16;
@@ -23,6 +23,9 @@ pub(super) struct Books {
     /// In which days and months begin.
     pub(super) zone: TimeZone,
     pub(super) windows: Windows,
+    /// From when on requests that count in these windows are dated before them: see [`Books::date`].
+    pub(super) doubted_ms: Option<i64>,
+    pub(super) believed: Arc<Believed>,
     pub(super) tenant: Account,
     /// Indexed by [`KeySlot`]; a key's account outlives the key, so that slots stay good.
     pub(super) keys: Vec<Account>,
@@ -36,6 +39,8 @@ pub(super) struct Books {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reservation {
     slot: KeySlot,
+    /// When the request began, in Unix milliseconds, as its row says.
+    pub(super) at_ms: i64,
     pub(super) amount: Amount,
     /// The most that each answer may be, in tokens, where a quota has set it.
     pub(super) clamp: Option<u64>,
@@ -62,13 +67,6 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
-impl Reservation {
-    /// When the request began, in Unix milliseconds, as both accounts count it.
-    pub(super) fn at_ms(&self) -> i64 {
-        self.key.at_ms()
-    }
-}
-
 impl Totals {
     pub(crate) fn reserved_tokens(&self) -> u64 {
         self.reserved.tokens
@@ -78,8 +76,35 @@ impl Totals {
 impl Books {
     #[inline]
     pub(super) fn advance(&mut self, now: Now) -> Windows {
-        self.windows.advance(&self.zone, now.unix_ms);
+        if self.windows.advance(&self.zone, now.unix_ms) {
+            self.doubted_ms = None;
+            self.believed.opened(self.windows.day.start_ms);
+        }
         self.windows
+    }
+
+    /// When a request begins, as its row says and both accounts count it.
+    #[inline]
+    fn date(&mut self, now: Now) -> i64 {
+        match now.unix_ms >= self.windows.day.start_ms {
+            true => now.unix_ms,
+            false => self.date_behind(now),
+        }
+    }
+
+    /// A clock that is behind the windows does not lead out of them, and the request belongs to them.
+    /// Windows that are too far ahead to be believed are those of a clock that was wrong: the control
+    /// plane is about to leave them, and rows are not dated by them. Then memory counts in them what the
+    /// ledger does not.
+    #[cold]
+    fn date_behind(&mut self, now: Now) -> i64 {
+        let time_ms = self.believed.at(now);
+        let day = self.windows.day;
+        if day.start_ms <= self.believed.until(now) {
+            return time_ms.clamp(day.start_ms, day.end_ms - 1);
+        }
+        self.doubted_ms = Some(self.doubted_ms.map_or(time_ms, |before| before.min(time_ms)));
+        time_ms
     }
 
     pub(super) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
@@ -189,16 +214,15 @@ impl Books {
             tenant.put_back(tenant_rate);
             return Err(Denied::Rate { limit, wait, standing: self.standing(slot, now) });
         }
-        // A clock that was set back does not lead out of the window that is open.
-        let at_ms = now.unix_ms.max(self.windows.day.start_ms);
-        let key = key.hold(want, key_rate, at_ms, mono_ns);
-        let tenant = tenant.hold(want, tenant_rate, at_ms, mono_ns);
+        let at_ms = self.date(now);
+        let key = self.keys[slot.0].hold(want, key_rate, at_ms, mono_ns);
+        let tenant = self.tenant.hold(want, tenant_rate, at_ms, mono_ns);
         let amount = want.amount();
         self.totals.in_flight = self.totals.in_flight.saturating_add(1);
         self.totals.reserved = self.totals.reserved.plus(amount);
         let standing = self.standing(slot, now);
         self.note_alerts(slot);
-        Ok(Reservation { slot, amount, clamp: None, key, tenant, standing })
+        Ok(Reservation { slot, at_ms, amount, clamp: None, key, tenant, standing })
     }
 
     /// Sets more aside for a request in flight, if both accounts have room.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::clock::Now;
+use crate::clock::{Believed, Now};
 use crate::tenancy::Limits;
 
 mod model;
@@ -27,7 +27,7 @@ impl World {
 
     fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
-        let live = TenantLive::new(settings(None, time_zone), now);
+        let live = TenantLive::new(settings(None, time_zone, now), now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
         live.set_key_limits(slot, &key, now);
@@ -78,8 +78,9 @@ fn totals(in_flight: u64, tokens: u64) -> Totals {
     Totals { in_flight, reserved: Amount { tokens, nano_usd: cost(tokens) } }
 }
 
-fn settings(rpm_burst: Option<u32>, time_zone: TimeZone) -> Settings {
-    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into() }
+fn settings(rpm_burst: Option<u32>, time_zone: TimeZone, now: Now) -> Settings {
+    let believed = Believed::new(now.unix_ms, now).into();
+    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into(), believed }
 }
 
 fn ms(text: &str) -> i64 {
@@ -395,4 +396,58 @@ fn slots_are_found_again() {
     assert_ne!(other, world.slot);
     assert_eq!(world.live.key_slot("key_a"), world.slot);
     assert_eq!(world.live.key_slot("key_b"), other);
+}
+
+#[test]
+fn windows_of_a_clock_that_was_ahead_date_nothing_and_are_left_with_what_they_count() {
+    let five = Limits { daily_requests: Some(5), ..Limits::default() };
+    let mut world = World::new(five, Limits::default());
+    let today = world.now.unix_ms;
+    let before = world.admit(1, 10).expect("it has room");
+    before.settle(10, 0, world.now);
+    world.jump("2031-05-10T12:00Z");
+    let ahead = world.admit(1, 10).expect("another day");
+    assert_eq!(ahead.at_ms(), world.now.unix_ms);
+    world.now.unix_ms = today;
+    let [settled, running, undone] = [0; 3].map(|_| world.admit(1, 10).expect("it has room"));
+    assert_eq!(settled.at_ms(), today, "the clock dates it, not the window");
+    settled.settle(10, 0, world.now);
+    ahead.settle(10, 0, world.now);
+    // Of today the ledger has one request from before, and one of those since.
+    let old = world.live.windows(world.now);
+    assert_eq!(old.doubted_ms, Some(today));
+    let new = Windows::at(&TimeZone::UTC, today);
+    let used = |requests, tokens| Used { requests, tokens, nano_usd: 0 };
+    let rebuilt = Rebuilt {
+        old_daily: used(2, 20),
+        old_monthly: used(2, 20),
+        daily: used(2, 20),
+        monthly: used(2, 20),
+    };
+    assert!(world.live.move_windows(TimeZone::UTC, old, new, |_| rebuilt));
+    // One before, and three since: the one of 2031 is in the ledger, too, and not of today.
+    assert_eq!(world.used(), (used(4, 20), used(4, 20)));
+    assert_eq!(world.live.windows(world.now), OpenWindows { windows: new, doubted_ms: None });
+    undone.revoke(world.now);
+    running.settle(30, 0, world.now);
+    assert_eq!(world.used(), (used(3, 50), used(3, 50)));
+    let _fourth = world.admit(1, 10).expect("it has room");
+    let _fifth = world.admit(1, 10).expect("it has room");
+    assert_eq!(world.refused(1, 10), "key-daily-requests");
+}
+
+#[test]
+fn a_clock_that_falls_behind_dates_requests_by_what_has_passed() {
+    let mut world = World::new(Limits::default(), Limits::default());
+    let noon = world.now.unix_ms;
+    world.jump("2026-01-01T00:00Z");
+    world.pass_ns(1_000 * MS);
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), noon + 1_000);
+    world.jump("2026-05-11T12:00Z");
+    let tomorrow = Windows::at(&TimeZone::UTC, world.now.unix_ms).day.start_ms;
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), world.now.unix_ms);
+    // The day that is open is not too far ahead to be believed.
+    world.jump("2026-05-10T12:00Z");
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), tomorrow);
+    assert_eq!(world.live.windows(world.now).doubted_ms, None);
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::admit::Windows;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::verify::{Difference, Window, verify};
+use crate::ledger::verify::{Difference, Mend, Window, verify};
 use crate::price::usd;
 
 use super::output::{Column, Format, note, to_stdout, write_lines};
@@ -15,9 +15,15 @@ use super::output::{Column, Format, note, to_stdout, write_lines};
 /// Compute every sum of the ledger again and show what differs
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Rebuild sums that differ from their rows; rows themselves are never changed
+    /// Rebuild sums that differ from their rows; rows themselves are not changed
     #[arg(long)]
     repair: bool,
+    /// Give rows of the future, which a clock has made that was ahead, a date that can be
+    #[arg(long)]
+    redate: bool,
+    /// The clock is right now, even if it is behind the time that the ledger has confirmed
+    #[arg(long, requires = "redate")]
+    trust_clock: bool,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -48,7 +54,9 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         from_ms: window.start_ms,
         until_ms: window.end_ms,
     });
-    let report = verify(&config.data, &windows, args.repair)?;
+    let Args { repair: sums, redate: dates, trust_clock, .. } = *args;
+    let mend = Mend { sums, dates, trust_clock };
+    let report = verify(&config.data, &windows, now_ms, mend)?;
     write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
     out.flush()?;
     if report.damaged_bytes > 0 {
@@ -76,10 +84,22 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
             "{mended} repaired; a running server goes on with its own balances until it is restarted"
         ));
     }
-    match (report.left, args.repair) {
-        (0, _) => Ok(()),
-        (_, false) => bail!("the books differ from the rows; `weir verify --repair` rebuilds sums"),
-        (left, true) => bail!(
+    if report.redated > 0 {
+        note(&format!(
+            "{} rows were given another date, and are flagged `redated`",
+            report.redated
+        ));
+    }
+    let is_of_time = |one: &Difference| matches!(one.what, "future" | "clock");
+    match report.left {
+        0 => Ok(()),
+        _ if !args.redate && report.listed.iter().any(is_of_time) => bail!(
+            "the ledger has dates of the future; if the clock is right, `weir verify --redate` mends them"
+        ),
+        _ if !args.repair => {
+            bail!("the books differ from the rows; `weir verify --repair` rebuilds sums")
+        }
+        left => bail!(
             "{left} numbers still differ: they are no sums, so there is nothing to rebuild them \
              from; a backup may have them"
         ),
@@ -279,6 +299,79 @@ mod tests {
     #[test]
     fn a_directory_without_a_ledger_is_made_and_right() {
         let dir = tempfile::tempdir().unwrap();
+        weir(&dir, "").0.unwrap();
+    }
+
+    const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+    #[test]
+    fn rows_of_the_future_are_listed_and_redated_once() {
+        let year_ahead = Sample { id: 500, at_ms: NOW_MS + YEAR_MS, ..Sample::default() };
+        let (dir, mut store) = store_with(&samples());
+        // The clock that made this one's id was ahead as well, that of the next was right again.
+        store.append(&[year_ahead.row_made_at((NOW_MS + YEAR_MS) as u64)], &[]).unwrap();
+        let next = Sample { id: 501, ..year_ahead };
+        store.append(&[next.row_made_at(NOW_MS as u64 - 5)], &[]).unwrap();
+        store.confirm(None, NOW_MS).unwrap();
+        let (result, listed) = weir(&dir, "");
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("--redate"), "{error}");
+        // The row stored before the first is number 99.
+        let (before, ahead) = (timestamp(NOW_MS - 9 * HOUR_MS), timestamp(NOW_MS + YEAR_MS));
+        let dates = |line: &Value| [line["stored"].clone(), line["recomputed"].clone()];
+        assert!(listed.iter().all(|line| line["what"] == "future"), "{listed:?}");
+        let found: Vec<_> = listed.iter().map(dates).collect();
+        let right = timestamp(NOW_MS - 5);
+        assert_eq!(found, [[ahead.clone(), before], [ahead, right]]);
+        assert!(weir(&dir, "--repair").0.unwrap_err().to_string().contains("--redate"));
+        weir(&dir, "--redate").0.unwrap();
+        assert_eq!(weir(&dir, "").1, [] as [Value; 0]);
+        weir(&dir, "--redate").0.expect("there is nothing to do");
+        let flagged = "SELECT count(*) FROM requests WHERE flags = 16777216";
+        let flagged: i64 = store.connection().query_row(flagged, [], |row| row.get(0)).unwrap();
+        assert_eq!(flagged, 2);
+        assert_eq!(store.balances(0, NOW_MS + 1).unwrap()[0].requests, 52);
+    }
+
+    fn timestamp(unix_ms: i64) -> Value {
+        jiff::Timestamp::from_millisecond(unix_ms).unwrap().to_string().into()
+    }
+
+    #[test]
+    fn a_redated_row_is_what_its_record_says_but_for_the_date() {
+        let at_ms = NOW_MS + YEAR_MS;
+        let made = |id: u64| Sample { id, at_ms, ..Sample::default() }.row_made_at(NOW_MS as u64);
+        let dir = with_journal(&[made(1), made(2)]);
+        weir(&dir, "--redate").0.unwrap();
+        let dir = with_journal(&[made(1), made(2)]);
+        let mut store = Store::open_existing(dir.path()).unwrap();
+        store.redate(NOW_MS, NOW_MS).unwrap();
+        // Read again, the records bring nothing back.
+        store.append(&[made(1), made(2)], &[]).unwrap();
+        weir(&dir, "").0.unwrap();
+        let dir = with_journal(&[made(1)]);
+        Store::open_existing(dir.path()).unwrap().redate(NOW_MS, NOW_MS).unwrap();
+        tamper(&dir, "UPDATE requests SET flags = flags | 1, status = 1");
+        let fields: Vec<_> = weir(&dir, "").1.iter().map(|line| line["field"].clone()).collect();
+        assert_eq!(fields, ["status", "flags"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_redates_nothing_unless_it_is_trusted() {
+        let (dir, store) = store_with(&samples());
+        store.confirm(None, NOW_MS + YEAR_MS).unwrap();
+        let (result, listed) = weir(&dir, "");
+        assert!(result.unwrap_err().to_string().contains("--redate"));
+        assert_eq!(listed.len(), 1);
+        assert_eq!(
+            (&listed[0]["what"], &listed[0]["field"]),
+            (&"clock".into(), &"confirmed_time".into())
+        );
+        let error = weir(&dir, "--redate").0.unwrap_err().to_string();
+        assert!(error.contains("--trust-clock"), "{error}");
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + YEAR_MS));
+        weir(&dir, "--redate --trust-clock").0.unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS));
         weir(&dir, "").0.unwrap();
     }
 }

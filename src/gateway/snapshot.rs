@@ -3,18 +3,25 @@
 //! the one before.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
-use crate::admit::{Alert, Balances, KeySlot, Limit, Rebuilt, Settings, TenantLive, Used, Windows};
-use crate::clock::{Clock, Now};
+use super::windows::{ByTenant, Moving, by_tenant, latest_ms, move_windows, sum};
+use crate::admit::{Alert, Balances, KeySlot, Limit, Settings, TenantLive, Used, Windows};
+use crate::clock::{Believed, Clock, Now};
 use crate::config::Config;
 use crate::identify::{Entry, Keys};
-use crate::ledger::store::{Balance, Store, StoreError};
+use crate::ledger::store::{Store, StoreError};
 use crate::route::Routes;
 use crate::tenancy::{Key, Tenant};
+
+/// A clock that is this far behind the time that is believed opens no days.
+const BEHIND_MS: i64 = 60_000;
+/// Then they are opened at the quarters of an hour: in every zone, days begin at one.
+const QUARTER_MS: i64 = 15 * 60_000;
 
 /// Whom a key stands for.
 #[derive(Debug)]
@@ -45,6 +52,9 @@ pub(crate) struct Registry {
     routes: Arc<Routes>,
     settings: Settings,
     clock: Clock,
+    believed: Arc<Believed>,
+    /// The quarter of an hour, since the epoch, in which days were opened last.
+    quarter: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -70,12 +80,13 @@ impl Registry {
         config: &Config,
         routes: Arc<Routes>,
         store: &Store,
-        clock: Clock,
+        (clock, believed): (Clock, Arc<Believed>),
     ) -> Result<Self, StoreError> {
         let settings = Settings {
             rpm_burst: config.limits.rpm_burst,
             time_zone: config.limits.time_zone.clone(),
             alert_percent: config.limits.alert_percent.clone().into(),
+            believed: believed.clone(),
         };
         let empty = Snapshot { keys: Keys::new([]), routes: routes.clone() };
         let registry = Self {
@@ -83,6 +94,8 @@ impl Registry {
             routes,
             settings,
             clock,
+            believed,
+            quarter: AtomicI64::new(i64::MIN),
             state: Mutex::default(),
         };
         registry.refresh(store)?;
@@ -95,6 +108,11 @@ impl Registry {
         self.current.load()
     }
 
+    /// How late it is, as far as that is believed, in Unix milliseconds.
+    pub(crate) fn time_ms(&self, now: Now) -> i64 {
+        self.believed.at(now)
+    }
+
     /// Follows what the CLI changed in the store. Cheap when nothing did.
     pub(crate) fn refresh(&self, store: &Store) -> Result<bool, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +121,7 @@ impl Registry {
         }
         let book = store.book()?;
         let now = self.clock.now();
-        let start = Now { unix_ms: latest_ms(store, now)?, ..now };
+        let start = Now { unix_ms: latest_ms(store, &self.believed, now)?, ..now };
         for tenant in &book.tenants {
             self.live(&mut state, tenant, store, start)?;
         }
@@ -151,7 +169,7 @@ impl Registry {
         })
     }
 
-    /// Moves a tenant's windows to another zone, with what the ledger knows of the new ones.
+    /// Moves a tenant's windows to another zone.
     fn move_to_zone(
         &self,
         live: &TenantLive,
@@ -159,33 +177,69 @@ impl Registry {
         zone: &TimeZone,
         store: &Store,
     ) -> Result<(), StoreError> {
-        loop {
-            let now = self.clock.now();
-            let old = live.windows(now);
-            // A clock that was set back leads to no day before the one that is open.
-            let new = Windows::at(zone, latest_ms(store, now)?.max(old.day.start_ms));
-            let spans = [old.day, old.month, new.day, new.month];
-            let spans = spans.map(|window| (window.start_ms, window.end_ms));
-            let sums = store.balances_of(Some(tenant), spans)?.map(by_key);
-            let of = |key_id: Option<&str>| {
-                let [old_daily, old_monthly, daily, monthly] =
-                    sums.each_ref().map(|keys| match key_id {
-                        Some(key_id) => keys.get(key_id).copied().unwrap_or_default(),
-                        None => sum(keys),
-                    });
-                Rebuilt { old_daily, old_monthly, daily, monthly }
-            };
-            // Only where a day has ended just now it has to be done again.
-            if live.set_time_zone(zone.clone(), old, new, of) {
-                return Ok(());
+        let time = (|| self.clock.now(), &*self.believed);
+        move_windows(vec![Moving { tenant, live }], zone, store, time)
+    }
+
+    /// Where the clock is wrong, or was: leaves windows that lie too far ahead of the time that is
+    /// believed, and opens those that it does not open. Cheap when it is right.
+    pub(crate) fn follow_clock(&self, store: &Store) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if self.believed.is_overtaken(now) {
+            self.leave_windows(store, now)?;
+        }
+        let time_ms = self.believed.at(now);
+        if time_ms.saturating_sub(now.unix_ms) > BEHIND_MS {
+            let quarter = time_ms.div_euclid(QUARTER_MS);
+            if self.quarter.swap(quarter, Ordering::Relaxed) != quarter {
+                let now = Now { unix_ms: time_ms, ..now };
+                for (_, live) in self.tenants() {
+                    live.windows(now);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Leaves the windows that a clock opened which was ahead, for those that are believed.
+    #[cold]
+    fn leave_windows(&self, store: &Store, now: Now) -> Result<(), StoreError> {
+        // What opens from here on is noted again.
+        let furthest_ms = self.believed.take_furthest();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zones: Vec<(&TimeZone, Vec<Moving<'_>>)> = Vec::new();
+        for (tenant, Live { live, zone, .. }) in &state.tenants {
+            if live.windows(now).windows.day.start_ms <= self.believed.until(now) {
+                continue;
+            }
+            let moving = Moving { tenant, live };
+            match zones.iter_mut().find(|(known, _)| *known == zone) {
+                Some((_, tenants)) => tenants.push(moving),
+                None => zones.push((zone, vec![moving])),
+            }
+        }
+        let tenants: usize = zones.iter().map(|(_, tenants)| tenants.len()).sum();
+        for (zone, tenants) in zones {
+            let time = (|| self.clock.now(), &*self.believed);
+            move_windows(tenants, zone, store, time)
+                .inspect_err(|_| self.believed.opened(furthest_ms))?;
+        }
+        if tenants > 0 {
+            tracing::error!(
+                tenants,
+                opened = %time(furthest_ms),
+                now = %time(self.believed.at(now)),
+                "the clock was ahead, and is back: quotas are those of the present day again; rows can \
+                 be dated to the future: `weir verify` lists them, `weir verify --redate` mends them"
+            );
+        }
+        Ok(())
     }
 
     /// Sets what was used before this process, in the windows that are open now.
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now_ms = latest_ms(store, self.clock.now())?;
+        let now_ms = latest_ms(store, &self.believed, self.clock.now())?;
         // Few zones, many tenants: the ledger is read once for each zone.
         let mut zones: Vec<(&TimeZone, Windows, [ByTenant; 2])> = Vec::new();
         for (name, Live { live, zone, .. }) in &state.tenants {
@@ -231,10 +285,8 @@ impl Registry {
     }
 }
 
-/// Where windows begin to be counted, in Unix milliseconds. A clock that is behind the newest row was
-/// set back: what that row's day has used is still used when the clock is right again.
-fn latest_ms(store: &Store, now: Now) -> Result<i64, StoreError> {
-    Ok(store.newest_ms()?.map_or(now.unix_ms, |newest_ms| newest_ms.max(now.unix_ms)))
+fn time(unix_ms: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// One entry for each secret of a key.
@@ -268,28 +320,6 @@ fn entries(
     })
 }
 
-/// The used amounts of each key, by tenant.
-type ByTenant = HashMap<String, HashMap<String, Used>>;
-
-fn by_tenant(balances: Vec<Balance>) -> ByTenant {
-    let mut tenants = ByTenant::new();
-    for balance in balances {
-        let used = used(&balance);
-        tenants.entry(balance.tenant).or_default().insert(balance.key_id, used);
-    }
-    tenants
-}
-
-/// The used amounts of each key of one tenant.
-fn by_key(balances: Vec<Balance>) -> HashMap<String, Used> {
-    let one = |balance: Balance| (used(&balance), balance.key_id);
-    balances.into_iter().map(one).map(|(used, key_id)| (key_id, used)).collect()
-}
-
-fn used(balance: &Balance) -> Used {
-    Used { requests: balance.requests, tokens: balance.total_tokens, nano_usd: balance.nano_usd }
-}
-
 fn load(
     live: &TenantLive,
     windows: Windows,
@@ -303,8 +333,4 @@ fn load(
         live.load_balances(slot, &Balances { windows, daily, monthly });
     }
     live.load_tenant_balances(&Balances { windows, daily: sum(day), monthly: sum(month) });
-}
-
-fn sum(keys: &HashMap<String, Used>) -> Used {
-    keys.values().fold(Used::default(), |sum, used| sum.plus(*used))
 }

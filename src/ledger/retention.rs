@@ -1,9 +1,10 @@
 //! When rows are too old. What is deleted never comes back, so the wall clock alone does not decide it:
 //! it can be set years ahead for a moment.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
+use crate::clock::{AHEAD_MAX_MS, Believed, Clock};
 use crate::ledger::drain::Drain;
 use crate::ledger::store::StoreError;
 
@@ -18,14 +19,15 @@ const CATCH_UP: i64 = 2;
 pub(super) struct Retention {
     keep: Option<Duration>,
     clock: Clock,
+    confirmed: Arc<Believed>,
     /// The time that is believed in, in milliseconds since the epoch, and when it was, by the
     /// monotonic clock in nanoseconds. None until there is a row.
     believed: Option<(i64, u64)>,
 }
 
 impl Retention {
-    pub(super) fn new(keep: Option<Duration>, clock: Clock) -> Self {
-        Self { keep, clock, believed: None }
+    pub(super) fn new(keep: Option<Duration>, clock: Clock, confirmed: Arc<Believed>) -> Self {
+        Self { keep, clock, confirmed, believed: None }
     }
 
     /// Deletes a batch of rows that are too old; returns when to look again.
@@ -45,20 +47,26 @@ impl Retention {
         let Some(keep) = self.keep else { return Ok(0) };
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         match self.time_ms(drain)? {
-            Some(time_ms) => drain.expire(time_ms.saturating_sub(keep_ms)),
+            Some(time_ms) => drain.expire(time_ms.saturating_sub(keep_ms), self.reached_ms()),
             None => Ok(0),
         }
+    }
+
+    /// No row that is right began later than this.
+    fn reached_ms(&self) -> i64 {
+        self.confirmed.confirmed_at(self.clock.now()).saturating_add(AHEAD_MAX_MS)
     }
 
     /// How late it is, at most: no later than the newest row that was there at first, and what has
     /// passed since then by the monotonic clock, times [`CATCH_UP`]. None while there is no row.
     fn time_ms(&mut self, drain: &Drain) -> Result<Option<i64>, StoreError> {
         let now = self.clock.now();
-        let (before_ms, before_ns) = match (self.believed, drain.store.newest_ms()?) {
-            (Some(believed), _) => believed,
-            (None, Some(newest_ms)) => (newest_ms, now.mono_ns),
-            (None, None) => return Ok(None),
-        };
+        let (before_ms, before_ns) =
+            match (self.believed, drain.store.newest_ms(self.reached_ms())?) {
+                (Some(believed), _) => believed,
+                (None, Some(newest_ms)) => (newest_ms, now.mono_ns),
+                (None, None) => return Ok(None),
+            };
         let passed_ms = now.mono_ns.saturating_sub(before_ns) / 1_000_000;
         let passed_ms = i64::try_from(passed_ms).unwrap_or(i64::MAX);
         let reached_ms = before_ms.saturating_add(passed_ms.saturating_mul(CATCH_UP));
@@ -71,8 +79,6 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::Durability;
     use crate::ledger::journal::Directory;
@@ -92,7 +98,11 @@ mod tests {
         let open = || Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap());
         let mut drain = open().unwrap();
         let (clock, hand) = Clock::manual(100 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock.clone());
+        let new = |days: i64| {
+            let confirmed = Believed::new(days * DAY_MS, clock.now());
+            Retention::new(Some(KEEP), clock.clone(), confirmed.into())
+        };
+        let mut retention = new(100);
         let mut look = || retention.delete(&mut drain).unwrap();
         assert_eq!(look(), 65 * 2);
         hand.jump_to(9_000 * DAY_MS);
@@ -116,11 +126,15 @@ mod tests {
             .execute("DELETE FROM requests WHERE started_at_ms > ?1", [101 * DAY_MS])
             .unwrap();
         hand.jump_to(9_000 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock);
+        let mut retention = new(101);
         let mut look = || retention.delete(&mut drain).unwrap();
         assert_eq!(look(), 0);
         hand.advance_ms(DAY_MS as u64);
         assert_eq!(look(), 2, "no further than twice the day that has passed");
+        // And a row of the future is none that is right.
+        store.append(&[late.row()], &[]).unwrap();
+        hand.jump_to(9_000 * DAY_MS);
+        assert_eq!(new(102).delete(&mut drain).unwrap(), 0);
     }
 
     #[test]
@@ -129,11 +143,12 @@ mod tests {
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
         let mut drain = Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap()).unwrap();
         let (clock, hand) = Clock::manual(9_000 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock.clone());
+        let confirmed: Arc<_> = Believed::new(9_000 * DAY_MS, clock.now()).into();
+        let mut retention = Retention::new(Some(KEEP), clock.clone(), confirmed.clone());
         assert_eq!(retention.delete(&mut drain).unwrap(), 0);
         store.append(&[Sample::default().row()], &[]).unwrap();
         hand.advance_ms(100 * DAY_MS as u64);
-        assert_eq!(Retention::new(None, clock).delete(&mut drain).unwrap(), 0);
+        assert_eq!(Retention::new(None, clock, confirmed).delete(&mut drain).unwrap(), 0);
         assert_eq!(retention.delete(&mut drain).unwrap(), 0);
     }
 }

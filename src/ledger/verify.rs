@@ -1,7 +1,10 @@
 //! `weir verify`: everything that is derived is computed again from what it was derived from, and what
 //! differs is told. Roll-ups and balances come from rows, what a row costs from its counts and the price
 //! that it names, rows from the journal as long as it has them.
-//! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
+//! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told. Only a
+//! row of the future, which a clock has made that was ahead, can be given another date.
+
+mod future;
 
 use std::borrow::Cow;
 
@@ -20,7 +23,8 @@ const HOUR_MS: i64 = 3_600_000;
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
-    /// `rollup`, `balance`, `row` (what the journal says of it), `cost` or `file`.
+    /// `rollup`, `balance`, `row` (what the journal says of it), `cost`, `file`, `future` (a row that is
+    /// dated to it) or `clock` (the time that was confirmed).
     pub what: &'static str,
     /// The hour of a roll-up, the window of a balance, the event id of a row or a cost.
     pub place: String,
@@ -38,8 +42,10 @@ pub(crate) struct Report {
     /// At most [`MAX_LISTED`].
     pub listed: Vec<Difference>,
     pub differences: u64,
-    /// Those that are still there: all, unless roll-ups were rebuilt.
+    /// Those that are still there: all, unless something was mended.
     pub left: u64,
+    /// Rows that were given another date.
+    pub redated: u64,
     pub hours: u64,
     pub rows: u64,
     /// What they cost.
@@ -57,9 +63,25 @@ pub(crate) struct Window {
     pub until_ms: i64,
 }
 
-/// Verifies a data directory, beside a running server or alone; alone, the journal is replayed first.
-/// With `repair`, roll-ups that differ are rebuilt from their rows.
-pub(crate) fn verify(data: &Data, windows: &[Window], repair: bool) -> Result<Report, LedgerError> {
+/// What is mended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mend {
+    /// Roll-ups that differ are rebuilt from their rows.
+    pub sums: bool,
+    /// Rows of the future are given a date that can be.
+    pub dates: bool,
+    /// The clock is right, even if it is behind the time that was confirmed.
+    pub trust_clock: bool,
+}
+
+/// Verifies a data directory at `now_ms`, beside a running server or alone; alone, the journal is
+/// replayed first.
+pub(crate) fn verify(
+    data: &Data,
+    windows: &[Window],
+    now_ms: i64,
+    mend: Mend,
+) -> Result<Report, LedgerError> {
     let mut report = Report::default();
     let prepared = match prepare(data) {
         Err(LedgerError::InUse { .. }) => None,
@@ -73,13 +95,18 @@ pub(crate) fn verify(data: &Data, windows: &[Window], repair: bool) -> Result<Re
         drain.replay()?;
         lock = Some(taken);
     }
-    let hours = report.store(&store, windows)?;
+    let time = future::Time::of(&store, now_ms, mend)?;
+    let hours = report.store(&store, windows, &time)?;
     report.left = report.differences;
-    if repair && !hours.is_empty() {
-        hours.into_iter().try_for_each(|hour| store.rebuild_hour(hour))?;
+    report.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
+    if mend.sums {
+        hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
+    }
+    if mend.dates || mend.sums && !hours.is_empty() {
         let mut after = Report::default();
         after.journal(data, &store)?;
-        after.store(&store, windows)?;
+        let time = future::Time::of(&store, now_ms, mend)?;
+        after.store(&store, windows, &time)?;
         report.left = after.differences;
     }
     drop(lock);
@@ -131,8 +158,14 @@ impl Report {
 
     /// Whether all that is derived from rows is what they make it. Returns the hours in which
     /// roll-ups differ.
-    fn store(&mut self, store: &Store, windows: &[Window]) -> Result<Vec<i64>, StoreError> {
+    fn store(
+        &mut self,
+        store: &Store,
+        windows: &[Window],
+        time: &future::Time,
+    ) -> Result<Vec<i64>, StoreError> {
         let _snapshot = store.read()?;
+        self.future(store, time)?;
         for problem in store.file_problems()? {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }

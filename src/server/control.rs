@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::admin::{self, Readiness};
 use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 use crate::server::Stage;
 use crate::telemetry::metrics::Metrics;
 
@@ -58,8 +58,8 @@ impl Control {
         loop {
             tokio::select! {
                 _ = refresh.tick() => {
-                    match self.registry.refresh(&self.store) {
-                        Ok(_) => is_failing = false,
+                    match self.follow_changes() {
+                        Ok(()) => is_failing = false,
                         Err(error) if !is_failing => {
                             is_failing = true;
                             tracing::error!(%error, "keys cannot be read; the known ones go on working");
@@ -75,6 +75,13 @@ impl Control {
                 _ = sweep.tick() => self.failed_keys.sweep(),
             }
         }
+    }
+
+    /// What the CLI changed, and what became of the clock.
+    fn follow_changes(&self) -> Result<(), StoreError> {
+        let clock = self.registry.follow_clock(&self.store);
+        self.registry.refresh(&self.store)?;
+        clock
     }
 
     /// Quotas of which a threshold was crossed: a line in the log and a count for each.

@@ -344,6 +344,7 @@ pub struct Row {
     pub model_served: Option<String>,
     pub upstream: String,
     pub endpoint: String,
+    pub started_at: String,
     pub status: u16,
     pub upstream_status: Option<u16>,
     pub end: String,

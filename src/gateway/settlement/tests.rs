@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::admin::Readiness;
 use crate::admit::{Ask, Settings, TenantLive};
+use crate::clock::Believed;
 use crate::clock::Clock;
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
@@ -39,7 +40,9 @@ impl World {
         let routes = Arc::new(Routes::new(&config));
         let (clock, _) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
-        let registry = Registry::load(&config, routes.clone(), &store, clock.clone());
+        let believed = Arc::new(Believed::new(AT_MS, clock.now()));
+        let time = (clock.clone(), believed.clone());
+        let registry = Registry::load(&config, routes.clone(), &store, time);
         let inflight = Arc::default();
         let idle = Duration::ZERO;
         let shared = Shared {
@@ -57,7 +60,8 @@ impl World {
         let shard = Metrics::new(1, Vec::new(), clock.clone()).shards[0].clone();
         let worker = Worker::new(&shared, Journal::new(directory.clone()), shard);
         let time_zone = jiff::tz::TimeZone::UTC;
-        let settings = Settings { rpm_burst: None, time_zone, alert_percent: Arc::from([]) };
+        let alert_percent = Arc::from([]);
+        let settings = Settings { rpm_burst: None, time_zone, alert_percent, believed };
         Self {
             worker: Rc::new(worker.expect("it has no upstreams")),
             client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), false)),

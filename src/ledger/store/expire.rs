@@ -27,12 +27,6 @@ impl Store {
         Ok(deleted)
     }
 
-    /// When the newest request of which there is a row began, in milliseconds since the epoch.
-    pub(crate) fn newest_ms(&self) -> Result<Option<i64>, StoreError> {
-        let newest = "SELECT max(started_at_ms) FROM requests";
-        Ok(self.conn.prepare_cached(newest)?.query_row([], |row| row.get(0))?)
-    }
-
     /// From which moment on every row is there, in milliseconds since the epoch; the roll-ups before
     /// it have no rows any more.
     pub(crate) fn rows_from_ms(&self) -> Result<i64, StoreError> {

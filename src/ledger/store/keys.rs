@@ -180,7 +180,8 @@ impl Store {
     }
 
     /// Gives a key a new secret. The old ones end at `old_until_ms` at the latest, which is now or
-    /// later; those that have ended by now are removed. Returns the key as it is then.
+    /// later. Those that are to end now are removed, and those that have ended beyond doubt: a clock
+    /// that is ahead only refuses what it takes for ended. Returns the key as it is then.
     pub(crate) fn rotate_key(
         &mut self,
         id: &str,
@@ -197,7 +198,9 @@ impl Store {
              WHERE key_id = ?1",
             (id, old_until_ms),
         )?;
-        tx.execute("DELETE FROM secrets WHERE key_id = ?1 AND expires_at_ms <= ?2", (id, now_ms))?;
+        let ended = "DELETE FROM secrets WHERE key_id = ?1 AND expires_at_ms <= iif(?3 <= ?2, ?2,
+            (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta))";
+        tx.execute(ended, (id, now_ms, old_until_ms))?;
         add_secret(&tx, id, secret)?;
         let key = key(&tx, id)?;
         tx.commit()?;
@@ -523,6 +526,21 @@ mod tests {
         let key = store.rotate_key("key_1", &secret(5), 150, 150).unwrap();
         assert_eq!(key.secrets, [secret(5)]);
         assert_eq!(store.keys().unwrap(), [key]);
+    }
+
+    #[test]
+    fn a_rotation_by_a_clock_that_is_ahead_removes_no_secret_for_good() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 0).unwrap();
+        store.confirm(None, 60).unwrap();
+        store.rotate_key("key_1", &secret(2), 50, 10).unwrap();
+        store.rotate_key("key_1", &secret(3), 100, 20).unwrap();
+        let ends =
+            |key: Key| -> Vec<_> { key.secrets.iter().map(|one| one.expires_at_ms).collect() };
+        let key = store.rotate_key("key_1", &secret(4), 9_010, 9_000).unwrap();
+        assert_eq!(ends(key), [None, Some(9_010), Some(100)], "the first had ended for sure");
+        let key = store.rotate_key("key_1", &secret(5), 9_000, 9_000).unwrap();
+        assert_eq!(ends(key), [None], "without overlap all end at once");
     }
 
     #[test]

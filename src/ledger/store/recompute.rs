@@ -1,12 +1,14 @@
 //! Roll-ups as the rows say they should be, hour by hour, and putting them right. Nothing larger than one
 //! hour's roll-ups is held at once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Transaction};
 
 use crate::ledger::record::Row;
+use crate::usage::Flags;
 
 use super::append::{SELECT_ROW, add_to_rollup, columns};
 use super::sums::{HOUR_MS, Range, hour_of, rollups_of, rows_between};
@@ -74,11 +76,7 @@ impl Store {
     /// Replaces an hour's roll-ups by what its rows add up to.
     pub(crate) fn rebuild_hour(&mut self, hour: i64) -> Result<(), StoreError> {
         let tx = self.write()?;
-        let recomputed = recomputed(&tx, hour)?;
-        tx.execute("DELETE FROM rollups WHERE hour = ?1", [hour])?;
-        for (owner, sums) in &recomputed {
-            add_to_rollup(&tx, (hour, &owner.key_id, &owner.model, &owner.tenant), sums)?;
-        }
+        rebuild(&tx, hour)?;
         Ok(tx.commit()?)
     }
 
@@ -96,13 +94,21 @@ impl Store {
         Ok(balances.into_iter().map(Balance::of).collect())
     }
 
-    /// Compares a request's row with its record, column by column. `None`: there is no row.
+    /// Compares a request's row with its record, column by column. `None`: there is no row. One that was
+    /// redated has another date than its record.
     pub(crate) fn changed(&self, row: &Row) -> Result<Option<Vec<Changed>>, StoreError> {
         let mut select = self.conn.prepare_cached(SELECT_ROW)?;
         let mut found = select.query([row.opened.event_id.0])?;
         let Some(found) = found.next()? else { return Ok(None) };
+        let is_redated = Flags(found.get("flags")?).contains(Flags::REDATED);
+        let mut row = Cow::Borrowed(row);
+        if is_redated {
+            let row = row.to_mut();
+            row.opened.started_at_ms = found.get("started_at_ms")?;
+            row.closed.flags.set(Flags::REDATED);
+        }
         let mut changed = Vec::new();
-        for (at, recorded) in columns(row).into_iter().enumerate() {
+        for (at, recorded) in columns(&row).into_iter().enumerate() {
             let stored = found.get_ref(at)?;
             if stored != recorded {
                 let field = found.as_ref().column_name(at)?.to_owned();
@@ -120,6 +126,16 @@ impl Store {
         let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
+}
+
+/// Replaces an hour's roll-ups by what its rows add up to, in a transaction that writes.
+pub(super) fn rebuild(tx: &Transaction<'_>, hour: i64) -> Result<(), StoreError> {
+    let recomputed = recomputed(tx, hour)?;
+    tx.execute("DELETE FROM rollups WHERE hour = ?1", [hour])?;
+    for (owner, sums) in &recomputed {
+        add_to_rollup(tx, (hour, &owner.key_id, &owner.model, &owner.tenant), sums)?;
+    }
+    Ok(())
 }
 
 /// A value as reports show it.

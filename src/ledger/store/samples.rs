@@ -76,6 +76,16 @@ impl Sample<'_> {
         };
         Row { opened, closed }
     }
+
+    /// The same, with an id that a clock made which said `unix_ms`.
+    pub(crate) fn row_made_at(self, unix_ms: u64) -> Row {
+        let mut row = self.row();
+        let random = row.opened.event_id.0[6..].try_into().expect("ten of sixteen bytes");
+        let id = uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid();
+        row.opened.event_id = EventId(id.into_bytes());
+        row.closed.event_id = row.opened.event_id;
+        row
+    }
 }
 
 /// A store of its own; the directory goes when it is dropped.
