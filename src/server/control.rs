@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::admin::{self, Readiness};
 use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 use crate::server::Stage;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,7 +31,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Runs until the server has ended its requests: health and metrics are answered while it drains.
-    pub(crate) async fn run(self, admin: TcpListener, stage: watch::Receiver<Stage>) {
+    pub(crate) async fn run(mut self, admin: TcpListener, stage: watch::Receiver<Stage>) {
         let mut cut = stage.clone();
         let cut = async move {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
@@ -50,7 +50,7 @@ impl Control {
         self.tell_alerts();
     }
 
-    async fn follow(&self) {
+    async fn follow(&mut self) {
         let mut refresh = tokio::time::interval(REFRESH_EVERY);
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -58,8 +58,8 @@ impl Control {
         loop {
             tokio::select! {
                 _ = refresh.tick() => {
-                    match self.registry.refresh(&self.store) {
-                        Ok(_) => is_failing = false,
+                    match self.refresh() {
+                        Ok(()) => is_failing = false,
                         Err(error) if !is_failing => {
                             is_failing = true;
                             tracing::error!(%error, "keys cannot be read; the known ones go on working");
@@ -75,6 +75,14 @@ impl Control {
                 _ = sweep.tick() => self.failed_keys.sweep(),
             }
         }
+    }
+
+    /// Reads what the CLI has changed. A store that takes this one's place is read whole.
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        if self.store.follow()? {
+            self.registry.forget_version();
+        }
+        self.registry.refresh(&self.store).map(drop)
     }
 
     /// Quotas of which a threshold was crossed: a line in the log and a count for each.
