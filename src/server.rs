@@ -26,7 +26,7 @@ use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
-use crate::ledger::store::{Store, StoreError};
+use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::route::Routes;
 use crate::server::accept::Lane;
@@ -94,9 +94,8 @@ impl Server {
         let routes = Arc::new(Routes::new(config));
         let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
         let metrics = Arc::new(metrics);
-        let ledger =
+        let (ledger, store) =
             Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
-        let store = Store::open(&config.data.dir)?;
         let registry =
             Arc::new(Registry::load(config, routes, &store, (clock.clone(), ledger.believed()))?);
         let readiness = Arc::new(Readiness::default());

@@ -297,9 +297,10 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_a_ledger_is_made_and_right() {
+    fn a_directory_without_a_ledger_is_told_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        weir(&dir, "").0.unwrap();
+        assert!(weir(&dir, "").0.unwrap_err().to_string().contains("there is no ledger in"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     const YEAR_MS: i64 = 365 * 24 * HOUR_MS;

@@ -113,6 +113,11 @@ impl Registry {
         self.believed.at(now)
     }
 
+    /// The store is another one, whose versions say nothing about the last one's.
+    pub(crate) fn forget_version(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).version = i64::MIN;
+    }
+
     /// Follows what the CLI changed in the store. Cheap when nothing did.
     pub(crate) fn refresh(&self, store: &Store) -> Result<bool, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -94,6 +94,11 @@ impl<D: Disk> Drain<D> {
         })
     }
 
+    /// The journal that this drain empties.
+    pub(crate) fn directory(&self) -> Arc<Directory<D>> {
+        self.directory.clone()
+    }
+
     /// Writes down the prices that rows will name, before any of them does, in this store and in any
     /// that takes its place.
     pub(crate) fn record_prices(&mut self, prices: &Prices) -> Result<(), StoreError> {
@@ -145,7 +150,7 @@ impl<D: Disk> Drain<D> {
         Ok(total)
     }
 
-    /// When somebody removed or replaced the store's file, what is written to the old one is lost. The
+    /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
     /// journal then stays as it is until there is a store again, and is read from its beginning.
     fn follow_store(&mut self) -> Result<(), StoreError> {
         if self.store.is_in_place() {
@@ -156,7 +161,9 @@ impl<D: Disk> Drain<D> {
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
         again.breath = std::mem::take(&mut self.breath);
-        tracing::warn!("the store's file was replaced; the journal is read into the new one");
+        tracing::error!(
+            "files of the store were removed or replaced; the journal is read into what is there now"
+        );
         *self = again;
         Ok(())
     }

@@ -10,10 +10,11 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::LedgerError;
+use super::open::for_report;
 use super::report::timestamp;
 use super::scan::scan;
 use super::store::{Balance, Owner, Recost, Store, StoreError, Sums};
-use super::{LedgerError, prepare};
 use crate::config::Data;
 
 /// Differences that are listed; all are counted.
@@ -83,18 +84,7 @@ pub(crate) fn verify(
     mend: Mend,
 ) -> Result<Report, LedgerError> {
     let mut report = Report::default();
-    let prepared = match prepare(data) {
-        Err(LedgerError::InUse { .. }) => None,
-        other => Some(other?),
-    };
-    let mut store = Store::open_existing(&data.dir)?;
-    // Before a replay, which removes what it has read.
-    report.journal(data, &store)?;
-    let mut lock = None;
-    if let Some((taken, _, mut drain)) = prepared {
-        drain.replay()?;
-        lock = Some(taken);
-    }
+    let mut store = report.begin(data)?;
     let time = future::Time::of(&store, now_ms, mend)?;
     let hours = report.store(&store, windows, &time)?;
     report.left = report.differences;
@@ -109,7 +99,6 @@ pub(crate) fn verify(
         after.store(&store, windows, &time)?;
         report.left = after.differences;
     }
-    drop(lock);
     Ok(report)
 }
 
@@ -121,14 +110,30 @@ impl Report {
         }
     }
 
+    /// Compares the journal with the store, and opens the store with all that the journal had. Only so far
+    /// the directory is taken; what follows reads the store, and a server may start meanwhile.
+    fn begin(&mut self, data: &Data) -> Result<Store, LedgerError> {
+        let alone = for_report(data, "verify", |_, _| ())?;
+        let store = Store::open_existing(&data.dir)?;
+        // Before a replay, which removes what it has read.
+        self.journal(data, &store)?;
+        if let Some((_lock, mut drain)) = alone {
+            drain.replay()?;
+        }
+        Ok(store)
+    }
+
     /// Whether the store has what it has read of the journal, and has it right.
     fn journal(&mut self, data: &Data, store: &Store) -> Result<(), LedgerError> {
-        // One state of the store for all of it.
-        let _snapshot = store.read()?;
-        let rows_from_ms = store.rows_from_ms()?;
+        // No one state of the store for all of it, which would let the WAL grow meanwhile: what has been
+        // stored by now is there until it is too old.
         let scanned = scan(&data.dir, &store.positions()?, |row, is_stored| {
             let (opened, closed) = (&row.opened, &row.closed);
-            if !is_stored || opened.started_at_ms < rows_from_ms {
+            if !is_stored {
+                return Ok(());
+            }
+            let _snapshot = store.read()?;
+            if opened.started_at_ms < store.rows_from_ms()? {
                 return Ok(());
             }
             self.journal_rows += 1;
@@ -164,15 +169,17 @@ impl Report {
         windows: &[Window],
         time: &future::Time,
     ) -> Result<Vec<i64>, StoreError> {
-        let _snapshot = store.read()?;
         self.future(store, time)?;
         for problem in store.file_problems()? {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }
-        let mut hours = Vec::new();
-        // Before that, roll-ups have no rows any more.
-        let mut from = store.rows_from_ms()?.div_euclid(HOUR_MS);
-        while let Some(hour) = store.next_hour(from)? {
+        let (mut hours, mut from) = (Vec::new(), i64::MIN);
+        loop {
+            // One state for each hour: one for all of them would let the WAL grow for as long.
+            let _snapshot = store.read()?;
+            // Before that, roll-ups have no rows any more.
+            from = from.max(store.rows_from_ms()?.div_euclid(HOUR_MS));
+            let Some(hour) = store.next_hour(from)? else { break };
             let (differing, rows) = store.differing(hour)?;
             self.hours += 1;
             self.rows += rows;
@@ -182,19 +189,20 @@ impl Report {
             for one in differing {
                 self.rollup(hour, &one.owner, one.stored.as_ref(), one.recomputed.as_ref());
             }
+            self.costs(store, hour)?;
             from = hour.saturating_add(1);
         }
         for window in windows {
+            let _snapshot = store.read()?;
             self.balances(store, window)?;
         }
-        self.costs(store)?;
         Ok(hours)
     }
 
-    /// Whether every row costs what its price makes of its counts.
-    fn costs(&mut self, store: &Store) -> Result<(), StoreError> {
-        let from_ms = store.rows_from_ms()?;
-        self.cost = store.recost(from_ms, i64::MAX, |one| {
+    /// Whether every row of an hour costs what its price makes of its counts.
+    fn costs(&mut self, store: &Store, hour: i64) -> Result<(), StoreError> {
+        let from_ms = hour.saturating_mul(HOUR_MS);
+        let cost = store.recost(from_ms, from_ms.saturating_add(HOUR_MS), |one| {
             self.add(|| Difference {
                 tenant: one.tenant,
                 key_id: one.key_id,
@@ -208,6 +216,7 @@ impl Report {
                 )
             });
         })?;
+        self.cost.add(&cost);
         Ok(())
     }
 
@@ -316,4 +325,27 @@ fn fields(sums: &Sums) -> [(&'static str, String); 16] {
         ("total_tokens", usage.total.to_string()),
         ("cost_nano_usd", or_none(sums.cost_nano_usd)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lock::{DirectoryLock, SERVE};
+    use super::super::store::samples::{Sample, store_with};
+    use super::*;
+    use crate::config::Durability;
+
+    #[test]
+    fn a_server_may_start_as_soon_as_the_journal_is_replayed() {
+        let (dir, store) = store_with(&[Sample::default()]);
+        drop(store);
+        let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
+        let dir_path = dir.path().to_owned();
+        let data = Data { dir: dir_path, durability, segment_bytes, keep_rows: None };
+        let mut report = Report::default();
+        let store = report.begin(&data).expect("nobody else is there");
+        let _server = DirectoryLock::take(dir.path(), SERVE).expect("it is free again");
+        let time = future::Time::of(&store, 0, Mend::default()).expect("reads");
+        assert!(report.store(&store, &[], &time).expect("reads").is_empty());
+        assert_eq!((report.rows, report.cost.rows), (1, 1));
+    }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Runs until the server has ended its requests: health and metrics are answered while it drains.
-    pub(crate) async fn run(self, admin: TcpListener, stage: watch::Receiver<Stage>) {
+    pub(crate) async fn run(mut self, admin: TcpListener, stage: watch::Receiver<Stage>) {
         let mut cut = stage.clone();
         let cut = async move {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
@@ -50,7 +50,7 @@ impl Control {
         self.tell_alerts();
     }
 
-    async fn follow(&self) {
+    async fn follow(&mut self) {
         let mut refresh = tokio::time::interval(REFRESH_EVERY);
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -77,8 +77,12 @@ impl Control {
         }
     }
 
-    /// What the CLI changed, and what became of the clock.
-    fn follow_changes(&self) -> Result<(), StoreError> {
+    /// What the CLI changed, and what became of the clock. A store that takes this one's place is read
+    /// whole.
+    fn follow_changes(&mut self) -> Result<(), StoreError> {
+        if self.store.follow()? {
+            self.registry.forget_version();
+        }
         let clock = self.registry.follow_clock(&self.store);
         self.registry.refresh(&self.store)?;
         clock

@@ -80,7 +80,7 @@ impl Store {
         time_zone: Option<&str>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         if !add_tenant(&tx, name, limits, time_zone, now_ms)? {
             return Err(StoreError::TenantExists(name.to_owned()));
         }
@@ -94,7 +94,7 @@ impl Store {
         name: &str,
         change: impl FnOnce(&mut Tenant),
     ) -> Result<Tenant, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let Some(mut tenant) = tenants(&tx, Some(name))?.pop() else {
             return Err(StoreError::UnknownTenant(name.to_owned()));
         };
@@ -119,7 +119,7 @@ impl Store {
 
     /// Makes a key, and its tenant if there is none. True when the tenant is new.
     pub(crate) fn create_key(&mut self, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let tenant_is_new = add_tenant(&tx, &new.tenant, &Limits::default(), None, now_ms)?;
         let limits = limits_to_sql(&new.limits);
         let others = named_params! {
@@ -153,7 +153,7 @@ impl Store {
         id: &str,
         change: impl FnOnce(&mut Key),
     ) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let mut key = key(&tx, id)?;
         change(&mut key);
         let limits = limits_to_sql(&key.limits);
@@ -189,7 +189,7 @@ impl Store {
         old_until_ms: i64,
         now_ms: i64,
     ) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         if key(&tx, id)?.revoked_at_ms.is_some() {
             return Err(StoreError::Revoked(id.to_owned()));
         }
@@ -209,7 +209,7 @@ impl Store {
 
     /// Ends a key for good. Revoking it again keeps the first time. Returns the key.
     pub(crate) fn revoke_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         tx.execute(
             "UPDATE keys SET revoked_at_ms = ?2 WHERE id = ?1 AND revoked_at_ms IS NULL",
             (id, now_ms),

@@ -1,5 +1,6 @@
 //! The store's settings and tables, and how an older file becomes a current one.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -254,6 +255,17 @@ fn setting(conn: &Connection, name: &str) -> Result<String, StoreError> {
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
     while !step(conn, path)? {}
     Ok(())
+}
+
+/// Refuses a file that is not of the current version, and leaves it as it is.
+pub(super) fn require_current(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let (found, ours) = (version(conn)?, MIGRATIONS.len());
+    let path = path.to_owned();
+    match found.cmp(&(ours as i64)) {
+        Ordering::Less => Err(StoreError::OlderSchema { path, found, ours: ours as i64 }),
+        Ordering::Greater => Err(StoreError::NewerSchema { path, found, ours: ours as i64 }),
+        Ordering::Equal => check(conn, &path, ours),
+    }
 }
 
 /// Takes one step; true when there was none to take.

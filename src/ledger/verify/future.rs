@@ -60,6 +60,8 @@ impl Report {
             });
         }
         let until_ms = time.until_ms();
+        // One state of the store: what is listed is among what is counted.
+        let _snapshot = store.read()?;
         let Some(future) = store.future(until_ms)? else { return Ok(()) };
         let mut left = future.rows;
         store.misdated(until_ms, time.now_ms, MAX_LISTED, |row| {

@@ -1,5 +1,8 @@
 //! `kill -9` at random instants, under streams and short requests, and a start on the same data at once.
 //!
+//! Beside them a program with another SQLite opens, reads and closes the store all the time: what it finds
+//! does not matter, only that it may not delete what the server still writes.
+//!
 //! Every request carries a number of its own in the most that it allows, so that its reservation is
 //! its number as well: what the clients saw, what the simulator received and what the ledger has are
 //! compared request by request, and not only by their sums.
@@ -18,6 +21,7 @@ use weir::simulator::{Served, Simulator};
 
 use super::{report, times};
 use crate::process::{Gateway, get};
+use crate::store::ForeignReaders;
 use crate::traffic::{CHAT, Dice, Heard, exchange, simulated, usage, usage_since};
 use crate::world::{MODEL, Place, Row, eventually, patiently, request};
 
@@ -170,6 +174,7 @@ impl Load {
 struct Found {
     kills: u64,
     kills_while_starting: u64,
+    looks: u64,
     requests: u64,
     received: u64,
     whole: u64,
@@ -247,6 +252,7 @@ impl Found {
         let lines = [
             ("kills (seed)", format!("{} ({seed})", self.kills)),
             ("… during a start", self.kills_while_starting.to_string()),
+            ("looks of another program at the store", self.looks.to_string()),
             ("requests begun", self.requests.to_string()),
             ("… received upstream", self.received.to_string()),
             ("… seen whole", self.whole.to_string()),
@@ -339,9 +345,12 @@ async fn kill(durability: &str, rounds: u64) {
     let key = place.create_key(&[]);
     let mut dice = Dice(seed);
     let mut found = Found::default();
+    // Another program that opens, reads and closes the store all the time, server or not.
+    let mut reader = ForeignReaders::of(&place);
     let (mut gateway, _) = start(&place).await;
     assert!(exchange(gateway.address, &ask(&key, 0, false, "")).await.is_some());
     let base = eventually("the first row", || place.rows().pop()).await.reserved_tokens;
+    eventually("another program reads the store", || (reader.looks() > 0).then_some(())).await;
     simulator.take_served();
     let mut next = 1;
     for round in 1..=rounds {
@@ -359,6 +368,7 @@ async fn kill(durability: &str, rounds: u64) {
         eventually("answers", enough).await;
         tokio::time::sleep(Duration::from_micros(dice.below(20_000))).await;
         gateway.kill();
+        found.looks = reader.looks();
         if dice.below(4) == 0 {
             kill_while_starting(&place, &mut dice).await;
             found.kills_while_starting += 1;
