@@ -8,6 +8,7 @@
 //! WAL mode, so readers never wait, and writers take turns, each waiting up to [`BUSY_WAIT`].
 
 mod append;
+mod balances;
 mod expire;
 mod keys;
 mod prices;
@@ -29,10 +30,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
+pub(crate) use balances::Balance;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
-pub(crate) use sums::{Balance, Sums};
+pub(crate) use sums::Sums;
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
