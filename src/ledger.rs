@@ -14,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
 mod retention;
+mod upkeep;
 mod scan;
 mod lock;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::DirectoryLock;
 use crate::ledger::retention::Retention;
 use crate::ledger::store::{Store, StoreError};
+use crate::ledger::upkeep::Upkeep;
 use crate::price::Prices;
 use crate::telemetry::metrics::Shared;
 
@@ -91,11 +93,12 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let mut retention = Retention::new(data.keep_rows, clock);
+        let retention = Retention::new(data.keep_rows, clock.clone());
+        let mut upkeep = Upkeep::new(retention, clock);
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, &metrics, &mut retention, &stopped))
+            .spawn(move || run(drain, &metrics, &mut upkeep, &stopped))
             .map_err(|source| directory_error(data, source))?;
         Ok(Self { directory, stop, thread, _lock: lock })
     }
@@ -175,17 +178,16 @@ fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drai
 }
 
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &Receiver<()>) {
+fn run(mut drain: Drain, metrics: &Shared, upkeep: &mut Upkeep, stopped: &Receiver<()>) {
     let mut last_sync = Instant::now();
-    let mut next_expiry = Instant::now();
     let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
         // At the end nobody else is there, and the process waits.
         drain.breath = if stop { Breath::none() } else { Breath::regular() };
         pass(&mut drain, metrics, &mut is_behind);
-        if !stop && !is_behind && Instant::now() >= next_expiry {
-            next_expiry = retention.expire(&mut drain);
+        if !stop && !is_behind {
+            upkeep.pass(&mut drain);
         }
         if stop || last_sync.elapsed() >= SYNC_EVERY {
             last_sync = Instant::now();

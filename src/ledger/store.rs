@@ -9,6 +9,7 @@
 
 mod append;
 mod balances;
+mod day_sums;
 mod expire;
 mod keys;
 mod prices;
@@ -30,7 +31,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::ledger::lock::create_private_dir;
 
 pub(crate) use append::Position;
-pub(crate) use balances::Balance;
+pub(crate) use balances::{Balance, Counts};
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
@@ -274,13 +275,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(2_i64));
-
-        conn.pragma_update(None, "user_version", 3).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 3, ours: 2, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(3_i64));
+
+        conn.pragma_update(None, "user_version", 4).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 4, ours: 3, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(4_i64));
     }
 
     #[test]
@@ -292,7 +293,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 3, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

@@ -1,28 +1,31 @@
 //! `weir verify`: everything that is derived is computed again from what it was derived from, and what
-//! differs is told. Roll-ups and balances come from rows, what a row costs from its counts and the price
-//! that it names, rows from the journal as long as it has them.
+//! differs is told. Roll-ups and balances come from rows, the sums of days from roll-ups, what a row costs
+//! from its counts and the price that it names, rows from the journal as long as it has them.
 //! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Balance, Owner, Recost, Store, StoreError, Sums};
+use super::store::{Counts, Owner, Recost, Store, StoreError, Sums};
 use super::{LedgerError, prepare};
 use crate::config::Data;
 
 /// Differences that are listed; all are counted.
 const MAX_LISTED: usize = 1_000;
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
-    /// `rollup`, `balance`, `row` (what the journal says of it), `cost` or `file`.
+    /// `rollup`, `day` (the sum of a day's roll-ups), `balance`, `row` (what the journal says of it), `cost`
+    /// or `file`.
     pub what: &'static str,
-    /// The hour of a roll-up, the window of a balance, the event id of a row or a cost.
+    /// The hour of a roll-up, the begin of a day, the window of a balance, the event id of a row or a cost.
     pub place: String,
     pub tenant: String,
     pub key_id: String,
@@ -49,6 +52,13 @@ pub(crate) struct Report {
     pub damaged_bytes: u64,
 }
 
+/// Where sums are not what they are made from: hours and days since the epoch, UTC.
+#[derive(Debug, Default)]
+struct Differing {
+    hours: Vec<i64>,
+    days: Vec<i64>,
+}
+
 /// A span of time over which a limit counts, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
@@ -73,10 +83,11 @@ pub(crate) fn verify(data: &Data, windows: &[Window], repair: bool) -> Result<Re
         drain.replay()?;
         lock = Some(taken);
     }
-    let hours = report.store(&store, windows)?;
+    let Differing { hours, days } = report.store(&store, windows)?;
     report.left = report.differences;
-    if repair && !hours.is_empty() {
+    if repair && !(hours.is_empty() && days.is_empty()) {
         hours.into_iter().try_for_each(|hour| store.rebuild_hour(hour))?;
+        days.into_iter().try_for_each(|day| store.rebuild_day(day))?;
         let mut after = Report::default();
         after.journal(data, &store)?;
         after.store(&store, windows)?;
@@ -129,13 +140,23 @@ impl Report {
         Ok(())
     }
 
-    /// Whether all that is derived from rows is what they make it. Returns the hours in which
-    /// roll-ups differ.
-    fn store(&mut self, store: &Store, windows: &[Window]) -> Result<Vec<i64>, StoreError> {
+    /// Whether all that is derived from rows is what they make it. Returns where sums differ.
+    fn store(&mut self, store: &Store, windows: &[Window]) -> Result<Differing, StoreError> {
         let _snapshot = store.read()?;
         for problem in store.file_problems()? {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }
+        let hours = self.rollups(store)?;
+        let days = self.days(store)?;
+        for window in windows {
+            self.balances(store, window)?;
+        }
+        self.costs(store)?;
+        Ok(Differing { hours, days })
+    }
+
+    /// Whether roll-ups are what their rows add up to. Returns the hours in which they are not.
+    fn rollups(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
         let mut hours = Vec::new();
         // Before that, roll-ups have no rows any more.
         let mut from = store.rows_from_ms()?.div_euclid(HOUR_MS);
@@ -151,11 +172,27 @@ impl Report {
             }
             from = hour.saturating_add(1);
         }
-        for window in windows {
-            self.balances(store, window)?;
-        }
-        self.costs(store)?;
         Ok(hours)
+    }
+
+    /// Whether the sums of days are what their folded roll-ups add up to. Returns the days on which they
+    /// are not.
+    fn days(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
+        let mut days = Vec::new();
+        let mut from = i64::MIN;
+        while let Some(day) = store.next_day(from)? {
+            let differing = store.differing_day(day)?;
+            if !differing.is_empty() {
+                days.push(day);
+            }
+            let place = timestamp(day.saturating_mul(DAY_MS)).to_string();
+            for one in differing {
+                let both = [one.stored, one.recomputed].map(Option::unwrap_or_default);
+                self.counts("day", &place, (&one.tenant, &one.key_id), both);
+            }
+            from = day.saturating_add(1);
+        }
+        Ok(days)
     }
 
     /// Whether every row costs what its price makes of its counts.
@@ -212,35 +249,40 @@ impl Report {
         }
         let stored = store.balances(window.from_ms, window.until_ms)?;
         let recomputed = store.balances_of_rows(window.from_ms, window.until_ms)?;
-        let of = |balances: &[Balance], one: &Balance| {
-            let same = |other: &&Balance| other.tenant == one.tenant && other.key_id == one.key_id;
-            let counts = |b: &Balance| [b.requests, b.total_tokens, b.nano_usd];
-            balances.iter().find(same).map_or([0; 3], counts)
-        };
-        let known: std::collections::BTreeMap<_, _> =
-            stored.iter().chain(&recomputed).map(|b| ((&b.tenant, &b.key_id), b)).collect();
-        for balance in known.into_values() {
-            let (stored, recomputed) = (of(&stored, balance), of(&recomputed, balance));
-            let fields = ["requests", "total_tokens", "nano_usd"];
-            for (field, (stored, recomputed)) in
-                fields.into_iter().zip(stored.into_iter().zip(recomputed))
-            {
-                if stored != recomputed {
-                    self.add(|| Difference {
-                        tenant: balance.tenant.clone(),
-                        key_id: balance.key_id.clone(),
-                        ..Difference::plain(
-                            "balance",
-                            window.name,
-                            field,
-                            stored.to_string(),
-                            recomputed.to_string(),
-                        )
-                    });
-                }
+        let mut both: BTreeMap<_, [Counts; 2]> = BTreeMap::new();
+        for (at, balances) in [&stored, &recomputed].into_iter().enumerate() {
+            for one in balances {
+                both.entry((&*one.tenant, &*one.key_id)).or_default()[at] = one.counts();
             }
         }
+        for (owner, both) in both {
+            self.counts("balance", window.name, owner, both);
+        }
         Ok(())
+    }
+
+    /// Compares what is stored with what was computed, of a tenant and a key id.
+    fn counts(
+        &mut self,
+        what: &'static str,
+        place: &str,
+        (tenant, key_id): (&str, &str),
+        [stored, recomputed]: [Counts; 2],
+    ) {
+        for (field, stored, recomputed) in [
+            ("requests", stored.requests, recomputed.requests),
+            ("total_tokens", stored.total_tokens, recomputed.total_tokens),
+            ("nano_usd", stored.nano_usd, recomputed.nano_usd),
+        ] {
+            if stored != recomputed {
+                let (stored, recomputed) = (stored.to_string(), recomputed.to_string());
+                self.add(|| Difference {
+                    tenant: tenant.to_owned(),
+                    key_id: key_id.to_owned(),
+                    ..Difference::plain(what, place, field, stored, recomputed)
+                });
+            }
+        }
     }
 }
 

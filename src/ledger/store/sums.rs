@@ -38,6 +38,19 @@ pub(crate) struct Range<'a> {
     pub model: Option<&'a str>,
 }
 
+/// Everything there is.
+pub(super) const EVERYTHING: Range<'_> =
+    Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
+
+/// What the sum of a span consists of: whole hours, and rows of the hours that it cuts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    /// At the begin and at the end: from and until before, in milliseconds since the epoch.
+    pub(super) rows: [(i64, i64); 2],
+    /// From and until before, in hours since the epoch.
+    pub(super) hours: (i64, i64),
+}
+
 /// One part of a sum: a roll-up, or a single row of an hour that the range cuts.
 #[derive(Debug)]
 pub(crate) struct Addend<'a> {
@@ -106,18 +119,11 @@ impl Store {
         let _snapshot = self.snapshot()?;
         let tx = &self.conn;
         let rows_from_ms = self.rows_from_ms()?;
-        let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
-        let mut end = hour_of(range.until_ms);
-        if end.saturating_mul(HOUR_MS) < rows_from_ms && range.until_ms.rem_euclid(HOUR_MS) != 0 {
-            // Its rows are gone: the hour belongs to the range that it begins in.
-            end += 1;
-        }
-        if end < first {
-            return query(tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
-        }
-        query(tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
+        let Parts { rows: [begin, end], hours } =
+            Parts::of((range.from_ms, range.until_ms), rows_from_ms);
+        query(tx, ROWS, range, begin, &mut each)?;
         let mut cut_hours = BTreeSet::new();
-        query(tx, ROLLUPS, range, (first, end), &mut |mut addend| {
+        query(tx, ROLLUPS, range, hours, &mut |mut addend| {
             addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
             if addend.at_ms >= rows_from_ms && cut(addend.at_ms) {
                 cut_hours.insert(addend.at_ms);
@@ -128,7 +134,24 @@ impl Store {
         for begin in cut_hours {
             query(tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
         }
-        query(tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
+        query(tx, ROWS, range, end, &mut each)
+    }
+}
+
+impl Parts {
+    /// Of a span in milliseconds since the epoch. Before `rows_from_ms` there are no rows.
+    pub(super) fn of((from_ms, until_ms): (i64, i64), rows_from_ms: i64) -> Self {
+        let first = hour_of(from_ms) + i64::from(from_ms.rem_euclid(HOUR_MS) != 0);
+        let mut end = hour_of(until_ms);
+        if end.saturating_mul(HOUR_MS) < rows_from_ms && until_ms.rem_euclid(HOUR_MS) != 0 {
+            // Its rows are gone: the hour belongs to the range that it begins in.
+            end += 1;
+        }
+        if end < first {
+            return Self { rows: [(from_ms, until_ms), (0, 0)], hours: (0, 0) };
+        }
+        let rows = [(from_ms, first * HOUR_MS), (end * HOUR_MS, until_ms)];
+        Self { rows, hours: (first, end) }
     }
 }
 
