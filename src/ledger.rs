@@ -15,6 +15,7 @@ pub(crate) mod verify;
 pub(crate) mod backup;
 mod confirm;
 mod retention;
+mod upkeep;
 mod scan;
 mod lock;
 pub(crate) mod open;
@@ -38,6 +39,7 @@ use crate::ledger::lock::Holder;
 use crate::ledger::open::Hold;
 use crate::ledger::retention::Retention;
 use crate::ledger::store::{Store, StoreError};
+use crate::ledger::upkeep::Upkeep;
 use crate::ledger::wal::WalWatch;
 use crate::price::Prices;
 use crate::telemetry::metrics::Shared;
@@ -109,12 +111,13 @@ impl Ledger {
         let mut confirming = Confirming::new(clock.clone(), &drain.store)?;
         confirming.tell(&drain.store)?;
         let believed = confirming.believed().clone();
-        let retention = Retention::new(data.keep_rows, clock, believed.clone());
+        let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
+        let upkeep = Upkeep::new(retention, clock);
         let hold = Hold::new(lock);
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, hold, &metrics, (confirming, retention), &stopped))
+            .spawn(move || run(drain, hold, &metrics, (confirming, upkeep), &stopped))
             .map_err(|source| directory_error(data, source))?;
         Ok((Self { directory, believed, stop, thread }, store))
     }
@@ -160,12 +163,11 @@ fn run(
     mut drain: Drain,
     mut hold: Hold,
     metrics: &Shared,
-    (mut confirming, mut retention): (Confirming, Retention),
+    (mut confirming, mut upkeep): (Confirming, Upkeep),
     stopped: &Receiver<()>,
 ) {
     let mut wal = WalWatch::default();
     let mut last_sync = Instant::now();
-    let mut next_expiry = Instant::now();
     let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
@@ -180,8 +182,8 @@ fn run(
         if !is_behind && let Err(error) = confirming.look(&drain.store) {
             tracing::warn!(%error, "the time could not be confirmed; it is tried again");
         }
-        if !stop && !is_behind && Instant::now() >= next_expiry {
-            next_expiry = retention.expire(&mut drain);
+        if !stop && !is_behind {
+            upkeep.pass(&mut drain);
         }
         if stop || last_sync.elapsed() >= SYNC_EVERY {
             last_sync = Instant::now();

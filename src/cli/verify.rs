@@ -153,12 +153,20 @@ mod tests {
 
     #[test]
     fn every_tampered_number_is_listed_and_repaired() {
-        let (dir, _store) = store_with(&samples());
+        let (dir, mut store) = store_with(&samples());
+        assert!(store.fold(195, 1_000, || ()).unwrap() > 20);
         for (tampering, what) in [
             ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour = 199", "rollup"),
             ("UPDATE rollups SET cost_nano_usd = 5 WHERE hour = 198", "rollup"),
             ("DELETE FROM rollups WHERE hour = 200 AND key_id = 'key_a'", "rollup"),
             ("UPDATE rollups SET hour = 5000 WHERE hour = 190", "rollup"),
+            ("UPDATE day_sums SET nano_usd = 7 WHERE day = 7", "day"),
+            ("UPDATE day_sums SET key_id = 'key_c' WHERE day = 8 AND key_id = 'key_b'", "day"),
+            ("DELETE FROM day_sums", "day"),
+            // Of hours that are folded, and of which the day follows.
+            ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour < 190", "rollup"),
+            ("DELETE FROM requests WHERE started_at_ms = 684000000", "rollup"),
+            ("UPDATE rollups SET model = 'n' WHERE hour = 192 AND key_id = 'key_a'", "rollup"),
             (
                 "DELETE FROM requests WHERE started_at_ms = 720000000 AND key_id = 'key_a'",
                 "balance",
@@ -288,9 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn the_sum_of_a_day_that_differs_names_its_begin() {
+        let (dir, mut store) = store_with(&samples());
+        store.fold(195, 1_000, || ()).unwrap();
+        tamper(&dir, "UPDATE day_sums SET requests = 3 WHERE day = 7 AND key_id = 'key_b'");
+        let (_, listed) = weir(&dir, "");
+        let expected = serde_json::json!({
+            "what": "day", "place": "1970-01-08T00:00:00Z", "tenant": "acme", "key_id": "key_b",
+            "model": "", "field": "requests", "stored": "3", "recomputed": "34",
+        });
+        assert_eq!(listed[0], expected);
+    }
+
+    #[test]
     fn rows_that_were_deleted_for_their_age_are_not_missed() {
         let (dir, mut store) = store_with(&samples());
-        assert!(store.expire(190 * HOUR_MS, 1_000).unwrap() > 10);
+        assert!(store.expire(190 * HOUR_MS, 1_000, || ()).unwrap() > 10);
         weir(&dir, "").0.unwrap();
         tamper(&dir, "UPDATE rollups SET requests = 9 WHERE hour = 195");
         assert!(weir(&dir, "").1.iter().any(|line| line["what"] == "rollup"));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
-use super::windows::{ByTenant, Moving, by_tenant, latest_ms, move_windows, sum};
+use super::windows::{Moving, by_tenant, latest_ms, move_windows, sum};
 use crate::admit::{Alert, Balances, KeySlot, Limit, Settings, TenantLive, Used, Windows};
 use crate::clock::{Believed, Clock, Now};
 use crate::config::Config;
@@ -245,22 +245,25 @@ impl Registry {
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = latest_ms(store, &self.believed, self.clock.now())?;
-        // Few zones, many tenants: the ledger is read once for each zone.
-        let mut zones: Vec<(&TimeZone, Windows, [ByTenant; 2])> = Vec::new();
+        // Few zones, many tenants: the ledger is read once for each zone, and one zone's balances are held
+        // at once.
+        let mut zones: Vec<(&TimeZone, Vec<(&str, &TenantLive)>)> = Vec::new();
         for (name, Live { live, zone, .. }) in &state.tenants {
-            if !zones.iter().any(|(known, ..)| *known == zone) {
-                let windows = Windows::at(zone, now_ms);
-                let spans = [windows.day, windows.month];
-                let spans = spans.map(|window| (window.start_ms, window.end_ms));
-                let sums = store.balances_of(None, spans)?.map(by_tenant);
-                zones.push((zone, windows, sums));
+            match zones.iter_mut().find(|(known, _)| *known == zone) {
+                Some((_, tenants)) => tenants.push((name, live)),
+                None => zones.push((zone, vec![(name, live)])),
             }
-            let found = zones.iter().find(|(known, ..)| *known == zone);
-            let (_, windows, [daily, monthly]) = found.expect("it is there by now");
-            let none = HashMap::new();
-            let day = daily.get(&**name).unwrap_or(&none);
-            let month = monthly.get(&**name).unwrap_or(&none);
-            load(live, *windows, day, month);
+        }
+        for (zone, tenants) in zones {
+            let windows = Windows::at(zone, now_ms);
+            let spans = [windows.day, windows.month];
+            let spans = spans.map(|window| (window.start_ms, window.end_ms));
+            let [mut daily, mut monthly] = store.balances_of(None, spans)?.map(by_tenant);
+            for (name, live) in tenants {
+                let day = daily.remove(name).unwrap_or_default();
+                let month = monthly.remove(name).unwrap_or_default();
+                load(live, windows, &day, &month);
+            }
         }
         Ok(())
     }

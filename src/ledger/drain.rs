@@ -7,6 +7,7 @@ pub(in crate::ledger) mod damage;
 mod error;
 mod open;
 mod progress;
+mod old;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -166,18 +167,6 @@ impl<D: Disk> Drain<D> {
         );
         *self = again;
         Ok(())
-    }
-
-    /// Deletes a batch of rows that began before `before_ms` (milliseconds since the epoch), and says
-    /// how many those were. Their roll-ups stay. What the journal still has is kept in the store as
-    /// well: read again, it would come back, and count twice. What began after `until_ms`, no clock can
-    /// be right about: its row may have been redated, so nothing is deleted as long as the journal has it.
-    pub(crate) fn expire(&mut self, before_ms: i64, until_ms: i64) -> Result<usize, StoreError> {
-        if self.cursors.values().any(|cursor| cursor.newest_ms > Some(until_ms)) {
-            return Ok(0);
-        }
-        let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
-        self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
     /// Published bytes that the store does not have.

@@ -2,20 +2,18 @@
 //! it can be set years ahead for a moment.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::{AHEAD_MAX_MS, Believed, Clock};
 use crate::ledger::drain::Drain;
 use crate::ledger::store::StoreError;
 
-/// Between two looks for rows that are too old, once there are no more; before, a batch goes with each
-/// pass.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// So much faster than time passes a wall clock that is ahead is followed. More than 1, because the
 /// time in which no server ran has to be caught up with.
 const CATCH_UP: i64 = 2;
 
 /// How long rows are kept.
+#[derive(Debug)]
 pub(super) struct Retention {
     keep: Option<Duration>,
     clock: Clock,
@@ -30,20 +28,8 @@ impl Retention {
         Self { keep, clock, confirmed, believed: None }
     }
 
-    /// Deletes a batch of rows that are too old; returns when to look again.
-    pub(super) fn expire(&mut self, drain: &mut Drain) -> Instant {
-        match self.delete(drain) {
-            Ok(0) => {}
-            Ok(rows) => {
-                tracing::debug!(rows, "old rows deleted");
-                return Instant::now();
-            }
-            Err(error) => tracing::error!(%error, "old rows could not be deleted"),
-        }
-        Instant::now() + EXPIRE_EVERY
-    }
-
-    fn delete(&mut self, drain: &mut Drain) -> Result<usize, StoreError> {
+    /// Deletes a batch of rows that are too old; returns how many those were.
+    pub(super) fn expire(&mut self, drain: &mut Drain) -> Result<usize, StoreError> {
         let Some(keep) = self.keep else { return Ok(0) };
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         match self.time_ms(drain)? {
@@ -103,7 +89,7 @@ mod tests {
             Retention::new(Some(KEEP), clock.clone(), confirmed.into())
         };
         let mut retention = new(100);
-        let mut look = || retention.delete(&mut drain).unwrap();
+        let mut look = || retention.expire(&mut drain).unwrap();
         assert_eq!(look(), 65 * 2);
         hand.jump_to(9_000 * DAY_MS);
         assert_eq!(look(), 0);
@@ -127,14 +113,14 @@ mod tests {
             .unwrap();
         hand.jump_to(9_000 * DAY_MS);
         let mut retention = new(101);
-        let mut look = || retention.delete(&mut drain).unwrap();
+        let mut look = || retention.expire(&mut drain).unwrap();
         assert_eq!(look(), 0);
         hand.advance_ms(DAY_MS as u64);
         assert_eq!(look(), 2, "no further than twice the day that has passed");
         // And a row of the future is none that is right.
         store.append(&[late.row()], &[]).unwrap();
         hand.jump_to(9_000 * DAY_MS);
-        assert_eq!(new(102).delete(&mut drain).unwrap(), 0);
+        assert_eq!(new(102).expire(&mut drain).unwrap(), 0);
     }
 
     #[test]
@@ -145,10 +131,10 @@ mod tests {
         let (clock, hand) = Clock::manual(9_000 * DAY_MS);
         let confirmed: Arc<_> = Believed::new(9_000 * DAY_MS, clock.now()).into();
         let mut retention = Retention::new(Some(KEEP), clock.clone(), confirmed.clone());
-        assert_eq!(retention.delete(&mut drain).unwrap(), 0);
+        assert_eq!(retention.expire(&mut drain).unwrap(), 0);
         store.append(&[Sample::default().row()], &[]).unwrap();
         hand.advance_ms(100 * DAY_MS as u64);
-        assert_eq!(Retention::new(None, clock, confirmed).delete(&mut drain).unwrap(), 0);
-        assert_eq!(retention.delete(&mut drain).unwrap(), 0);
+        assert_eq!(Retention::new(None, clock, confirmed).expire(&mut drain).unwrap(), 0);
+        assert_eq!(retention.expire(&mut drain).unwrap(), 0);
     }
 }

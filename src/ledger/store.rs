@@ -12,7 +12,9 @@
 //! an older SQLite that only looks at the store deletes the WAL under its writers.
 
 mod append;
+mod balances;
 mod confirmed;
+mod day_sums;
 mod expire;
 mod keys;
 mod place;
@@ -39,11 +41,12 @@ use crate::ledger::lock::create_private_dir;
 use self::place::{Files, Siblings};
 
 pub(crate) use append::Position;
+pub(crate) use balances::{Balance, Counts};
 pub(crate) use confirmed::Future;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
-pub(crate) use sums::{Balance, Sums};
+pub(crate) use sums::Sums;
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
@@ -387,13 +390,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(3_i64));
-
-        conn.pragma_update(None, "user_version", 4).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 4, ours: 3, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(4_i64));
+
+        conn.pragma_update(None, "user_version", 5).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 5, ours: 4, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(5_i64));
     }
 
     /// Who comes beside a server changes nothing of what an older or newer one has made.

@@ -1,12 +1,13 @@
 //! `weir verify`: everything that is derived is computed again from what it was derived from, and what
-//! differs is told. Roll-ups and balances come from rows, what a row costs from its counts and the price
-//! that it names, rows from the journal as long as it has them.
+//! differs is told. Roll-ups and balances come from rows, the sums of days from roll-ups, what a row costs
+//! from its counts and the price that it names, rows from the journal as long as it has them.
 //! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told. Only a
 //! row of the future, which a clock has made that was ahead, can be given another date.
 
 mod future;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -14,20 +15,21 @@ use super::LedgerError;
 use super::open::for_report;
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Balance, Owner, Recost, Store, StoreError, Sums};
+use super::store::{Counts, Owner, Recost, Store, StoreError, Sums};
 use crate::config::Data;
 
 /// Differences that are listed; all are counted.
 const MAX_LISTED: usize = 1_000;
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
-    /// `rollup`, `balance`, `row` (what the journal says of it), `cost`, `file`, `future` (a row that is
-    /// dated to it) or `clock` (the time that was confirmed).
+    /// `rollup`, `day` (the sum of a day's roll-ups), `balance`, `row` (what the journal says of it), `cost`,
+    /// `file`, `future` (a row that is dated to it) or `clock` (the time that was confirmed).
     pub what: &'static str,
-    /// The hour of a roll-up, the window of a balance, the event id of a row or a cost.
+    /// The hour of a roll-up, the begin of a day, the window of a balance, the event id of a row or a cost.
     pub place: String,
     pub tenant: String,
     pub key_id: String,
@@ -54,6 +56,13 @@ pub(crate) struct Report {
     /// Requests of the journal that the store must have.
     pub journal_rows: u64,
     pub damaged_bytes: u64,
+}
+
+/// Where sums are not what they are made from: hours and days since the epoch, UTC.
+#[derive(Debug, Default)]
+struct Differing {
+    hours: Vec<i64>,
+    days: Vec<i64>,
 }
 
 /// A span of time over which a limit counts, in milliseconds since the epoch.
@@ -86,13 +95,14 @@ pub(crate) fn verify(
     let mut report = Report::default();
     let mut store = report.begin(data)?;
     let time = future::Time::of(&store, now_ms, mend)?;
-    let hours = report.store(&store, windows, &time)?;
+    let Differing { hours, days } = report.store(&store, windows, &time)?;
     report.left = report.differences;
     report.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
     if mend.sums {
         hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
+        days.iter().try_for_each(|day| store.rebuild_day(*day))?;
     }
-    if mend.dates || mend.sums && !hours.is_empty() {
+    if mend.dates || mend.sums && !(hours.is_empty() && days.is_empty()) {
         let mut after = Report::default();
         after.journal(data, &store)?;
         let time = future::Time::of(&store, now_ms, mend)?;
@@ -161,21 +171,32 @@ impl Report {
         Ok(())
     }
 
-    /// Whether all that is derived from rows is what they make it. Returns the hours in which
-    /// roll-ups differ.
+    /// Whether all that is derived from rows is what they make it. Returns where sums differ. Each part
+    /// sees one state of the store: one for all of them would let the WAL grow for as long.
     fn store(
         &mut self,
         store: &Store,
         windows: &[Window],
         time: &future::Time,
-    ) -> Result<Vec<i64>, StoreError> {
+    ) -> Result<Differing, StoreError> {
         self.future(store, time)?;
         for problem in store.file_problems()? {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }
+        let hours = self.rollups(store)?;
+        let days = self.days(store)?;
+        for window in windows {
+            let _snapshot = store.read()?;
+            self.balances(store, window)?;
+        }
+        Ok(Differing { hours, days })
+    }
+
+    /// Whether roll-ups are what their rows add up to, and rows cost what they should. Returns the hours in
+    /// which roll-ups differ.
+    fn rollups(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
         let (mut hours, mut from) = (Vec::new(), i64::MIN);
         loop {
-            // One state for each hour: one for all of them would let the WAL grow for as long.
             let _snapshot = store.read()?;
             // Before that, roll-ups have no rows any more.
             from = from.max(store.rows_from_ms()?.div_euclid(HOUR_MS));
@@ -192,11 +213,28 @@ impl Report {
             self.costs(store, hour)?;
             from = hour.saturating_add(1);
         }
-        for window in windows {
-            let _snapshot = store.read()?;
-            self.balances(store, window)?;
-        }
         Ok(hours)
+    }
+
+    /// Whether the sums of days are what their folded roll-ups add up to. Returns the days on which they
+    /// are not.
+    fn days(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
+        let (mut days, mut from) = (Vec::new(), i64::MIN);
+        loop {
+            let _snapshot = store.read()?;
+            let Some(day) = store.next_day(from)? else { break };
+            let differing = store.differing_day(day)?;
+            if !differing.is_empty() {
+                days.push(day);
+            }
+            let place = timestamp(day.saturating_mul(DAY_MS)).to_string();
+            for one in differing {
+                let both = [one.stored, one.recomputed].map(Option::unwrap_or_default);
+                self.counts("day", &place, (&one.tenant, &one.key_id), both);
+            }
+            from = day.saturating_add(1);
+        }
+        Ok(days)
     }
 
     /// Whether every row of an hour costs what its price makes of its counts.
@@ -254,35 +292,40 @@ impl Report {
         }
         let stored = store.balances(window.from_ms, window.until_ms)?;
         let recomputed = store.balances_of_rows(window.from_ms, window.until_ms)?;
-        let of = |balances: &[Balance], one: &Balance| {
-            let same = |other: &&Balance| other.tenant == one.tenant && other.key_id == one.key_id;
-            let counts = |b: &Balance| [b.requests, b.total_tokens, b.nano_usd];
-            balances.iter().find(same).map_or([0; 3], counts)
-        };
-        let known: std::collections::BTreeMap<_, _> =
-            stored.iter().chain(&recomputed).map(|b| ((&b.tenant, &b.key_id), b)).collect();
-        for balance in known.into_values() {
-            let (stored, recomputed) = (of(&stored, balance), of(&recomputed, balance));
-            let fields = ["requests", "total_tokens", "nano_usd"];
-            for (field, (stored, recomputed)) in
-                fields.into_iter().zip(stored.into_iter().zip(recomputed))
-            {
-                if stored != recomputed {
-                    self.add(|| Difference {
-                        tenant: balance.tenant.clone(),
-                        key_id: balance.key_id.clone(),
-                        ..Difference::plain(
-                            "balance",
-                            window.name,
-                            field,
-                            stored.to_string(),
-                            recomputed.to_string(),
-                        )
-                    });
-                }
+        let mut both: BTreeMap<_, [Counts; 2]> = BTreeMap::new();
+        for (at, balances) in [&stored, &recomputed].into_iter().enumerate() {
+            for one in balances {
+                both.entry((&*one.tenant, &*one.key_id)).or_default()[at] = one.counts();
             }
         }
+        for (owner, both) in both {
+            self.counts("balance", window.name, owner, both);
+        }
         Ok(())
+    }
+
+    /// Compares what is stored with what was computed, of a tenant and a key id.
+    fn counts(
+        &mut self,
+        what: &'static str,
+        place: &str,
+        (tenant, key_id): (&str, &str),
+        [stored, recomputed]: [Counts; 2],
+    ) {
+        for (field, stored, recomputed) in [
+            ("requests", stored.requests, recomputed.requests),
+            ("total_tokens", stored.total_tokens, recomputed.total_tokens),
+            ("nano_usd", stored.nano_usd, recomputed.nano_usd),
+        ] {
+            if stored != recomputed {
+                let (stored, recomputed) = (stored.to_string(), recomputed.to_string());
+                self.add(|| Difference {
+                    tenant: tenant.to_owned(),
+                    key_id: key_id.to_owned(),
+                    ..Difference::plain(what, place, field, stored, recomputed)
+                });
+            }
+        }
     }
 }
 
@@ -345,7 +388,7 @@ mod tests {
         let store = report.begin(&data).expect("nobody else is there");
         let _server = DirectoryLock::take(dir.path(), SERVE).expect("it is free again");
         let time = future::Time::of(&store, 0, Mend::default()).expect("reads");
-        assert!(report.store(&store, &[], &time).expect("reads").is_empty());
+        assert!(report.store(&store, &[], &time).expect("reads").hours.is_empty());
         assert_eq!((report.rows, report.cost.rows), (1, 1));
     }
 }

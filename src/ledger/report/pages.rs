@@ -217,7 +217,7 @@ mod tests {
             let exported = each_request::<StoreError>(&store, &Filter::default(), None, |_| {
                 seen += 1;
                 if seen == 1_000 {
-                    other.expire(before_ms, usize::MAX >> 1)?;
+                    other.expire(before_ms, usize::MAX >> 1, || {})?;
                 }
                 Ok(())
             });

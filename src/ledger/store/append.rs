@@ -9,6 +9,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
+use super::day_sums::{Folded, add_late};
 use super::{Store, StoreError, Sums, to_sql};
 
 /// How far a journal segment has been drained.
@@ -144,8 +145,12 @@ impl Store {
             }
         }
         drop((many, one));
+        let folded = Folded::of(&tx)?;
         for (rollup, sums) in &additions {
             add_to_rollup(&tx, *rollup, sums)?;
+            if folded.has(*rollup) {
+                add_late(&tx, *rollup, sums)?;
+            }
         }
         for position in positions {
             tx.prepare_cached(SET_POSITION)?
@@ -292,6 +297,7 @@ fn sums_of(row: &Row) -> Sums {
     }
 }
 
+/// Its day's sum is the caller's: [`add_late`], or [`refold`](super::day_sums::refold).
 pub(super) fn add_to_rollup(
     tx: &Transaction<'_>,
     (hour, key_id, model, tenant): (i64, &str, &str, &str),

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn no_row_goes_back_to_where_rows_were_deleted() {
         let (_dir, mut store) = stored(&[(None, 5 * HOUR_MS), (Some(6 * HOUR_MS), FUTURE_MS)]);
-        assert_eq!(store.expire(10 * HOUR_MS, 9).unwrap(), 1);
+        assert_eq!(store.expire(10 * HOUR_MS, 9, || {}).unwrap(), 1);
         assert_eq!(store.redate(NOW_MS, NOW_MS).unwrap(), 1);
         assert_eq!(starts(&store), [10 * HOUR_MS]);
         assert_eq!(rollups(&store), [(5, 1, 10), (10, 1, 10)]);

