@@ -1,5 +1,5 @@
 # Everything that is done with this repository. `make` alone says what there is.
-# A fresh machine needs Rust, and for `make test` python3 (with venv), node and valgrind; the rest is fetched.
+# A fresh machine needs Rust. What else is missing is said before anything is built, and on Debian installed.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,10 +26,12 @@ demo: ## Run simulator and gateway in one process, with nothing to configure
 	cargo run --release --locked -- demo
 
 .PHONY: test
-test: sdks lint ## Install what the tests need, lint, run all tests, count instructions
+test: ready sdks ## Install what the tests need and run all of them
 	cargo test --locked
+
+.PHONY: check
+check: valgrind lint ## What else must hold: lint, threads under a scheduler, instruction counts
 	cargo test --locked --lib --features shuttle interleave
-	scripts/debian-tools.sh valgrind
 	cargo bench --locked --features jemalloc --bench instructions
 
 .PHONY: torture
@@ -48,8 +50,7 @@ fmt: ## Format the code
 	cargo fmt
 
 .PHONY: bless
-bless: ## Write the instruction counts down that `make test` holds the stages to
-	scripts/debian-tools.sh valgrind
+bless: valgrind ## Write the instruction counts down that `make check` holds the stages to
 	cargo bench --locked --features jemalloc --bench instructions -- --bless
 
 .PHONY: bench
@@ -69,6 +70,23 @@ others: .others/.installed ## Install Envoy and LiteLLM, pinned, for the compari
 dist: ## Build what is shipped and measured, guided by a profile: target/dist/weir
 	scripts/dist.sh
 
+.PHONY: mutants
+mutants: ## Change the code in a hundred small ways: a test should notice each. Hours with all of it
+	scripts/mutants.sh
+
+# What the tests and their SDKs need beside Rust.
+.PHONY: ready
+ready:
+	@command -v cargo >/dev/null || { echo "Rust is missing: https://rustup.rs installs it" >&2; exit 1; }
+	@scripts/debian-tools.sh cc=gcc python3 python3:ensurepip=python3-venv node=nodejs npm \
+		kill=procps prlimit=util-linux setpriv=util-linux
+	@node --eval 'process.exit(parseInt(process.versions.node) < 20)' || { \
+		echo "node $$(node --version) is too old for the SDKs: https://nodejs.org has 20 and later" >&2; exit 1; }
+
+.PHONY: valgrind
+valgrind:
+	@scripts/debian-tools.sh valgrind
+
 .PHONY: tools
 tools: ## Install the pinned lint tools into .tools/
 	@scripts/tools.sh cargo-deny $(CARGO_DENY)
@@ -77,12 +95,12 @@ tools: ## Install the pinned lint tools into .tools/
 .PHONY: sdks
 sdks: $(PYTHON_SDK) $(NODE_SDK) ## Install the pinned SDKs for the tests
 
-$(PYTHON_SDK): tests/sdk/python/requirements.txt
+$(PYTHON_SDK): tests/sdk/python/requirements.txt | ready
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-$(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json
+$(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json | ready
 	cd tests/sdk/node && npm ci --no-progress
 	touch $@
 

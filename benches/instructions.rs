@@ -23,7 +23,7 @@ use crate::stages::{Stage, Work};
 const TOLERANCE: f64 = 3.0;
 const BOUNDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 const HEAD: &str = "\
-# Instructions by callgrind, in the release profile on x86_64. Compared by `make test` and written by
+# Instructions by callgrind, in the release profile on x86_64. Compared by `make check` and written by
 # `make bless`.
 ";
 /// So often a stage is counted that is done in no time.

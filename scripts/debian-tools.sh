@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
 # Makes sure that commands are there which come in Debian packages of the same name, or in the one named
-# (`command=package`): `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root,
-# what is missing is installed; elsewhere it is named, and only a needed one that is missing is an error.
+# (`command=package`), and modules of Python's (`python3:module=package`):
+# `scripts/debian-tools.sh NEEDED… [-- WANTED…]`. On Debian and Ubuntu, and as root, what is missing is
+# installed; elsewhere it is named, and only a needed one that is missing is an error.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
+
+is_there() {
+    case $1 in
+    python3:*) python3 -c "import ${1#*:}" ;;
+    *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
 
 missing=() lacks= optional=
 for tool in "$@"; do
     if [[ $tool == -- ]]; then
         optional=yes
-    elif ! command -v "${tool%%=*}" >/dev/null; then
+    elif ! is_there "${tool%%=*}"; then
         missing+=("${tool#*=}")
         [[ $optional ]] || lacks=yes
     fi

@@ -8,6 +8,9 @@ steps=(quotas admission interleave power kills mixed disk ledger)
 report=$(mktemp)
 export WEIR_TORTURE_REPORT=$report
 trap 'rm -f "$report"' EXIT
+# What is drawn by chance differs from run to run, and is the same again with the seed of the summary.
+seed=${WEIR_TORTURE_SEED:-$RANDOM$RANDOM}
+export WEIR_TORTURE_SEED=$seed PROPTEST_RNG_SEED=$seed SHUTTLE_RANDOM_SEED=$seed
 
 # A test binary's tests of one name.
 tests() {
@@ -56,5 +59,5 @@ for step in "${steps[@]}"; do
     summary+="| $step | $result | $((SECONDS - begun)) |\n"
 done
 cat "$report"
-printf '\n%b' "$summary"
+printf '\nWEIR_TORTURE_SEED=%s\n\n%b' "$seed" "$summary"
 exit "$failed"

@@ -41,7 +41,7 @@ pub(crate) use alert::{Alerting, Waiting};
 pub(crate) use ask::{Ask, Clamp};
 pub(crate) use denied::{Denied, Level, Standing};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use live::{Settings, TenantLive};
+pub(crate) use live::{OpenWindows, Settings, TenantLive};
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Rebuilt, Used};
 pub(crate) use slot_guard::SlotGuard;

@@ -3,6 +3,8 @@
 //! for one request and nothing else. For the benches, and for tests that have to know all routes;
 //! nothing here is an interface.
 
+mod history;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::admit::{Ask, Settings, SlotGuard, TenantLive};
-use crate::clock::Clock;
+use crate::clock::{Believed, Clock};
 use crate::config::Durability;
 use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
@@ -21,14 +23,17 @@ use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
-use crate::ledger::report::{Filter, Group, usage};
 use crate::ledger::store::{NewKey, Store};
 use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
 use crate::tenancy::{Limits, Secret};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
+pub use self::history::History;
+
 const MODEL: &str = "gpt-5.4";
+/// When the keys of [`make_keys`] were made: the first of January 2026.
+const MADE_AT_MS: i64 = 1_767_225_600_000;
 
 /// The paths that are forwarded, as the one table of routes has them.
 pub fn forwarded_paths() -> Vec<&'static str> {
@@ -83,7 +88,7 @@ impl Identify {
 
     /// Parse, digest, look-up; returns whose key it is.
     pub fn once(&self) -> usize {
-        *self.keys.identify(&self.headers, Bearing::Bearer, 0).expect("the key is in the table")
+        *self.keys.identify(&self.headers, Bearing::Bearer, || 0).expect("the key is in the table")
     }
 }
 
@@ -112,7 +117,7 @@ pub fn make_keys(dir: &Path, keys: u64, tenants: u64) -> Vec<(String, String)> {
             secret: Secret { digest: text.digest(), last4, expires_at_ms: None },
         }
     });
-    store.create_keys(new, YEAR_BEGIN_MS).expect("the disk has room");
+    store.create_keys(new, MADE_AT_MS).expect("the disk has room");
     shown
 }
 
@@ -131,6 +136,7 @@ impl Admission {
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
             alerting: Arc::default(),
+            believed: Arc::new(Believed::new(i64::MIN, clock.now())),
         };
         let live = TenantLive::new("acme".into(), settings, clock.now());
         let limits = match is_limited {
@@ -287,65 +293,6 @@ impl Storing {
 
 /// A batch for [`Storing::append`].
 pub struct Rows(Vec<Row>);
-
-/// A store that fills with a year of requests, spread evenly over its hours and over [`KEYS`] keys.
-pub struct Year {
-    storing: Storing,
-    /// How many rows the whole year has.
-    total: u64,
-}
-
-/// Keys that a [`Year`] knows.
-pub const KEYS: u64 = 100;
-const YEAR_BEGIN_MS: i64 = 1_767_225_600_000;
-const DAY_MS: i64 = 86_400_000;
-const MODELS: [&str; 3] = [MODEL, "gpt-5.4-mini", "claude-sonnet-5"];
-
-impl Year {
-    pub fn new(dir: &Path, total: u64) -> Self {
-        Self { storing: Storing::new(dir), total }
-    }
-
-    /// The next rows of the year, by when they began. Any key and model may follow any other.
-    pub fn rows(&mut self, count: usize) -> Rows {
-        let first = self.storing.next;
-        let mut rows = self.storing.rows(count);
-        for (row, number) in rows.0.iter_mut().zip(first..) {
-            let number = u64::try_from(number).expect("a year has fewer");
-            let year_ms = 365 * DAY_MS.unsigned_abs();
-            let at_ms = u128::from(number) * u128::from(year_ms) / u128::from(self.total);
-            row.opened.started_at_ms = YEAR_BEGIN_MS + i64::try_from(at_ms).expect("in the year");
-            let mixed = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % (KEYS * 3);
-            row.opened.key_id = format!("key_{:016}", mixed / 3).into();
-            row.opened.tenant = format!("tenant-{}", mixed / 30).into();
-            row.opened.model = MODELS[usize::try_from(mixed % 3).expect("one of three")].into();
-        }
-        rows
-    }
-
-    /// See [`Storing::append`].
-    pub fn append(&mut self, rows: &Rows) -> usize {
-        self.storing.append(rows)
-    }
-
-    /// What one key used in 30 days, day by day and model by model, on a connection of its own as a
-    /// report has it; requests and tokens.
-    pub fn month_of(dir: &Path, key: u64, from_day: i64) -> (u64, u64) {
-        let store = Store::open_existing(dir).expect("it was made");
-        let since_ms = YEAR_BEGIN_MS + from_day * DAY_MS;
-        let filter = Filter {
-            key: Some(format!("key_{key:016}")),
-            since_ms: Some(since_ms),
-            until_ms: Some(since_ms + 30 * DAY_MS),
-            ..Filter::default()
-        };
-        let by = [Group::Day, Group::Model];
-        let lines = usage(&store, &filter, &by, &jiff::tz::TimeZone::UTC).expect("a whole store");
-        lines.iter().fold((0, 0), |(requests, tokens), line| {
-            (requests + line.sums.requests, tokens + line.sums.usage.total)
-        })
-    }
-}
 
 /// A journal that waits for its drain.
 pub struct Draining {

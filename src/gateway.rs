@@ -18,6 +18,7 @@ mod settlement;
 pub(crate) mod snapshot;
 mod source;
 mod standing;
+mod windows;
 mod worker;
 
 use std::convert::Infallible;
@@ -228,7 +229,8 @@ fn identify(
         Family::Anthropic => Bearing::BearerOrApiKey,
     };
     let snapshot = worker.snapshot();
-    match snapshot.identify(&head.headers, bearing, now.unix_ms) {
+    // A clock that is set back revives no key that has ended.
+    match snapshot.identify(&head.headers, bearing, || worker.time_ms(now)) {
         Ok(identity) => Ok(identity.clone()),
         Err(unidentified) => Err(match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),

@@ -13,9 +13,13 @@ pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
+mod confirm;
 mod retention;
+mod upkeep;
 mod scan;
 mod lock;
+pub(crate) mod open;
+mod wal;
 #[cfg(test)]
 mod power_cut;
 
@@ -25,14 +29,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::config::{Data, Durability};
+use crate::clock::{Believed, Clock};
+use crate::config::Data;
 use crate::ledger::breath::Breath;
+use crate::ledger::confirm::Confirming;
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::journal::{Directory, Journal};
-use crate::ledger::lock::DirectoryLock;
+use crate::ledger::lock::Holder;
+use crate::ledger::open::Hold;
 use crate::ledger::retention::Retention;
 use crate::ledger::store::{Store, StoreError};
+use crate::ledger::upkeep::Upkeep;
+use crate::ledger::wal::WalWatch;
 use crate::price::Prices;
 use crate::telemetry::metrics::Shared;
 
@@ -40,9 +48,6 @@ use crate::telemetry::metrics::Shared;
 const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Between two background syncs of the journal.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How long a start waits for the data directory, and in which steps.
-const LOCK_ATTEMPTS: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the ledger can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +55,20 @@ pub enum LedgerError {
     #[error("the data directory `{path}` cannot be used: {source}")]
     Directory { path: String, source: io::Error },
     #[error(
-        "the data directory `{path}` is in use by another weir process; stop it, or give this one \
+        "the data directory `{path}` is in use by {holder}; stop that, or give this one \
          a directory of its own (`data.dir`, for the demo --data-dir)"
     )]
-    InUse { path: String },
+    InUse { path: String, holder: Holder },
+    #[error(
+        "there is no ledger in `{path}`: nothing was ever recorded there. If it is elsewhere, say where: \
+         `data.dir` in the configuration (--config FILE), or WEIR__DATA__DIR"
+    )]
+    Nothing { path: String },
+    #[error(
+        "the clock says {clock}, but {confirmed} was confirmed before: no row was given another date; \
+         set the clock, or if it is right now, add --trust-clock"
+    )]
+    ClockBehind { clock: jiff::Timestamp, confirmed: jiff::Timestamp },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -64,21 +79,22 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
+    believed: Arc<Believed>,
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
-    _lock: DirectoryLock,
 }
 
 impl Ledger {
     /// Takes the data directory, replays the journal into the store, and starts the drain. The
-    /// prices are in the store before any row names them.
+    /// prices are in the store before any row names them. Also returns a connection to the store for
+    /// the control plane.
     pub(crate) fn open(
         data: &Data,
         prices: &Prices,
         metrics: Arc<Shared>,
         clock: Clock,
-    ) -> Result<Self, LedgerError> {
-        let (lock, directory, mut drain) = prepare_patiently(data)?;
+    ) -> Result<(Self, Store), LedgerError> {
+        let (lock, mut drain) = open::for_server(data)?;
         drain.record_prices(prices)?;
         let replayed = drain.replay()?;
         metrics.damaged(replayed.damaged_bytes + replayed.torn_bytes);
@@ -91,18 +107,29 @@ impl Ledger {
                 "journal replayed"
             );
         }
-        let mut retention = Retention::new(data.keep_rows, clock);
+        let (directory, store) = (drain.directory(), drain.store.another()?);
+        let mut confirming = Confirming::new(clock.clone(), &drain.store)?;
+        confirming.tell(&drain.store)?;
+        let believed = confirming.believed().clone();
+        let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
+        let upkeep = Upkeep::new(retention, clock);
+        let hold = Hold::new(lock);
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-drain".into())
-            .spawn(move || run(drain, &metrics, &mut retention, &stopped))
+            .spawn(move || run(drain, hold, &metrics, (confirming, upkeep), &stopped))
             .map_err(|source| directory_error(data, source))?;
-        Ok(Self { directory, stop, thread, _lock: lock })
+        Ok((Self { directory, believed, stop, thread }, store))
     }
 
     /// A new writing end, for one worker.
     pub(crate) fn journal(&self) -> Journal {
         Journal::new(self.directory.clone())
+    }
+
+    /// The time that is believed, for those who decide by it.
+    pub(crate) fn believed(&self) -> Arc<Believed> {
+        self.believed.clone()
     }
 
     /// Tests make appends fail as a full disk would.
@@ -127,65 +154,36 @@ impl Ledger {
     }
 }
 
-/// Opens the store for reading, with everything in it that the journal knows: if no server holds the
-/// directory, its journal is replayed first; if one does, its drain is at most a second behind. Says
-/// what the replay did, which no log tells.
-pub(crate) fn open_store(data: &Data) -> Result<(Store, Progress), LedgerError> {
-    let replayed = match prepare(data) {
-        Ok((_lock, _, mut drain)) => drain.replay()?,
-        // Making a new store under a running server would hide that the old one is gone.
-        Err(LedgerError::InUse { .. }) => {
-            return Ok((Store::open_existing(&data.dir)?, Progress::default()));
-        }
-        Err(error) => return Err(error),
-    };
-    Ok((Store::open(&data.dir)?, replayed))
-}
-
-fn prepare(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), LedgerError> {
-    lock::create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
-    let lock = DirectoryLock::take(&data.dir).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => LedgerError::InUse { path: data.dir.display().to_string() },
-        _ => directory_error(data, source),
-    })?;
-    let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
-        .map_err(|source| directory_error(data, source))?;
-    let directory = Arc::new(directory);
-    let mut store = Store::open(&data.dir)?;
-    if data.durability == Durability::Power {
-        store.sync_commits()?;
-    }
-    let drain = Drain::new(directory.clone(), store)?;
-    Ok((lock, directory, drain))
-}
-
 fn directory_error(data: &Data, source: io::Error) -> LedgerError {
     LedgerError::Directory { path: data.dir.display().to_string(), source }
 }
 
-/// Another process may only be looking: a report replays the journal and is gone in a moment.
-fn prepare_patiently(data: &Data) -> Result<(DirectoryLock, Arc<Directory>, Drain), LedgerError> {
-    for _ in 0..LOCK_ATTEMPTS {
-        match prepare(data) {
-            Err(LedgerError::InUse { .. }) => std::thread::park_timeout(LOCK_PAUSE),
-            other => return other,
-        }
-    }
-    prepare(data)
-}
-
 /// The drain's thread: a pass every now and then, and a last one when told to stop.
-fn run(mut drain: Drain, metrics: &Shared, retention: &mut Retention, stopped: &Receiver<()>) {
+fn run(
+    mut drain: Drain,
+    mut hold: Hold,
+    metrics: &Shared,
+    (mut confirming, mut upkeep): (Confirming, Upkeep),
+    stopped: &Receiver<()>,
+) {
+    let mut wal = WalWatch::default();
     let mut last_sync = Instant::now();
-    let mut next_expiry = Instant::now();
     let mut is_behind = false;
     loop {
         let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
+        if !hold.keep() {
+            // A pass could remove what the other process has not read.
+            return drain.directory().give_up();
+        }
         // At the end nobody else is there, and the process waits.
         drain.breath = if stop { Breath::none() } else { Breath::regular() };
         pass(&mut drain, metrics, &mut is_behind);
-        if !stop && !is_behind && Instant::now() >= next_expiry {
-            next_expiry = retention.expire(&mut drain);
+        metrics.store_wal(wal.look(drain.store.wal_bytes()));
+        if !is_behind && let Err(error) = confirming.look(&drain.store) {
+            tracing::warn!(%error, "the time could not be confirmed; it is tried again");
+        }
+        if !stop && !is_behind {
+            upkeep.pass(&mut drain);
         }
         if stop || last_sync.elapsed() >= SYNC_EVERY {
             last_sync = Instant::now();

@@ -27,7 +27,7 @@ use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
-use crate::ledger::store::{Store, StoreError};
+use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::route::Routes;
 use crate::server::accept::Lane;
@@ -112,10 +112,10 @@ impl Server {
             let staged = staged.clone();
             move |runtime| runtime.block_on(control.run(admin, staged))
         })?;
-        let ledger =
+        let (ledger, store) =
             Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
-        let store = Store::open(&config.data.dir)?;
-        let registry = Arc::new(Registry::load(config, &store, clock.clone(), alerting)?);
+        let time = (clock.clone(), ledger.believed());
+        let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
         let shared = Shared {
             registry: registry.clone(),
             routes,

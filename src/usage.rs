@@ -137,8 +137,10 @@ impl Flags {
     pub const ENCODED: Self = Self(1 << 9);
     /// The model has no price, and a quota of cost let the request pass all the same.
     pub const UNPRICED: Self = Self(1 << 16);
+    /// The row was dated by a clock that was ahead, and got another date afterwards.
+    pub const REDATED: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 9] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
@@ -147,6 +149,7 @@ impl Flags {
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
         (Self::ENCODED, "encoded"),
+        (Self::REDATED, "redated"),
     ];
 
     pub fn set(&mut self, other: Self) {

@@ -56,13 +56,6 @@ impl Want {
     }
 }
 
-impl Held {
-    /// When the request began, in Unix milliseconds, as the balances count it.
-    pub(super) fn at_ms(&self) -> i64 {
-        self.day.at_ms
-    }
-}
-
 impl Account {
     /// Without limits.
     pub(super) fn new(windows: &Windows, percents: Arc<[u8]>) -> Self {
@@ -115,7 +108,7 @@ impl Account {
         self.month.load(balances.windows.month.start_ms, balances.monthly, &self.percents);
     }
 
-    /// Moves to other windows, in another time zone.
+    /// Moves to other windows: those of another time zone, or of another clock.
     pub(super) fn rebase(&mut self, windows: &Windows, ledger: &Rebuilt) {
         let (running, percents) = ((self.reserved, self.in_flight), &self.percents);
         let (day_ms, month_ms) = (windows.day.start_ms, windows.month.start_ms);

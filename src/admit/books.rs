@@ -1,5 +1,7 @@
 //! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
 
+mod change;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +12,10 @@ use super::alert::{Alert, Alerting};
 use super::ask::{Ask, Clamp, KeySlot};
 use super::denied::{Denied, Kind, Limit, Scope, Standing};
 use super::over::Crossed;
-use super::quota::{Amount, Balances, Rebuilt};
+use super::quota::Amount;
 use super::slots::Slots;
 use super::window::Windows;
-use crate::clock::Now;
-use crate::tenancy::Limits;
+use crate::clock::{Believed, Now};
 
 /// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
 pub(super) const CLAMP_MIN: u64 = 16;
@@ -27,6 +28,9 @@ pub(super) struct Books {
     /// In which days and months begin.
     pub(super) zone: TimeZone,
     pub(super) windows: Windows,
+    /// From when on requests that count in these windows are dated before them: see [`Books::date`].
+    pub(super) doubted_ms: Option<i64>,
+    pub(super) believed: Arc<Believed>,
     pub(super) tenant: Account,
     pub(super) keys: Slots,
     pub(super) totals: Totals,
@@ -43,6 +47,8 @@ pub(super) struct Books {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reservation {
     slot: KeySlot,
+    /// When the request began, in Unix milliseconds, as its row says.
+    pub(super) at_ms: i64,
     pub(super) amount: Amount,
     /// The most that each answer may be, in tokens, where a quota has set it.
     pub(super) clamp: Option<u64>,
@@ -69,13 +75,6 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
-impl Reservation {
-    /// When the request began, in Unix milliseconds, as both accounts count it.
-    pub(super) fn at_ms(&self) -> i64 {
-        self.key.at_ms()
-    }
-}
-
 impl Totals {
     pub(crate) fn reserved_tokens(&self) -> u64 {
         self.reserved.tokens
@@ -87,14 +86,10 @@ impl Books {
     pub(super) fn advance(&mut self, now: Now) -> Windows {
         if self.windows.advance(&self.zone, now.unix_ms) {
             self.crossed.enter(&self.windows);
+            self.doubted_ms = None;
+            self.believed.opened(self.windows.day.start_ms);
         }
         self.windows
-    }
-
-    /// Takes the later of two windows.
-    pub(super) fn forward_to(&mut self, windows: Windows) {
-        self.windows.forward_to(windows);
-        self.crossed.enter(&self.windows);
     }
 
     /// Opens the account of a key that has not asked yet. Its rates begin full, whenever that is.
@@ -108,76 +103,28 @@ impl Books {
         });
     }
 
-    /// Replaces the limits of a key.
-    pub(super) fn set_key_limits(&mut self, slot: KeySlot, limits: &Arc<Limits>, now: Now) {
-        let (windows, burst) = (self.windows, self.rpm_burst);
-        if let Some(account) = self.keys.opened(slot) {
-            let before = account.over(&windows);
-            account.set_limits(limits, burst, now.mono_ns);
-            let after = account.over(&windows);
-            self.crossed.change(Scope::Key, before, after);
-        }
-        self.keys.set_limits(slot, limits.clone());
-    }
-
-    /// Replaces the limits of the tenant as a whole.
-    pub(super) fn set_tenant_limits(&mut self, limits: &Limits, now: Now) {
-        let before = self.tenant.over(&self.windows);
-        self.tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
-        self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
-    }
-
-    /// Sets what a key used before this process.
-    pub(super) fn load_key(&mut self, slot: KeySlot, balances: &Balances) {
-        self.forward_to(balances.windows);
-        self.open(slot, 0);
-        let account = &mut self.keys[slot];
-        let before = account.over(&self.windows);
-        account.load(balances);
-        self.crossed.change(Scope::Key, before, account.over(&self.windows));
-    }
-
-    /// Sets what the tenant used before this process.
-    pub(super) fn load_tenant(&mut self, balances: &Balances) {
-        self.forward_to(balances.windows);
-        let before = self.tenant.over(&self.windows);
-        self.tenant.load(balances);
-        self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
-    }
-
-    /// Moves everything to other windows, in another time zone; see [`Account::rebase`].
-    pub(super) fn rebase(&mut self, new: Windows, ledger: impl Fn(Option<&str>) -> Rebuilt) {
-        let old = std::mem::replace(&mut self.windows, new);
-        self.crossed.start_over(&new);
-        for slot in self.keys.iter() {
-            let rebuilt = ledger(Some(self.keys.key_id(slot)));
-            if rebuilt != Rebuilt::default() {
-                self.open(slot, 0);
-            }
-            let Some(account) = self.keys.opened(slot) else { continue };
-            // Balances of accounts that were idle may still be those of an earlier window.
-            account.enter(&old);
-            account.rebase(&new, &rebuilt);
-            self.crossed.change(Scope::Key, 0, account.over(&new));
-        }
-        self.tenant.enter(&old);
-        self.tenant.rebase(&new, &ledger(None));
-        self.crossed.change(Scope::Tenant, 0, self.tenant.over(&new));
-    }
-
-    /// The key is gone. Its account goes as well, once nothing of it is in flight.
-    pub(super) fn leave(&mut self, slot: KeySlot) {
-        if self.keys.leave(slot) {
-            self.free(slot);
+    /// When a request begins, as its row says and both accounts count it.
+    #[inline]
+    fn date(&mut self, now: Now) -> i64 {
+        match now.unix_ms >= self.windows.day.start_ms {
+            true => now.unix_ms,
+            false => self.date_behind(now),
         }
     }
 
+    /// A clock that is behind the windows does not lead out of them, and the request belongs to them.
+    /// Windows that are too far ahead to be believed are those of a clock that was wrong: the control
+    /// plane is about to leave them, and rows are not dated by them. Then memory counts in them what the
+    /// ledger does not.
     #[cold]
-    fn free(&mut self, slot: KeySlot) {
-        if let Some(account) = self.keys.opened(slot) {
-            self.crossed.change(Scope::Key, account.over(&self.windows), 0);
+    fn date_behind(&mut self, now: Now) -> i64 {
+        let time_ms = self.believed.at(now);
+        let day = self.windows.day;
+        if day.start_ms <= self.believed.until(now) {
+            return time_ms.clamp(day.start_ms, day.end_ms - 1);
         }
-        self.keys.free(slot);
+        self.doubted_ms = Some(self.doubted_ms.map_or(time_ms, |before| before.min(time_ms)));
+        time_ms
     }
 
     pub(super) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
@@ -288,16 +235,15 @@ impl Books {
             tenant.put_back(tenant_rate);
             return Err(Denied::Rate { limit, wait, standing: self.standing(slot, now) });
         }
-        // A clock that was set back does not lead out of the window that is open.
-        let at_ms = now.unix_ms.max(self.windows.day.start_ms);
-        let key = key.hold(want, key_rate, at_ms, mono_ns);
-        let tenant = tenant.hold(want, tenant_rate, at_ms, mono_ns);
+        let at_ms = self.date(now);
+        let key = self.keys[slot].hold(want, key_rate, at_ms, mono_ns);
+        let tenant = self.tenant.hold(want, tenant_rate, at_ms, mono_ns);
         let amount = want.amount();
         self.totals.in_flight = self.totals.in_flight.saturating_add(1);
         self.totals.reserved = self.totals.reserved.plus(amount);
         let standing = self.standing(slot, now);
         self.note_alerts(slot);
-        Ok(Reservation { slot, amount, clamp: None, key, tenant, standing })
+        Ok(Reservation { slot, at_ms, amount, clamp: None, key, tenant, standing })
     }
 
     /// Sets more aside for a request in flight, if both accounts have room.

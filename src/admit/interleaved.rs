@@ -9,7 +9,7 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
 use super::{Ask, KeySlot, Permit, Rebuilt, Settings, TenantLive, Windows};
-use crate::clock::Now;
+use crate::clock::{Believed, Now};
 use crate::tenancy::Limits;
 
 const NOW: Now = Now { unix_ms: 1_780_470_861_000, mono_ns: 5 };
@@ -18,8 +18,9 @@ const ROOM: u64 = 3;
 
 fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
     let alert_percent = [80, 100].into();
+    let (time_zone, believed) = (TimeZone::UTC, Believed::new(NOW.unix_ms, NOW).into());
     let alerting = Arc::default();
-    let settings = Settings { rpm_burst: None, time_zone: TimeZone::UTC, alert_percent, alerting };
+    let settings = Settings { rpm_burst: None, time_zone, alert_percent, alerting, believed };
     let live = TenantLive::new("acme".into(), settings, NOW);
     let limits = Limits { daily_tokens: Some(10 * ROOM), ..Limits::default() };
     live.set_tenant_limits(&limits, NOW);
@@ -85,7 +86,7 @@ fn a_zone_change_loses_nothing() {
     });
     let zone = TimeZone::fixed(jiff::tz::offset(2));
     let (old, new) = (live.windows(NOW), Windows::at(&zone, NOW.unix_ms));
-    assert!(live.set_time_zone(zone, old, new, |_| Rebuilt::default()));
+    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default()));
     threads.into_iter().for_each(|one| one.join().expect("no panic"));
     let used = live.tenant_balances(NOW).daily;
     assert_eq!((used.requests, used.tokens, used.nano_usd), (2, 20, 14));

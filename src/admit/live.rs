@@ -23,7 +23,7 @@ use super::over::QUOTAS;
 use super::quota::{Amount, Balances, Rebuilt};
 use super::slots::Slots;
 use super::window::Windows;
-use crate::clock::Now;
+use crate::clock::{Believed, Now};
 use crate::tenancy::Limits;
 
 /// What holds for every limit.
@@ -31,12 +31,23 @@ use crate::tenancy::Limits;
 pub(crate) struct Settings {
     /// Requests that may come at once before the rate counts; `None`: as many as the rate.
     pub(crate) rpm_burst: Option<u32>,
-    /// In which days and months begin, until [`TenantLive::set_time_zone`].
+    /// In which days and months begin, until [`TenantLive::move_windows`].
     pub(crate) time_zone: TimeZone,
     /// Of a quota, 1 to 100: whoever uses as much is to be told of.
     pub(crate) alert_percent: Arc<[u8]>,
     /// Who hears of it.
     pub(crate) alerting: Arc<Alerting>,
+    /// What is asked where the wall clock is behind.
+    pub(crate) believed: Arc<Believed>,
+}
+
+/// The windows that are open, and what the ledger counts elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenWindows {
+    pub(crate) windows: Windows,
+    /// Rows of requests that count in these windows can begin before them, from here on: the clock was
+    /// ahead when the windows opened.
+    pub(crate) doubted_ms: Option<i64>,
 }
 
 /// The live state of one tenant and its keys; carried along from one snapshot to the next.
@@ -52,7 +63,7 @@ pub(crate) struct TenantLive {
 impl TenantLive {
     /// A tenant without keys, limits or past.
     pub(crate) fn new(name: Arc<str>, settings: Settings, now: Now) -> Arc<Self> {
-        let Settings { rpm_burst, time_zone, alert_percent, alerting } = settings;
+        let Settings { rpm_burst, time_zone, alert_percent, alerting, believed } = settings;
         let windows = Windows::at(&time_zone, now.unix_ms);
         let books = Books {
             name,
@@ -62,6 +73,8 @@ impl TenantLive {
             totals: Totals::default(),
             crossed: Crossed::new(alerting.over.clone(), windows),
             windows,
+            doubted_ms: None,
+            believed,
             rpm_burst,
             percents: alert_percent,
             alerting,
@@ -108,23 +121,27 @@ impl TenantLive {
     }
 
     /// The windows that hold at `now`.
-    pub(crate) fn windows(&self, now: Now) -> Windows {
-        self.books().advance(now)
+    pub(crate) fn windows(&self, now: Now) -> OpenWindows {
+        let mut books = self.books();
+        let windows = books.advance(now);
+        OpenWindows { windows, doubted_ms: books.doubted_ms }
     }
 
-    /// From now on days and months begin in another zone: `new` holds instead of `old`, which is what
-    /// [`Self::windows`] said. `ledger` has what the ledger knows of a key in both, and of the whole
-    /// tenant (`None`). False, and nothing has changed, if `old` has ended meanwhile.
-    pub(crate) fn set_time_zone(
+    /// From now on `new` holds instead of `old`, which is what [`Self::windows`] said, and days and
+    /// months begin in `zone`: because that is another one, or because the clock was wrong. `ledger` has
+    /// what the ledger knows of a key in both, and of the whole tenant (`None`). False, and nothing has
+    /// changed, if `old` does not hold any more.
+    pub(crate) fn move_windows(
         &self,
         zone: TimeZone,
-        old: Windows,
+        old: OpenWindows,
         new: Windows,
         ledger: impl Fn(Option<&str>) -> Rebuilt,
     ) -> bool {
         let mut guard = self.books();
         let books = &mut *guard;
-        if books.windows != old {
+        let OpenWindows { windows: old, doubted_ms } = old;
+        if books.windows != old || books.doubted_ms != doubted_ms {
             return false;
         }
         books.rebase(new, ledger);

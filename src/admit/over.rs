@@ -1,6 +1,7 @@
 //! Of how many keys and tenants a threshold is crossed in the windows that hold now, for a gauge. Counted
 //! where a threshold is crossed, and not by a walk over all accounts: each count belongs to the end of its
-//! window, and goes when time has reached that.
+//! window. When time has reached that it is not told any more; it goes when the tenant's next window opens,
+//! so that a clock that is ahead for a moment loses none.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,17 +26,9 @@ const SCOPES: [Scope; 2] = [Scope::Key, Scope::Tenant];
 /// By scope, and by [`QUOTAS`].
 type Counts = [[u64; QUOTAS.len()]; SCOPES.len()];
 
-/// The counts of all tenants.
+/// The counts of all tenants, by the end of the window in Unix milliseconds: two ends for a tenant at most.
 #[derive(Debug, Default)]
-pub(crate) struct Over(Mutex<Crossings>);
-
-#[derive(Debug, Default)]
-struct Crossings {
-    /// By the end of the window, in Unix milliseconds.
-    by_end: BTreeMap<i64, Counts>,
-    /// The latest time that was asked for.
-    latest_ms: i64,
-}
+pub(crate) struct Over(Mutex<BTreeMap<i64, Counts>>);
 
 /// What one tenant and its keys add to the counts of all. Given back when it is dropped.
 #[derive(Debug)]
@@ -46,16 +39,11 @@ pub(super) struct Crossed {
 }
 
 impl Over {
-    /// How many keys and tenants are above a threshold of each quota at `unix_ms`. Windows that have ended
-    /// do not come back with a clock that is set back.
-    pub(super) fn at(&self, unix_ms: i64) -> impl Iterator<Item = (Limit, u64)> {
-        let mut crossings = self.crossings();
-        let latest_ms = crossings.latest_ms.max(unix_ms);
-        crossings.latest_ms = latest_ms;
-        // The last window never ends.
-        crossings.by_end.retain(|end_ms, _| *end_ms > latest_ms || *end_ms == i64::MAX);
+    /// How many keys and tenants are above a threshold of each quota at `unix_ms`.
+    pub(super) fn at(&self, unix_ms: i64) -> impl Iterator<Item = (Limit, u64)> + use<> {
         let mut sums = Counts::default();
-        for counts in crossings.by_end.values() {
+        // The last window never ends.
+        for counts in self.by_end().range(unix_ms.saturating_add(1)..).map(|(_, counts)| counts) {
             let pairs = sums.as_flattened_mut().iter_mut().zip(counts.as_flattened());
             pairs.for_each(|(sum, count)| *sum += count);
         }
@@ -63,7 +51,13 @@ impl Over {
         limits.zip(sums.into_iter().flatten())
     }
 
-    fn crossings(&self) -> MutexGuard<'_, Crossings> {
+    /// How many windows have a count.
+    #[cfg(test)]
+    pub(super) fn windows(&self) -> usize {
+        self.by_end().len()
+    }
+
+    fn by_end(&self) -> MutexGuard<'_, BTreeMap<i64, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,12 +77,12 @@ impl Crossed {
 
     #[cold]
     fn count(&mut self, scope: Scope, before: u8, after: u8) {
-        let mut crossings = self.over.crossings();
-        for quota in 0..QUOTAS.len() {
+        let mut by_end = self.over.by_end();
+        for quota in (0..QUOTAS.len()).filter(|quota| (before ^ after) >> quota & 1 == 1) {
             let is_in = |set: u8| u64::from(set >> quota & 1);
             let (before, after) = (is_in(before), is_in(after));
             let window = if DAILY.contains(&quota) { self.windows.day } else { self.windows.month };
-            let all = &mut crossings.by_end.entry(window.end_ms).or_default();
+            let all = by_end.entry(window.end_ms).or_default();
             for count in [&mut all[scope as usize][quota], &mut self.counts[scope as usize][quota]]
             {
                 *count = (*count + after).saturating_sub(before);
@@ -115,16 +109,16 @@ impl Crossed {
     }
 
     fn give_back(&mut self, end_ms: i64, quotas: std::ops::Range<usize>) {
-        let mut crossings = self.over.crossings();
-        // It is not there if time has reached that end.
-        let mut all = crossings.by_end.get_mut(&end_ms);
-        for (scope, counts) in self.counts.iter_mut().enumerate() {
+        let mut by_end = self.over.by_end();
+        // Without it nothing of this tenant was counted.
+        let Some(all) = by_end.get_mut(&end_ms) else { return };
+        for (all, counts) in all.iter_mut().zip(&mut self.counts) {
             for quota in quotas.clone() {
-                let count = std::mem::take(&mut counts[quota]);
-                if let Some(all) = &mut all {
-                    all[scope][quota] = all[scope][quota].saturating_sub(count);
-                }
+                all[quota] = all[quota].saturating_sub(std::mem::take(&mut counts[quota]));
             }
+        }
+        if *all == Counts::default() {
+            by_end.remove(&end_ms);
         }
     }
 }

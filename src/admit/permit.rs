@@ -56,10 +56,10 @@ impl Permit {
         self.held.clamp
     }
 
-    /// The request's start in Unix milliseconds: the instant of its admission, or where the clock was set
-    /// back, the first one of the day that is still open.
+    /// The request's start in Unix milliseconds: the instant of its admission, or where the clock is behind
+    /// the day that is open, one in that day; but none that is too far ahead to be believed.
     pub(crate) fn at_ms(&self) -> i64 {
-        self.held.at_ms()
+        self.held.at_ms
     }
 
     /// What is set aside for it now, in tokens.

@@ -21,8 +21,8 @@ pub(crate) struct Balances {
     pub(crate) monthly: Used,
 }
 
-/// What the ledger has of a key in the windows that end and in those that take their place, both
-/// read in one transaction: see [`Balance::rebase`].
+/// What the ledger has of a key in the windows that are left, as far as they count it, and in those
+/// that take their place, both read in one transaction: see [`Balance::rebase`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rebuilt {
     pub(crate) old_daily: Used,
@@ -50,7 +50,7 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entered {
     /// When the request began, in Unix milliseconds; not before the window that was open then.
-    pub(super) at_ms: i64,
+    at_ms: i64,
     era: u32,
 }
 
@@ -177,10 +177,10 @@ impl Balance {
         }
     }
 
-    /// Moves to another window, because the time zone has changed. What it has used is what the
-    /// ledger has of it (`new`), and what memory knows beyond the ledger (`old`: the ledger's sum of
-    /// the window that ends): requests in flight, and those whose rows are on their way. Whatever is
-    /// in flight (`reserved`, of `running` requests) counts here.
+    /// Moves to another window, because the time zone has changed or the clock was wrong. What it has
+    /// used is what the ledger has of it (`new`), and what memory knows beyond the ledger (`old`: the
+    /// ledger's sum of the window that is left): requests in flight, and those whose rows are on
+    /// their way. Whatever is in flight (`reserved`, of `running` requests) counts here.
     pub(super) fn rebase(
         &mut self,
         start_ms: i64,
@@ -249,7 +249,8 @@ impl Balance {
         self.used.requests = self.used.requests.saturating_add(1);
         self.reserved = self.reserved.plus(amount);
         self.running = self.running.saturating_add(1);
-        Entered { at_ms, era: self.era }
+        // The window that is open may be one that the request is dated before.
+        Entered { at_ms: at_ms.max(self.start_ms), era: self.era }
     }
 
     /// Sets more aside for a request in flight, if there is room; in a window that has ended there

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::clock::Now;
+use crate::clock::{Believed, Now};
 use crate::tenancy::Limits;
 
 mod model;
@@ -27,7 +27,7 @@ impl World {
 
     fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
-        let live = TenantLive::new("acme".into(), settings(None, time_zone), now);
+        let live = TenantLive::new("acme".into(), settings(None, time_zone, now), now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
         live.set_key_limits(slot, &key.into(), now);
@@ -78,8 +78,10 @@ fn totals(in_flight: u64, tokens: u64) -> Totals {
     Totals { in_flight, reserved: Amount { tokens, nano_usd: cost(tokens) } }
 }
 
-fn settings(rpm_burst: Option<u32>, time_zone: TimeZone) -> Settings {
-    Settings { rpm_burst, time_zone, alert_percent: [80, 100].into(), alerting: Arc::default() }
+fn settings(rpm_burst: Option<u32>, time_zone: TimeZone, now: Now) -> Settings {
+    let (alert_percent, alerting) = ([80, 100].into(), Arc::default());
+    let believed = Believed::new(now.unix_ms, now).into();
+    Settings { rpm_burst, time_zone, alert_percent, alerting, believed }
 }
 
 fn ms(text: &str) -> i64 {
@@ -390,9 +392,9 @@ fn limits_change_under_requests_in_flight() {
 
 /// Two tenants that share what they tell, each with a key that may use 100 tokens a day.
 fn alerting_pair() -> (Arc<Alerting>, [SlotGuard; 2], Now) {
-    let settings = settings(None, TimeZone::UTC);
-    let alerting = settings.alerting.clone();
     let now = Now { unix_ms: ms("2026-05-10T12:00Z"), mono_ns: 5 };
+    let settings = settings(None, TimeZone::UTC, now);
+    let alerting = settings.alerting.clone();
     let limits = Arc::new(Limits { daily_tokens: Some(100), ..Limits::default() });
     let tenants = ["acme", "beta"].map(|name| {
         let live = TenantLive::new(name.into(), settings.clone(), now);
@@ -469,13 +471,17 @@ fn who_is_above_a_threshold_is_until_its_window_ends() {
     // Another zone has another day; what was used counts in it. Here nobody asks in between.
     let zone = zone("Asia/Kolkata");
     let (old, new) = (live.windows(now), Windows::at(&zone, now.unix_ms));
-    assert!(live.set_time_zone(zone, old, new, |_| Rebuilt::default()));
+    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default()));
     now.unix_ms = new.day.end_ms - 1;
     assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
     drop(of_acme);
     now.unix_ms += 1;
     assert_eq!(over(&alerting, now), []);
-    // The day that is over does not come back with an old clock, nor with a request of it that ends.
+    // With an old clock the day comes back that nobody has left, and none that somebody has.
+    now.unix_ms -= 1;
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    now.unix_ms += 1;
+    live.windows(now);
     now.unix_ms -= 1;
     assert_eq!(over(&alerting, now), []);
 }
@@ -494,6 +500,31 @@ fn after_a_clock_that_was_ahead_only_the_later_window_counts() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_by_years_takes_nobody_off_the_gauge() {
+    let (alerting, [acme, idle], mut now) = alerting_pair();
+    spend(&acme, 90, now);
+    spend(&idle, 90, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 2)]);
+    let today_ms = now.unix_ms;
+    now.unix_ms = ms("2031-05-10T12:00Z");
+    spend(&acme, 95, now);
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
+    now.unix_ms = today_ms;
+    let old = acme.live().windows(now);
+    let new = Windows::at(&TimeZone::UTC, today_ms);
+    let rebuilt = Rebuilt {
+        old_daily: used(1, 95),
+        old_monthly: used(1, 95),
+        daily: used(1, 90),
+        monthly: used(1, 90),
+    };
+    assert!(acme.live().move_windows(TimeZone::UTC, old, new, |_| rebuilt));
+    assert_eq!(over(&alerting, now), [("key-daily-tokens", 2)]);
+    now.unix_ms = new.day.end_ms;
+    assert_eq!(over(&alerting, now), []);
+}
+
+#[test]
 fn a_key_that_has_not_asked_has_used_what_the_ledger_says_of_another_zone() {
     let limits = Arc::new(Limits { daily_tokens: Some(100), ..Limits::default() });
     let world = World::new(Limits::default(), Limits::default());
@@ -505,7 +536,7 @@ fn a_key_that_has_not_asked_has_used_what_the_ledger_says_of_another_zone() {
         Some("key_idle") | None => before,
         Some(_) => Rebuilt::default(),
     };
-    assert!(world.live.set_time_zone(zone, old, new, ledger));
+    assert!(world.live.move_windows(zone, old, new, ledger));
     assert_eq!(world.live.slots(), (2, 1));
     let denied = idle.admit(ask(1, 10), world.now).expect_err("5 are left");
     assert_eq!(denied.limit_name(), "key-daily-tokens");
@@ -531,4 +562,58 @@ fn an_account_is_opened_by_the_first_who_asks() {
     permit.settle(1, 0, world.now);
     assert_eq!(world.live.slots(), (1, 0));
     assert_eq!(world.live.totals(), Totals::default());
+}
+
+#[test]
+fn windows_of_a_clock_that_was_ahead_date_nothing_and_are_left_with_what_they_count() {
+    let five = Limits { daily_requests: Some(5), ..Limits::default() };
+    let mut world = World::new(five, Limits::default());
+    let today = world.now.unix_ms;
+    let before = world.admit(1, 10).expect("it has room");
+    before.settle(10, 0, world.now);
+    world.jump("2031-05-10T12:00Z");
+    let ahead = world.admit(1, 10).expect("another day");
+    assert_eq!(ahead.at_ms(), world.now.unix_ms);
+    world.now.unix_ms = today;
+    let [settled, running, undone] = [0; 3].map(|_| world.admit(1, 10).expect("it has room"));
+    assert_eq!(settled.at_ms(), today, "the clock dates it, not the window");
+    settled.settle(10, 0, world.now);
+    ahead.settle(10, 0, world.now);
+    // Of today the ledger has one request from before, and one of those since.
+    let old = world.live.windows(world.now);
+    assert_eq!(old.doubted_ms, Some(today));
+    let new = Windows::at(&TimeZone::UTC, today);
+    let used = |requests, tokens| Used { requests, tokens, nano_usd: 0 };
+    let rebuilt = Rebuilt {
+        old_daily: used(2, 20),
+        old_monthly: used(2, 20),
+        daily: used(2, 20),
+        monthly: used(2, 20),
+    };
+    assert!(world.live.move_windows(TimeZone::UTC, old, new, |_| rebuilt));
+    // One before, and three since: the one of 2031 is in the ledger, too, and not of today.
+    assert_eq!(world.used(), (used(4, 20), used(4, 20)));
+    assert_eq!(world.live.windows(world.now), OpenWindows { windows: new, doubted_ms: None });
+    undone.revoke(world.now);
+    running.settle(30, 0, world.now);
+    assert_eq!(world.used(), (used(3, 50), used(3, 50)));
+    let _fourth = world.admit(1, 10).expect("it has room");
+    let _fifth = world.admit(1, 10).expect("it has room");
+    assert_eq!(world.refused(1, 10), "key-daily-requests");
+}
+
+#[test]
+fn a_clock_that_falls_behind_dates_requests_by_what_has_passed() {
+    let mut world = World::new(Limits::default(), Limits::default());
+    let noon = world.now.unix_ms;
+    world.jump("2026-01-01T00:00Z");
+    world.pass_ns(1_000 * MS);
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), noon + 1_000);
+    world.jump("2026-05-11T12:00Z");
+    let tomorrow = Windows::at(&TimeZone::UTC, world.now.unix_ms).day.start_ms;
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), world.now.unix_ms);
+    // The day that is open is not too far ahead to be believed.
+    world.jump("2026-05-10T12:00Z");
+    assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), tomorrow);
+    assert_eq!(world.live.windows(world.now).doubted_ms, None);
 }

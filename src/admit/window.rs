@@ -48,14 +48,15 @@ impl Windows {
     }
 
     /// Moves to the windows around `unix_ms` if those here have ended; never back, so that a clock
-    /// set back does not reopen a window that was used up. True if they may have changed.
+    /// set back does not reopen a window that was used up. True if others may be open now.
+    #[inline]
     pub(super) fn advance(&mut self, zone: &TimeZone, unix_ms: i64) -> bool {
         // A month ends where a day ends, so the day's end is the only one to watch.
-        let is_over = unix_ms >= self.day.end_ms;
-        if is_over {
+        let has_ended = unix_ms >= self.day.end_ms;
+        if has_ended {
             self.forward_to(Self::at(zone, unix_ms));
         }
-        is_over
+        has_ended
     }
 
     /// Takes the later of the two.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use secrecy::SecretString;
 
+use crate::cli::open::open_or_make_store;
 use crate::cli::serve::Signals;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::identify::key_text::{KeyText, generate_id};
-use crate::ledger::store::{NewKey, Store};
+use crate::ledger::store::NewKey;
 use crate::server::{Environment, Server};
 use crate::simulator::{self, Options};
 use crate::telemetry::log;
@@ -101,7 +102,7 @@ fn make_key(config: &Config) -> anyhow::Result<KeyText> {
             expires_at_ms: None,
         },
     };
-    Store::open(&config.data.dir)?.create_key(&new, Clock::system().now().unix_ms)?;
+    open_or_make_store(config, "demo")?.create_key(&new, Clock::system().now().unix_ms)?;
     Ok(text)
 }
 

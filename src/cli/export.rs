@@ -64,7 +64,10 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     let Args { file, filter, end, format } = args;
     let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
     let filter = filter.resolve(config, now_ms)?;
-    let store = open_ledger(config)?;
+    let store = open_ledger(config, "export")?;
+    if store.is_file(&file) {
+        bail!("{} is the store itself; name another file", file.display());
+    }
     // The sums know how many there are.
     let sums = usage(&store, &filter, &[], &config.limits.time_zone)?;
     if sums.is_empty() {
@@ -229,6 +232,14 @@ mod tests {
             (dir.path().join("x.xls").display().to_string(), "--format"),
             ("- --format parquet".to_owned(), "standard output"),
             ("/nowhere/at/all.csv".to_owned(), "cannot write"),
+            (
+                format!("{} --format csv", dir.path().join("weir.sqlite").display()),
+                "the store itself",
+            ),
+            (
+                format!("{} --format csv", dir.path().join("weir.sqlite-wal").display()),
+                "the store itself",
+            ),
         ] {
             let found = format!("{:#}", export(&dir, &line).unwrap_err());
             assert!(found.contains(error), "{line}: {found}");

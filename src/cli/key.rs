@@ -15,7 +15,7 @@ use crate::tenancy::{Key, Secret};
 
 use super::limits::{LimitArgs, LimitFields};
 use super::names::{key_name, tenant_name};
-use super::open::open_store;
+use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 use super::when::{Toward, moment, rfc3339, span_ms};
 
@@ -179,7 +179,10 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut store = open_store(config)?;
+    let mut store = match args.action {
+        Action::Create(_) => open_or_make_store(config, "key")?,
+        _ => open_store(config, "key")?,
+    };
     match args.action {
         Action::Create(args) => create(args, &mut store, config, now_ms, out),
         Action::List(args) => list(&args, &store, now_ms, out),
@@ -413,7 +416,7 @@ mod tests {
         let made = world
             .json("create --tenant acme --name ci --tpm 100_000 --models a,b --expires 2027-01-01");
         let text = KeyText::parse(made["key"].as_str().unwrap().as_bytes()).unwrap();
-        let key = open_store(&world.config).unwrap().keys().unwrap().remove(0);
+        let key = open_store(&world.config, "key").unwrap().keys().unwrap().remove(0);
         assert_eq!(key.secrets[0].digest, text.digest());
         let expected = json!({
             "id": *key.id, "tenant": "acme", "key": text.reveal(), "name": "ci",
@@ -443,7 +446,7 @@ mod tests {
         assert_eq!(world.json("create --tenant acme")["rpm"], json!(60));
         assert_eq!(world.json("create --tenant acme --rpm none")["rpm"], Value::Null);
         assert_eq!(world.json("create --tenant acme --rpm 7")["rpm"], json!(7));
-        let tenant = open_store(&world.config).unwrap().tenants().unwrap().remove(0);
+        let tenant = open_store(&world.config, "key").unwrap().tenants().unwrap().remove(0);
         assert_eq!(tenant.limits, crate::tenancy::Limits::default());
     }
 

@@ -12,7 +12,7 @@ pub(crate) enum Format {
     /// For people
     #[default]
     Table,
-    /// With a head line, quoted as in RFC 4180
+    /// With a head line, quoted as in RFC 4180; no cell of it is a formula to a spreadsheet
     Csv,
     /// An array of objects, or one object
     Json,
@@ -157,8 +157,7 @@ pub(crate) fn write_csv_line<T: Serialize>(
     line: &T,
 ) -> anyhow::Result<()> {
     let line = serde_json::to_value(line)?;
-    let cell = |column: &Column| quoted(&plain_text(&line[column.name]));
-    let cells: Vec<_> = columns.iter().map(cell).collect();
+    let cells: Vec<_> = columns.iter().map(|column| csv_cell(&line[column.name])).collect();
     Ok(writeln!(out, "{}", cells.join(","))?)
 }
 
@@ -214,9 +213,52 @@ fn grouped(number: &str) -> String {
     text
 }
 
+/// What a spreadsheet takes for a formula where it is a cell's first character, also in full width.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+/// What is left out before that character.
+const BLANK: [char; 3] = ['\t', '\r', '\n'];
+/// What ends a cell: in half of the world a spreadsheet separates by semicolons, and then heeds no quotes
+/// that begin within a cell.
+const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
+
+/// A cell of CSV. Texts come from tenants and upstreams, and whoever opens the file runs what they say.
+fn csv_cell(value: &Value) -> String {
+    let text = plain_text(value);
+    let is_text = !matches!(value, Value::Null | Value::Bool(_) | Value::Number(_));
+    if is_text { quoted(&defused(text)) } else { text }
+}
+
+/// A text that is no formula wherever a cell may begin (OWASP, "CSV injection"): an apostrophe stands
+/// before what would begin one. A negative number is none.
+fn defused(text: String) -> String {
+    if !text.contains(FORMULA) && !text.starts_with(BLANK) || is_decimal(&text) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len() + 1);
+    if text.starts_with(BLANK) {
+        safe.push('\'');
+    }
+    let mut begins_cell = true;
+    for char in text.chars() {
+        if begins_cell && FORMULA.contains(&char) {
+            safe.push('\'');
+        }
+        safe.push(char);
+        begins_cell = SEPARATORS.contains(&char);
+    }
+    safe
+}
+
+/// Whether it is a number as Weir writes them.
+fn is_decimal(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    are_digits(whole.strip_prefix('-').unwrap_or(whole)) && are_digits(fraction)
+}
+
 /// A field of CSV (RFC 4180 §2): quoted where it holds a separator, a quote or a line break.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\r', '\n']) {
+    if text.contains('"') || text.contains(SEPARATORS) {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }
     text.to_owned()
@@ -251,6 +293,50 @@ mod tests {
             \"a,b\",1234567,x y,\"{\"\"k\"\":1}\"\n\
             \"say \"\"hi\"\"\nthere\",,,\n";
         assert_eq!(written(Format::Csv, &lines, Some(&lines[0])), expected);
+    }
+
+    #[test]
+    fn no_text_is_a_formula_to_a_spreadsheet() {
+        for (value, cell) in [
+            (json!("acme"), "acme"),
+            (json!("a=b-c@d+e"), "a=b-c@d+e"),
+            (json!("=1+1"), "'=1+1"),
+            (json!("+1"), "'+1"),
+            (json!("-1+cmd|'/C calc'!A0"), "'-1+cmd|'/C calc'!A0"),
+            (json!("@SUM(A1)"), "'@SUM(A1)"),
+            (json!("\u{ff1d}1+1"), "'\u{ff1d}1+1"),
+            (json!("\u{ff0b}1"), "'\u{ff0b}1"),
+            (json!("\u{ff0d}x"), "'\u{ff0d}x"),
+            (json!("\u{ff20}x"), "'\u{ff20}x"),
+            (json!("\t=1"), "\"'\t'=1\""),
+            (json!("\r=1"), "\"'\r'=1\""),
+            (json!("\nx"), "\"'\nx\""),
+            (json!("-"), "'-"),
+            (json!("--"), "'--"),
+            (json!("-.5"), "'-.5"),
+            (json!("-1."), "'-1."),
+            (json!("-1e5"), "'-1e5"),
+            // Numbers, also those that are written as text.
+            (json!(-1), "-1"),
+            (json!(-0.5), "-0.5"),
+            (json!("-1"), "-1"),
+            (json!("-12.50"), "-12.50"),
+            (json!("0.000123"), "0.000123"),
+            (json!(true), "true"),
+            (json!(null), ""),
+            // Wherever a cell may begin, by whatever it is separated.
+            (json!("a,=1"), "\"a,'=1\""),
+            (json!("a;=1;b"), "\"a;'=1;b\""),
+            (json!("a;b"), "\"a;b\""),
+            (json!("a\t@x"), "\"a\t'@x\""),
+            (json!("a\r\n=x"), "\"a\r\n'=x\""),
+            (json!("a\rb"), "\"a\rb\""),
+            (json!("\",=1"), "\"\"\",'=1\""),
+            (json!(["=1", "b"]), "'=1 b"),
+            (json!({"x": "y;=1"}), "\"{\"\"x\"\":\"\"y;'=1\"\"}\""),
+        ] {
+            assert_eq!(csv_cell(&value), cell, "{value}");
+        }
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let filter = args.filter.resolve(config, now_ms)?;
-    let store = open_ledger(config)?;
+    let store = open_ledger(config, "requests")?;
     let rows = requests(&store, &filter, args.end, args.limit)?;
     if rows.is_empty() {
         check_names(&store, &filter)?;

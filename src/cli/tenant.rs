@@ -12,7 +12,7 @@ use crate::tenancy::{Limits, Tenant};
 
 use super::limits::{LimitArgs, LimitFields};
 use super::names::tenant_name;
-use super::open::open_store;
+use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 use super::when::rfc3339;
 
@@ -99,7 +99,10 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut store = open_store(config)?;
+    let mut store = match args.action {
+        Action::Create(_) => open_or_make_store(config, "tenant")?,
+        _ => open_store(config, "tenant")?,
+    };
     match args.action {
         Action::Create(edit) => {
             let mut limits = Limits::default();
@@ -170,7 +173,7 @@ mod tests {
 
     fn store_key(config: &Config, tenant: &str) {
         use crate::ledger::store::samples::new_key;
-        open_store(config).unwrap().create_key(&new_key(1, tenant), 5).unwrap();
+        open_store(config, "tenant").unwrap().create_key(&new_key(1, tenant), 5).unwrap();
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
             anyhow::Ok(String::from_utf8(out).unwrap())
         };
         let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-        assert_eq!(weir("list --format json").unwrap(), "[]\n");
+        assert!(weir("list").unwrap_err().to_string().contains("there is no ledger in"));
         let made = parsed(weir("create acme --daily-tokens 1_000 --rpm 5 --format json").unwrap());
         let mut expected = json!({
             "name": "acme", "rpm": 5, "tpm": null, "concurrency": null, "daily_tokens": 1000,

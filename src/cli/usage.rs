@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let filter = args.filter.resolve(config, now_ms)?;
     let by = groups(&args.by);
-    let store = open_ledger(config)?;
+    let store = open_ledger(config, "usage")?;
     let lines = usage(&store, &filter, &by, &config.limits.time_zone)?;
     if lines.is_empty() {
         check_names(&store, &filter)?;

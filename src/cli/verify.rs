@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::admit::Windows;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::verify::{Difference, Window, verify};
+use crate::ledger::verify::{Difference, Mend, Window, verify};
 use crate::price::usd;
 
 use super::output::{Column, Format, note, to_stdout, write_lines};
@@ -15,9 +15,15 @@ use super::output::{Column, Format, note, to_stdout, write_lines};
 /// Compute every sum of the ledger again and show what differs
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Rebuild sums that differ from their rows; rows themselves are never changed
+    /// Rebuild sums that differ from their rows; rows themselves are not changed
     #[arg(long)]
     repair: bool,
+    /// Give rows of the future, which a clock has made that was ahead, a date that can be
+    #[arg(long)]
+    redate: bool,
+    /// The clock is right now, even if it is behind the time that the ledger has confirmed
+    #[arg(long, requires = "redate")]
+    trust_clock: bool,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -48,7 +54,9 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         from_ms: window.start_ms,
         until_ms: window.end_ms,
     });
-    let report = verify(&config.data, &windows, args.repair)?;
+    let Args { repair: sums, redate: dates, trust_clock, .. } = *args;
+    let mend = Mend { sums, dates, trust_clock };
+    let report = verify(&config.data, &windows, now_ms, mend)?;
     write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
     out.flush()?;
     if report.damaged_bytes > 0 {
@@ -76,10 +84,22 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
             "{mended} repaired; a running server goes on with its own balances until it is restarted"
         ));
     }
-    match (report.left, args.repair) {
-        (0, _) => Ok(()),
-        (_, false) => bail!("the books differ from the rows; `weir verify --repair` rebuilds sums"),
-        (left, true) => bail!(
+    if report.redated > 0 {
+        note(&format!(
+            "{} rows were given another date, and are flagged `redated`",
+            report.redated
+        ));
+    }
+    let is_of_time = |one: &Difference| matches!(one.what, "future" | "clock");
+    match report.left {
+        0 => Ok(()),
+        _ if !args.redate && report.listed.iter().any(is_of_time) => bail!(
+            "the ledger has dates of the future; if the clock is right, `weir verify --redate` mends them"
+        ),
+        _ if !args.repair => {
+            bail!("the books differ from the rows; `weir verify --repair` rebuilds sums")
+        }
+        left => bail!(
             "{left} numbers still differ: they are no sums, so there is nothing to rebuild them \
              from; a backup may have them"
         ),
@@ -133,12 +153,20 @@ mod tests {
 
     #[test]
     fn every_tampered_number_is_listed_and_repaired() {
-        let (dir, _store) = store_with(&samples());
+        let (dir, mut store) = store_with(&samples());
+        assert!(store.fold(195, 1_000, || ()).unwrap() > 20);
         for (tampering, what) in [
             ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour = 199", "rollup"),
             ("UPDATE rollups SET cost_nano_usd = 5 WHERE hour = 198", "rollup"),
             ("DELETE FROM rollups WHERE hour = 200 AND key_id = 'key_a'", "rollup"),
             ("UPDATE rollups SET hour = 5000 WHERE hour = 190", "rollup"),
+            ("UPDATE day_sums SET nano_usd = 7 WHERE day = 7", "day"),
+            ("UPDATE day_sums SET key_id = 'key_c' WHERE day = 8 AND key_id = 'key_b'", "day"),
+            ("DELETE FROM day_sums", "day"),
+            // Of hours that are folded, and of which the day follows.
+            ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour < 190", "rollup"),
+            ("DELETE FROM requests WHERE started_at_ms = 684000000", "rollup"),
+            ("UPDATE rollups SET model = 'n' WHERE hour = 192 AND key_id = 'key_a'", "rollup"),
             (
                 "DELETE FROM requests WHERE started_at_ms = 720000000 AND key_id = 'key_a'",
                 "balance",
@@ -268,17 +296,104 @@ mod tests {
     }
 
     #[test]
+    fn the_sum_of_a_day_that_differs_names_its_begin() {
+        let (dir, mut store) = store_with(&samples());
+        store.fold(195, 1_000, || ()).unwrap();
+        tamper(&dir, "UPDATE day_sums SET requests = 3 WHERE day = 7 AND key_id = 'key_b'");
+        let (_, listed) = weir(&dir, "");
+        let expected = serde_json::json!({
+            "what": "day", "place": "1970-01-08T00:00:00Z", "tenant": "acme", "key_id": "key_b",
+            "model": "", "field": "requests", "stored": "3", "recomputed": "34",
+        });
+        assert_eq!(listed[0], expected);
+    }
+
+    #[test]
     fn rows_that_were_deleted_for_their_age_are_not_missed() {
         let (dir, mut store) = store_with(&samples());
-        assert!(store.expire(190 * HOUR_MS, 1_000).unwrap() > 10);
+        assert!(store.expire(190 * HOUR_MS, 1_000, || ()).unwrap() > 10);
         weir(&dir, "").0.unwrap();
         tamper(&dir, "UPDATE rollups SET requests = 9 WHERE hour = 195");
         assert!(weir(&dir, "").1.iter().any(|line| line["what"] == "rollup"));
     }
 
     #[test]
-    fn a_directory_without_a_ledger_is_made_and_right() {
+    fn a_directory_without_a_ledger_is_told_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(weir(&dir, "").0.unwrap_err().to_string().contains("there is no ledger in"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+    #[test]
+    fn rows_of_the_future_are_listed_and_redated_once() {
+        let year_ahead = Sample { id: 500, at_ms: NOW_MS + YEAR_MS, ..Sample::default() };
+        let (dir, mut store) = store_with(&samples());
+        // The clock that made this one's id was ahead as well, that of the next was right again.
+        store.append(&[year_ahead.row_made_at((NOW_MS + YEAR_MS) as u64)], &[]).unwrap();
+        let next = Sample { id: 501, ..year_ahead };
+        store.append(&[next.row_made_at(NOW_MS as u64 - 5)], &[]).unwrap();
+        store.confirm(None, NOW_MS).unwrap();
+        let (result, listed) = weir(&dir, "");
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("--redate"), "{error}");
+        // The row stored before the first is number 99.
+        let (before, ahead) = (timestamp(NOW_MS - 9 * HOUR_MS), timestamp(NOW_MS + YEAR_MS));
+        let dates = |line: &Value| [line["stored"].clone(), line["recomputed"].clone()];
+        assert!(listed.iter().all(|line| line["what"] == "future"), "{listed:?}");
+        let found: Vec<_> = listed.iter().map(dates).collect();
+        let right = timestamp(NOW_MS - 5);
+        assert_eq!(found, [[ahead.clone(), before], [ahead, right]]);
+        assert!(weir(&dir, "--repair").0.unwrap_err().to_string().contains("--redate"));
+        weir(&dir, "--redate").0.unwrap();
+        assert_eq!(weir(&dir, "").1, [] as [Value; 0]);
+        weir(&dir, "--redate").0.expect("there is nothing to do");
+        let flagged = "SELECT count(*) FROM requests WHERE flags = 16777216";
+        let flagged: i64 = store.connection().query_row(flagged, [], |row| row.get(0)).unwrap();
+        assert_eq!(flagged, 2);
+        assert_eq!(store.balances(0, NOW_MS + 1).unwrap()[0].requests, 52);
+    }
+
+    fn timestamp(unix_ms: i64) -> Value {
+        jiff::Timestamp::from_millisecond(unix_ms).unwrap().to_string().into()
+    }
+
+    #[test]
+    fn a_redated_row_is_what_its_record_says_but_for_the_date() {
+        let at_ms = NOW_MS + YEAR_MS;
+        let made = |id: u64| Sample { id, at_ms, ..Sample::default() }.row_made_at(NOW_MS as u64);
+        let dir = with_journal(&[made(1), made(2)]);
+        weir(&dir, "--redate").0.unwrap();
+        let dir = with_journal(&[made(1), made(2)]);
+        let mut store = Store::open_existing(dir.path()).unwrap();
+        store.redate(NOW_MS, NOW_MS).unwrap();
+        // Read again, the records bring nothing back.
+        store.append(&[made(1), made(2)], &[]).unwrap();
+        weir(&dir, "").0.unwrap();
+        let dir = with_journal(&[made(1)]);
+        Store::open_existing(dir.path()).unwrap().redate(NOW_MS, NOW_MS).unwrap();
+        tamper(&dir, "UPDATE requests SET flags = flags | 1, status = 1");
+        let fields: Vec<_> = weir(&dir, "").1.iter().map(|line| line["field"].clone()).collect();
+        assert_eq!(fields, ["status", "flags"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_redates_nothing_unless_it_is_trusted() {
+        let (dir, store) = store_with(&samples());
+        store.confirm(None, NOW_MS + YEAR_MS).unwrap();
+        let (result, listed) = weir(&dir, "");
+        assert!(result.unwrap_err().to_string().contains("--redate"));
+        assert_eq!(listed.len(), 1);
+        assert_eq!(
+            (&listed[0]["what"], &listed[0]["field"]),
+            (&"clock".into(), &"confirmed_time".into())
+        );
+        let error = weir(&dir, "--redate").0.unwrap_err().to_string();
+        assert!(error.contains("--trust-clock"), "{error}");
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + YEAR_MS));
+        weir(&dir, "--redate --trust-clock").0.unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS));
         weir(&dir, "").0.unwrap();
     }
 }

@@ -7,18 +7,25 @@ mod update;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
-use crate::admit::{Alerting, Balances, Rebuilt, Settings, SlotGuard, TenantLive, Used, Windows};
-use crate::clock::{Clock, Now};
+use super::windows::{Moving, by_tenant, latest_ms, move_windows, sum};
+use crate::admit::{Alerting, Balances, Settings, SlotGuard, TenantLive, Used, Windows};
+use crate::clock::{Believed, Clock, Now};
 use crate::config::Config;
 use crate::gateway::snapshot::update::Update;
 use crate::identify::{Digest, Keys};
-use crate::ledger::store::{Balance, Store, StoreError};
+use crate::ledger::store::{Store, StoreError};
 use crate::tenancy::{Limits, Tenant};
+
+/// A clock that is this far behind the time that is believed opens no days.
+const BEHIND_MS: i64 = 60_000;
+/// Then they are opened at the quarters of an hour: in every zone, days begin at one.
+const QUARTER_MS: i64 = 15 * 60_000;
 
 /// Whom a key stands for.
 #[derive(Debug)]
@@ -45,6 +52,9 @@ pub(crate) struct Registry {
     current: ArcSwap<Snapshot>,
     settings: Settings,
     clock: Clock,
+    believed: Arc<Believed>,
+    /// The quarter of an hour, since the epoch, in which days were opened last.
+    quarter: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -105,7 +115,7 @@ impl Registry {
     pub(crate) fn load(
         config: &Config,
         store: &Store,
-        clock: Clock,
+        (clock, believed): (Clock, Arc<Believed>),
         alerting: Arc<Alerting>,
     ) -> Result<Self, StoreError> {
         let settings = Settings {
@@ -113,9 +123,11 @@ impl Registry {
             time_zone: config.limits.time_zone.clone(),
             alert_percent: config.limits.alert_percent.clone().into(),
             alerting,
+            believed: believed.clone(),
         };
         let (current, state) = (ArcSwap::default(), Mutex::default());
-        let registry = Self { current, settings, clock, state };
+        let quarter = AtomicI64::new(i64::MIN);
+        let registry = Self { current, settings, clock, believed, quarter, state };
         registry.refresh(store)?;
         registry.load_balances(store)?;
         Ok(registry)
@@ -124,6 +136,16 @@ impl Registry {
     /// The current snapshot. Not to be held across an await.
     pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.current.load()
+    }
+
+    /// How late it is, as far as that is believed, in Unix milliseconds.
+    pub(crate) fn time_ms(&self, now: Now) -> i64 {
+        self.believed.at(now)
+    }
+
+    /// The store is another one, whose versions say nothing about the last one's.
+    pub(crate) fn forget_version(&self) {
+        self.state().version = None;
     }
 
     /// Follows what the CLI changed in the store. Costs what has changed: next to nothing when nothing did.
@@ -135,7 +157,7 @@ impl Registry {
             return Ok(Refreshed::default());
         }
         let now = self.clock.now();
-        let start = Now { unix_ms: latest_ms(store, now)?, ..now };
+        let start = Now { unix_ms: latest_ms(store, &self.believed, now)?, ..now };
         // Should this fail half-way, nobody knows what is missing: the next one reads everything.
         let changes = store.changes(state.version.take())?;
         let version = changes.version;
@@ -187,7 +209,7 @@ impl Registry {
         })
     }
 
-    /// Moves a tenant's windows to another zone, with what the ledger knows of the new ones.
+    /// Moves a tenant's windows to another zone.
     fn move_to_zone(
         &self,
         live: &TenantLive,
@@ -195,67 +217,93 @@ impl Registry {
         zone: &TimeZone,
         store: &Store,
     ) -> Result<(), StoreError> {
-        loop {
-            let now = self.clock.now();
-            let old = live.windows(now);
-            // A clock that was set back leads to no day before the one that is open.
-            let new = Windows::at(zone, latest_ms(store, now)?.max(old.day.start_ms));
-            let spans = [old.day, old.month, new.day, new.month];
-            let spans = spans.map(|window| (window.start_ms, window.end_ms));
-            let sums = store.balances_of(Some(tenant), spans)?.map(by_key);
-            let of = |key_id: Option<&str>| {
-                let [old_daily, old_monthly, daily, monthly] =
-                    sums.each_ref().map(|keys| match key_id {
-                        Some(key_id) => keys.get(key_id).copied().unwrap_or_default(),
-                        None => sum(keys),
-                    });
-                Rebuilt { old_daily, old_monthly, daily, monthly }
-            };
-            // Only where a day has ended just now it has to be done again.
-            if live.set_time_zone(zone.clone(), old, new, of) {
-                return Ok(());
+        let time = (|| self.clock.now(), &*self.believed);
+        move_windows(vec![Moving { tenant, live }], zone, store, time)
+    }
+
+    /// Where the clock is wrong, or was: leaves windows that lie too far ahead of the time that is
+    /// believed, and opens those that it does not open. Cheap when it is right.
+    pub(crate) fn follow_clock(&self, store: &Store) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if self.believed.is_overtaken(now) {
+            self.leave_windows(store, now)?;
+        }
+        let time_ms = self.believed.at(now);
+        if time_ms.saturating_sub(now.unix_ms) > BEHIND_MS {
+            let quarter = time_ms.div_euclid(QUARTER_MS);
+            if self.quarter.swap(quarter, Ordering::Relaxed) != quarter {
+                let now = Now { unix_ms: time_ms, ..now };
+                for live in self.tenants() {
+                    live.windows(now);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Leaves the windows that a clock opened which was ahead, for those that are believed.
+    #[cold]
+    fn leave_windows(&self, store: &Store, now: Now) -> Result<(), StoreError> {
+        // What opens from here on is noted again.
+        let furthest_ms = self.believed.take_furthest();
+        let state = self.state();
+        let until_ms = self.believed.until(now);
+        let is_ahead = |one: &Live| one.live.windows(now).windows.day.start_ms > until_ms;
+        // Those that were deleted as well: a name that comes back has used what it had.
+        let all = state.tenants.iter().chain(&state.deleted);
+        let zones = by_zone(all.filter(|(_, one)| is_ahead(one)));
+        let tenants: usize = zones.iter().map(|(_, tenants)| tenants.len()).sum();
+        for (zone, tenants) in zones {
+            let moving = |(tenant, live)| Moving { tenant, live };
+            let time = (|| self.clock.now(), &*self.believed);
+            move_windows(tenants.into_iter().map(moving).collect(), zone, store, time)
+                .inspect_err(|_| self.believed.opened(furthest_ms))?;
+        }
+        if tenants > 0 {
+            tracing::error!(
+                tenants,
+                opened = %time(furthest_ms),
+                now = %time(self.believed.at(now)),
+                "the clock was ahead, and is back: quotas are those of the present day again; rows can \
+                 be dated to the future: `weir verify` lists them, `weir verify --redate` mends them"
+            );
+        }
+        Ok(())
     }
 
     /// Sets what was used before this process, in the windows that are open now.
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
-        let state = &mut *self.state();
-        let now_ms = latest_ms(store, self.clock.now())?;
-        // Few zones, many tenants: the ledger is read once for each zone.
-        let mut zones: Vec<(TimeZone, Windows, [ByTenant; 2])> = Vec::new();
-        let here = self.settings.time_zone.clone();
-        let all = state.tenants.values().map(|tenant| &tenant.zone).chain([&here]);
-        for zone in all {
-            if !zones.iter().any(|(known, ..)| known == zone) {
-                let windows = Windows::at(zone, now_ms);
-                let spans = [windows.day, windows.month];
-                let spans = spans.map(|window| (window.start_ms, window.end_ms));
-                let sums = store.balances_of(None, spans)?.map(by_tenant);
-                zones.push((zone.clone(), windows, sums));
+        let State { tenants, deleted, keys, .. } = &mut *self.state();
+        let now_ms = latest_ms(store, &self.believed, self.clock.now())?;
+        let here = &self.settings.time_zone;
+        let mut zones = by_zone(tenants.iter());
+        // Of tenants that are gone, too, something may be there: see `State::deleted`.
+        if !zones.iter().any(|(zone, _)| *zone == here) {
+            zones.push((here, Vec::new()));
+        }
+        // Few zones, many tenants: the ledger is read once for each zone, and one zone's balances are held
+        // at once.
+        for (zone, of_zone) in zones {
+            let windows = Windows::at(zone, now_ms);
+            let spans = [windows.day, windows.month];
+            let spans = spans.map(|window| (window.start_ms, window.end_ms));
+            let [mut daily, mut monthly] = store.balances_of(None, spans)?.map(by_tenant);
+            for (name, live) in of_zone {
+                let day = daily.remove(name).unwrap_or_default();
+                let month = monthly.remove(name).unwrap_or_default();
+                load(live, keys, windows, &day, &month);
             }
-        }
-        let used_in = |zone: &TimeZone| {
-            let found = zones.iter().find(|(known, ..)| known == zone);
-            found.expect("every tenant's zone was read")
-        };
-        let none = HashMap::new();
-        for (name, Live { live, zone }) in &state.tenants {
-            let (_, windows, [daily, monthly]) = used_in(zone);
-            let day = daily.get(&**name).unwrap_or(&none);
-            let month = monthly.get(&**name).unwrap_or(&none);
-            load(live, &state.keys, *windows, day, month);
-        }
-        // Tenants that are gone: see `State::deleted`.
-        let (_, windows, [daily, monthly]) = used_in(&here);
-        for (name, month) in monthly {
-            if !state.tenants.contains_key(&**name) {
-                let name: Arc<str> = name.as_str().into();
+            if zone != here {
+                continue;
+            }
+            monthly.retain(|name, _| !tenants.contains_key(&**name));
+            for (name, month) in monthly {
+                let day = daily.remove(&name).unwrap_or_default();
+                let name: Arc<str> = name.into();
                 let now = Now { unix_ms: now_ms, ..self.clock.now() };
                 let live = TenantLive::new(name.clone(), self.settings.clone(), now);
-                let day = daily.get(&*name).unwrap_or(&none);
-                load(&live, &state.keys, *windows, day, month);
-                state.deleted.insert(name, Live { live, zone: here.clone() });
+                load(&live, keys, windows, &day, &month);
+                deleted.insert(name, Live { live, zone: here.clone() });
             }
         }
         Ok(())
@@ -284,32 +332,22 @@ impl Registry {
     }
 }
 
-/// Where windows begin to be counted, in Unix milliseconds. A clock that is behind the newest row was
-/// set back: what that row's day has used is still used when the clock is right again.
-fn latest_ms(store: &Store, now: Now) -> Result<i64, StoreError> {
-    Ok(store.newest_ms()?.map_or(now.unix_ms, |newest_ms| newest_ms.max(now.unix_ms)))
-}
-
-/// The used amounts of each key, by tenant.
-type ByTenant = HashMap<String, HashMap<String, Used>>;
-
-fn by_tenant(balances: Vec<Balance>) -> ByTenant {
-    let mut tenants = ByTenant::new();
-    for balance in balances {
-        let used = used(&balance);
-        tenants.entry(balance.tenant).or_default().insert(balance.key_id, used);
+/// Tenants by the zone of their windows.
+fn by_zone<'a>(
+    tenants: impl Iterator<Item = (&'a Arc<str>, &'a Live)>,
+) -> Vec<(&'a TimeZone, Vec<(&'a str, &'a TenantLive)>)> {
+    let mut zones: Vec<(&TimeZone, Vec<(&str, &TenantLive)>)> = Vec::new();
+    for (name, Live { live, zone }) in tenants {
+        match zones.iter_mut().find(|(known, _)| *known == zone) {
+            Some((_, of_zone)) => of_zone.push((name, live)),
+            None => zones.push((zone, vec![(name, live)])),
+        }
     }
-    tenants
+    zones
 }
 
-/// The used amounts of each key of one tenant.
-fn by_key(balances: Vec<Balance>) -> HashMap<String, Used> {
-    let one = |balance: Balance| (used(&balance), balance.key_id);
-    balances.into_iter().map(one).map(|(used, key_id)| (key_id, used)).collect()
-}
-
-fn used(balance: &Balance) -> Used {
-    Used { requests: balance.requests, tokens: balance.total_tokens, nano_usd: balance.nano_usd }
+fn time(unix_ms: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// What keys used that are deleted by now is only in the tenant's sum.
@@ -328,8 +366,4 @@ fn load(
         live.load_balances(known.identity.slot.slot(), &balances);
     }
     live.load_tenant_balances(&Balances { windows, daily: sum(day), monthly: sum(month) });
-}
-
-fn sum(keys: &HashMap<String, Used>) -> Used {
-    keys.values().fold(Used::default(), |sum, used| sum.plus(*used))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::admin::Readiness;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
@@ -105,6 +105,11 @@ impl Worker {
     /// Not to be held across an await: whoever holds it holds all keys of that version.
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.registry.current()
+    }
+
+    /// How late it is, where a wall clock that was set back is not to decide.
+    pub(crate) fn time_ms(&self, now: Now) -> i64 {
+        self.registry.time_ms(now)
     }
 
     /// Takes down that a request is about to go upstream, which it may once the receipt is ready.

@@ -6,24 +6,36 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 
 /// Addresses remembered at once; when more fail within a minute, new ones share one budget.
 const MAX_ADDRESSES: usize = 65_536;
 
+type Limiter<C> =
+    RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
 /// A budget of failures per address, shared by all workers.
 #[derive(Debug)]
-pub(crate) struct FailedKeys {
-    limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
-    clock: DefaultClock,
+pub(crate) struct FailedKeys<C: Clock = DefaultClock> {
+    limiter: Option<Limiter<C>>,
+    clock: C,
 }
 
 impl FailedKeys {
     /// `per_minute` = 0 switches the limit off.
     pub(crate) fn new(per_minute: u32) -> Self {
+        Self::by(DefaultClock::default(), per_minute)
+    }
+}
+
+impl<C: Clock + Clone> FailedKeys<C> {
+    fn by(clock: C, per_minute: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
-        Self { limiter: quota.map(RateLimiter::keyed), clock: DefaultClock::default() }
+        let limiter = quota.map(|quota| RateLimiter::dashmap_with_clock(quota, clock.clone()));
+        Self { limiter, clock }
     }
 
     /// Counts a failure; an error tells how long until this address is listened to again.
@@ -56,11 +68,14 @@ fn network_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
 
     #[test]
     fn an_address_runs_out_alone() {
-        let failed = FailedKeys::new(3);
+        let clock = FakeRelativeClock::default();
+        let failed = FailedKeys::by(clock.clone(), 3);
         let one: IpAddr = "192.0.2.1".parse().expect("an address");
         let other: IpAddr = "2001:db8::1".parse().expect("an address");
         let neighbour: IpAddr = "2001:db8::2".parse().expect("an address");
@@ -68,8 +83,14 @@ mod tests {
             failed.count(one).expect("within the budget");
             failed.count(other).expect("within the budget");
         }
-        assert!(failed.count(one).expect_err("spent") <= Duration::from_secs(20));
+        const WAIT: Duration = Duration::from_secs(20);
+        assert_eq!(failed.count(one).expect_err("spent"), WAIT);
         failed.count(neighbour).expect_err("the same network");
+        clock.advance(WAIT - Duration::from_nanos(1));
+        failed.count(one).expect_err("too early");
+        clock.advance(Duration::from_nanos(1));
+        failed.count(one).expect("one is whole again");
+        failed.count(one).expect_err("and no more");
         FailedKeys::new(0).count(one).expect("switched off");
     }
 }

@@ -1,6 +1,6 @@
 //! `weir backup FILE`: a copy of the store that is whole and consistent, made beside a running server. It
 //! holds one state: a read transaction is open while it is copied, so that what the drain writes meanwhile
-//! neither gets in nor makes SQLite begin anew.
+//! neither gets in nor makes SQLite begin anew. For as long the WAL grows, which the disks' speed bounds.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
+use super::LedgerError;
+use super::open::for_report;
 use super::scan::scan;
 use super::store::{Store, StoreError};
-use super::{LedgerError, prepare};
 use crate::config::Data;
 
 /// Pages copied between two words of progress: 16 MiB.
@@ -55,19 +56,16 @@ pub(crate) fn backup(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), BackupError> {
     let failed = |source| BackupError::Target { path: target.to_owned(), source };
-    let lock = match prepare(data) {
-        Err(LedgerError::InUse { .. }) => None,
-        other => {
-            let (lock, _, mut drain) = other?;
-            drain.replay().map_err(LedgerError::from)?;
-            Some(lock)
-        }
-    };
+    let alone = for_report(data, "backup", |_, _| ())?;
+    let is_alone = alone.is_some();
+    if let Some((_lock, mut drain)) = alone {
+        drain.replay().map_err(LedgerError::from)?;
+    }
     let store = Store::open_existing(&data.dir)?;
     if store.is_file(target) {
         return Err(BackupError::Itself { path: target.to_owned() });
     }
-    if lock.is_none() {
+    if !is_alone {
         await_drain(data, &store)?;
     }
     let partial = partial(target);
@@ -160,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::journal::{Directory, Journal};
-    use super::super::lock::DirectoryLock;
+    use super::super::lock::{DirectoryLock, SERVE};
     use super::super::store::samples::Sample;
     use super::*;
     use crate::config::Durability;
@@ -180,6 +178,7 @@ mod tests {
     #[test]
     fn what_the_journal_holds_is_in_the_copy_and_the_copy_is_private_and_restorable() {
         let dir = tempfile::tempdir().expect("a directory");
+        drop(Store::open(dir.path()).expect("a store without rows"));
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens");
         let mut journal = Journal::new(Arc::new(directory));
         let _ = (journal.open(&opened(1)), journal.close(&closed(1)), journal.open(&opened(2)));
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn beside_a_server_it_holds_one_state_however_much_is_written() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _server = DirectoryLock::take(dir.path()).expect("free");
+        let _server = DirectoryLock::take(dir.path(), SERVE).expect("free");
         let mut store = Store::open(dir.path()).expect("opens");
         let batch = |first: u64| -> Vec<_> {
             (first..first + 1_000).map(|id| Sample { id, ..Sample::default() }.row()).collect()
@@ -231,7 +230,7 @@ mod tests {
     #[test]
     fn beside_a_server_it_waits_for_the_drain() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _server = DirectoryLock::take(dir.path()).expect("free");
+        let _server = DirectoryLock::take(dir.path(), SERVE).expect("free");
         let store = Store::open(dir.path()).expect("opens");
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).expect("opens");
         let directory = Arc::new(directory);

@@ -7,6 +7,7 @@ pub(in crate::ledger) mod damage;
 mod error;
 mod open;
 mod progress;
+mod old;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -65,6 +66,8 @@ struct Cursor<F> {
     open: usize,
     /// When the first of its requests began, in milliseconds since the epoch.
     oldest_ms: Option<i64>,
+    /// When the last of them began.
+    newest_ms: Option<i64>,
     /// Where the bytes began that are no record, while no record has been found after them.
     damaged_from: Option<u64>,
     is_damaged: bool,
@@ -90,6 +93,11 @@ impl<D: Disk> Drain<D> {
             progress: Progress::default(),
             breath: Breath::none(),
         })
+    }
+
+    /// The journal that this drain empties.
+    pub(crate) fn directory(&self) -> Arc<Directory<D>> {
+        self.directory.clone()
     }
 
     /// Writes down the prices that rows will name, before any of them does, in this store and in any
@@ -143,7 +151,7 @@ impl<D: Disk> Drain<D> {
         Ok(total)
     }
 
-    /// When somebody removed or replaced the store's file, what is written to the old one is lost. The
+    /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
     /// journal then stays as it is until there is a store again, and is read from its beginning.
     fn follow_store(&mut self) -> Result<(), StoreError> {
         if self.store.is_in_place() {
@@ -154,17 +162,11 @@ impl<D: Disk> Drain<D> {
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
         again.breath = std::mem::take(&mut self.breath);
-        tracing::warn!("the store's file was replaced; the journal is read into the new one");
+        tracing::error!(
+            "files of the store were removed or replaced; the journal is read into what is there now"
+        );
         *self = again;
         Ok(())
-    }
-
-    /// Deletes a batch of rows that began before `before_ms` (milliseconds since the epoch), and says
-    /// how many those were. Their roll-ups stay. What the journal still has is kept in the store as
-    /// well: read again, it would come back, and count twice.
-    pub(crate) fn expire(&mut self, before_ms: i64) -> Result<usize, StoreError> {
-        let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
-        self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
     /// Published bytes that the store does not have.
@@ -276,6 +278,7 @@ impl<D: Disk> Drain<D> {
                 cursor.open += 1;
                 let oldest_ms = cursor.oldest_ms.unwrap_or(i64::MAX);
                 cursor.oldest_ms = Some(oldest_ms.min(opened.started_at_ms));
+                cursor.newest_ms = cursor.newest_ms.max(Some(opened.started_at_ms));
                 let before = self.open.insert(opened.event_id, (number, opened));
                 // Written once more after a failed sync.
                 if let Some(cursor) = before.and_then(|(origin, _)| self.cursors.get_mut(&origin)) {
@@ -384,6 +387,7 @@ impl<D: Disk> Drain<D> {
             stored,
             open: 0,
             oldest_ms: None,
+            newest_ms: None,
             damaged_from: None,
             is_damaged,
         })
@@ -766,16 +770,32 @@ mod tests {
         journal.close_now(&closed(1)).expect("writes");
         journal.open_now(&opened(2)).expect("writes");
         assert_eq!(drain.pass().expect("passes").rows, 1);
-        assert_eq!(drain.expire(i64::MAX).expect("looks"), 0, "its segment is there");
+        assert_eq!(drain.expire(i64::MAX, i64::MAX).expect("looks"), 0, "its segment is there");
         journal.close_now(&closed(2)).expect("writes");
         drop(journal);
         drain.pass().expect("passes");
         assert!(directory.segments().is_empty());
-        assert_eq!(drain.expire(i64::MAX).expect("deletes"), 2);
+        assert_eq!(drain.expire(i64::MAX, i64::MAX).expect("deletes"), 2);
         assert!(fixture.ends().is_empty());
         let store = Store::open(fixture.dir.path()).expect("opens");
         let requests = || store.balances(0, i64::MAX).expect("reads")[0].requests;
         assert_eq!(requests(), 2, "the sums stay");
+    }
+
+    #[test]
+    fn nothing_is_deleted_while_the_journal_has_what_no_clock_can_be_right_about() {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        let late = Opened { started_at_ms: opened(2).started_at_ms + 1_000, ..opened(2) };
+        journal.open_now(&late).expect("writes");
+        drain.pass().expect("passes");
+        let old = opened(1).started_at_ms - 10 * 3_600_000;
+        let row = Row { opened: Opened { started_at_ms: old, ..opened(1) }, closed: closed(1) };
+        drain.store.append(&[row], &[]).expect("stores");
+        assert_eq!(drain.expire(i64::MAX, late.started_at_ms - 1).expect("looks"), 0);
+        assert_eq!(drain.expire(i64::MAX, late.started_at_ms).expect("deletes"), 1);
     }
 
     #[test]

@@ -78,6 +78,15 @@ impl EventId {
         let mut buffer = uuid::Uuid::encode_buffer();
         write(uuid::Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut buffer))
     }
+
+    /// What the clock said that made it, in milliseconds since the Unix epoch; `None` for an id of
+    /// another version than 7.
+    pub(crate) fn made_at_ms(self) -> Option<i64> {
+        let id = uuid::Uuid::from_bytes(self.0);
+        let bytes = &self.0[..6];
+        let ms = bytes.iter().fold(0, |ms, byte| ms << 8 | i64::from(*byte));
+        (id.get_version_num() == 7).then_some(ms)
+    }
 }
 
 impl std::fmt::Display for EventId {

@@ -2,6 +2,7 @@
 //! newest first.
 
 mod requests;
+mod pages;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +10,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub(crate) use requests::{Request, each_request, requests};
+pub(crate) use pages::each_request;
+pub(crate) use requests::{Request, requests};
 
 use super::store::{Range, Store, StoreError, Sums};
 

@@ -1,64 +1,58 @@
 //! When rows are too old. What is deleted never comes back, so the wall clock alone does not decide it:
 //! it can be set years ahead for a moment.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{AHEAD_MAX_MS, Believed, Clock};
 use crate::ledger::drain::Drain;
 use crate::ledger::store::StoreError;
 
-/// Between two looks for rows that are too old, once there are no more; before, a batch goes with each
-/// pass.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// So much faster than time passes a wall clock that is ahead is followed. More than 1, because the
 /// time in which no server ran has to be caught up with.
 const CATCH_UP: i64 = 2;
 
 /// How long rows are kept.
+#[derive(Debug)]
 pub(super) struct Retention {
     keep: Option<Duration>,
     clock: Clock,
+    confirmed: Arc<Believed>,
     /// The time that is believed in, in milliseconds since the epoch, and when it was, by the
     /// monotonic clock in nanoseconds. None until there is a row.
     believed: Option<(i64, u64)>,
 }
 
 impl Retention {
-    pub(super) fn new(keep: Option<Duration>, clock: Clock) -> Self {
-        Self { keep, clock, believed: None }
+    pub(super) fn new(keep: Option<Duration>, clock: Clock, confirmed: Arc<Believed>) -> Self {
+        Self { keep, clock, confirmed, believed: None }
     }
 
-    /// Deletes a batch of rows that are too old; returns when to look again.
-    pub(super) fn expire(&mut self, drain: &mut Drain) -> Instant {
-        match self.delete(drain) {
-            Ok(0) => {}
-            Ok(rows) => {
-                tracing::debug!(rows, "old rows deleted");
-                return Instant::now();
-            }
-            Err(error) => tracing::error!(%error, "old rows could not be deleted"),
-        }
-        Instant::now() + EXPIRE_EVERY
-    }
-
-    fn delete(&mut self, drain: &mut Drain) -> Result<usize, StoreError> {
+    /// Deletes a batch of rows that are too old; returns how many those were.
+    pub(super) fn expire(&mut self, drain: &mut Drain) -> Result<usize, StoreError> {
         let Some(keep) = self.keep else { return Ok(0) };
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         match self.time_ms(drain)? {
-            Some(time_ms) => drain.expire(time_ms.saturating_sub(keep_ms)),
+            Some(time_ms) => drain.expire(time_ms.saturating_sub(keep_ms), self.reached_ms()),
             None => Ok(0),
         }
+    }
+
+    /// No row that is right began later than this.
+    fn reached_ms(&self) -> i64 {
+        self.confirmed.confirmed_at(self.clock.now()).saturating_add(AHEAD_MAX_MS)
     }
 
     /// How late it is, at most: no later than the newest row that was there at first, and what has
     /// passed since then by the monotonic clock, times [`CATCH_UP`]. None while there is no row.
     fn time_ms(&mut self, drain: &Drain) -> Result<Option<i64>, StoreError> {
         let now = self.clock.now();
-        let (before_ms, before_ns) = match (self.believed, drain.store.newest_ms()?) {
-            (Some(believed), _) => believed,
-            (None, Some(newest_ms)) => (newest_ms, now.mono_ns),
-            (None, None) => return Ok(None),
-        };
+        let (before_ms, before_ns) =
+            match (self.believed, drain.store.newest_ms(self.reached_ms())?) {
+                (Some(believed), _) => believed,
+                (None, Some(newest_ms)) => (newest_ms, now.mono_ns),
+                (None, None) => return Ok(None),
+            };
         let passed_ms = now.mono_ns.saturating_sub(before_ns) / 1_000_000;
         let passed_ms = i64::try_from(passed_ms).unwrap_or(i64::MAX);
         let reached_ms = before_ms.saturating_add(passed_ms.saturating_mul(CATCH_UP));
@@ -71,8 +65,6 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::Durability;
     use crate::ledger::journal::Directory;
@@ -92,8 +84,12 @@ mod tests {
         let open = || Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap());
         let mut drain = open().unwrap();
         let (clock, hand) = Clock::manual(100 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock.clone());
-        let mut look = || retention.delete(&mut drain).unwrap();
+        let new = |days: i64| {
+            let confirmed = Believed::new(days * DAY_MS, clock.now());
+            Retention::new(Some(KEEP), clock.clone(), confirmed.into())
+        };
+        let mut retention = new(100);
+        let mut look = || retention.expire(&mut drain).unwrap();
         assert_eq!(look(), 65 * 2);
         hand.jump_to(9_000 * DAY_MS);
         assert_eq!(look(), 0);
@@ -116,11 +112,15 @@ mod tests {
             .execute("DELETE FROM requests WHERE started_at_ms > ?1", [101 * DAY_MS])
             .unwrap();
         hand.jump_to(9_000 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock);
-        let mut look = || retention.delete(&mut drain).unwrap();
+        let mut retention = new(101);
+        let mut look = || retention.expire(&mut drain).unwrap();
         assert_eq!(look(), 0);
         hand.advance_ms(DAY_MS as u64);
         assert_eq!(look(), 2, "no further than twice the day that has passed");
+        // And a row of the future is none that is right.
+        store.append(&[late.row()], &[]).unwrap();
+        hand.jump_to(9_000 * DAY_MS);
+        assert_eq!(new(102).expire(&mut drain).unwrap(), 0);
     }
 
     #[test]
@@ -129,11 +129,12 @@ mod tests {
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
         let mut drain = Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap()).unwrap();
         let (clock, hand) = Clock::manual(9_000 * DAY_MS);
-        let mut retention = Retention::new(Some(KEEP), clock.clone());
-        assert_eq!(retention.delete(&mut drain).unwrap(), 0);
+        let confirmed: Arc<_> = Believed::new(9_000 * DAY_MS, clock.now()).into();
+        let mut retention = Retention::new(Some(KEEP), clock.clone(), confirmed.clone());
+        assert_eq!(retention.expire(&mut drain).unwrap(), 0);
         store.append(&[Sample::default().row()], &[]).unwrap();
         hand.advance_ms(100 * DAY_MS as u64);
-        assert_eq!(Retention::new(None, clock).delete(&mut drain).unwrap(), 0);
-        assert_eq!(retention.delete(&mut drain).unwrap(), 0);
+        assert_eq!(Retention::new(None, clock, confirmed).expire(&mut drain).unwrap(), 0);
+        assert_eq!(retention.expire(&mut drain).unwrap(), 0);
     }
 }

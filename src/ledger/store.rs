@@ -6,15 +6,24 @@
 //!
 //! Several processes have the file open at once (a server's drain, its readers, the CLI): it is in
 //! WAL mode, so readers never wait, and writers take turns, each waiting up to [`BUSY_WAIT`].
+//!
+//! Once they are made, nothing but SQLite ever opens the files: POSIX locks belong to the process, and closing
+//! any descriptor of a file drops SQLite's as well (<https://sqlite.org/howtocorrupt.html>, 2.2). Without them
+//! an older SQLite that only looks at the store deletes the WAL under its writers.
 
 mod append;
+mod balances;
 mod changes;
+mod confirmed;
+mod day_sums;
 mod delete;
 mod expire;
 mod keys;
+mod place;
 mod prices;
 mod recompute;
 mod recost;
+mod redate;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -22,20 +31,25 @@ mod sums;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::ledger::lock::create_private_dir;
 
+use self::place::{Files, Siblings};
+
 pub(crate) use append::Position;
+pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::Change;
+pub(crate) use confirmed::Future;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
-pub(crate) use sums::{Balance, Sums};
+pub(crate) use sums::Sums;
 pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
@@ -58,9 +72,22 @@ const STATEMENTS_KEPT: usize = 32;
 pub(crate) struct Store {
     conn: Connection,
     path: PathBuf,
-    /// Which file that was: device and inode.
-    identity: (u64, u64),
+    /// Which files those are.
+    files: Files,
+    /// It was closed because they are no longer the store; every statement fails.
+    is_abandoned: bool,
+    siblings: Siblings,
+    schema: Schema,
     syncs_commits: bool,
+}
+
+/// What becomes of a file with an older schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Schema {
+    /// It is brought up to date: for processes that have the data directory to themselves.
+    Migrate,
+    /// It is refused: an older program may be at work on it.
+    Refuse,
 }
 
 /// Why the store could not do it.
@@ -68,8 +95,11 @@ pub(crate) struct Store {
 pub enum StoreError {
     #[error("can't create {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
-    #[error("can't write to {}: {source}", path.display())]
-    NotWritable { path: PathBuf, source: io::Error },
+    #[error(
+        "can't write to {}: its permissions or its file system let this process only read it",
+        path.display()
+    )]
+    NotWritable { path: PathBuf },
     #[error("can't open {}: {source}", path.display())]
     Open { path: PathBuf, source: rusqlite::Error },
     #[error(
@@ -86,6 +116,12 @@ pub enum StoreError {
     )]
     NewerSchema { path: PathBuf, found: i64, ours: i64 },
     #[error(
+        "{} was written by an older weir (schema {found}, this one knows {ours}) that may still be at \
+         work on it: use that version, or restart the server with this one",
+        path.display()
+    )]
+    OlderSchema { path: PathBuf, found: i64, ours: i64 },
+    #[error(
         "{} has other tables than schema {version} has: an unreleased weir wrote it; use that one, or move the file away",
         path.display()
     )]
@@ -96,6 +132,19 @@ pub enum StoreError {
         path.display()
     )]
     Gone { path: PathBuf },
+    #[error(
+        "{} was replaced, but {} belongs to the file that was there before: remove that as well; the \
+         journal keeps the rows until then",
+        path.display(),
+        left.display()
+    )]
+    LeftOver { path: PathBuf, left: PathBuf },
+    #[error("files of {} were removed, and another connection still has them open", path.display())]
+    StillOpen { path: PathBuf },
+    #[error(
+        "rows before {before} were deleted (data.keep_rows) before they were read: begin again"
+    )]
+    RowsExpired { before: String },
     #[error("the store holds a value that can't be: {0}")]
     Corrupt(String),
     #[error("no key `{0}`; `weir key list` shows them")]
@@ -122,44 +171,77 @@ pub enum StoreError {
 impl Store {
     /// Opens `dir`'s database, and creates both where there is none: readable by their owner only.
     /// An older schema is brought up to date, a newer one is refused.
+    ///
+    /// For whoever holds the directory's lock: beside a server, a new file would hide that the old one is
+    /// gone. And whoever creates the file has no connection to it yet.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE_NAME);
+        create_private(dir, &path)?;
+        Self::open_file(path, Schema::Migrate, Siblings::default())
+    }
+
+    /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that
+    /// come beside a server.
+    pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default())
+    }
+
+    /// Another connection of this process, for another thread.
+    pub(crate) fn another(&self) -> Result<Self, StoreError> {
+        Self::open_file(self.path.clone(), self.schema, self.siblings.clone())
+    }
+
+    /// Whether `dir` has a database.
+    pub(crate) fn is_there(dir: &Path) -> bool {
+        dir.join(FILE_NAME).exists()
+    }
+
+    fn open_file(path: PathBuf, schema: Schema, siblings: Siblings) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(StoreError::OldSqlite { found: rusqlite::version() });
         }
-        let path = dir.join(FILE_NAME);
-        create_private(dir, &path)?;
-        Self::open_file(path)
-    }
-
-    /// Opens `dir`'s database only if there is one.
-    pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(FILE_NAME);
-        match path.exists() {
-            true => Self::open_file(path),
-            false => Err(StoreError::Gone { path }),
+        if !path.exists() {
+            return Err(StoreError::Gone { path });
         }
-    }
-
-    fn open_file(path: PathBuf) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.clone(), source };
-        let mut conn = Connection::open(&path).map_err(open)?;
+        // Not to be created: it may go away just now.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut conn = Connection::open_with_flags(&path, flags).map_err(open)?;
         conn.busy_timeout(BUSY_WAIT).map_err(open)?;
+        // What SQLite can't open for writing it opens for reading; its errors say so much later.
+        if conn.is_readonly(MAIN_DB).map_err(open)? {
+            return Err(StoreError::NotWritable { path });
+        }
         schema::configure(&conn)?;
-        schema::migrate(&mut conn, &path)?;
+        match schema {
+            Schema::Migrate => schema::migrate(&mut conn, &path)?,
+            Schema::Refuse => schema::require_current(&conn, &path)?,
+        }
         conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-        let identity = identity(&path).ok_or_else(|| StoreError::Gone { path: path.clone() })?;
-        Ok(Self { conn, path, identity, syncs_commits: false })
+        // From its first read on a connection holds its lock on the database, and while anybody does,
+        // no SQLite removes the others.
+        let files = Files::at(&path);
+        if !files.are_there() {
+            return Err(StoreError::Gone { path });
+        }
+        siblings.add(files);
+        Ok(Self { conn, path, files, is_abandoned: false, siblings, schema, syncs_commits: false })
     }
 
-    /// Whether the file that is open is still the one in the data directory. SQLite goes on with a file
-    /// that was removed, and everything written to it is lost.
+    /// Whether the files that are open are still those in the data directory. What is written to others
+    /// is lost.
     pub(crate) fn is_in_place(&self) -> bool {
-        identity(&self.path) == Some(self.identity)
+        !self.is_abandoned && Files::at(&self.path) == self.files
     }
 
-    /// Whether `path` is this store's file.
+    /// Whether `path` is one of this store's files.
     pub(crate) fn is_file(&self, path: &Path) -> bool {
-        identity(path) == Some(self.identity)
+        self.files.have(path)
+    }
+
+    /// How long the WAL is; it grows as long as a reader needs what is at its begin.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(place::companion(&self.path, "-wal")).map_or(0, |wal| wal.len())
     }
 
     /// For tests, which break it.
@@ -168,26 +250,49 @@ impl Store {
         &self.conn
     }
 
-    /// Opens what stands where this store was.
-    pub(crate) fn reopen(&self) -> Result<Self, StoreError> {
-        if !self.path.exists() {
-            return Err(StoreError::Gone { path: self.path.clone() });
+    /// Goes over to what stands where this store was, if that is no longer this one: true when it did.
+    pub(crate) fn follow(&mut self) -> Result<bool, StoreError> {
+        if self.is_in_place() {
+            return Ok(false);
         }
-        let mut store = Self::open_file(self.path.clone())?;
+        *self = self.reopen()?;
+        Ok(true)
+    }
+
+    /// Opens what stands where this store was, which is closed for good. Until that succeeds, every
+    /// statement fails.
+    pub(crate) fn reopen(&mut self) -> Result<Self, StoreError> {
+        self.abandon()?;
+        self.siblings.check(&self.path, Some(&self.files))?;
+        let mut store = Self::open_file(self.path.clone(), self.schema, self.siblings.clone())?;
         if self.syncs_commits {
             store.sync_commits()?;
         }
         Ok(store)
     }
 
+    /// Closes the connection without what SQLite does at a database's last: it would copy the WAL to the
+    /// database and delete it, and both may be others' by now.
+    fn abandon(&mut self) -> Result<(), StoreError> {
+        if self.is_abandoned {
+            return Ok(());
+        }
+        self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.conn = Connection::open_in_memory()?;
+        self.is_abandoned = true;
+        self.siblings.remove(&self.files);
+        Ok(())
+    }
+
     /// From here on a commit has survived a power cut when it returns, and not only a crash.
     pub(crate) fn sync_commits(&mut self) -> Result<(), StoreError> {
-        self.syncs_commits = true;
         schema::set_synchronous(&self.conn, "FULL", "2")?;
         // The file's own name; SQLite does it for its other files.
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })
+        synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })?;
+        self.syncs_commits = true;
+        Ok(())
     }
 
     /// Gives back the memory that only makes the next statements quicker.
@@ -199,7 +304,19 @@ impl Store {
     /// A transaction that writes. It takes the write lock at once: one that begins by reading can't
     /// wait for another writer later, it would fail.
     fn write(&mut self) -> Result<Transaction<'_>, StoreError> {
+        if !self.is_in_place() {
+            return Err(StoreError::Gone { path: self.path.clone() });
+        }
         Ok(self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    /// The same for tenants and keys: what somebody was told has survived a power cut, whatever the mode.
+    /// A key that came back after it was revoked would be worse than a lost row, and these are rare.
+    fn write_synced(&mut self) -> Result<Transaction<'_>, StoreError> {
+        if !self.syncs_commits {
+            self.sync_commits()?;
+        }
+        self.write()
     }
 
     /// A transaction that only reads, so that several statements see the same state.
@@ -213,26 +330,27 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !self.is_in_place() {
+            // Nothing is left that could be done about a failure.
+            let _ = self.abandon();
+        }
+        if !self.is_abandoned {
+            self.siblings.remove(&self.files);
+        }
+    }
+}
+
 /// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
-/// the main file. What is there already keeps the permissions that somebody chose.
+/// the main file. What is there already keeps the permissions that somebody chose, and is not opened.
 fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
     create_private_dir(dir).map_err(|error| failed(dir, error))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // SQLite would open it for reading, and its error names neither the file nor the reason.
-            let written = OpenOptions::new().write(true).open(path);
-            let not_writable = |source| StoreError::NotWritable { path: path.to_owned(), source };
-            written.map(drop).map_err(not_writable)
-        }
-        Err(error) => Err(failed(path, error)),
-        Ok(_) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
+        _ => Ok(()),
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A count as SQLite can hold it: 64 bits with a sign. What is larger (no upstream means it) stays
@@ -284,13 +402,105 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(3_i64));
+        assert_eq!(version(&conn), Ok(5_i64));
 
-        conn.pragma_update(None, "user_version", 4).unwrap();
+        conn.pragma_update(None, "user_version", 6).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 4, ours: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 6, ours: 5, .. }), "{error}");
         assert!(error.to_string().contains("newer weir"), "{error}");
-        assert_eq!(version(&conn), Ok(4_i64));
+        assert_eq!(version(&conn), Ok(6_i64));
+    }
+
+    /// Who comes beside a server changes nothing of what an older or newer one has made.
+    #[test]
+    fn beside_others_only_the_current_schema_is_opened_and_none_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Store::open_existing(dir.path()), Err(StoreError::Gone { .. })));
+        assert!(!Store::is_there(dir.path()));
+        drop(Store::open(dir.path()).unwrap());
+        let conn = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        let version =
+            |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
+        let current: i64 = version(&conn).unwrap();
+        for (found, told) in [(current - 1, "older weir"), (current + 1, "newer weir")] {
+            conn.pragma_update(None, "user_version", found).unwrap();
+            let error = Store::open_existing(dir.path()).unwrap_err().to_string();
+            let both = format!("(schema {found}, this one knows {current})");
+            assert!(error.contains(told) && error.contains(&both), "{error}");
+            assert_eq!(version(&conn), Ok(found));
+        }
+        conn.pragma_update(None, "user_version", current).unwrap();
+        Store::open_existing(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_of_keys_is_synced_in_either_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let synchronous = |store: &Store| {
+            store.conn.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(synchronous(&store), 1);
+        store.append(&[Sample::default().row()], &[]).unwrap();
+        assert_eq!(synchronous(&store), 1, "rows have the journal");
+        store.create_tenant("acme", &crate::tenancy::Limits::default(), None, 0).unwrap();
+        assert_eq!(synchronous(&store), 2);
+        // It is the only way to write them: the tables' names stand in no other writer.
+        for source in [include_str!("store/keys.rs"), include_str!("store/delete.rs")] {
+            let writers = source.split("#[cfg(test)]").next().unwrap();
+            assert!(!writers.contains("self.write()") && writers.contains("self.write_synced()"));
+        }
+    }
+
+    /// A connection whose files are gone writes nothing any more, and closing it touches what has
+    /// their names now.
+    #[test]
+    fn a_connection_to_files_that_are_gone_writes_nothing_and_spoils_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |id: u64| [Sample { id, ..Sample::default() }.row()];
+        let file = |end: &str| dir.path().join(format!("{FILE_NAME}{end}"));
+        for end in ["-wal", "-shm"] {
+            let mut store = Store::open(dir.path()).unwrap();
+            let mut second = store.another().unwrap();
+            store.append(&row(1), &[]).unwrap();
+            std::fs::remove_file(file(end)).unwrap();
+            assert!(!store.is_in_place() && !second.is_in_place());
+            assert!(matches!(store.append(&row(2), &[]), Err(StoreError::Gone { .. })));
+            // Both have the removed file, and a new connection would share it: the last one begins.
+            assert!(matches!(store.follow(), Err(StoreError::StillOpen { .. })));
+            assert!(store.keys_version().is_err(), "it is closed");
+            assert!(second.follow().unwrap());
+            assert!(store.follow().unwrap());
+            assert!(!store.follow().unwrap() && !second.follow().unwrap());
+            store.append(&row(3), &[]).unwrap();
+            assert!(second.has_row(row(3)[0].opened.event_id).unwrap());
+        }
+        // Another process has made new files by the time that this one ends.
+        let store = Store::open(dir.path()).unwrap();
+        ["-wal", "-shm"].iter().for_each(|end| std::fs::remove_file(file(end)).unwrap());
+        std::fs::write(file("-wal"), "another's").unwrap();
+        drop(store);
+        assert_eq!(std::fs::read(file("-wal")).unwrap(), b"another's");
+    }
+
+    #[test]
+    fn a_database_is_not_opened_beside_anothers_wal() {
+        let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut store = Store::open(dir.path()).unwrap();
+        store.append(&[Sample::default().row()], &[]).unwrap();
+        drop(Store::open(new.path()).unwrap());
+        let file = |end: &str| dir.path().join(format!("{FILE_NAME}{end}"));
+        std::fs::rename(new.path().join(FILE_NAME), file("")).unwrap();
+        for end in ["-wal", "-shm"] {
+            let error = store.follow().unwrap_err();
+            assert!(
+                matches!(&error, StoreError::LeftOver { left, .. } if *left == file(end)),
+                "{error}"
+            );
+            std::fs::remove_file(file(end)).unwrap();
+        }
+        assert!(store.follow().unwrap());
+        assert_eq!(store.newest_ms(i64::MAX).unwrap(), None, "it is the new one");
     }
 
     #[test]
@@ -302,7 +512,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 5, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

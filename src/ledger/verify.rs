@@ -1,28 +1,35 @@
 //! `weir verify`: everything that is derived is computed again from what it was derived from, and what
-//! differs is told. Roll-ups and balances come from rows, what a row costs from its counts and the price
-//! that it names, rows from the journal as long as it has them.
-//! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told.
+//! differs is told. Roll-ups and balances come from rows, the sums of days from roll-ups, what a row costs
+//! from its counts and the price that it names, rows from the journal as long as it has them.
+//! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told. Only a
+//! row of the future, which a clock has made that was ahead, can be given another date.
+
+mod future;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::LedgerError;
+use super::open::for_report;
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Balance, Owner, Recost, Store, StoreError, Sums};
-use super::{LedgerError, prepare};
+use super::store::{Counts, Owner, Recost, Store, StoreError, Sums};
 use crate::config::Data;
 
 /// Differences that are listed; all are counted.
 const MAX_LISTED: usize = 1_000;
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
-    /// `rollup`, `balance`, `row` (what the journal says of it), `cost` or `file`.
+    /// `rollup`, `day` (the sum of a day's roll-ups), `balance`, `row` (what the journal says of it), `cost`,
+    /// `file`, `future` (a row that is dated to it) or `clock` (the time that was confirmed).
     pub what: &'static str,
-    /// The hour of a roll-up, the window of a balance, the event id of a row or a cost.
+    /// The hour of a roll-up, the begin of a day, the window of a balance, the event id of a row or a cost.
     pub place: String,
     pub tenant: String,
     pub key_id: String,
@@ -38,8 +45,10 @@ pub(crate) struct Report {
     /// At most [`MAX_LISTED`].
     pub listed: Vec<Difference>,
     pub differences: u64,
-    /// Those that are still there: all, unless roll-ups were rebuilt.
+    /// Those that are still there: all, unless something was mended.
     pub left: u64,
+    /// Rows that were given another date.
+    pub redated: u64,
     pub hours: u64,
     pub rows: u64,
     /// What they cost.
@@ -47,6 +56,13 @@ pub(crate) struct Report {
     /// Requests of the journal that the store must have.
     pub journal_rows: u64,
     pub damaged_bytes: u64,
+}
+
+/// Where sums are not what they are made from: hours and days since the epoch, UTC.
+#[derive(Debug, Default)]
+struct Differing {
+    hours: Vec<i64>,
+    days: Vec<i64>,
 }
 
 /// A span of time over which a limit counts, in milliseconds since the epoch.
@@ -57,32 +73,42 @@ pub(crate) struct Window {
     pub until_ms: i64,
 }
 
-/// Verifies a data directory, beside a running server or alone; alone, the journal is replayed first.
-/// With `repair`, roll-ups that differ are rebuilt from their rows.
-pub(crate) fn verify(data: &Data, windows: &[Window], repair: bool) -> Result<Report, LedgerError> {
+/// What is mended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mend {
+    /// Roll-ups that differ are rebuilt from their rows.
+    pub sums: bool,
+    /// Rows of the future are given a date that can be.
+    pub dates: bool,
+    /// The clock is right, even if it is behind the time that was confirmed.
+    pub trust_clock: bool,
+}
+
+/// Verifies a data directory at `now_ms`, beside a running server or alone; alone, the journal is
+/// replayed first.
+pub(crate) fn verify(
+    data: &Data,
+    windows: &[Window],
+    now_ms: i64,
+    mend: Mend,
+) -> Result<Report, LedgerError> {
     let mut report = Report::default();
-    let prepared = match prepare(data) {
-        Err(LedgerError::InUse { .. }) => None,
-        other => Some(other?),
-    };
-    let mut store = Store::open_existing(&data.dir)?;
-    // Before a replay, which removes what it has read.
-    report.journal(data, &store)?;
-    let mut lock = None;
-    if let Some((taken, _, mut drain)) = prepared {
-        drain.replay()?;
-        lock = Some(taken);
-    }
-    let hours = report.store(&store, windows)?;
+    let mut store = report.begin(data)?;
+    let time = future::Time::of(&store, now_ms, mend)?;
+    let Differing { hours, days } = report.store(&store, windows, &time)?;
     report.left = report.differences;
-    if repair && !hours.is_empty() {
-        hours.into_iter().try_for_each(|hour| store.rebuild_hour(hour))?;
+    report.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
+    if mend.sums {
+        hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
+        days.iter().try_for_each(|day| store.rebuild_day(*day))?;
+    }
+    if mend.dates || mend.sums && !(hours.is_empty() && days.is_empty()) {
         let mut after = Report::default();
         after.journal(data, &store)?;
-        after.store(&store, windows)?;
+        let time = future::Time::of(&store, now_ms, mend)?;
+        after.store(&store, windows, &time)?;
         report.left = after.differences;
     }
-    drop(lock);
     Ok(report)
 }
 
@@ -94,14 +120,30 @@ impl Report {
         }
     }
 
+    /// Compares the journal with the store, and opens the store with all that the journal had. Only so far
+    /// the directory is taken; what follows reads the store, and a server may start meanwhile.
+    fn begin(&mut self, data: &Data) -> Result<Store, LedgerError> {
+        let alone = for_report(data, "verify", |_, _| ())?;
+        let store = Store::open_existing(&data.dir)?;
+        // Before a replay, which removes what it has read.
+        self.journal(data, &store)?;
+        if let Some((_lock, mut drain)) = alone {
+            drain.replay()?;
+        }
+        Ok(store)
+    }
+
     /// Whether the store has what it has read of the journal, and has it right.
     fn journal(&mut self, data: &Data, store: &Store) -> Result<(), LedgerError> {
-        // One state of the store for all of it.
-        let _snapshot = store.read()?;
-        let rows_from_ms = store.rows_from_ms()?;
+        // No one state of the store for all of it, which would let the WAL grow meanwhile: what has been
+        // stored by now is there until it is too old.
         let scanned = scan(&data.dir, &store.positions()?, |row, is_stored| {
             let (opened, closed) = (&row.opened, &row.closed);
-            if !is_stored || opened.started_at_ms < rows_from_ms {
+            if !is_stored {
+                return Ok(());
+            }
+            let _snapshot = store.read()?;
+            if opened.started_at_ms < store.rows_from_ms()? {
                 return Ok(());
             }
             self.journal_rows += 1;
@@ -129,17 +171,36 @@ impl Report {
         Ok(())
     }
 
-    /// Whether all that is derived from rows is what they make it. Returns the hours in which
-    /// roll-ups differ.
-    fn store(&mut self, store: &Store, windows: &[Window]) -> Result<Vec<i64>, StoreError> {
-        let _snapshot = store.read()?;
+    /// Whether all that is derived from rows is what they make it. Returns where sums differ. Each part
+    /// sees one state of the store: one for all of them would let the WAL grow for as long.
+    fn store(
+        &mut self,
+        store: &Store,
+        windows: &[Window],
+        time: &future::Time,
+    ) -> Result<Differing, StoreError> {
+        self.future(store, time)?;
         for problem in store.file_problems()? {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }
-        let mut hours = Vec::new();
-        // Before that, roll-ups have no rows any more.
-        let mut from = store.rows_from_ms()?.div_euclid(HOUR_MS);
-        while let Some(hour) = store.next_hour(from)? {
+        let hours = self.rollups(store)?;
+        let days = self.days(store)?;
+        for window in windows {
+            let _snapshot = store.read()?;
+            self.balances(store, window)?;
+        }
+        Ok(Differing { hours, days })
+    }
+
+    /// Whether roll-ups are what their rows add up to, and rows cost what they should. Returns the hours in
+    /// which roll-ups differ.
+    fn rollups(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
+        let (mut hours, mut from) = (Vec::new(), i64::MIN);
+        loop {
+            let _snapshot = store.read()?;
+            // Before that, roll-ups have no rows any more.
+            from = from.max(store.rows_from_ms()?.div_euclid(HOUR_MS));
+            let Some(hour) = store.next_hour(from)? else { break };
             let (differing, rows) = store.differing(hour)?;
             self.hours += 1;
             self.rows += rows;
@@ -149,19 +210,37 @@ impl Report {
             for one in differing {
                 self.rollup(hour, &one.owner, one.stored.as_ref(), one.recomputed.as_ref());
             }
+            self.costs(store, hour)?;
             from = hour.saturating_add(1);
         }
-        for window in windows {
-            self.balances(store, window)?;
-        }
-        self.costs(store)?;
         Ok(hours)
     }
 
-    /// Whether every row costs what its price makes of its counts.
-    fn costs(&mut self, store: &Store) -> Result<(), StoreError> {
-        let from_ms = store.rows_from_ms()?;
-        self.cost = store.recost(from_ms, i64::MAX, |one| {
+    /// Whether the sums of days are what their folded roll-ups add up to. Returns the days on which they
+    /// are not.
+    fn days(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
+        let (mut days, mut from) = (Vec::new(), i64::MIN);
+        loop {
+            let _snapshot = store.read()?;
+            let Some(day) = store.next_day(from)? else { break };
+            let differing = store.differing_day(day)?;
+            if !differing.is_empty() {
+                days.push(day);
+            }
+            let place = timestamp(day.saturating_mul(DAY_MS)).to_string();
+            for one in differing {
+                let both = [one.stored, one.recomputed].map(Option::unwrap_or_default);
+                self.counts("day", &place, (&one.tenant, &one.key_id), both);
+            }
+            from = day.saturating_add(1);
+        }
+        Ok(days)
+    }
+
+    /// Whether every row of an hour costs what its price makes of its counts.
+    fn costs(&mut self, store: &Store, hour: i64) -> Result<(), StoreError> {
+        let from_ms = hour.saturating_mul(HOUR_MS);
+        let cost = store.recost(from_ms, from_ms.saturating_add(HOUR_MS), |one| {
             self.add(|| Difference {
                 tenant: one.tenant,
                 key_id: one.key_id,
@@ -175,6 +254,7 @@ impl Report {
                 )
             });
         })?;
+        self.cost.add(&cost);
         Ok(())
     }
 
@@ -212,35 +292,40 @@ impl Report {
         }
         let stored = store.balances(window.from_ms, window.until_ms)?;
         let recomputed = store.balances_of_rows(window.from_ms, window.until_ms)?;
-        let of = |balances: &[Balance], one: &Balance| {
-            let same = |other: &&Balance| other.tenant == one.tenant && other.key_id == one.key_id;
-            let counts = |b: &Balance| [b.requests, b.total_tokens, b.nano_usd];
-            balances.iter().find(same).map_or([0; 3], counts)
-        };
-        let known: std::collections::BTreeMap<_, _> =
-            stored.iter().chain(&recomputed).map(|b| ((&b.tenant, &b.key_id), b)).collect();
-        for balance in known.into_values() {
-            let (stored, recomputed) = (of(&stored, balance), of(&recomputed, balance));
-            let fields = ["requests", "total_tokens", "nano_usd"];
-            for (field, (stored, recomputed)) in
-                fields.into_iter().zip(stored.into_iter().zip(recomputed))
-            {
-                if stored != recomputed {
-                    self.add(|| Difference {
-                        tenant: balance.tenant.clone(),
-                        key_id: balance.key_id.clone(),
-                        ..Difference::plain(
-                            "balance",
-                            window.name,
-                            field,
-                            stored.to_string(),
-                            recomputed.to_string(),
-                        )
-                    });
-                }
+        let mut both: BTreeMap<_, [Counts; 2]> = BTreeMap::new();
+        for (at, balances) in [&stored, &recomputed].into_iter().enumerate() {
+            for one in balances {
+                both.entry((&*one.tenant, &*one.key_id)).or_default()[at] = one.counts();
             }
         }
+        for (owner, both) in both {
+            self.counts("balance", window.name, owner, both);
+        }
         Ok(())
+    }
+
+    /// Compares what is stored with what was computed, of a tenant and a key id.
+    fn counts(
+        &mut self,
+        what: &'static str,
+        place: &str,
+        (tenant, key_id): (&str, &str),
+        [stored, recomputed]: [Counts; 2],
+    ) {
+        for (field, stored, recomputed) in [
+            ("requests", stored.requests, recomputed.requests),
+            ("total_tokens", stored.total_tokens, recomputed.total_tokens),
+            ("nano_usd", stored.nano_usd, recomputed.nano_usd),
+        ] {
+            if stored != recomputed {
+                let (stored, recomputed) = (stored.to_string(), recomputed.to_string());
+                self.add(|| Difference {
+                    tenant: tenant.to_owned(),
+                    key_id: key_id.to_owned(),
+                    ..Difference::plain(what, place, field, stored, recomputed)
+                });
+            }
+        }
     }
 }
 
@@ -283,4 +368,27 @@ fn fields(sums: &Sums) -> [(&'static str, String); 16] {
         ("total_tokens", usage.total.to_string()),
         ("cost_nano_usd", or_none(sums.cost_nano_usd)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lock::{DirectoryLock, SERVE};
+    use super::super::store::samples::{Sample, store_with};
+    use super::*;
+    use crate::config::Durability;
+
+    #[test]
+    fn a_server_may_start_as_soon_as_the_journal_is_replayed() {
+        let (dir, store) = store_with(&[Sample::default()]);
+        drop(store);
+        let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
+        let dir_path = dir.path().to_owned();
+        let data = Data { dir: dir_path, durability, segment_bytes, keep_rows: None };
+        let mut report = Report::default();
+        let store = report.begin(&data).expect("nobody else is there");
+        let _server = DirectoryLock::take(dir.path(), SERVE).expect("it is free again");
+        let time = future::Time::of(&store, 0, Mend::default()).expect("reads");
+        assert!(report.store(&store, &[], &time).expect("reads").hours.is_empty());
+        assert_eq!((report.rows, report.cost.rows), (1, 1));
+    }
 }

@@ -1,6 +1,6 @@
-//! The thread that follows what the command line changes of tenants and keys. It reads what has changed,
-//! makes the next snapshot of it and frees the one before; on a thread of its own, so that neither requests
-//! nor health checks wait for that, however much it is.
+//! The thread that follows what the command line changes of tenants and keys, and what becomes of the clock.
+//! It reads what has changed, makes the next snapshot of it and frees the one before; on a thread of its own,
+//! so that neither requests nor health checks wait for that, however much it is.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::gateway::snapshot::{Refreshed, Registry};
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 
 /// How often the store is asked whether something has changed, which costs one look at one number.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ impl Follower {
         let (stop, stopped) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("weir-registry".into())
-            .spawn(move || run(&registry, &store, &stopped))?;
+            .spawn(move || run(&registry, store, &stopped))?;
         Ok(Self { stop, thread })
     }
 
@@ -46,10 +46,10 @@ impl Follower {
     }
 }
 
-fn run(registry: &Registry, store: &Store, stopped: &Receiver<()>) {
+fn run(registry: &Registry, mut store: Store, stopped: &Receiver<()>) {
     let mut wait = REFRESH_EVERY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-        match registry.refresh(store) {
+        match follow(registry, &mut store) {
             Ok(refreshed) => {
                 if refreshed != Refreshed::default() {
                     tracing::debug!(?refreshed, "changed keys and tenants hold");
@@ -64,4 +64,15 @@ fn run(registry: &Registry, store: &Store, stopped: &Receiver<()>) {
             }
         }
     }
+}
+
+/// What the command line changed, and what became of the clock. A store that takes this one's place is read
+/// whole.
+fn follow(registry: &Registry, store: &mut Store) -> Result<Refreshed, StoreError> {
+    if store.follow()? {
+        registry.forget_version();
+    }
+    let clock = registry.follow_clock(store);
+    let refreshed = registry.refresh(store)?;
+    clock.map(|()| refreshed)
 }

@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     drain_errors: AtomicU64,
     damaged_bytes: AtomicU64,
     drain_lag_bytes: AtomicU64,
+    store_wal_bytes: AtomicU64,
     /// By [`QUOTAS`].
     quota_alerts: [AtomicU64; QUOTAS.len()],
     quotas_over: [AtomicU64; QUOTAS.len()],
@@ -96,6 +97,11 @@ impl Shared {
                 self.quotas_over[at].store(count, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Says how large the store's WAL is now.
+    pub(crate) fn store_wal(&self, bytes: u64) {
+        self.store_wal_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Says how many bytes of the journal wait for the drain now.

@@ -39,6 +39,12 @@ const DONE: &str = "data: [DONE]\n\n";
 /// The tokens of [`ANSWER`] and [`USAGE`].
 const STATED: Tokens = Tokens::Stated(11, 13);
 
+/// A deadline that is to be missed. On a busy machine it may come before anything else does, so nothing
+/// that has to happen first waits under it.
+const SOON_MS: u64 = 300;
+/// A deadline that is not.
+const LATE_MS: u64 = 600_000;
+
 /// What a row has to say of tokens, and where from.
 #[derive(Clone, Copy, Debug)]
 enum Tokens {

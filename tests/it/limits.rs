@@ -1,6 +1,7 @@
 //! Limits and quotas as clients meet them: how many of those that come at once are let through, what
 //! the others are told, and that a wait as long as told is enough.
 
+mod clock;
 mod cost;
 mod keys;
 mod overrun;

@@ -15,5 +15,6 @@ mod cost;
 mod endpoints;
 mod lifecycle;
 mod books;
+mod store;
 mod many;
 mod torture;

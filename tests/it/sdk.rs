@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::world::eventually;
+use crate::world::{eventually, weir};
 
 const UPSTREAM_KEY: &str = "sk-upstream-secret";
 /// A picture of one pixel.
@@ -101,10 +101,6 @@ struct Site {
     dir: tempfile::TempDir,
 }
 
-fn weir() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-}
-
 /// What a subcommand prints with `--format json`.
 fn json(config: &Path, arguments: &[&str]) -> Value {
     let mut command = weir();
@@ -152,7 +148,7 @@ impl Site {
         );
         std::fs::write(&config, text).expect("a file");
         // Before the server starts: later, it would follow within a second only.
-        let keys: [&[&str]; 3] = [&[], &["--rpm", "30"], &["--daily-requests", "1"]];
+        let keys: [&[&str]; 3] = [&[], &["--rpm", "30"], &["--monthly-requests", "1"]];
         let keys = keys.map(|limits| new_key(&config, limits));
         let (gateway, gateway_address) = Process::start(
             weir()

@@ -19,14 +19,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use weir::clock::Clock;
 use weir::config::{Config, Secrets};
 use weir::server::{Environment, Server};
 
 pub use client::{Answer, Client, Piece, request};
-pub use upstream::{Call, Received, Upstream};
+pub use upstream::{Call, Received, Upstream, chunk};
 
 /// The longest that anything is waited for; a test that reaches it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 pub const MODEL: &str = "gpt-5.4";
 pub const IMAGE_MODEL: &str = "gpt-5.4-image-2";
@@ -39,6 +40,16 @@ pub async fn patiently<T>(what: &str, coming: impl Future<Output = T>) -> T {
         Ok(come) => come,
         Err(_) => panic!("waited in vain: {what}"),
     }
+}
+
+/// The program, of whose configuration the environment of whoever runs the tests decides nothing.
+pub fn weir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_string_lossy().starts_with("WEIR_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Asks until there is an answer.
@@ -90,7 +101,7 @@ impl Builder {
         self
     }
 
-    /// The clock and the resolver that the server gets.
+    /// The clock and the resolver that the server gets. Unless a test gives another one, the clock stands still.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
         self
@@ -172,7 +183,7 @@ impl Place {
 
     /// The program `weir` with this place's configuration, for the test to run or to spawn.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let mut command = weir();
         command.current_dir(self.path()).arg("--config").arg(self.config_file()).args(arguments);
         command
     }
@@ -212,7 +223,9 @@ impl Place {
 impl World {
     pub fn builder() -> Builder {
         let (keys, more) = (BTreeMap::new(), String::new());
-        Builder { keys, more, environment: Environment::default() }
+        // Held: no hour and no day ends in the middle of a test.
+        let (clock, _) = Clock::manual(jiff::Timestamp::now().as_millisecond());
+        Builder { keys, more, environment: Environment { clock, ..Environment::default() } }
     }
 
     /// A gateway in front of `upstream`, everything else by default.
@@ -331,6 +344,7 @@ pub struct Row {
     pub model_served: Option<String>,
     pub upstream: String,
     pub endpoint: String,
+    pub started_at: String,
     pub status: u16,
     pub upstream_status: Option<u16>,
     pub end: String,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::{ms, settings};
-use crate::clock::{Clock, ManualClock};
+use crate::clock::{Clock, ManualClock, Now};
 use crate::tenancy::Limits;
 
 const KEYS: usize = 2;
@@ -96,6 +96,8 @@ struct InFlight {
     key: usize,
     reserved: Amount,
     at_ms: i64,
+    /// As the balances have it.
+    counts_ms: i64,
     /// Whether the reservation counts in the windows that are open.
     counts: [bool; PERIODS],
     of_key: Taken,
@@ -109,7 +111,12 @@ struct Model {
     ledger: Vec<Row>,
     zone: TimeZone,
     windows: Windows,
+    /// Rows of requests that count in these windows can begin before them, from here on.
+    doubted_ms: Option<i64>,
 }
+
+/// So far ahead of the clock a window may lie.
+const AHEAD_MS: i64 = 26 * 3_600_000;
 
 fn spans(windows: &Windows) -> [(i64, i64); PERIODS] {
     [windows.day, windows.month].map(|window| (window.start_ms, window.end_ms))
@@ -165,6 +172,7 @@ impl Model {
             return;
         }
         let before = std::mem::replace(&mut self.windows, windows);
+        self.doubted_ms = None;
         let changed = spans(&before).into_iter().zip(spans(&windows)).map(|(old, new)| old != new);
         for (period, _) in changed.enumerate().filter(|(_, changed)| *changed) {
             self.accounts.iter_mut().for_each(|account| account.periods[period] = Sums::default());
@@ -186,9 +194,11 @@ impl Model {
     /// What is known of the new windows, and what the ledger does not know yet of the old ones.
     fn set_zone(&mut self, zone: TimeZone, windows: Windows, lag: usize) {
         let both: Vec<_> = spans(&self.windows).into_iter().zip(spans(&windows)).collect();
+        let doubted = self.doubted_ms.take().map_or((0, 0), |from| (from, windows.day.end_ms));
         for (period, (old, new)) in both.into_iter().enumerate() {
             for account in 0..=TENANT {
                 let known = self.in_ledger(account, old, lag);
+                let known = known.plus(self.in_ledger(account, doubted, lag));
                 let there = self.in_ledger(account, new, lag);
                 let mine = |one: &&InFlight| account == TENANT || one.key == account;
                 let reserved = self.in_flight.iter().filter(mine);
@@ -287,7 +297,20 @@ impl Model {
         all
     }
 
-    fn admit(&mut self, key: usize, reserved: Amount, now_ms: i64) {
+    /// What the row says. `time_ms` is the time that is believed where the clock is behind.
+    fn date(&mut self, now_ms: i64, time_ms: i64) -> i64 {
+        let day = self.windows.day;
+        if now_ms >= day.start_ms {
+            return now_ms;
+        }
+        if day.start_ms - time_ms <= AHEAD_MS {
+            return time_ms.clamp(day.start_ms, day.end_ms - 1);
+        }
+        self.doubted_ms = Some(self.doubted_ms.unwrap_or(i64::MAX).min(time_ms));
+        time_ms
+    }
+
+    fn admit(&mut self, key: usize, reserved: Amount, (now_ms, time_ms): (i64, i64)) {
         let reserve = reserved.tokens;
         let mut taken = [Taken::default(), Taken::default()];
         for (taken, index) in taken.iter_mut().zip([key, TENANT]) {
@@ -309,9 +332,18 @@ impl Model {
             }
         }
         let [of_key, of_tenant] = taken;
-        let at_ms = now_ms.max(self.windows.day.start_ms);
+        let at_ms = self.date(now_ms, time_ms);
+        let counts_ms = at_ms.max(self.windows.day.start_ms);
         let counts = [true; PERIODS];
-        self.in_flight.push(InFlight { key, reserved, at_ms, counts, of_key, of_tenant });
+        self.in_flight.push(InFlight {
+            key,
+            reserved,
+            at_ms,
+            counts_ms,
+            counts,
+            of_key,
+            of_tenant,
+        });
     }
 
     /// Takes tokens; out of a full bucket, nobody before has anything left to get back: what was
@@ -363,7 +395,7 @@ impl Model {
                 if one.counts[period] {
                     sums.reserved = sums.reserved.minus(one.reserved);
                 }
-                if one.at_ms >= starts[period] {
+                if one.counts_ms >= starts[period] {
                     sums.used.tokens += amount.tokens;
                     sums.used.nano_usd += amount.nano_usd;
                     sums.used.requests = sums.used.requests.saturating_sub(u64::from(!count));
@@ -444,29 +476,29 @@ const REFILLED: u64 = 1 << 60;
 struct Walk {
     live: Arc<TenantLive>,
     alerting: Arc<Alerting>,
-    /// The latest time at which the gauge of thresholds was read.
-    latest_ms: i64,
     slots: Vec<KeySlot>,
     permits: Vec<Permit>,
     clock: Clock,
     hand: Arc<ManualClock>,
+    /// When the time was confirmed.
+    start: Now,
     model: Model,
 }
 
 impl Walk {
     fn new(burst: Option<u32>) -> Self {
         let (clock, hand) = Clock::manual(ms("2026-01-30T20:00Z"));
-        let settings = settings(burst, TimeZone::UTC);
-        let (alerting, latest_ms) = (settings.alerting.clone(), 0);
+        let settings = settings(burst, TimeZone::UTC, clock.now());
+        let alerting = settings.alerting.clone();
         let live = TenantLive::new("acme".into(), settings, clock.now());
         let slots = (0..KEYS).map(|key| live.key_slot(&format!("key_{key}"))).collect();
         let accounts = (0..=KEYS).map(|_| Account::default()).collect();
         let zone = TimeZone::UTC;
         let windows = Windows::at(&zone, clock.now().unix_ms);
         let (in_flight, ledger) = (Vec::new(), Vec::new());
-        let model = Model { burst, accounts, in_flight, ledger, zone, windows };
-        let permits = Vec::new();
-        Self { live, alerting, latest_ms, slots, permits, clock, hand, model }
+        let model = Model { burst, accounts, in_flight, ledger, zone, windows, doubted_ms: None };
+        let (permits, start) = (Vec::new(), clock.now());
+        Self { live, alerting, slots, permits, clock, hand, start, model }
     }
 
     fn step(&mut self, op: Op) {
@@ -533,22 +565,35 @@ impl Walk {
         self.model.look_at(now.unix_ms);
         let zone = TimeZone::get(ZONES[zone]).expect("a zone of the time zone database");
         let old = self.live.windows(now);
-        assert_eq!(old, self.model.windows);
-        let new = Windows::at(&zone, now.unix_ms.max(old.day.start_ms));
+        let doubted_ms = self.model.doubted_ms;
+        assert_eq!(old, OpenWindows { windows: self.model.windows, doubted_ms });
+        let time_ms = self.time_ms();
+        let day_ms = old.windows.day.start_ms;
+        let is_believed = day_ms - time_ms <= AHEAD_MS;
+        let new = Windows::at(&zone, if is_believed { time_ms.max(day_ms) } else { time_ms });
+        let doubted = doubted_ms.map_or((0, 0), |from_ms| (from_ms, new.day.end_ms));
         let model = &self.model;
         let ledger = |key_id: Option<&str>| {
             let account = key_id.map_or(TENANT, |id| id["key_".len()..].parse().expect("ours"));
-            let [old_day, old_month] = spans(&old);
+            let [old_day, old_month] = spans(&old.windows);
+            let doubted = model.in_ledger(account, doubted, lag);
             let [day, month] = spans(&new);
             Rebuilt {
-                old_daily: model.in_ledger(account, old_day, lag),
-                old_monthly: model.in_ledger(account, old_month, lag),
+                old_daily: model.in_ledger(account, old_day, lag).plus(doubted),
+                old_monthly: model.in_ledger(account, old_month, lag).plus(doubted),
                 daily: model.in_ledger(account, day, lag),
                 monthly: model.in_ledger(account, month, lag),
             }
         };
-        assert!(self.live.set_time_zone(zone.clone(), old, new, ledger));
+        assert!(self.live.move_windows(zone.clone(), old, new, ledger));
         self.model.set_zone(zone, new, lag);
+    }
+
+    /// The wall clock, or what the monotonic clock makes of its start.
+    fn time_ms(&self) -> i64 {
+        let now = self.clock.now();
+        let passed_ms = (now.mono_ns - self.start.mono_ns) / NS_PER_MS;
+        now.unix_ms.max(self.start.unix_ms + passed_ms as i64)
     }
 
     fn admit(&mut self, key: usize, prompt: u64, output: u64, pico: u64, choices: Option<u64>) {
@@ -588,7 +633,8 @@ impl Walk {
                 assert_eq!(refusals, [], "admitted against the model");
                 assert_eq!(permit.clamp(), clamped);
                 assert_eq!(permit.reserved_nano_usd(), want.nano_usd);
-                self.model.admit(key, want, now.unix_ms);
+                let time_ms = self.time_ms();
+                self.model.admit(key, want, (now.unix_ms, time_ms));
                 assert_eq!(permit.standing(), self.model.standing(key));
                 self.permits.push(permit);
             }
@@ -611,11 +657,10 @@ impl Walk {
     }
 
     /// The gauge of thresholds says what a walk over all accounts finds.
-    fn compare_over(&mut self) {
+    fn compare_over(&self) {
         let now_ms = self.clock.now().unix_ms;
-        self.latest_ms = self.latest_ms.max(now_ms);
         let mut expected = std::collections::HashMap::new();
-        self.live.each_over(self.latest_ms, |limit| *expected.entry(limit).or_insert(0) += 1);
+        self.live.each_over(now_ms, |limit| *expected.entry(limit).or_insert(0) += 1);
         for (limit, count) in self.alerting.over(now_ms) {
             assert_eq!(count, expected.remove(&limit).unwrap_or(0), "{limit:?}");
         }
@@ -746,13 +791,13 @@ proptest! {
         walk.compare();
         prop_assert_eq!(walk.live.totals(), Totals::default());
         // A key that goes, and a tenant, take with them what they added.
-        let Walk { live, alerting, slots, latest_ms, .. } = walk;
+        let Walk { live, alerting, slots, clock, .. } = walk;
         slots.into_iter().for_each(|slot| live.leave(slot));
         prop_assert_eq!(live.slots(), (0, 0));
-        let over = || alerting.over(latest_ms);
+        let over = || alerting.over(clock.now().unix_ms);
         prop_assert!(over().all(|(limit, count)| limit.scope == Scope::Tenant || count == 0));
         drop(live);
-        prop_assert!(over().all(|(_, count)| count == 0));
+        prop_assert_eq!(alerting.over.windows(), 0);
     }
 
     /// After the wait that a refusal tells the request succeeds, and not a nanosecond earlier.
@@ -765,7 +810,7 @@ proptest! {
     ) {
         let rates = |all: Limits| Limits { rpm: all.rpm, tpm: all.tpm, ..Limits::default() };
         let mut now = Clock::manual(0).0.now();
-        let live = TenantLive::new("acme".into(), settings(burst, TimeZone::UTC), now);
+        let live = TenantLive::new("acme".into(), settings(burst, TimeZone::UTC, now), now);
         let slot = live.key_slot("key_a");
         live.set_tenant_limits(&rates(tenant), now);
         live.set_key_limits(slot, &rates(key).into(), now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::admin::Readiness;
 use crate::admit::{Ask, Settings, TenantLive};
+use crate::clock::Believed;
 use crate::clock::Clock;
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
@@ -39,7 +40,9 @@ impl World {
         let routes = Arc::new(Routes::new(&config));
         let (clock, _) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
-        let registry = Registry::load(&config, &store, clock.clone(), Arc::default());
+        let believed = Arc::new(Believed::new(AT_MS, clock.now()));
+        let time = (clock.clone(), believed.clone());
+        let registry = Registry::load(&config, &store, time, Arc::default());
         let inflight = Arc::default();
         let idle = Duration::ZERO;
         let shared = Shared {
@@ -63,6 +66,7 @@ impl World {
             time_zone,
             alert_percent: Arc::from([]),
             alerting: Arc::default(),
+            believed,
         };
         Self {
             worker: Rc::new(worker.expect("it has no upstreams")),

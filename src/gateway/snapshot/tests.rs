@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::admit::Ask;
+use crate::clock::ManualClock;
 use crate::config::Secrets;
 use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Unidentified};
@@ -21,6 +22,7 @@ struct World {
     store: Store,
     registry: Registry,
     clock: Clock,
+    hand: Arc<ManualClock>,
     config: Config,
     _dir: TempDir,
 }
@@ -30,10 +32,14 @@ impl World {
         let (dir, mut store) = store_with(samples);
         prepare(&mut store);
         let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
-        let (clock, _) = Clock::manual(AT_MS);
-        let registry =
-            Registry::load(&config, &store, clock.clone(), Arc::default()).expect("a whole store");
-        Self { store, registry, clock, config, _dir: dir }
+        let (clock, hand) = Clock::manual(AT_MS);
+        let registry = start(&config, &store, &clock);
+        Self { store, registry, clock, hand, config, _dir: dir }
+    }
+
+    /// What a start would make of the store.
+    fn started(&self) -> Registry {
+        start(&self.config, &self.store, &self.clock)
     }
 
     fn refresh(&self) -> Refreshed {
@@ -67,8 +73,7 @@ impl World {
 
     /// The same as a start would have it.
     fn assert_like_a_start(&self) {
-        let fresh = Registry::load(&self.config, &self.store, self.clock.clone(), Arc::default())
-            .expect("whole");
+        let fresh = self.started();
         assert_eq!(Self::seen(&self.registry), Self::seen(&fresh));
         let names = |registry: &Registry| {
             let mut names: Vec<_> = registry.state().tenants.keys().cloned().collect();
@@ -77,6 +82,11 @@ impl World {
         };
         assert_eq!(names(&self.registry), names(&fresh));
     }
+}
+
+fn start(config: &Config, store: &Store, clock: &Clock) -> Registry {
+    let believed = Arc::new(Believed::new(AT_MS, clock.now()));
+    Registry::load(config, store, (clock.clone(), believed), Arc::default()).expect("a whole store")
 }
 
 fn ask() -> Ask {
@@ -125,7 +135,7 @@ fn a_change_among_many_keys_costs_what_changed() {
     // An idle key has a place and no account, until it first asks.
     let tenant = world.identity(2).unwrap().slot.live().clone();
     assert_eq!(tenant.slots(), (20, 20), "the comparison has asked all of them");
-    let fresh = Registry::load(&world.config, &store, world.clock.clone(), Arc::default()).unwrap();
+    let fresh = world.started();
     let slots = fresh.tenants().iter().map(|tenant| tenant.slots()).collect::<Vec<_>>();
     let (kept, opened) = slots.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert_eq!((kept as u64, opened), (MANY - 20, 0));
@@ -194,7 +204,8 @@ fn a_deleted_key_is_nobody_and_its_slot_waits_for_its_requests() {
     let value = HeaderValue::from_str(&format!("Bearer {}", text.reveal())).unwrap();
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     let identify = |world: &World| {
-        let found = world.registry.current().identify(&headers, Bearing::Bearer, AT_MS).cloned();
+        let current = world.registry.current();
+        let found = current.identify(&headers, Bearing::Bearer, || AT_MS).cloned();
         found.map(|identity: Arc<Identity>| identity)
     };
     // One request was identified, and another admitted as well, when the key is deleted.
@@ -260,9 +271,7 @@ fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
     // After a start in between, too, as far as the ledger knows.
     drop((slot, identity));
     world.store.delete_tenant("acme", true, 11).unwrap();
-    world.registry =
-        Registry::load(&world.config, &world.store, world.clock.clone(), Arc::default())
-            .expect("whole");
+    world.registry = world.started();
     assert_eq!(used(&world, "acme"), None);
     again(&mut world);
     assert_eq!(used(&world, "acme"), Some(1));
@@ -272,6 +281,90 @@ fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
     world.store.delete_tenant("idle", false, 12).unwrap();
     world.refresh();
     assert!(world.registry.state().deleted.is_empty());
+}
+
+#[test]
+fn a_clock_that_was_ahead_leaves_what_deleted_tenants_have_used() {
+    let used = Sample { at_ms: AT_MS - 1, key: "key_1", ..Sample::default() };
+    let mut world = World::new(&[used], |store| {
+        store.create_keys([new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
+    });
+    let requests = |world: &World| {
+        let state = world.registry.state();
+        let acme = state.tenants.get("acme").or(state.deleted.get("acme")).expect("it has used");
+        acme.live.tenant_balances(world.clock.now()).monthly.requests
+    };
+    assert_eq!(requests(&world), 1);
+    world.store.delete_tenant("acme", true, 9).unwrap();
+    world.refresh();
+    // While the clock is ahead, somebody looks at the deleted tenant, and another one is deleted.
+    world.hand.jump_to(AT_MS + 5 * 365 * 24 * 3_600_000);
+    assert_eq!(requests(&world), 0);
+    world.store.delete_tenant("beta", true, 9).unwrap();
+    assert_eq!(world.refresh().deleted, 2);
+    world.hand.jump_to(AT_MS);
+    world.registry.follow_clock(&world.store).unwrap();
+    assert_eq!(requests(&world), 1);
+    world.store.create_tenant("acme", &Limits::default(), None, 10).unwrap();
+    world.refresh();
+    assert_eq!(requests(&world), 1);
+}
+
+#[test]
+fn another_store_in_this_ones_place_is_read_whole() {
+    let mut world = World::new(&[], |store| {
+        store.create_keys([new_key(1, "acme"), new_key(2, "acme")], 5).unwrap();
+    });
+    // Its version is the same, and what it has is not.
+    let (_dir, mut other) = store_with(&[]);
+    other.create_keys([new_key(3, "beta"), new_key(2, "beta")], 5).unwrap();
+    assert_eq!(other.keys_version().unwrap(), world.store.keys_version().unwrap());
+    world.store = other;
+    assert_eq!(world.refresh(), Refreshed::default());
+    world.registry.forget_version();
+    assert!(world.refresh().is_whole);
+    assert!(world.identity(1).is_none());
+    world.assert_like_a_start();
+}
+
+#[test]
+fn tenants_of_all_zones_begin_with_what_the_ledger_has_of_theirs() {
+    // At 07:14 UTC on the third: in Kiritimati the day began at 10:00 UTC the day before.
+    let row = |id, tenant, key, hours: i64| Sample {
+        id,
+        tenant,
+        key,
+        at_ms: AT_MS - hours * 3_600_000,
+        ..Sample::default()
+    };
+    let rows = [
+        row(1, "acme", "key_1", 8),
+        row(2, "acme", "key_1", 1),
+        row(3, "far", "key_2", 8),
+        row(4, "far", "key_2", 25),
+        row(5, "gone", "key_9", 8),
+        row(6, "gone", "key_9", 1),
+    ];
+    for configured in ["UTC", "Pacific/Kiritimati"] {
+        let (_dir, mut store) = store_with(&rows);
+        store.create_tenant("far", &Limits::default(), Some("Pacific/Kiritimati"), 5).unwrap();
+        store.create_tenant("acme", &Limits::default(), Some("UTC"), 5).unwrap();
+        store.create_keys([new_key(1, "acme"), new_key(2, "far")], 5).unwrap();
+        let config = format!("[limits]\ntime_zone = {configured:?}\n");
+        let config = Config::from_toml(&config, Secrets::Optional).expect("a zone");
+        let (clock, _) = Clock::manual(AT_MS);
+        let registry = start(&config, &store, &clock);
+        let state = registry.state();
+        let used = |tenants: &HashMap<Arc<str>, Live>, name: &str| {
+            let balances = tenants[name].live.tenant_balances(clock.now());
+            (balances.daily.requests, balances.monthly.requests)
+        };
+        assert_eq!(used(&state.tenants, "acme"), (1, 2), "{configured}");
+        assert_eq!(used(&state.tenants, "far"), (1, 2), "{configured}");
+        let daily = if configured == "UTC" { 1 } else { 2 };
+        assert_eq!(used(&state.deleted, "gone"), (daily, 2), "{configured}");
+        assert_eq!((state.tenants.len(), state.deleted.len()), (2, 1));
+    }
 }
 
 #[test]

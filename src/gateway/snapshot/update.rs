@@ -68,8 +68,8 @@ impl<'r> Update<'r> {
             }
             self.state.keys = keys;
         }
-        if self.refreshed.deleted > 0 {
-            // Those go by the way whose month has ended.
+        if self.refreshed.deleted > 0 && !self.registry.believed.is_ahead(self.now) {
+            // Those go by the way whose month has ended, by a clock that cannot be wrong by years.
             let now = self.now;
             let has_used = |live: &TenantLive| live.tenant_balances(now).monthly.requests > 0;
             self.state.deleted.retain(|_, tenant| has_used(&tenant.live));

@@ -24,8 +24,9 @@ pub(crate) struct Directory<D: Disk = Os> {
     durability: Durability,
     pub(super) next: AtomicU64,
     segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
-    /// Tests make appends fail as a full disk would.
+    /// Appends fail: tests pretend that the disk is full, or the directory is no longer ours.
     full: AtomicBool,
+    given_up: AtomicBool,
     /// And syncs as a broken one would.
     broken: AtomicBool,
 }
@@ -74,6 +75,7 @@ impl<D: Disk> Directory<D> {
             next: AtomicU64::new(next),
             segments: Mutex::new(segments),
             full: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
     }
@@ -104,6 +106,12 @@ impl<D: Disk> Directory<D> {
         Ok(())
     }
 
+    /// Makes every append fail for good: another process has the directory.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+        self.full.store(true, Ordering::SeqCst);
+    }
+
     /// Makes every append fail as on a full disk, until told otherwise.
     pub(crate) fn pretend_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
@@ -116,6 +124,9 @@ impl<D: Disk> Directory<D> {
 
     pub(super) fn check_full(&self) -> io::Result<()> {
         match self.full.load(Ordering::Relaxed) {
+            true if self.given_up.load(Ordering::Relaxed) => {
+                Err(io::Error::other("another process has taken the data directory"))
+            }
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }

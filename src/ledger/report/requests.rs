@@ -63,8 +63,12 @@ pub(crate) struct Request {
     pub upstream_request_id: Option<String>,
 }
 
-/// The index has the order and the key, so that only rows of the key are read.
-const NEWEST: &str = r#"
+/// Rows as [`request_of`] takes them. The index has the order and the key, so that only rows of the key
+/// are read.
+macro_rules! select {
+    ($from:literal, $end:literal) => {
+        concat!(
+            r#"
 SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.endpoint,
     r.started_at_ms, r.ttfb_ms, r.duration_ms, r.status, r.upstream_status, r."end",
     r.usage_source, r.input_tokens, r.cached_tokens, r.cache_write_tokens, r.output_tokens,
@@ -74,10 +78,24 @@ SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.en
     r.flags, r.upstream_request_id, r.output_images, r.audio_ms, r.price_version,
     r.reported_cost_nano_usd
 FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
-WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
+WHERE "#,
+            $from,
+            r#" AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
     AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)
     AND (?6 IS NULL OR r."end" = ?6)
-ORDER BY one.started_at_ms DESC, one.event_id DESC LIMIT ?7"#;
+ORDER BY "#,
+            $end,
+            " LIMIT ?7"
+        )
+    };
+}
+
+const NEWEST: &str =
+    select!("one.started_at_ms >= ?2", "one.started_at_ms DESC, one.event_id DESC");
+pub(super) const OLDEST: &str = select!(
+    "(one.started_at_ms, one.event_id) > (?2, ?8) AND one.rowid <= ?9",
+    "one.started_at_ms, one.event_id"
+);
 
 /// The requests that pass the filter (and ended like `end`, where given), newest first, at most
 /// `limit` of them.
@@ -103,25 +121,6 @@ pub(crate) fn requests(
     Ok(found)
 }
 
-/// Hands `each` the requests that pass the filter (and ended like `end`, where given), oldest first, as
-/// they were when it began. Only one is in memory at a time.
-pub(crate) fn each_request<E: From<StoreError>>(
-    store: &Store,
-    filter: &Filter,
-    end: Option<End>,
-    mut each: impl FnMut(Request) -> Result<(), E>,
-) -> Result<(), E> {
-    let failed = |error| E::from(StoreError::from(error));
-    let tx = store.read()?;
-    let Range { key, from_ms, until_ms, tenant, model } = filter.range();
-    let mut statement = tx.prepare(&NEWEST.replace(" DESC", "")).map_err(failed)?;
-    let bound = params![key, from_ms, until_ms, tenant, model, end.map(End::name), -1];
-    for request in statement.query_map(bound, request_of).map_err(failed)? {
-        each(request.map_err(failed)?)?;
-    }
-    Ok(())
-}
-
 fn newest(
     conn: &Connection,
     range: &Range<'_>,
@@ -139,7 +138,7 @@ fn newest(
     Ok(())
 }
 
-fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::Error> {
+pub(super) fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::Error> {
     let usage = usage_at(row, 14)?;
     let version = row.get::<_, Option<i64>>(35)?.map(from_sql).and_then(PriceVersion::from_number);
     Ok(Request {
@@ -343,23 +342,23 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_found_by_the_index() {
+    fn rows_are_found_by_the_index_in_their_order() {
         let (_dir, store) = store_with(&[Sample::default()]);
         let tx = store.read().unwrap();
-        let steps = { tx.prepare(&format!("EXPLAIN QUERY PLAN {NEWEST}")).unwrap() }
-            .query_map(
-                params![None::<&str>, 0, 1, None::<&str>, None::<&str>, None::<&str>, 50],
-                |row| row.get::<_, String>(3),
-            )
-            .unwrap()
-            .collect::<Result<Vec<_>, _>>()
-            .unwrap();
-        let index = "requests_by_time (started_at_ms>? AND started_at_ms<?)";
-        let expected = [
-            format!("SEARCH one USING COVERING INDEX {index}"),
-            "SEARCH r USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
-        ];
-        // Nothing else: in particular nothing is sorted.
-        assert_eq!(steps, expected);
+        for (sql, from) in [(NEWEST, "started_at_ms>?"), (OLDEST, "(started_at_ms,event_id)>(?,?)")]
+        {
+            let steps = { tx.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap() }
+                .raw_query()
+                .mapped(|row| row.get::<_, String>(3))
+                .collect::<Result<Vec<_>, _>>()
+                .unwrap();
+            let index = format!("requests_by_time ({from} AND started_at_ms<?)");
+            let expected = [
+                format!("SEARCH one USING COVERING INDEX {index}"),
+                "SEARCH r USING INTEGER PRIMARY KEY (rowid=?)".to_owned(),
+            ];
+            // Nothing else: in particular nothing is sorted.
+            assert_eq!(steps, expected);
+        }
     }
 }

@@ -9,6 +9,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
+use super::day_sums::{Folded, add_late};
 use super::{Store, StoreError, Sums, to_sql};
 
 /// How far a journal segment has been drained.
@@ -67,8 +68,11 @@ const COLUMNS: usize = 37;
 /// A sum stops at the largest integer: SQLite turns an addition that overflows into a float, which
 /// is larger, so that `min` answers the integer.
 const ADD_TO_ROLLUP: &str = "
-INSERT INTO rollups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-    ?17, ?18, ?19, ?20)
+INSERT INTO rollups (hour, key_id, model, tenant, requests, estimated_requests, unpriced_requests,
+    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
+    accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, cost_nano_usd)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
 ON CONFLICT (hour, key_id, model, tenant) DO UPDATE SET
     requests = requests + excluded.requests,
     estimated_requests = estimated_requests + excluded.estimated_requests,
@@ -141,8 +145,12 @@ impl Store {
             }
         }
         drop((many, one));
+        let folded = Folded::of(&tx)?;
         for (rollup, sums) in &additions {
             add_to_rollup(&tx, *rollup, sums)?;
+            if folded.has(*rollup) {
+                add_late(&tx, *rollup, sums)?;
+            }
         }
         for position in positions {
             tx.prepare_cached(SET_POSITION)?
@@ -289,6 +297,7 @@ fn sums_of(row: &Row) -> Sums {
     }
 }
 
+/// Its day's sum is the caller's: [`add_late`], or [`refold`](super::day_sums::refold).
 pub(super) fn add_to_rollup(
     tx: &Transaction<'_>,
     (hour, key_id, model, tenant): (i64, &str, &str, &str),

@@ -11,17 +11,11 @@ use super::{Store, StoreError};
 /// Keys deleted in one transaction, at most: other writers wait for its end.
 const BATCH: usize = 4_000;
 
-/// Whether a key has ended at ?2.
-macro_rules! ended_where {
-    ($condition:literal) => {
-        concat!(
-            "SELECT rowid, id FROM keys WHERE (revoked_at_ms <= ?2 OR expires_at_ms <= ?2) AND ",
-            $condition
-        )
-    };
-}
-
-const ENDED: &str = ended_where!("rowid > ?1 ORDER BY rowid LIMIT ?3");
+/// Keys that were revoked or had expired by ?2. What a clock that is ahead takes for expired stays: it may
+/// be alive, and a key that is deleted is gone for good.
+const ENDED: &str = "SELECT rowid, id FROM keys WHERE rowid > ?1 AND (revoked_at_ms <= ?2
+    OR expires_at_ms <= (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta))
+    ORDER BY rowid LIMIT ?3";
 const ALIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ?1 AND revoked_at_ms IS NULL
     AND coalesce(expires_at_ms > ?2, TRUE)";
 
@@ -34,7 +28,7 @@ impl Store {
         force: bool,
         now_ms: i64,
     ) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let key = key(&tx, id)?;
         let ends = [key.revoked_at_ms, key.expires_at_ms];
         if !force && !ends.into_iter().flatten().any(|end_ms| end_ms <= now_ms) {
@@ -45,13 +39,13 @@ impl Store {
         Ok(key)
     }
 
-    /// Deletes every key that was revoked or had expired by `until_ms` (milliseconds since the epoch).
-    /// Returns them as they were.
+    /// Deletes every key that was revoked or had expired by `until_ms` (milliseconds since the epoch),
+    /// beyond doubt: see [`ENDED`]. Returns them as they were.
     pub(crate) fn delete_ended_keys(&mut self, until_ms: i64) -> Result<Vec<Key>, StoreError> {
         let mut deleted = Vec::new();
         let mut last_rowid = i64::MIN;
         loop {
-            let tx = self.write()?;
+            let tx = self.write_synced()?;
             let ended = ids(&tx, ENDED, params![last_rowid, until_ms, BATCH as i64])?;
             for (rowid, id) in &ended {
                 deleted.push(key(&tx, id)?);
@@ -75,7 +69,7 @@ impl Store {
     ) -> Result<(Tenant, usize), StoreError> {
         let mut keys = 0;
         loop {
-            let tx = self.write()?;
+            let tx = self.write_synced()?;
             let tenant = tenant(&tx, name)?;
             let alive: u32 = tx.query_row(ALIVE, params![name, now_ms], |row| row.get(0))?;
             if alive > 0 && !force {
@@ -186,7 +180,10 @@ mod tests {
         assert_eq!(store.delete_ended_keys(39).unwrap(), []);
         let quarter = count as usize / 4;
         assert_eq!(store.delete_ended_keys(40).unwrap().len(), 2 * quarter);
-        let expired = store.delete_ended_keys(41).unwrap();
+        store.confirm(None, 40).unwrap();
+        assert_eq!(store.delete_ended_keys(99).unwrap(), [], "by a clock that may be wrong");
+        store.confirm(Some(40), 41).unwrap();
+        let expired = store.delete_ended_keys(99).unwrap();
         assert!(expired.iter().all(|key| key.expires_at_ms == Some(41)));
         assert_eq!(expired.len(), quarter);
         assert_eq!(ids(&store).len(), quarter);

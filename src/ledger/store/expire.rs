@@ -1,6 +1,6 @@
 //! Deleting old rows. Their roll-ups stay, so sums over whole hours stay what they were.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::sums::{HOUR_MS, hour_of};
 use super::{Store, StoreError};
@@ -9,11 +9,19 @@ const DELETE: &str = "
 DELETE FROM requests WHERE rowid IN (
     SELECT rowid FROM requests WHERE started_at_ms < ?1 ORDER BY started_at_ms LIMIT ?2)";
 
+/// Rows that one statement deletes: a millisecond's work.
+const AT_ONCE: usize = 100;
+
 impl Store {
     /// Deletes at most `limit` rows, the oldest first, of requests that began before `before_ms`
     /// (milliseconds since the epoch), rounded down to a full hour: an hour's rows are all there, or
-    /// none is believed to be. Returns how many were deleted.
-    pub(crate) fn expire(&mut self, before_ms: i64, limit: usize) -> Result<usize, StoreError> {
+    /// none is believed to be. Returns how many were deleted. `step` is called every now and then.
+    pub(crate) fn expire(
+        &mut self,
+        before_ms: i64,
+        limit: usize,
+        mut step: impl FnMut(),
+    ) -> Result<usize, StoreError> {
         let before_ms = hour_of(before_ms).saturating_mul(HOUR_MS);
         let oldest = "SELECT 1 FROM requests WHERE started_at_ms < ?1 LIMIT 1";
         if !self.conn.prepare_cached(oldest)?.exists([before_ms])? {
@@ -22,23 +30,31 @@ impl Store {
         let tx = self.write()?;
         tx.prepare_cached("UPDATE meta SET rows_from_ms = max(rows_from_ms, ?1)")?
             .execute([before_ms])?;
-        let deleted = tx.prepare_cached(DELETE)?.execute(params![before_ms, limit as i64])?;
+        let mut deleted = 0;
+        while deleted < limit {
+            let at_once = AT_ONCE.min(limit - deleted);
+            let found = tx.prepare_cached(DELETE)?.execute(params![before_ms, at_once as i64])?;
+            deleted += found;
+            step();
+            if found < at_once {
+                break;
+            }
+        }
         tx.commit()?;
         Ok(deleted)
-    }
-
-    /// When the newest request of which there is a row began, in milliseconds since the epoch.
-    pub(crate) fn newest_ms(&self) -> Result<Option<i64>, StoreError> {
-        let newest = "SELECT max(started_at_ms) FROM requests";
-        Ok(self.conn.prepare_cached(newest)?.query_row([], |row| row.get(0))?)
     }
 
     /// From which moment on every row is there, in milliseconds since the epoch; the roll-ups before
     /// it have no rows any more.
     pub(crate) fn rows_from_ms(&self) -> Result<i64, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT rows_from_ms FROM meta")?;
-        Ok(statement.query_row([], |row| row.get(0))?)
+        rows_from_ms(&self.conn)
     }
+}
+
+/// The same, within a transaction.
+pub(super) fn rows_from_ms(conn: &Connection) -> Result<i64, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT rows_from_ms FROM meta")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 #[cfg(test)]
@@ -69,7 +85,8 @@ mod tests {
         let (_dir, mut store) = store_with(&samples);
         assert_eq!(store.rows_from_ms().unwrap(), 0);
         let half_past_four = 4 * HOUR_MS + HOUR_MS / 2;
-        let batches: Vec<_> = (0..5).map(|_| store.expire(half_past_four, 15).unwrap()).collect();
+        let batches: Vec<_> =
+            (0..5).map(|_| store.expire(half_past_four, 15, || ()).unwrap()).collect();
         assert_eq!(batches, [15, 15, 10, 0, 0]);
         assert_eq!((rows(&store), store.rows_from_ms().unwrap()), (60, 4 * HOUR_MS));
         assert_eq!(requests(&store, &ALL, false), 100);
@@ -83,7 +100,7 @@ mod tests {
         let within = Range { from_ms: 600_000, until_ms: 1_200_000, ..ALL };
         assert_eq!(requests(&store, &within, false), 0);
         // A clock that was wrong does not move the horizon back.
-        assert_eq!(store.expire(HOUR_MS, 15).unwrap(), 0);
+        assert_eq!(store.expire(HOUR_MS, 15, || ()).unwrap(), 0);
         assert_eq!(store.rows_from_ms().unwrap(), 4 * HOUR_MS);
     }
 }

@@ -66,7 +66,7 @@ impl Store {
         time_zone: Option<&str>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         if !add_tenant(&tx, name, limits, time_zone, now_ms)? {
             return Err(StoreError::TenantExists(name.to_owned()));
         }
@@ -80,7 +80,7 @@ impl Store {
         name: &str,
         change: impl FnOnce(&mut Tenant),
     ) -> Result<Tenant, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let mut tenant = tenant(&tx, name)?;
         change(&mut tenant);
         let limits = limits_to_sql(&tenant.limits);
@@ -103,7 +103,7 @@ impl Store {
 
     /// Makes a key, and its tenant if there is none. True when the tenant is new.
     pub(crate) fn create_key(&mut self, new: &NewKey, now_ms: i64) -> Result<bool, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let tenant_is_new = add_key(&tx, new, now_ms)?;
         tx.commit()?;
         Ok(tenant_is_new)
@@ -115,7 +115,7 @@ impl Store {
         new: impl IntoIterator<Item = NewKey>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         for new in new {
             add_key(&tx, &new, now_ms)?;
         }
@@ -129,7 +129,7 @@ impl Store {
         id: &str,
         change: impl FnOnce(&mut Key),
     ) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         let mut key = key(&tx, id)?;
         change(&mut key);
         let limits = limits_to_sql(&key.limits);
@@ -156,7 +156,8 @@ impl Store {
     }
 
     /// Gives a key a new secret. The old ones end at `old_until_ms` at the latest, which is now or
-    /// later; those that have ended by now are removed. Returns the key as it is then.
+    /// later. Those that are to end now are removed, and those that have ended beyond doubt: a clock
+    /// that is ahead only refuses what it takes for ended. Returns the key as it is then.
     pub(crate) fn rotate_key(
         &mut self,
         id: &str,
@@ -164,7 +165,7 @@ impl Store {
         old_until_ms: i64,
         now_ms: i64,
     ) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         if key(&tx, id)?.revoked_at_ms.is_some() {
             return Err(StoreError::Revoked(id.to_owned()));
         }
@@ -173,7 +174,9 @@ impl Store {
              WHERE key_id = ?1",
             (id, old_until_ms),
         )?;
-        tx.execute("DELETE FROM secrets WHERE key_id = ?1 AND expires_at_ms <= ?2", (id, now_ms))?;
+        let ended = "DELETE FROM secrets WHERE key_id = ?1 AND expires_at_ms <= iif(?3 <= ?2, ?2,
+            (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta))";
+        tx.execute(ended, (id, now_ms, old_until_ms))?;
         add_secret(&tx, id, secret)?;
         let key = key(&tx, id)?;
         tx.commit()?;
@@ -182,7 +185,7 @@ impl Store {
 
     /// Ends a key for good. Revoking it again keeps the first time. Returns the key.
     pub(crate) fn revoke_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError> {
-        let tx = self.write()?;
+        let tx = self.write_synced()?;
         tx.execute(
             "UPDATE keys SET revoked_at_ms = ?2 WHERE id = ?1 AND revoked_at_ms IS NULL",
             (id, now_ms),
@@ -423,6 +426,21 @@ mod tests {
         let key = store.rotate_key("key_1", &secret(5), 150, 150).unwrap();
         assert_eq!(key.secrets, [secret(5)]);
         assert_eq!(store.keys().unwrap(), [key]);
+    }
+
+    #[test]
+    fn a_rotation_by_a_clock_that_is_ahead_removes_no_secret_for_good() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key("key_1"), 0).unwrap();
+        store.confirm(None, 60).unwrap();
+        store.rotate_key("key_1", &secret(2), 50, 10).unwrap();
+        store.rotate_key("key_1", &secret(3), 100, 20).unwrap();
+        let ends =
+            |key: Key| -> Vec<_> { key.secrets.iter().map(|one| one.expires_at_ms).collect() };
+        let key = store.rotate_key("key_1", &secret(4), 9_010, 9_000).unwrap();
+        assert_eq!(ends(key), [None, Some(9_010), Some(100)], "the first had ended for sure");
+        let key = store.rotate_key("key_1", &secret(5), 9_000, 9_000).unwrap();
+        assert_eq!(ends(key), [None], "without overlap all end at once");
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub(crate) struct Recost {
     pub nano_usd: u128,
 }
 
+impl Recost {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.unpriced += other.unpriced;
+        self.stored_nano_usd += other.stored_nano_usd;
+        self.nano_usd += other.nano_usd;
+    }
+}
+
 /// A row that does not cost what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {

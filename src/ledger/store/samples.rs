@@ -8,6 +8,7 @@ use crate::usage::{End, Flags, Usage, UsageSource};
 use super::{NewKey, Store};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// The few things of a row that matter to a test.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,16 @@ impl Sample<'_> {
         };
         Row { opened, closed }
     }
+
+    /// The same, with an id that a clock made which said `unix_ms`.
+    pub(crate) fn row_made_at(self, unix_ms: u64) -> Row {
+        let mut row = self.row();
+        let random = row.opened.event_id.0[6..].try_into().expect("ten of sixteen bytes");
+        let id = uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid();
+        row.opened.event_id = EventId(id.into_bytes());
+        row.closed.event_id = row.opened.event_id;
+        row
+    }
 }
 
 /// A key with a secret that is told by its number.
@@ -105,4 +116,18 @@ pub(crate) fn store_with(samples: &[Sample<'_>]) -> (tempfile::TempDir, Store) {
     let rows: Vec<_> = samples.iter().map(|sample| sample.row()).collect();
     assert_eq!(store.append(&rows, &[]).expect("rows append"), rows.len());
     (dir, store)
+}
+
+/// A request a minute over ten hours, by two keys of two tenants in turn.
+pub(crate) fn minutes() -> Vec<Sample<'static>> {
+    let sample = |minute: u64| Sample {
+        id: minute,
+        at_ms: minute as i64 * MINUTE_MS,
+        tenant: ["acme", "beta"][minute as usize % 2],
+        key: ["key_a", "key_b"][minute as usize % 2],
+        model: ["m", "n", "o"][minute as usize % 3],
+        cost: (!minute.is_multiple_of(4)).then_some(minute * 1_000),
+        ..Sample::default()
+    };
+    (0..600).map(sample).collect()
 }

@@ -3,7 +3,7 @@
 //! A day in a time zone half an hour off begins in the middle of a roll-up; so does "the last seven
 //! days". Only those hours are read row by row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
@@ -38,6 +38,19 @@ pub(crate) struct Range<'a> {
     pub model: Option<&'a str>,
 }
 
+/// Everything there is.
+pub(super) const EVERYTHING: Range<'_> =
+    Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
+
+/// What the sum of a span consists of: whole hours, and rows of the hours that it cuts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    /// At the begin and at the end: from and until before, in milliseconds since the epoch.
+    pub(super) rows: [(i64, i64); 2],
+    /// From and until before, in hours since the epoch.
+    pub(super) hours: (i64, i64),
+}
+
 /// One part of a sum: a roll-up, or a single row of an hour that the range cuts.
 #[derive(Debug)]
 pub(crate) struct Addend<'a> {
@@ -47,17 +60,6 @@ pub(crate) struct Addend<'a> {
     /// The roll-up's hour, or the row's start, in milliseconds since the epoch.
     pub at_ms: i64,
     pub sums: Sums,
-}
-
-/// What one key has used in a span of time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Balance {
-    pub tenant: String,
-    pub key_id: String,
-    pub requests: u64,
-    pub total_tokens: u64,
-    /// Billionths of a dollar; what had no price counts nothing.
-    pub nano_usd: u64,
 }
 
 /// The hours from `?2` to before `?3` that have roll-ups, the newest first, one seek each:
@@ -105,35 +107,6 @@ const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
         AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)";
 
 impl Store {
-    /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
-    /// epoch), by tenant and key in order.
-    pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
-        let [balances] = self.balances_of(None, [(from_ms, until_ms)])?;
-        Ok(balances)
-    }
-
-    /// The same for several spans at one moment, of one tenant where given. Hours that a span cuts
-    /// are summed from rows, so that days can begin at any minute.
-    pub(crate) fn balances_of<const N: usize>(
-        &self,
-        tenant: Option<&str>,
-        spans: [(i64, i64); N],
-    ) -> Result<[Vec<Balance>; N], StoreError> {
-        let _snapshot = self.snapshot()?;
-        let mut all = std::array::from_fn(|_| Vec::new());
-        for (found, (from_ms, until_ms)) in all.iter_mut().zip(spans) {
-            let range = Range { from_ms, until_ms, key: None, tenant, model: None };
-            let mut balances: BTreeMap<(String, String), Sums> = BTreeMap::new();
-            let add = |addend: Addend<'_>| {
-                let key = (addend.tenant.to_owned(), addend.key_id.to_owned());
-                balances.entry(key).or_default().add(&addend.sums);
-            };
-            self.addends(&range, |_| false, add)?;
-            *found = balances.into_iter().map(Balance::of).collect();
-        }
-        Ok(all)
-    }
-
     /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
     /// (it gets the hour's begin in milliseconds) is handed over row by row.
     pub(in crate::ledger) fn addends(
@@ -146,18 +119,11 @@ impl Store {
         let _snapshot = self.snapshot()?;
         let tx = &self.conn;
         let rows_from_ms = self.rows_from_ms()?;
-        let first = hour_of(range.from_ms) + i64::from(range.from_ms.rem_euclid(HOUR_MS) != 0);
-        let mut end = hour_of(range.until_ms);
-        if end.saturating_mul(HOUR_MS) < rows_from_ms && range.until_ms.rem_euclid(HOUR_MS) != 0 {
-            // Its rows are gone: the hour belongs to the range that it begins in.
-            end += 1;
-        }
-        if end < first {
-            return query(tx, ROWS, range, (range.from_ms, range.until_ms), &mut each);
-        }
-        query(tx, ROWS, range, (range.from_ms, first * HOUR_MS), &mut each)?;
+        let Parts { rows: [begin, end], hours } =
+            Parts::of((range.from_ms, range.until_ms), rows_from_ms);
+        query(tx, ROWS, range, begin, &mut each)?;
         let mut cut_hours = BTreeSet::new();
-        query(tx, ROLLUPS, range, (first, end), &mut |mut addend| {
+        query(tx, ROLLUPS, range, hours, &mut |mut addend| {
             addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
             if addend.at_ms >= rows_from_ms && cut(addend.at_ms) {
                 cut_hours.insert(addend.at_ms);
@@ -168,7 +134,24 @@ impl Store {
         for begin in cut_hours {
             query(tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
         }
-        query(tx, ROWS, range, (end * HOUR_MS, range.until_ms), &mut each)
+        query(tx, ROWS, range, end, &mut each)
+    }
+}
+
+impl Parts {
+    /// Of a span in milliseconds since the epoch. Before `rows_from_ms` there are no rows.
+    pub(super) fn of((from_ms, until_ms): (i64, i64), rows_from_ms: i64) -> Self {
+        let first = hour_of(from_ms) + i64::from(from_ms.rem_euclid(HOUR_MS) != 0);
+        let mut end = hour_of(until_ms);
+        if end.saturating_mul(HOUR_MS) < rows_from_ms && until_ms.rem_euclid(HOUR_MS) != 0 {
+            // Its rows are gone: the hour belongs to the range that it begins in.
+            end += 1;
+        }
+        if end < first {
+            return Self { rows: [(from_ms, until_ms), (0, 0)], hours: (0, 0) };
+        }
+        let rows = [(from_ms, first * HOUR_MS), (end * HOUR_MS, until_ms)];
+        Self { rows, hours: (first, end) }
     }
 }
 
@@ -194,19 +177,6 @@ pub(in crate::ledger) fn hours_of<'a>(
         }
     }
     Ok(())
-}
-
-impl Balance {
-    /// By tenant and key id.
-    pub(super) fn of(((tenant, key_id), sums): ((String, String), Sums)) -> Self {
-        Self {
-            tenant,
-            key_id,
-            requests: sums.requests,
-            total_tokens: sums.usage.total,
-            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
-        }
-    }
 }
 
 /// Hands `each` the rows between two moments (milliseconds since the epoch) that pass the filter.
@@ -322,57 +292,8 @@ pub(in crate::ledger) fn usage_at(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sample, store_with};
+    use super::super::samples::{Sample, minutes, store_with};
     use super::*;
-
-    const MINUTE_MS: i64 = 60_000;
-
-    /// A request a minute over ten hours, by two keys of two tenants in turn.
-    fn minutes() -> Vec<Sample<'static>> {
-        let sample = |minute: u64| Sample {
-            id: minute,
-            at_ms: minute as i64 * MINUTE_MS,
-            tenant: ["acme", "beta"][minute as usize % 2],
-            key: ["key_a", "key_b"][minute as usize % 2],
-            model: ["m", "n", "o"][minute as usize % 3],
-            cost: (!minute.is_multiple_of(4)).then_some(minute * 1_000),
-            ..Sample::default()
-        };
-        (0..600).map(sample).collect()
-    }
-
-    #[test]
-    fn balances_are_exact_wherever_the_hours_are_cut() {
-        let samples = minutes();
-        let (_dir, store) = store_with(&samples);
-        let edges = [0, 1, 30, 59, 60, 61, 90, 150, 300, 329, 330, 540, 599, 600];
-        let edges: Vec<_> = edges
-            .into_iter()
-            .flat_map(|minute| [-1, 0, 1].map(|off| minute * MINUTE_MS + off))
-            .chain([i64::MIN, i64::MAX])
-            .collect();
-        for from_ms in edges.iter().copied() {
-            for until_ms in edges.iter().copied() {
-                let inside = |sample: &&Sample<'_>| (from_ms..until_ms).contains(&sample.at_ms);
-                let mut expected: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-                for sample in samples.iter().filter(inside) {
-                    let (requests, cost) = expected.entry((sample.tenant, sample.key)).or_default();
-                    *requests += 1;
-                    *cost += sample.cost.unwrap_or(0);
-                }
-                let balance = |((tenant, key), (requests, cost)): (_, (u64, u64))| Balance {
-                    tenant: str::to_owned(tenant),
-                    key_id: str::to_owned(key),
-                    requests,
-                    total_tokens: 10 * requests,
-                    nano_usd: cost,
-                };
-                let expected: Vec<_> = expected.into_iter().map(balance).collect();
-                let found = store.balances(from_ms, until_ms).unwrap();
-                assert_eq!(found, expected, "{from_ms}..{until_ms}");
-            }
-        }
-    }
 
     #[test]
     fn filters_and_cut_hours_agree_with_the_rows() {

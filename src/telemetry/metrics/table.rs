@@ -240,6 +240,13 @@ pub(super) const TABLE: &[Metric] = &[
         help: "Bytes of the journal that are not in the store yet.",
         read: |metrics| level_of(metrics.shared.drain_lag_bytes.load(Relaxed)),
     },
+    Metric {
+        name: "weir_store_wal_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Size of the store's WAL; it grows as long as a program reads the store without a pause.",
+        read: |metrics| level_of(metrics.shared.store_wal_bytes.load(Relaxed)),
+    },
 ];
 
 fn alone(number: Number) -> Samples {

@@ -1,6 +1,8 @@
 //! The body of an answer that is no stream ends too early, too late or not at all.
 
-use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM_WITH_USAGE, Tokens};
+use super::{
+    ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, SOON_MS, STATED, STREAM_WITH_USAGE, Tokens,
+};
 use super::{assert_passed, assert_refused, begun};
 use crate::world::{Piece, Upstream, World};
 
@@ -89,7 +91,7 @@ async fn row_18_chunked_json_without_its_last_chunk() {
 #[tokio::test]
 async fn row_21_json_stalls() {
     let upstream = Upstream::start().await;
-    let world = World::before(&upstream).set("upstream.idle_ms", 300).start().await;
+    let world = World::before(&upstream).set("upstream.idle_ms", SOON_MS).start().await;
     let mut client = world.post(CHAT).await;
     let (mut call, _) = upstream.call().await;
     call.ok(LONGER).await;

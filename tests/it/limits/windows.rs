@@ -171,6 +171,11 @@ async fn memory_and_ledger_count_one_day_while_the_clock_is_behind() {
     served(&world, &upstream, &key, &chat(500), 500).await;
     world.settled().await;
     assert_eq!(world.server().used_today(), (2, 900));
+    let rows = world.rows_eventually(2).await;
+    assert_eq!(
+        rows[0].started_at, "2026-06-03T18:00:00.000Z",
+        "by what has passed since the start"
+    );
     hand.jump_to(EVENING_MS);
     world.stop().await;
     world.start_again();

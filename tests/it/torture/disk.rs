@@ -283,27 +283,29 @@ async fn a_read_only_data_directory_is_refused() {
     let upstream = Upstream::start().await;
     let (place, _) = builder(&upstream).place();
     let data = place.data_dir();
-    let refuse = |file: &str| {
+    let refuse = |file: &str, why: &str| {
         let output = start_unprivileged(&place).output().expect("the program runs");
         let error = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(1), "{error}");
-        assert!(error.contains(file) && error.contains("Permission denied"), "{error}");
+        assert!(error.contains(file) && error.contains(why), "{error}");
     };
     std::fs::create_dir(&data).expect("ours");
     protect(&data, 0o500);
-    refuse(&data.display().to_string());
+    refuse(&data.display().to_string(), "Permission denied");
     protect(&data, 0o700);
     let key = place.create_key(&[]);
     let gateway = Gateway::start(&place);
     let (answer, _) = ask(gateway.address, &key, &upstream).await;
     let ids = [answer.event_id().to_owned()];
     gateway.kill();
-    for (name, read_only, mode) in
-        [("lock", 0o400, 0o600), ("journal", 0o500, 0o700), ("weir.sqlite", 0o400, 0o600)]
-    {
+    for (name, read_only, mode, why) in [
+        ("lock", 0o400, 0o600, "Permission denied"),
+        ("journal", 0o500, 0o700, "Permission denied"),
+        ("weir.sqlite", 0o400, 0o600, "weir.sqlite: its permissions"),
+    ] {
         let path = data.join(name);
         protect(&path, read_only);
-        refuse(&data.display().to_string());
+        refuse(&data.display().to_string(), why);
         protect(&path, mode);
     }
     assert_complete(&place, &ids);

@@ -30,6 +30,12 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
+/// One chunk of a chunked body; an empty one is the terminator.
+pub fn chunk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let bytes = bytes.as_ref();
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
 impl Upstream {
     pub async fn start() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -92,11 +98,16 @@ impl Call {
         self.ok("content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n").await;
     }
 
+    /// The head of an event stream and its first events, at once: no deadline comes between them.
+    pub async fn stream_of(&mut self, events: &str) {
+        const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                            transfer-encoding: chunked\r\n\r\n";
+        self.write([HEAD.as_bytes(), &chunk(events)].concat()).await;
+    }
+
     /// One chunk of a chunked body; an empty one is the terminator.
     pub async fn chunk(&mut self, bytes: impl AsRef<[u8]>) {
-        let bytes = bytes.as_ref();
-        let head = format!("{:x}\r\n", bytes.len());
-        self.write([head.as_bytes(), bytes, b"\r\n"].concat()).await;
+        self.write(chunk(bytes)).await;
     }
 
     /// A whole answer with its Content-Length.

@@ -1,0 +1,236 @@
+//! Which time is confirmed: what the wall clock said after it had kept step with the monotonic clock for
+//! ten minutes. The store keeps it for the next start, where a wall clock behind it is the one that is
+//! wrong. It never goes back by itself; `weir verify --redate` sets it back where a clock that was ahead
+//! has been confirmed, and a running server follows.
+
+use std::sync::Arc;
+
+use crate::clock::{Believed, Clock, Now, mono_ms};
+use crate::ledger::store::{Future, Store, StoreError};
+
+/// How long the wall clock has to keep step, and so the least between two writes.
+const STEADY_MS: i64 = 10 * 60_000;
+/// It keeps step as long as it goes no further astray than this; adjusting a clock slowly (at most half a
+/// thousandth) stays far below.
+const ASTRAY_MS: i64 = 60_000;
+
+/// Watches the clock for the ledger, between two passes of the drain.
+#[derive(Debug)]
+pub(super) struct Confirming {
+    clock: Clock,
+    believed: Arc<Believed>,
+    /// What the store has, as far as is known.
+    stored_ms: Option<i64>,
+    /// Since when the wall clock has kept step.
+    since: Now,
+    /// It is behind what was confirmed.
+    is_behind: bool,
+}
+
+impl Confirming {
+    /// Begins with what the store confirms. In one that confirms nothing, but has rows, the row that was
+    /// stored last does; where there are none either, what the clock says now stands for it until
+    /// something is confirmed.
+    pub(super) fn new(clock: Clock, store: &Store) -> Result<Self, StoreError> {
+        let now = clock.now();
+        let mut stored_ms = store.confirmed_ms()?;
+        if stored_ms.is_none()
+            && let Some(last_ms) = store.last_stored_ms()?
+            && store.confirm(None, last_ms)?
+        {
+            stored_ms = Some(last_ms);
+        }
+        let believed = Arc::new(Believed::new(stored_ms.unwrap_or(now.unix_ms), now));
+        Ok(Self { clock, believed, stored_ms, since: now, is_behind: false })
+    }
+
+    pub(super) fn believed(&self) -> &Arc<Believed> {
+        &self.believed
+    }
+
+    /// Says at the start what cannot be right, for a person has to decide it.
+    pub(super) fn tell(&mut self, store: &Store) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.tell_behind(now);
+        if let Some(Future { rows, first_ms, last_ms }) = store.future(self.believed.until(now))? {
+            tracing::error!(
+                rows,
+                first = %time(first_ms),
+                last = %time(last_ms),
+                "the ledger has rows of the future, which count in no quota of today; \
+                 `weir verify` lists them, `weir verify --redate` gives them a date that can be"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells when the clock falls behind what was confirmed, and when it has caught up.
+    fn tell_behind(&mut self, now: Now) {
+        let confirmed_ms = self.believed.confirmed_at(now);
+        let is_behind = now.unix_ms < confirmed_ms.saturating_sub(ASTRAY_MS);
+        match (std::mem::replace(&mut self.is_behind, is_behind), is_behind) {
+            (false, true) => tracing::error!(
+                clock = %time(now.unix_ms),
+                confirmed = %time(confirmed_ms),
+                "the clock is behind the time that was confirmed before, which is believed instead; \
+                 set the clock, or if it is right now, run `weir verify --redate --trust-clock`"
+            ),
+            (true, false) => tracing::info!("the clock is not behind any more"),
+            _ => {}
+        }
+    }
+
+    /// Looks at the clock, and confirms what it says when it has kept step for long enough.
+    pub(super) fn look(&mut self, store: &Store) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let is_steady = astray_ms(self.since, now) <= ASTRAY_MS as u64;
+        let is_due = is_steady && mono_ms(now) - mono_ms(self.since) >= STEADY_MS;
+        self.tell_behind(now);
+        if is_due || self.is_behind {
+            self.follow(store, now)?;
+        }
+        if is_due {
+            self.confirm(store, now)?;
+        }
+        if is_due || !is_steady {
+            self.since = now;
+        }
+        Ok(())
+    }
+
+    /// Believes what another process has set, who was told to.
+    fn follow(&mut self, store: &Store, now: Now) -> Result<(), StoreError> {
+        let stored_ms = store.confirmed_ms()?;
+        if stored_ms != self.stored_ms
+            && let Some(time_ms) = stored_ms
+        {
+            tracing::warn!(confirmed = %time(time_ms), "the confirmed time was set by another process");
+            self.believed.set(time_ms, now);
+        }
+        self.stored_ms = stored_ms;
+        Ok(())
+    }
+
+    fn confirm(&mut self, store: &Store, now: Now) -> Result<(), StoreError> {
+        let time_ms = match self.stored_ms {
+            Some(_) => self.believed.at(now),
+            None => now.unix_ms,
+        };
+        if store.confirm(self.stored_ms, time_ms)? {
+            self.stored_ms = Some(time_ms);
+            self.believed.set(time_ms, now);
+        }
+        Ok(())
+    }
+}
+
+/// How far the wall clock has gone astray from the monotonic one, in milliseconds.
+fn astray_ms(since: Now, now: Now) -> u64 {
+    let wall_ms = i128::from(now.unix_ms) - i128::from(since.unix_ms);
+    let passed_ms = i128::from(mono_ms(now)) - i128::from(mono_ms(since));
+    u64::try_from((wall_ms - passed_ms).abs()).unwrap_or(u64::MAX)
+}
+
+fn time(unix_ms: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+
+    const NOW_MS: i64 = 500_000 * HOUR_MS;
+    const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+    const TEN_MINUTES: u64 = STEADY_MS as u64;
+
+    #[test]
+    fn a_time_is_confirmed_once_the_clock_has_kept_step_and_never_goes_back() {
+        let (_dir, store) = store_with(&[]);
+        let (clock, hand) = Clock::manual(NOW_MS);
+        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        let believed = confirming.believed().clone();
+        let mut look = || {
+            confirming.look(&store).unwrap();
+            (store.confirmed_ms().unwrap(), believed.at(clock.now()))
+        };
+        hand.advance_ms(TEN_MINUTES - 1);
+        assert_eq!(look().0, None);
+        hand.advance_ms(1);
+        let first_ms = NOW_MS + STEADY_MS;
+        assert_eq!(look(), (Some(first_ms), first_ms));
+        // Ahead for nearly as long, and right again.
+        hand.advance_ms(TEN_MINUTES / 2);
+        hand.jump_to(NOW_MS + 5 * YEAR_MS);
+        look();
+        hand.advance_ms(TEN_MINUTES - 1);
+        assert_eq!(look().0, Some(first_ms));
+        let now_ms = first_ms + STEADY_MS / 2 + STEADY_MS - 1;
+        hand.jump_to(now_ms);
+        assert_eq!(look(), (Some(first_ms), now_ms));
+        // Behind for as long as one likes: the time that was confirmed goes on.
+        hand.jump_to(NOW_MS - YEAR_MS);
+        look();
+        for times in [1, 2] {
+            hand.advance_ms(TEN_MINUTES);
+            let now_ms = now_ms + times * STEADY_MS;
+            assert_eq!(look(), (Some(now_ms), now_ms));
+        }
+        // A machine that slept: the clock is right at once, and confirmed when it has kept step.
+        hand.jump_to(NOW_MS + YEAR_MS);
+        assert_eq!(look().1, NOW_MS + YEAR_MS);
+        hand.advance_ms(TEN_MINUTES);
+        assert_eq!(look().0, Some(NOW_MS + YEAR_MS + STEADY_MS));
+    }
+
+    #[test]
+    fn what_another_process_sets_is_followed_back() {
+        let (_dir, store) = store_with(&[]);
+        let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
+        store.confirm(None, NOW_MS + YEAR_MS).unwrap();
+        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        hand.jump_to(NOW_MS);
+        confirming.look(&store).unwrap();
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + YEAR_MS);
+        store.confirm(Some(NOW_MS + YEAR_MS), NOW_MS).unwrap();
+        confirming.look(&store).unwrap();
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
+        hand.advance_ms(TEN_MINUTES);
+        confirming.look(&store).unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
+    }
+
+    #[test]
+    fn an_older_store_is_believed_by_its_last_row() {
+        let year = |years: i64| NOW_MS + years * YEAR_MS;
+        // When the clock made the last row's id, what the row says, and what the clock says now.
+        for (made_at_ms, at_ms, clock_ms, believed_ms) in [
+            (NOW_MS, NOW_MS, year(-3), NOW_MS),
+            (NOW_MS, year(5), year(0) + 5, year(0) + 5),
+            (NOW_MS, NOW_MS, year(1), year(1)),
+        ] {
+            let (_dir, mut store) = store_with(&[]);
+            let sample = Sample { at_ms, ..Sample::default() };
+            store.append(&[sample.row_made_at(made_at_ms as u64)], &[]).unwrap();
+            let (clock, hand) = Clock::manual(clock_ms);
+            let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+            assert_eq!(confirming.believed().at(clock.now()), believed_ms);
+            hand.advance_ms(TEN_MINUTES);
+            confirming.look(&store).unwrap();
+            assert_eq!(store.confirmed_ms().unwrap(), Some(believed_ms + STEADY_MS));
+        }
+    }
+
+    #[test]
+    fn a_new_store_confirms_whatever_keeps_step_first() {
+        let (_dir, store) = store_with(&[]);
+        let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
+        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        hand.jump_to(NOW_MS);
+        confirming.look(&store).unwrap();
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + YEAR_MS);
+        hand.advance_ms(TEN_MINUTES);
+        confirming.look(&store).unwrap();
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + STEADY_MS);
+    }
+}

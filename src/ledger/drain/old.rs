@@ -1,0 +1,31 @@
+//! What is old in the store: rows of which only sums are kept, and sums that are kept by the day. The drain
+//! has the connection that writes, and knows what the journal would bring back.
+
+use super::{Drain, MAX_BATCH};
+use crate::ledger::journal::disk::Disk;
+use crate::ledger::store::StoreError;
+
+/// Roll-ups in one transaction. They come in the order of keys and go to that of tenants, so each batch
+/// writes many pages of its day: few large ones are cheaper, and this takes some hundredths of a second.
+const FOLDED_AT_ONCE: usize = 16_000;
+
+impl<D: Disk> Drain<D> {
+    /// Deletes a batch of rows that began before `before_ms` (milliseconds since the epoch), and says
+    /// how many those were. Their roll-ups stay. What the journal still has is kept in the store as
+    /// well: read again, it would come back, and count twice. What began after `until_ms`, no clock can
+    /// be right about: its row may have been redated, so nothing is deleted as long as the journal has it.
+    pub(crate) fn expire(&mut self, before_ms: i64, until_ms: i64) -> Result<usize, StoreError> {
+        if self.cursors.values().any(|cursor| cursor.newest_ms > Some(until_ms)) {
+            return Ok(0);
+        }
+        let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
+        let before_ms = before_ms.min(oldest_ms.unwrap_or(i64::MAX));
+        self.store.expire(before_ms, MAX_BATCH, || self.breath.step())
+    }
+
+    /// Folds a batch of roll-ups of hours (since the epoch, UTC) before `before`, and says how many those
+    /// were.
+    pub(crate) fn fold(&mut self, before: i64) -> Result<usize, StoreError> {
+        self.store.fold(before, FOLDED_AT_ONCE, || self.breath.step())
+    }
+}

@@ -1,0 +1,161 @@
+//! Who may do what with a data directory. A server has it for as long as it runs. A report that finds nobody
+//! there has it until it has replayed the journal; beside a server, it only reads the store. Nobody makes
+//! a store where there should be one, nor brings one up to date under somebody else.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Data, Durability};
+use crate::ledger::drain::{Drain, Progress};
+use crate::ledger::journal::Directory;
+use crate::ledger::lock::{DirectoryLock, LockError, SERVE, create_private_dir};
+use crate::ledger::store::{FILE_NAME, Store, StoreError};
+use crate::ledger::{LedgerError, directory_error};
+
+pub(crate) use crate::ledger::lock::Holder;
+
+/// The directory for a server, with its journal and the drain, which has read nothing yet.
+pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerError> {
+    create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
+    let lock = lock(data, SERVE, |holder, waited| {
+        let waited_s = waited.as_secs();
+        tracing::info!(%holder, waited_s, "waiting for the data directory");
+    })?;
+    Ok((lock, drain(data)?))
+}
+
+/// The directory for a report, which has to replay the journal; `None`: a server has it, and does that.
+pub(super) fn for_report(
+    data: &Data,
+    command: &'static str,
+    tell: impl FnMut(&Holder, Duration),
+) -> Result<Option<(DirectoryLock, Drain)>, LedgerError> {
+    if !Store::is_there(&data.dir) {
+        return Err(missing(data));
+    }
+    match lock(data, command, tell) {
+        Err(LedgerError::InUse { holder, .. }) if !holder.is_passing() => Ok(None),
+        Err(error) => Err(error),
+        Ok(lock) => Ok(Some((lock, drain(data)?))),
+    }
+}
+
+/// Opens the store for reading, with everything in it that the journal knows: if no server holds the
+/// directory, its journal is replayed first; if one does, its drain is at most a second behind. Says
+/// what the replay did, which no log tells.
+pub(crate) fn open_store(
+    data: &Data,
+    command: &'static str,
+    tell: impl FnMut(&Holder, Duration),
+) -> Result<(Store, Progress), LedgerError> {
+    let replayed = match for_report(data, command, tell)? {
+        Some((_lock, mut drain)) => drain.replay()?,
+        None => Progress::default(),
+    };
+    Ok((Store::open_existing(&data.dir)?, replayed))
+}
+
+/// Opens the store for a change of tenants and keys, which need no journal. With `may_make` there may be
+/// none yet.
+pub(crate) fn open_for_keys(
+    data: &Data,
+    command: &'static str,
+    may_make: bool,
+) -> Result<Store, LedgerError> {
+    let is_there = Store::is_there(&data.dir);
+    if !is_there && (!may_make || has_journal(&data.dir)) {
+        return Err(missing(data));
+    }
+    create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
+    // Whoever is there already has brought it up to date; who makes it is waited for.
+    let lock = match is_there {
+        true => DirectoryLock::take(&data.dir, command),
+        false => DirectoryLock::wait_for(&data.dir, command, |_, _| ()),
+    };
+    match lock {
+        Ok(_lock) => Ok(Store::open(&data.dir)?),
+        Err(LockError::Held(_)) => Ok(Store::open_existing(&data.dir)?),
+        Err(LockError::Io(source)) => Err(directory_error(data, source)),
+    }
+}
+
+fn lock(
+    data: &Data,
+    command: &'static str,
+    tell: impl FnMut(&Holder, Duration),
+) -> Result<DirectoryLock, LedgerError> {
+    DirectoryLock::wait_for(&data.dir, command, tell).map_err(|error| match error {
+        LockError::Held(holder) => {
+            LedgerError::InUse { path: data.dir.display().to_string(), holder }
+        }
+        LockError::Io(source) => directory_error(data, source),
+    })
+}
+
+fn drain(data: &Data) -> Result<Drain, LedgerError> {
+    let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
+        .map_err(|source| directory_error(data, source))?;
+    let mut store = Store::open(&data.dir)?;
+    if data.durability == Durability::Power {
+        store.sync_commits()?;
+    }
+    Ok(Drain::new(Arc::new(directory), store)?)
+}
+
+/// Why there is no store: nothing was ever recorded, or it is gone and its journal is not.
+fn missing(data: &Data) -> LedgerError {
+    match has_journal(&data.dir) {
+        true => StoreError::Gone { path: data.dir.join(FILE_NAME) }.into(),
+        false => LedgerError::Nothing { path: data.dir.display().to_string() },
+    }
+}
+
+fn has_journal(dir: &Path) -> bool {
+    std::fs::read_dir(dir.join("journal")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// The directory as a running server has it.
+#[derive(Debug)]
+pub(super) struct Hold {
+    lock: DirectoryLock,
+    is_failing: bool,
+}
+
+impl Hold {
+    pub(super) fn new(lock: DirectoryLock) -> Self {
+        Self { lock, is_failing: false }
+    }
+
+    /// Looks after the lock file: one that was removed would let a second server in, which would take
+    /// what this one writes for what a dead one has left. False when one is there already: then this
+    /// process may not touch the directory any more.
+    pub(super) fn keep(&mut self) -> bool {
+        match self.lock.keep() {
+            Ok(is_new) => {
+                if is_new {
+                    tracing::error!(
+                        "the data directory's lock file was removed or replaced, and is locked again; \
+                         leave it alone: it keeps a second server out"
+                    );
+                }
+                self.is_failing = false;
+                true
+            }
+            Err(LockError::Held(holder)) => {
+                tracing::error!(
+                    %holder,
+                    "the data directory's lock file was removed or replaced, and another process has \
+                     taken the directory; this one serves nothing more: end one of them"
+                );
+                false
+            }
+            Err(LockError::Io(error)) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(%error, "the data directory's lock file is gone and cannot be made");
+                }
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What each key has used in a span of time: what quotas count from when a server starts, and when a
+//! tenant's time zone changes.
+//!
+//! A month of a hundred thousand keys is read, so it is read from the shortest there is: the sums of
+//! whole days of UTC, roll-ups where the span cuts a day and where hours are not folded yet, and rows where it
+//! cuts an hour.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Row, ToSql, params};
+
+use super::day_sums::{DAY_HOURS, Folded};
+use super::expire::rows_from_ms;
+use super::sums::{EVERYTHING, Parts, Range, rows_between};
+use super::{Store, StoreError, Sums, from_sql};
+
+/// What one key has used in a span of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Balance {
+    pub tenant: String,
+    pub key_id: String,
+    pub requests: u64,
+    pub total_tokens: u64,
+    /// Billionths of a dollar; what had no price counts nothing.
+    pub nano_usd: u64,
+}
+
+/// What quotas count. Each stops at the largest number that SQLite can hold, so that the sum is
+/// the same in whatever order it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub requests: u64,
+    pub total_tokens: u64,
+    pub nano_usd: u64,
+}
+
+/// Sums by tenant and key. A text is made once for a key, and not for each of its thirty days.
+#[derive(Debug, Default)]
+pub(super) struct Accounts(HashMap<String, HashMap<String, Counts>>);
+
+/// The days from `?1` to before `?2`, each by a seek, and in each the tenants, or one of them; see
+/// the roll-ups' `with_hours`.
+const DAYS: &str = "
+WITH RECURSIVE days(d) AS (
+    SELECT min(day) FROM day_sums WHERE day >= ?1 AND day < ?2
+    UNION ALL
+    SELECT (SELECT min(day) FROM day_sums WHERE day > d AND day < ?2) FROM days WHERE d IS NOT NULL)
+SELECT tenant, key_id, requests, total_tokens, nano_usd FROM days CROSS JOIN day_sums
+WHERE day = d AND tenant >= coalesce(?3, '') AND tenant <= coalesce(?3, x'')";
+
+const HOURS: &str = "
+SELECT tenant, key_id, requests, total_tokens, cost_nano_usd FROM rollups
+WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR tenant = ?3)";
+
+/// The roll-ups behind a position.
+const UNFOLDED: &str = "
+SELECT tenant, key_id, requests, total_tokens, cost_nano_usd FROM rollups
+WHERE (hour, key_id, model, tenant) > (?1, ?4, ?5, ?6) AND hour < ?2 AND (?3 IS NULL OR tenant = ?3)";
+
+impl Store {
+    /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
+    /// epoch), by tenant and key in order.
+    pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
+        let [balances] = self.balances_of(None, [(from_ms, until_ms)])?;
+        Ok(balances)
+    }
+
+    /// The same for several spans at one moment, of one tenant where given. Hours that a span cuts
+    /// are summed from rows, so that days can begin at any minute.
+    pub(crate) fn balances_of<const N: usize>(
+        &self,
+        tenant: Option<&str>,
+        spans: [(i64, i64); N],
+    ) -> Result<[Vec<Balance>; N], StoreError> {
+        // One transaction: a batch that lands between two of these statements is in both or none.
+        let _snapshot = self.snapshot()?;
+        let mut all = std::array::from_fn(|_| Vec::new());
+        for (found, span) in all.iter_mut().zip(spans) {
+            let conn = &self.conn;
+            let mut reading = Reading { conn, tenant, accounts: Accounts::default() };
+            reading.span(span)?;
+            *found = reading.accounts.balances();
+        }
+        Ok(all)
+    }
+}
+
+/// The sum of a span as it is being made.
+struct Reading<'a> {
+    conn: &'a Connection,
+    /// Of whom; `None`: of all.
+    tenant: Option<&'a str>,
+    accounts: Accounts,
+}
+
+impl Reading<'_> {
+    fn span(&mut self, span: (i64, i64)) -> Result<(), StoreError> {
+        let Parts { rows: [begin, end], hours } = Parts::of(span, rows_from_ms(self.conn)?);
+        self.rows(begin)?;
+        self.whole_hours(hours)?;
+        self.rows(end)
+    }
+
+    /// Days of UTC where there are whole ones, and the hours before and behind them.
+    fn whole_hours(&mut self, (from, until): (i64, i64)) -> Result<(), StoreError> {
+        let first = from.div_euclid(DAY_HOURS) + i64::from(from.rem_euclid(DAY_HOURS) != 0);
+        let end = until.div_euclid(DAY_HOURS);
+        if first >= end {
+            return self.hours((from, until));
+        }
+        let (first_hour, end_hour) = (first * DAY_HOURS, end * DAY_HOURS);
+        self.hours((from, first_hour))?;
+        let tenant = self.tenant;
+        self.query(DAYS, params![first, end, tenant])?;
+        self.unfolded((first_hour, end_hour))?;
+        self.hours((end_hour, until))
+    }
+
+    fn rows(&mut self, between: (i64, i64)) -> Result<(), StoreError> {
+        let range = Range { tenant: self.tenant, ..EVERYTHING };
+        rows_between(self.conn, &range, between, &mut |addend| {
+            self.accounts.add(addend.tenant, addend.key_id, Counts::of(&addend.sums));
+        })
+    }
+
+    fn hours(&mut self, (from, until): (i64, i64)) -> Result<(), StoreError> {
+        let tenant = self.tenant;
+        self.query(HOURS, params![from, until, tenant])
+    }
+
+    /// The roll-ups of some hours that are in no day's sum yet.
+    fn unfolded(&mut self, (from, until): (i64, i64)) -> Result<(), StoreError> {
+        let folded = Folded::of(self.conn)?;
+        if folded.hour < from {
+            return self.hours((from, until));
+        }
+        let (tenant, Folded { hour, key_id, model, tenant: owner }) = (self.tenant, folded);
+        self.query(UNFOLDED, params![hour, until, tenant, key_id, model, owner])
+    }
+
+    fn query(&mut self, sql: &str, params: &[&dyn ToSql]) -> Result<(), StoreError> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        while let Some(row) = rows.next()? {
+            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+            self.accounts.add(text(0)?, text(1)?, Counts::at(row, 2)?);
+        }
+        Ok(())
+    }
+}
+
+impl Accounts {
+    pub(super) fn add(&mut self, tenant: &str, key_id: &str, counts: Counts) {
+        let known = self.0.get_mut(tenant).and_then(|keys| keys.get_mut(key_id));
+        if let Some(known) = known {
+            return known.add(counts);
+        }
+        self.0.entry(tenant.to_owned()).or_default().insert(key_id.to_owned(), counts);
+    }
+
+    /// By tenant and key id, in order.
+    pub(super) fn balances(self) -> Vec<Balance> {
+        let of = |(tenant, keys): (String, HashMap<String, Counts>)| {
+            keys.into_iter()
+                .map(move |(key_id, counts)| Balance::of(tenant.clone(), key_id, counts))
+        };
+        let mut balances: Vec<_> = self.0.into_iter().flat_map(of).collect();
+        balances.sort_unstable_by(|a, b| (&a.tenant, &a.key_id).cmp(&(&b.tenant, &b.key_id)));
+        balances
+    }
+}
+
+impl Balance {
+    fn of(tenant: String, key_id: String, counts: Counts) -> Self {
+        let Counts { requests, total_tokens, nano_usd } = counts;
+        Self { tenant, key_id, requests, total_tokens, nano_usd }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let Self { requests, total_tokens, nano_usd, .. } = *self;
+        Counts { requests, total_tokens, nano_usd }
+    }
+}
+
+impl Counts {
+    const MAX: u64 = i64::MAX.unsigned_abs();
+
+    pub(super) fn of(sums: &Sums) -> Self {
+        Self {
+            requests: sums.requests.min(Self::MAX),
+            total_tokens: sums.usage.total.min(Self::MAX),
+            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
+        }
+    }
+
+    /// From three columns, of which the cost may be null.
+    pub(super) fn at(row: &Row<'_>, first: usize) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            requests: from_sql(row.get(first)?),
+            total_tokens: from_sql(row.get(first + 1)?),
+            nano_usd: from_sql(row.get::<_, Option<i64>>(first + 2)?.unwrap_or(0)),
+        })
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        for (sum, addend) in [
+            (&mut self.requests, other.requests),
+            (&mut self.total_tokens, other.total_tokens),
+            (&mut self.nano_usd, other.nano_usd),
+        ] {
+            *sum = sum.saturating_add(addend).min(Self::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::samples::{MINUTE_MS, Sample, minutes, store_with};
+    use super::*;
+
+    #[test]
+    fn balances_are_exact_wherever_the_hours_are_cut() {
+        let samples = minutes();
+        let (_dir, store) = store_with(&samples);
+        let edges = [0, 1, 30, 59, 60, 61, 90, 150, 300, 329, 330, 540, 599, 600];
+        let edges: Vec<_> = edges
+            .into_iter()
+            .flat_map(|minute| [-1, 0, 1].map(|off| minute * MINUTE_MS + off))
+            .chain([i64::MIN, i64::MAX])
+            .collect();
+        for from_ms in edges.iter().copied() {
+            for until_ms in edges.iter().copied() {
+                let inside = |sample: &&Sample<'_>| (from_ms..until_ms).contains(&sample.at_ms);
+                let mut expected: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+                for sample in samples.iter().filter(inside) {
+                    let (requests, cost) = expected.entry((sample.tenant, sample.key)).or_default();
+                    *requests += 1;
+                    *cost += sample.cost.unwrap_or(0);
+                }
+                let balance = |((tenant, key), (requests, cost)): (_, (u64, u64))| Balance {
+                    tenant: str::to_owned(tenant),
+                    key_id: str::to_owned(key),
+                    requests,
+                    total_tokens: 10 * requests,
+                    nano_usd: cost,
+                };
+                let expected: Vec<_> = expected.into_iter().map(balance).collect();
+                let found = store.balances(from_ms, until_ms).unwrap();
+                assert_eq!(found, expected, "{from_ms}..{until_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_balance_reads_all_rollups_or_all_days() {
+        let (_dir, store) = store_with(&minutes());
+        let hours = "rollups USING PRIMARY KEY (hour>? AND hour<?)";
+        let unfolded =
+            "rollups USING PRIMARY KEY ((hour,key_id,model,tenant)>(?,?,?,?) AND hour<?)";
+        let days = "day_sums USING PRIMARY KEY (day=? AND tenant>? AND tenant<?)";
+        for (sql, wanted) in [(HOURS, hours), (UNFOLDED, unfolded), (DAYS, days)] {
+            let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
+            let steps =
+                plan.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3));
+            let steps: Vec<_> = steps.unwrap().collect::<Result<_, _>>().unwrap();
+            assert!(steps.contains(&format!("SEARCH {wanted}")), "{wanted}: {steps:#?}");
+            let is_scan = |step: &String| step.starts_with("SCAN") && !step.contains("days");
+            assert!(!steps.iter().any(is_scan), "{steps:#?}");
+        }
+    }
+}
