@@ -1,0 +1,402 @@
+//! The drain between a journal and a store that are whole, damaged, locked, full, or gone.
+
+use super::*;
+use crate::ledger::codec::tests::{closed, opened};
+use crate::ledger::journal::Journal;
+use crate::ledger::record::Opened;
+use crate::ledger::report::{Filter, requests};
+use crate::price::Rates;
+use crate::usage::End;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    segment_bytes: u64,
+}
+
+impl Fixture {
+    fn new(segment_bytes: u64) -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory"), segment_bytes }
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::new(
+            Directory::open(self.dir.path(), self.segment_bytes, Durability::Crash).expect("opens"),
+        )
+    }
+
+    fn drain(&self, directory: &Arc<Directory>) -> Drain {
+        let store = Store::open(self.dir.path()).expect("opens");
+        Drain::new(directory.clone(), store).expect("begins")
+    }
+
+    /// The ends of all rows, by how often each stands there.
+    fn ends(&self) -> Vec<(End, usize)> {
+        let store = Store::open(self.dir.path()).expect("opens");
+        let rows = requests(&store, &Filter::default(), None, 1000).expect("reads");
+        let count = |end: End| (end, rows.iter().filter(|row| row.end == end.name()).count());
+        End::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[test]
+fn rows_are_joined_across_segments_and_finished_segments_go() {
+    let fixture = Fixture::new(300);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    for n in 0..30 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    assert_eq!(drain.pass().expect("passes").rows, 0);
+    let open = directory.segments().len();
+    for n in 0..29 {
+        journal.close_now(&closed(n)).expect("writes");
+    }
+    assert!(drain.lag_bytes() > 0);
+    assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, ..Progress::default() });
+    assert_eq!(drain.lag_bytes(), 0);
+    // The segment with the request that is still open stays, and so does the one being written.
+    assert!(directory.segments().len() <= 3 && open >= 10);
+    journal.close_now(&closed(29)).expect("writes");
+    drop(journal);
+    assert_eq!(drain.pass().expect("passes").rows, 1);
+    assert!(directory.segments().is_empty());
+    assert_eq!(fixture.ends(), [(End::Complete, 30)]);
+}
+
+#[test]
+fn what_was_open_in_a_crash_becomes_a_row_once_however_often_it_is_replayed() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut journal = Journal::new(directory.clone());
+    for n in 0..5 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    journal.close_now(&closed(0)).expect("writes");
+    // An earlier run has stored a part; its process then died with the segment in place.
+    fixture.drain(&directory).pass().expect("passes");
+    journal.close_now(&closed(1)).expect("writes");
+    let copy = std::fs::read(&directory.segments()[0].path).expect("reads");
+    let path = directory.segments()[0].path.clone();
+    std::mem::forget(journal);
+    for _ in 0..3 {
+        std::fs::write(&path, &copy).expect("writes");
+        let directory = fixture.directory();
+        fixture.drain(&directory).replay().expect("replays");
+        assert!(directory.segments().is_empty());
+        assert_eq!(fixture.ends(), [(End::Complete, 2), (End::Crashed, 3)]);
+    }
+}
+
+#[test]
+fn a_crashed_request_is_charged_by_its_price_or_has_none() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut prices = Prices::default();
+    prices.add("m", 0, Rates { input: 1_000, output: 10_000, ..Rates::default() });
+    let known = prices.of("m").at(0).map(|price| price.version);
+    let mut drain = fixture.drain(&directory);
+    drain.record_prices(&prices).expect("stores");
+    let mut journal = Journal::new(directory.clone());
+    let unknown = opened(1).price_version;
+    for (n, price_version) in [(0, None), (1, unknown), (2, known)] {
+        journal.open_now(&Opened { price_version, ..opened(n) }).expect("writes");
+    }
+    std::mem::forget(journal);
+    fixture.drain(&fixture.directory()).replay().expect("replays");
+    let store = Store::open(fixture.dir.path()).expect("opens");
+    let rows = requests(&store, &Filter::default(), None, 9).expect("reads");
+    let costs: Vec<_> = rows.iter().map(|row| row.cost_usd.as_deref()).collect();
+    // 8 tokens of prompt, and 1,024 for the answer; the newest first.
+    assert_eq!(costs, [Some("0.000010248"), None, None]);
+    assert_eq!(rows[0].price_version, known.map(|version| version.to_string()));
+    assert_eq!((&rows[1].price_version, &rows[2].price_version), (&None, &None));
+    let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+    assert_eq!((recost.rows, recost.unpriced, recost.nano_usd), (3, 2, 10_248));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_what_stands_before_it_counts() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut journal = Journal::new(directory.clone());
+    journal.open_now(&opened(1)).expect("writes");
+    let whole = std::fs::read(&directory.segments()[0].path).expect("reads").len();
+    journal.close_now(&closed(1)).expect("writes");
+    let bytes = std::fs::read(&directory.segments()[0].path).expect("reads");
+    let path = directory.segments()[0].path.clone();
+    drop(journal);
+    for cut in whole..bytes.len() {
+        let fixture = Fixture::new(1 << 20);
+        let target = fixture.dir.path().join("journal").join(path.file_name().expect("a name"));
+        std::fs::create_dir_all(target.parent().expect("a directory")).expect("makes");
+        std::fs::write(target, &bytes[..cut]).expect("writes");
+        let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+        assert_eq!(progress.torn_bytes, (cut - whole) as u64);
+        assert_eq!(progress.damaged_bytes, 0);
+        assert_eq!(fixture.ends(), [(End::Crashed, 1)], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_stops_the_start_and_is_left_alone() {
+    let fixture = Fixture::new(1 << 20);
+    let path = fixture.dir.path().join("journal").join("0000000000000001.wj");
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("makes");
+    std::fs::write(&path, b"WEIRJRNL\x02\0\0\0\0\0\0\0later").expect("writes");
+    let error = fixture.drain(&fixture.directory()).replay().expect_err("refused");
+    assert!(error.to_string().contains("of this version"), "{error}");
+    assert!(path.exists());
+}
+
+/// Requests 0 to 4, one after the other, and where each record ends.
+fn five(fixture: &Fixture) -> (std::path::PathBuf, Vec<u8>, Vec<usize>) {
+    let directory = fixture.directory();
+    let mut journal = Journal::new(directory.clone());
+    let mut ends = Vec::new();
+    let published = || directory.segments()[0].published() as usize;
+    for n in 0..5 {
+        journal.open_now(&opened(n)).expect("writes");
+        ends.push(published());
+        journal.close_now(&closed(n)).expect("writes");
+        ends.push(published());
+    }
+    let path = directory.segments()[0].path.clone();
+    let bytes = std::fs::read(&path).expect("reads");
+    std::mem::forget(journal);
+    (path, bytes, ends)
+}
+
+#[test]
+fn a_damaged_record_in_the_middle_costs_only_itself_and_is_told() {
+    let sample = Fixture::new(1 << 20);
+    let (_, bytes, ends) = five(&sample);
+    // Which record is damaged, at which of its bytes; then how many are complete and crashed, and
+    // how many ends have lost their beginning.
+    for (record, complete, crashed, orphans) in [(4, 4, 0, 1), (5, 4, 1, 0)] {
+        let begin = ends[record - 1];
+        for at in [0, 1, 2, 3, 4, 9, 30] {
+            for change in [0x01, 0x80, 0xff] {
+                let fixture = Fixture::new(1 << 20);
+                let (path, ..) = five(&fixture);
+                let mut damaged = bytes.clone();
+                damaged[begin + at] ^= change;
+                std::fs::write(&path, &damaged).expect("writes");
+                let directory = fixture.directory();
+                let progress = fixture.drain(&directory).replay().expect("replays");
+                let length = (ends[record] - begin) as u64;
+                assert_eq!((progress.damaged_bytes, progress.torn_bytes), (length, 0), "{at}");
+                assert_eq!(progress.orphans, orphans, "{record} {at}");
+                let ends = [(End::Complete, complete), (End::Crashed, crashed)];
+                let ends: Vec<_> = ends.into_iter().filter(|(_, count)| *count > 0).collect();
+                assert_eq!(fixture.ends(), ends, "{record} {at}");
+                assert!(directory.segments().is_empty() && !path.exists());
+                let kept = std::fs::read(path.with_extension("wj.damaged")).expect("kept");
+                assert_eq!(kept, damaged);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hole_of_any_size_loses_what_it_covers_and_a_lost_header_nothing() {
+    let sample = Fixture::new(1 << 20);
+    let (_, bytes, ends) = five(&sample);
+    for (from, until) in [(ends[1] + 5, ends[4] + 7), (ends[0], ends[6]), (3, ends[2] + 1)] {
+        let fixture = Fixture::new(1 << 20);
+        let (path, ..) = five(&fixture);
+        let mut damaged = bytes.clone();
+        damaged[from..until].fill(0);
+        std::fs::write(&path, &damaged).expect("writes");
+        let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+        assert!(progress.damaged_bytes > 0 && progress.torn_bytes == 0, "{progress:?}");
+        let whole = ends.windows(4).skip(1).step_by(2);
+        let whole = whole.filter(|at| at[0] >= until || at[2] <= from).count();
+        let found = fixture.ends();
+        assert!(found.iter().any(|(end, count)| *end == End::Complete && *count >= whole));
+    }
+    let fixture = Fixture::new(1 << 20);
+    let (path, mut bytes, _) = five(&fixture);
+    bytes[..16].fill(0);
+    std::fs::write(&path, &bytes).expect("writes");
+    let progress = fixture.drain(&fixture.directory()).replay().expect("replays");
+    assert_eq!((progress.rows, progress.damaged_bytes), (5, 16));
+}
+
+#[test]
+fn a_number_that_comes_again_is_a_new_segment() {
+    let fixture = Fixture::new(1 << 20);
+    let mut store = Store::open(fixture.dir.path()).expect("opens");
+    // As a power cut leaves it: the store knows the segment, the disk does not.
+    store.append(&[], &[Position { segment: "1".to_owned(), offset: 5_000 }]).expect("sets");
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory);
+    journal.open_now(&opened(1)).expect("writes");
+    journal.close_now(&closed(1)).expect("writes");
+    assert_eq!(drain.pass().expect("passes").rows, 1);
+}
+
+#[test]
+fn a_store_that_fails_loses_nothing_and_is_followed_when_it_works_again() {
+    type Break = fn(&Store) -> rusqlite::Result<()>;
+    let cases: [(&str, Break, Break, &str); 3] = [
+        (
+            "read-only",
+            |store| store.connection().pragma_update(None, "query_only", true),
+            |store| store.connection().pragma_update(None, "query_only", false),
+            "readonly",
+        ),
+        (
+            "full",
+            |store| {
+                let sql = "CREATE TEMP TRIGGER full BEFORE INSERT ON requests
+                    BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+                store.connection().execute_batch(sql)
+            },
+            |store| store.connection().execute_batch("DROP TRIGGER full"),
+            "full",
+        ),
+        (
+            "without its table",
+            |store| store.connection().execute_batch("ALTER TABLE requests RENAME TO gone"),
+            |store| store.connection().execute_batch("ALTER TABLE gone RENAME TO requests"),
+            "no such table",
+        ),
+    ];
+    for (what, break_it, mend, error) in cases {
+        let fixture = Fixture::new(300);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory.clone());
+        break_it(&drain.store).expect(what);
+        for n in 0..20 {
+            journal.open_now(&opened(n)).expect("the journal takes it");
+            journal.close_now(&closed(n)).expect("the journal takes it");
+            let found = drain.pass().expect_err(what).to_string();
+            assert!(found.contains(error), "{what}: {found}");
+            assert!(drain.lag_bytes() > 0, "{what}: read is not stored");
+        }
+        assert!(directory.segments().len() > 5, "nothing was removed");
+        mend(&drain.store).expect(what);
+        assert_eq!(drain.pass().expect(what).rows, 20);
+        assert_eq!(fixture.ends(), [(End::Complete, 20)], "{what}");
+    }
+}
+
+#[test]
+fn a_locked_store_is_waited_for() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    drain.store.connection().busy_timeout(std::time::Duration::ZERO).expect("sets");
+    let mut journal = Journal::new(directory);
+    journal.open_now(&opened(1)).expect("writes");
+    journal.close_now(&closed(1)).expect("writes");
+    let other = Store::open(fixture.dir.path()).expect("opens");
+    other.connection().execute_batch("BEGIN IMMEDIATE").expect("locks");
+    assert!(drain.pass().expect_err("locked").to_string().contains("locked"));
+    other.connection().execute_batch("COMMIT").expect("unlocks");
+    assert_eq!(drain.pass().expect("free").rows, 1);
+}
+
+#[test]
+fn a_store_that_was_removed_or_replaced_is_noticed_before_anything_is_forgotten() {
+    let fixture = Fixture::new(300);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    for n in 0..5 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    let backup = fixture.dir.path().join("backup");
+    std::fs::create_dir(&backup).expect("makes");
+    drop(Store::open(&backup).expect("a store"));
+    for n in 0..4 {
+        journal.close_now(&closed(n)).expect("writes");
+    }
+    let file = |dir: &std::path::Path, end: &str| dir.join(format!("weir.sqlite{end}"));
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(file(fixture.dir.path(), end));
+    }
+    let segments = directory.segments().len();
+    for _ in 0..2 {
+        let error = drain.pass().expect_err("gone").to_string();
+        assert!(error.contains("is gone") && error.contains("backup"), "{error}");
+    }
+    assert!(!file(fixture.dir.path(), "").exists(), "no empty store hides it");
+    assert_eq!(directory.segments().len(), segments);
+    std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
+    assert_eq!(drain.pass().expect("follows").rows, 4);
+    journal.close_now(&closed(4)).expect("writes");
+    assert_eq!(drain.pass().expect("passes").rows, 1);
+    assert_eq!(fixture.ends(), [(End::Complete, 5)]);
+}
+
+#[test]
+fn a_store_that_takes_anothers_place_knows_the_prices_in_force() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let backup = fixture.dir.path().join("backup");
+    std::fs::create_dir(&backup).expect("makes");
+    drop(Store::open(&backup).expect("a store from before the price"));
+    let mut prices = Prices::default();
+    prices.add("m", 0, Rates { input: 1_000, output: 10_000, ..Rates::default() });
+    let price = *prices.of("m").at(0).expect("is in force");
+    let mut drain = fixture.drain(&directory);
+    drain.record_prices(&prices).expect("stores");
+    let file = |dir: &std::path::Path, end: &str| dir.join(format!("weir.sqlite{end}"));
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(file(fixture.dir.path(), end));
+    }
+    std::fs::rename(file(&backup, ""), file(fixture.dir.path(), "")).expect("restores");
+    let mut journal = Journal::new(directory);
+    let open = Opened { price_version: Some(price.version), ..opened(1) };
+    journal.open_now(&open).expect("writes");
+    let mut closed = closed(1);
+    closed.cost_nano_usd = Some(price.rates.cost(&closed.billed()));
+    journal.close_now(&closed).expect("writes");
+    assert_eq!(drain.pass().expect("follows").rows, 1);
+    let store = Store::open(fixture.dir.path()).expect("opens");
+    assert_eq!(store.price_versions().expect("reads").rates(price.version), Some(&price.rates));
+    let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+    assert_eq!((recost.rows, recost.unpriced), (1, 0));
+}
+
+#[test]
+fn a_row_is_kept_while_the_journal_has_it_and_never_comes_back() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    journal.open_now(&opened(1)).expect("writes");
+    journal.close_now(&closed(1)).expect("writes");
+    journal.open_now(&opened(2)).expect("writes");
+    assert_eq!(drain.pass().expect("passes").rows, 1);
+    assert_eq!(drain.expire(i64::MAX).expect("looks"), 0, "its segment is there");
+    journal.close_now(&closed(2)).expect("writes");
+    drop(journal);
+    drain.pass().expect("passes");
+    assert!(directory.segments().is_empty());
+    assert_eq!(drain.expire(i64::MAX).expect("deletes"), 2);
+    assert!(fixture.ends().is_empty());
+    let store = Store::open(fixture.dir.path()).expect("opens");
+    let requests = || store.balances(0, i64::MAX).expect("reads")[0].requests;
+    assert_eq!(requests(), 2, "the sums stay");
+}
+
+#[test]
+fn a_short_segment_goes_when_it_is_an_hour_old() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    journal.open_now(&opened(1)).expect("writes");
+    journal.close_now(&closed(1)).expect("writes");
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    for (mono_ns, left) in [(7, 1), (HOUR_NS, 1), (HOUR_NS + 7, 0), (HOUR_NS + 8, 0)] {
+        journal.rotate(mono_ns);
+        drain.pass().expect("passes");
+        assert_eq!(directory.segments().len(), left, "{mono_ns}");
+    }
+}
