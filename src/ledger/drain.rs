@@ -6,20 +6,25 @@
 pub(in crate::ledger) mod damage;
 mod error;
 mod open;
+mod pace;
 mod progress;
+mod reading;
+mod unreadable;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::error::ReadError;
 use self::open::OpenRequests;
+use self::pace::Pace;
+pub(crate) use self::pace::ROW_WAIT;
 pub(crate) use self::progress::Progress;
-use crate::config::Durability;
+use self::reading::{Cursor, Found};
 use crate::ledger::breath::Breath;
-use crate::ledger::codec::{self, Names, Record, Step};
-use crate::ledger::journal::disk::{Disk, DiskFile, Os};
-use crate::ledger::journal::{Directory, HEADER, Segment};
+use crate::ledger::codec::{Names, Record};
+use crate::ledger::journal::disk::{Disk, Os};
+use crate::ledger::journal::{Directory, Segment};
 use crate::ledger::record::{Closed, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
@@ -32,6 +37,9 @@ const MAX_BATCH: usize = 4_000;
 const RUSH_ROWS: usize = 256;
 /// Bytes of a segment read at once; many times the longest record.
 const READ_BYTES: usize = 256 * 1024;
+/// By so much a segment's position has moved before it is written again beside workers: each costs a page
+/// of the commit, and what stands behind it is only read once more, after a crash.
+const POSITION_BYTES: u64 = 64 * 1024;
 
 /// The reading end of the journal.
 #[derive(Debug)]
@@ -49,25 +57,8 @@ pub(crate) struct Drain<D: Disk = Os> {
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
+    pace: Pace,
     pub(crate) breath: Breath,
-}
-
-/// How far one segment has been read.
-#[derive(Debug)]
-struct Cursor<F> {
-    file: F,
-    read: u64,
-    /// Up to here the store has what was read.
-    settled: u64,
-    /// Before this offset an earlier run has stored every `Closed`.
-    stored: u64,
-    /// Requests opened in this segment that have not ended.
-    open: usize,
-    /// When the first of its requests began, in milliseconds since the epoch.
-    oldest_ms: Option<i64>,
-    /// Where the bytes began that are no record, while no record has been found after them.
-    damaged_from: Option<u64>,
-    is_damaged: bool,
 }
 
 impl<D: Disk> Drain<D> {
@@ -88,6 +79,7 @@ impl<D: Disk> Drain<D> {
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
+            pace: Pace::new(ROW_WAIT),
             breath: Breath::none(),
         })
     }
@@ -100,26 +92,72 @@ impl<D: Disk> Drain<D> {
         Ok(())
     }
 
-    /// Carries over everything that is published now, oldest segment first: a `Closed` can stand in a
-    /// later segment than its `Opened`, never in an earlier one.
+    /// Beside workers, few rows wait for others for so long.
+    pub(crate) fn set_row_wait(&mut self, row_wait: Duration) {
+        self.pace = Pace::new(row_wait);
+    }
+
+    /// Carries over everything that is published now, and removes what is done with.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
+        self.read_published()?;
+        self.store_rows(1)?;
+        self.end_rush();
+        self.remove_finished()?;
+        Ok(self.progress)
+    }
+
+    /// The same beside workers, at `now` since any one moment: what may wait for a better one does.
+    pub(crate) fn pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
+        self.read_published()?;
+        if self.pace.stores(self.rows.len(), now) {
+            self.store_rows(POSITION_BYTES)?;
+        }
+        self.end_rush();
+        if self.pace.removes(now) {
+            self.remove_finished()?;
+        }
+        Ok(self.progress)
+    }
+
+    /// How long after `now` the next [`Drain::pass_at`] is due.
+    pub(crate) fn rest(&self, now: Duration) -> Duration {
+        self.pace.rest(now)
+    }
+
+    /// Reads what is published now, oldest segment first: a `Closed` can stand in a later segment than its
+    /// `Opened`, never in an earlier one.
+    fn read_published(&mut self) -> Result<(), DrainError> {
         self.progress = Progress::default();
         self.follow_store()?;
-        // What the store would not take last time goes first, so that no more than a batch ever waits.
-        self.store_rows()?;
-        for segment in self.directory.segments() {
-            self.read(&segment).map_err(|error| match error {
-                ReadError::Io(source) => DrainError::Read { path: segment.path.clone(), source },
+        if self.rows.len() >= MAX_BATCH {
+            // The store would not take them last time; no more than a batch ever waits.
+            self.store_rows(1)?;
+        }
+        for found in self.published() {
+            self.read(&found).map_err(|error| match error {
+                ReadError::Io(source) => {
+                    DrainError::Read { path: found.segment.path.clone(), source }
+                }
                 ReadError::Store(error) => DrainError::Store(error),
             })?;
         }
-        self.store_rows()?;
-        if self.progress.rows <= RUSH_ROWS as u64 && self.rows.capacity() > RUSH_ROWS {
-            self.rows.shrink_to(RUSH_ROWS);
-            self.store.shrink();
-        }
-        self.remove_finished()?;
-        Ok(self.progress)
+        Ok(())
+    }
+
+    /// How far each segment may be read in this pass, all before any is read, and the newest first: what is
+    /// published of a segment is only ever more. So whatever has an end that is in here has its beginning
+    /// in here as well, though others publish meanwhile.
+    fn published(&self) -> Vec<Found> {
+        let newest_first = self.directory.segments().into_iter().rev();
+        let mut found: Vec<_> = newest_first
+            .map(|segment| {
+                let is_sealed = segment.is_sealed();
+                let published = segment.published();
+                Found { segment, is_sealed, published }
+            })
+            .collect();
+        found.reverse();
+        found
     }
 
     /// At start, when nobody writes: what is open then was cut off by a crash, and becomes a row.
@@ -137,7 +175,7 @@ impl<D: Disk> Drain<D> {
             self.rows.push(Row { opened, closed });
         }
         self.progress = Progress::default();
-        self.store_rows()?;
+        self.store_rows(1)?;
         self.remove_finished()?;
         total.add(self.progress);
         Ok(total)
@@ -154,6 +192,7 @@ impl<D: Disk> Drain<D> {
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
         again.breath = std::mem::take(&mut self.breath);
+        std::mem::swap(&mut again.pace, &mut self.pace);
         tracing::warn!("the store's file was replaced; the journal is read into the new one");
         *self = again;
         Ok(())
@@ -167,110 +206,8 @@ impl<D: Disk> Drain<D> {
         self.store.expire(before_ms.min(oldest_ms.unwrap_or(i64::MAX)), MAX_BATCH)
     }
 
-    /// Published bytes that the store does not have.
-    pub(crate) fn lag_bytes(&self) -> u64 {
-        let settled = |number| self.cursors.get(&number).map_or(HEADER.len() as u64, |c| c.settled);
-        let segments = self.directory.segments();
-        segments.iter().map(|s| s.published().saturating_sub(settled(s.number))).sum()
-    }
-
-    /// Makes what has been written survive a power cut as well, as far as nobody waits for it.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        if self.directory.durability() == Durability::Power {
-            return Ok(());
-        }
-        self.cursors.values().try_for_each(|cursor| cursor.file.sync_data())
-    }
-
-    /// Reads one segment up to where it is published.
-    fn read(&mut self, segment: &Segment) -> Result<(), ReadError> {
-        let published = segment.published();
-        if !self.cursors.contains_key(&segment.number) {
-            let cursor = self.open_segment(segment)?;
-            self.cursors.insert(segment.number, cursor);
-        }
-        let mut buffer = std::mem::take(&mut self.chunk);
-        let result = self.read_up_to(published, segment.number, &mut buffer);
-        self.chunk = buffer;
-        result
-    }
-
-    fn read_up_to(
-        &mut self,
-        published: u64,
-        number: u64,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
-        loop {
-            let cursor = self.cursors.get(&number).expect("only an open segment is read");
-            let at = cursor.read;
-            let length = usize::try_from(published.saturating_sub(at)).unwrap_or(usize::MAX);
-            if length == 0 {
-                return Ok(());
-            }
-            let length = length.min(READ_BYTES);
-            if buffer.len() < length {
-                buffer.resize(length, 0);
-            }
-            let chunk = &mut buffer[..length];
-            cursor.file.read_exact_at(chunk, at)?;
-            let is_last = at + length as u64 == published;
-            let used = self.take_records(number, chunk, at, is_last)?;
-            let cursor = self.cursors.get_mut(&number).expect("as above");
-            cursor.read = at + used as u64;
-        }
-    }
-
-    /// Takes the whole records of a chunk that begins `at`; returns how many bytes are done with.
-    fn take_records(
-        &mut self,
-        number: u64,
-        chunk: &[u8],
-        at: u64,
-        is_last: bool,
-    ) -> Result<usize, ReadError> {
-        let mut used = 0;
-        while used < chunk.len() {
-            match codec::decode(&chunk[used..], &mut self.names) {
-                Step::Record(record, length) => {
-                    self.end_damage(number, at + used as u64);
-                    used += length;
-                    self.take(number, record, at + used as u64)?;
-                    self.breath.step();
-                }
-                Step::Partial if !is_last => return Ok(used),
-                Step::Partial | Step::Damaged => {
-                    let cursor = self.cursors.get_mut(&number).expect("a read segment");
-                    let damaged_from = cursor.damaged_from.get_or_insert(at + used as u64);
-                    let is_new = *damaged_from == at + used as u64;
-                    used += if is_new { damage::first_step(&chunk[used..]) } else { 1 };
-                }
-            }
-        }
-        if is_last {
-            let cursor = self.cursors.get_mut(&number).expect("a read segment");
-            let torn_from = cursor.damaged_from.take();
-            self.progress.torn_bytes += torn_from.map_or(0, |from| at + used as u64 - from);
-        }
-        Ok(used)
-    }
-
-    /// A record was found: what stands before it since `damaged_from` is not the torn tail of a crash.
-    fn end_damage(&mut self, number: u64, end: u64) {
-        let cursor = self.cursors.get_mut(&number).expect("only a read segment has records");
-        let Some(from) = cursor.damaged_from.take() else { return };
-        cursor.is_damaged = true;
-        self.progress.damaged_bytes += end - from;
-        tracing::warn!(
-            segment = number,
-            offset = from,
-            bytes = end - from,
-            "damaged records in the journal were passed over; the segment will be kept as *.damaged"
-        );
-    }
-
     fn take(&mut self, number: u64, record: Record, end: u64) -> Result<(), ReadError> {
-        let cursor = self.cursors.get_mut(&number).expect("only a read segment has records");
+        let cursor = self.cursors.get_mut(&number).expect("a segment that is read has one");
         match record {
             Record::Opened(opened) => {
                 cursor.open += 1;
@@ -294,8 +231,8 @@ impl<D: Disk> Drain<D> {
                     self.rows.push(Row { opened, closed });
                 }
                 if self.rows.len() >= MAX_BATCH {
-                    self.cursors.get_mut(&number).expect("as above").read = end;
-                    self.store_rows()?;
+                    self.cursor(number).read = end;
+                    self.store_rows(POSITION_BYTES)?;
                 }
             }
         }
@@ -304,7 +241,7 @@ impl<D: Disk> Drain<D> {
 
     /// A request whose beginning is missing: it is in the store, and its segment gone, or was damaged.
     fn orphan(&mut self, number: u64, closed: &Closed) -> Result<(), StoreError> {
-        self.store_rows()?;
+        self.store_rows(1)?;
         if !self.store.has_row(closed.event_id)? {
             self.progress.orphans += 1;
             tracing::warn!(
@@ -318,75 +255,72 @@ impl<D: Disk> Drain<D> {
         Ok(())
     }
 
-    /// Stores what has been joined, with how far every segment has been read.
-    fn store_rows(&mut self) -> Result<(), StoreError> {
+    /// Stores what has been joined, with how far every segment has been read, where that has moved by
+    /// `moved` bytes.
+    fn store_rows(&mut self, moved: u64) -> Result<(), StoreError> {
         if !self.rows.is_empty() {
-            self.append_rows()?;
+            self.append_rows(moved)?;
         }
-        self.cursors.values_mut().for_each(|cursor| cursor.settled = cursor.read);
+        for segment in self.directory.segments() {
+            if let Some(cursor) = self.cursors.get(&segment.number) {
+                segment.settle(cursor.read);
+            }
+        }
         Ok(())
     }
 
-    fn append_rows(&mut self) -> Result<(), StoreError> {
-        let positions: Vec<Position> = self
-            .cursors
-            .iter()
+    fn append_rows(&mut self, moved: u64) -> Result<(), StoreError> {
+        let has_moved = |cursor: &Cursor<_>| cursor.read >= cursor.positioned + moved;
+        let moved = self.cursors.iter().filter(|(_, cursor)| has_moved(cursor));
+        let positions: Vec<Position> = moved
             .map(|(number, cursor)| Position { segment: number.to_string(), offset: cursor.read })
             .collect();
-        self.progress.rows +=
-            self.store.append_stepwise(&self.rows, &positions, || self.breath.step())? as u64;
+        let new = self.store.append_stepwise(&self.rows, &positions, || self.breath.step())?;
+        self.cursors.values_mut().filter(|cursor| has_moved(cursor)).for_each(|cursor| {
+            cursor.positioned = cursor.read;
+        });
+        self.progress.rows += new as u64;
         self.rows.clear();
+        self.pace.stored();
         Ok(())
+    }
+
+    /// Gives memory back that only a rush needed.
+    fn end_rush(&mut self) {
+        let is_over = self.progress.rows.max(self.rows.len() as u64) <= RUSH_ROWS as u64;
+        if is_over && self.rows.capacity() > RUSH_ROWS {
+            self.rows.shrink_to(RUSH_ROWS);
+            self.store.shrink();
+        }
     }
 
     /// Removes segments that nobody will write to and whose requests are all stored.
     fn remove_finished(&mut self) -> Result<(), DrainError> {
-        if !self.store.is_in_place() {
+        let mut finished = self.directory.segments();
+        finished.retain(|segment| self.is_finished(segment));
+        if finished.is_empty() || !self.store.is_in_place() {
             return Ok(());
         }
-        for segment in self.directory.segments() {
-            let is_sealed = segment.is_sealed() && segment.is_complete();
-            let Some(cursor) = self.cursors.get(&segment.number) else { continue };
-            if is_sealed && cursor.open == 0 && cursor.read >= segment.published() {
-                // The position goes first: left behind, it would be taken for that of a later segment
-                // with the same number. Without it, a segment that stays is only read once more.
-                self.store.forget_segment(&segment.name())?;
-                let is_damaged = cursor.is_damaged;
-                self.directory
-                    .remove(&segment, is_damaged)
-                    .map_err(|source| DrainError::Remove { path: segment.path.clone(), source })?;
-                self.cursors.remove(&segment.number);
-            }
+        // The positions go first: one that is left behind would be taken for that of a later segment with
+        // the same number. Without it, a segment that stays is only read once more.
+        let names: Vec<_> = finished.iter().map(|segment| segment.name()).collect();
+        self.store.forget_segments(&names)?;
+        for segment in finished {
+            let is_damaged = self.cursor(segment.number).is_damaged;
+            self.directory
+                .remove(&segment, is_damaged)
+                .map_err(|source| DrainError::Remove { path: segment.path.clone(), source })?;
+            self.cursors.remove(&segment.number);
         }
         Ok(())
     }
 
-    fn open_segment(&mut self, segment: &Segment) -> Result<Cursor<D::File>, ReadError> {
-        let file = self.directory.file(segment)?;
-        let mut header = [0; HEADER.len()];
-        let mut is_damaged = false;
-        if segment.published() >= HEADER.len() as u64 {
-            file.read_exact_at(&mut header, 0)?;
-            damage::check_version(&header)?;
-            if header != HEADER {
-                is_damaged = true;
-                self.progress.damaged_bytes += HEADER.len() as u64;
-                tracing::warn!(segment = segment.number, offset = 0, "a damaged journal header");
-            }
-        }
-        let name = segment.name();
-        let stored = self.store.positions()?.into_iter().find(|p| p.segment == name);
-        let stored = stored.map_or(0, |position| position.offset);
-        Ok(Cursor {
-            file,
-            read: HEADER.len() as u64,
-            settled: HEADER.len() as u64,
-            stored,
-            open: 0,
-            oldest_ms: None,
-            damaged_from: None,
-            is_damaged,
-        })
+    fn is_finished(&self, segment: &Segment) -> bool {
+        let is_sealed = segment.is_sealed() && segment.is_complete();
+        let is_closed = |cursor: &Cursor<_>| cursor.open == 0;
+        is_sealed
+            && segment.settled() >= segment.published()
+            && self.cursors.get(&segment.number).is_some_and(is_closed)
     }
 }
 

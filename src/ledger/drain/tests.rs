@@ -1,10 +1,16 @@
 //! The drain between a journal and a store that are whole, damaged, locked, full, or gone.
 
+use std::collections::VecDeque;
+use std::path::Path;
+
 use super::*;
+use crate::config::Durability;
 use crate::ledger::codec::tests::{closed, opened};
 use crate::ledger::journal::Journal;
-use crate::ledger::record::Opened;
+use crate::ledger::journal::background::Background;
+use crate::ledger::record::{Closed, EventId, Opened};
 use crate::ledger::report::{Filter, requests};
+use crate::ledger::simulated_disk::{Random, Simulated};
 use crate::price::Rates;
 use crate::usage::End;
 
@@ -52,9 +58,9 @@ fn rows_are_joined_across_segments_and_finished_segments_go() {
     for n in 0..29 {
         journal.close_now(&closed(n)).expect("writes");
     }
-    assert!(drain.lag_bytes() > 0);
+    assert!(directory.lag_bytes() > 0);
     assert_eq!(drain.pass().expect("passes"), Progress { rows: 29, ..Progress::default() });
-    assert_eq!(drain.lag_bytes(), 0);
+    assert_eq!(directory.lag_bytes(), 0);
     // The segment with the request that is still open stays, and so does the one being written.
     assert!(directory.segments().len() <= 3 && open >= 10);
     journal.close_now(&closed(29)).expect("writes");
@@ -275,7 +281,7 @@ fn a_store_that_fails_loses_nothing_and_is_followed_when_it_works_again() {
             journal.close_now(&closed(n)).expect("the journal takes it");
             let found = drain.pass().expect_err(what).to_string();
             assert!(found.contains(error), "{what}: {found}");
-            assert!(drain.lag_bytes() > 0, "{what}: read is not stored");
+            assert!(directory.lag_bytes() > 0, "{what}: read is not stored");
         }
         assert!(directory.segments().len() > 5, "nothing was removed");
         mend(&drain.store).expect(what);
@@ -399,4 +405,208 @@ fn a_short_segment_goes_when_it_is_an_hour_old() {
         drain.pass().expect("passes");
         assert_eq!(directory.segments().len(), left, "{mono_ns}");
     }
+}
+
+/// Rows as they end, and passes as the drain's thread does them: when each is stored.
+#[test]
+fn few_rows_wait_for_others_and_none_for_longer_than_a_second() {
+    const SECOND: Duration = Duration::from_secs(1);
+    for (seed, per_second, most_commits) in [(1, 5, 80), (2, 50, 80), (3, 1, 61), (4, 5, 80)] {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory);
+        let mut random = Random::new(seed);
+        let (mut now, mut next_end) = (Duration::from_secs(7), Duration::from_secs(7));
+        let (mut waiting, mut ended, mut commits) = (VecDeque::new(), 0_u64, 0);
+        let until = now + 60 * SECOND;
+        while now < until {
+            while next_end <= now {
+                let event_id = EventId(u128::from(ended).to_be_bytes());
+                journal.open_now(&Opened { event_id, ..opened(1) }).expect("writes");
+                journal.close_now(&Closed { event_id, ..closed(1) }).expect("writes");
+                waiting.push_back(next_end);
+                ended += 1;
+                next_end += Duration::from_micros(random.below(2_000_000 / per_second));
+            }
+            let rows = drain.pass_at(now).expect("passes").rows;
+            let takes = Duration::from_millis(random.below(40));
+            commits += u64::from(rows > 0);
+            for end in waiting.drain(..rows as usize) {
+                assert!(now + takes <= end + SECOND, "seed {seed}: {end:?} was stored at {now:?}");
+            }
+            now += takes + drain.rest(now + takes);
+        }
+        assert!(ended > 30 * per_second, "seed {seed}: only {ended} requests ended");
+        assert!(commits <= most_commits, "seed {seed}: {commits} commits for {ended} rows");
+        assert!(waiting.iter().all(|end| now <= *end + SECOND), "seed {seed}");
+    }
+}
+
+#[test]
+fn many_rows_do_not_wait_and_segments_go_once_a_second() {
+    let fixture = Fixture::new(300);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    let ms = Duration::from_millis;
+    assert_eq!(drain.pass_at(ms(0)).expect("passes").rows, 0);
+    let mut write = || {
+        for n in 0..=100 {
+            journal.open_now(&opened(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
+        }
+    };
+    write();
+    assert_eq!(drain.pass_at(ms(200)).expect("passes").rows, 101);
+    let waiting = directory.segments().len();
+    assert!(waiting > 50, "a removal takes a sync, and one was just done");
+    drain.pass_at(ms(999)).expect("passes");
+    assert_eq!(directory.segments().len(), waiting);
+    drain.pass_at(ms(1_000)).expect("passes");
+    assert_eq!(directory.segments().len(), 1);
+    // Rows that could not be stored are tried again at the usual pace.
+    drain.store.connection().pragma_update(None, "query_only", true).expect("sets");
+    let mut one = |n| {
+        journal.open_now(&opened(n)).expect("writes");
+        journal.close_now(&closed(n)).expect("writes");
+    };
+    one(201);
+    drain.pass_at(ms(1_200)).expect("it waits for others");
+    assert_eq!(drain.rest(ms(1_200)), ms(200));
+    assert_eq!(drain.rest(ms(1_750)), ms(50));
+    drain.pass_at(ms(1_800)).expect_err("it waits no longer");
+    assert_eq!(drain.rest(ms(1_800)), ms(200));
+    drain.store.connection().pragma_update(None, "query_only", false).expect("sets");
+    assert_eq!(drain.pass_at(ms(2_000)).expect("passes").rows, 1);
+}
+
+fn simulated(segment_bytes: u64) -> (Simulated, Arc<Directory<Simulated>>) {
+    let disk = Simulated::default();
+    let directory =
+        Directory::on(disk.clone(), Path::new("data"), segment_bytes, Durability::Crash);
+    (disk, Arc::new(directory.expect("opens")))
+}
+
+#[test]
+fn a_replay_needs_no_descriptor_for_each_segment() {
+    const SEGMENTS: u32 = 1_100;
+    let fixture = Fixture::new(0);
+    let (disk, directory) = simulated(1);
+    let mut journal = Journal::new(directory);
+    let event_id = |n: u32| EventId(u128::from(n).to_be_bytes());
+    // All are open until the end: none of their segments can go.
+    for n in 0..SEGMENTS {
+        journal.open_now(&Opened { event_id: event_id(n), ..opened(1) }).expect("writes");
+    }
+    for n in 0..SEGMENTS {
+        journal.close_now(&Closed { event_id: event_id(n), ..closed(1) }).expect("writes");
+    }
+    drop(journal);
+    let directory = Directory::on(disk.clone(), Path::new("data"), 1, Durability::Crash);
+    let directory = Arc::new(directory.expect("opens"));
+    assert_eq!(directory.segments().len(), 2 * SEGMENTS as usize);
+    let store = Store::open(fixture.dir.path()).expect("opens");
+    let mut drain = Drain::new(directory.clone(), store).expect("begins");
+    let mut background = Background::new(directory.clone());
+    background.round().expect("syncs");
+    assert_eq!(drain.replay().expect("replays").rows, u64::from(SEGMENTS));
+    assert!(directory.segments().is_empty());
+    assert!(disk.most_open() <= 3, "{} files were open at once", disk.most_open());
+}
+
+#[test]
+fn a_block_that_cannot_be_read_costs_what_stands_in_it_and_is_kept() {
+    const BLOCK: usize = 4096;
+    const REQUESTS: u32 = 200;
+    let event_id = |n: u32| EventId(u128::from(n).to_be_bytes());
+    // Somewhere in a segment, its header, its end, and all of it.
+    for lost in [2 * BLOCK..2 * BLOCK + 1, 0..1, 20_000..usize::MAX, 0..usize::MAX] {
+        let fixture = Fixture::new(0);
+        let (disk, directory) = simulated(30_000);
+        let mut journal = Journal::new(directory.clone());
+        let mut ends = Vec::new();
+        for n in 0..REQUESTS {
+            journal.open_now(&Opened { event_id: event_id(n), ..opened(1) }).expect("writes");
+            journal.close_now(&Closed { event_id: event_id(n), ..closed(1) }).expect("writes");
+            let segments = directory.segments();
+            let newest = segments.last().expect("it was written");
+            ends.push((newest.number, newest.published() as usize));
+        }
+        let [first, .., _] = &directory.segments()[..] else { panic!("there are several") };
+        let path = first.path.clone();
+        disk.lose(&path, lost.clone());
+        let store = Store::open(fixture.dir.path()).expect("opens");
+        let mut drain = Drain::new(directory.clone(), store).expect("begins");
+        let live = drain.pass().expect("what can be read is read");
+        let blocks =
+            (lost.start / BLOCK * BLOCK)..lost.end.saturating_add(BLOCK - 1) / BLOCK * BLOCK;
+        let in_others = ends.iter().filter(|(number, _)| *number > 1).count();
+        let before = ends.iter().filter(|(n, end)| *n == 1 && *end <= blocks.start).count();
+        let length = ends.iter().filter(|(n, _)| *n == 1).map(|(_, end)| *end).max().expect("some");
+        let after = (blocks.end < length)
+            .then(|| ends.iter().filter(|(n, end)| *n == 1 && *end > blocks.end + 1_000).count());
+        let least = (in_others + before + after.unwrap_or(0)) as u64;
+        assert!(live.rows >= least, "{lost:?}: {} rows, of {least} at least", live.rows);
+        // At the next start what lost its end is a row as well, and the segment is there to be looked at.
+        drop((drain, journal));
+        let directory = Directory::on(disk.clone(), Path::new("data"), 30_000, Durability::Crash);
+        let directory = Arc::new(directory.expect("opens"));
+        let store = Store::open(fixture.dir.path()).expect("opens");
+        let mut drain = Drain::new(directory.clone(), store).expect("begins");
+        drain.replay().expect("it starts");
+        assert!(directory.segments().is_empty(), "{lost:?}");
+        assert_eq!(disk.names(), [path.with_extension("wj.damaged")], "{lost:?}");
+        let rows = fixture.ends().iter().map(|(_, count)| *count).sum::<usize>();
+        assert!(rows as u64 >= live.rows, "{lost:?}");
+    }
+}
+
+#[test]
+fn another_error_than_a_lost_block_is_tried_again() {
+    let fixture = Fixture::new(1 << 20);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    journal.open_now(&opened(1)).expect("writes");
+    journal.close_now(&closed(1)).expect("writes");
+    let path = directory.segments()[0].path.clone();
+    let away = path.with_extension("away");
+    std::fs::rename(&path, &away).expect("renames");
+    let error = drain.pass().expect_err("it is not there").to_string();
+    assert!(error.contains("can't read"), "{error}");
+    std::fs::rename(&away, &path).expect("renames");
+    assert_eq!(drain.pass().expect("passes"), Progress { rows: 1, ..Progress::default() });
+}
+
+#[test]
+fn what_was_kept_of_a_damaged_segment_is_never_replaced() {
+    let fixture = Fixture::new(1 << 20);
+    let names = || {
+        let journal = fixture.dir.path().join("journal");
+        let names = std::fs::read_dir(journal)
+            .expect("it is there")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("ASCII"));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    let damage = |expected: &[&str]| {
+        let (path, bytes, ends) = five(&fixture);
+        let mut damaged = bytes;
+        damaged[ends[3] + 9] ^= 1;
+        std::fs::write(&path, damaged).expect("writes");
+        fixture.drain(&fixture.directory()).replay().expect("replays");
+        assert_eq!(names(), expected);
+        path
+    };
+    let first = damage(&["0000000000000001.wj.damaged"]);
+    damage(&["0000000000000001.wj.damaged", "0000000000000002.wj.damaged"]);
+    // As somebody who looks may leave them.
+    let kept = first.with_extension("wj.damaged");
+    std::fs::rename(first.with_file_name("0000000000000002.wj.damaged"), &first).expect("renames");
+    let before = std::fs::read(&kept).expect("reads");
+    fixture.drain(&fixture.directory()).replay().expect("replays");
+    assert_eq!(names(), ["0000000000000001.wj.damaged", "0000000000000001.wj.damaged.2"]);
+    assert_eq!(std::fs::read(&kept).expect("reads"), before);
 }
