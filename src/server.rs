@@ -27,9 +27,10 @@ use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::ledger::store::StoreError;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::route::Routes;
 use crate::server::accept::Lane;
+use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Metrics;
 
 /// Why a server does not start.
@@ -70,6 +71,7 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
     ledger: Ledger,
+    supervisor: Supervisor,
     /// Connections that each worker has.
     connections: Vec<Arc<AtomicUsize>>,
 }
@@ -79,23 +81,32 @@ pub struct Server {
 pub struct Environment {
     pub clock: Clock,
     pub resolve: Resolve,
+    /// How long rows wait for others to be stored with, where there are few.
+    pub row_wait: Duration,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { clock: Clock::system(), resolve: system_resolver() }
+        Self { clock: Clock::system(), resolve: system_resolver(), row_wait: ROW_WAIT }
     }
 }
 
 impl Server {
     /// Starts everything and returns once requests are served.
     pub fn start(config: &Config, environment: Environment) -> Result<Self, StartError> {
-        let Environment { clock, resolve } = environment;
+        let Environment { clock, resolve, row_wait } = environment;
         let routes = Arc::new(Routes::new(config));
         let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
         let metrics = Arc::new(metrics);
-        let (ledger, store) =
-            Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
+        let supervisor = Supervisor::default();
+        let (ledger, store) = Ledger::open(
+            &config.data,
+            &config.prices,
+            metrics.shared.clone(),
+            clock.clone(),
+            supervisor.clone(),
+            row_wait,
+        )?;
         let registry =
             Arc::new(Registry::load(config, routes, &store, (clock.clone(), ledger.believed()))?);
         let readiness = Arc::new(Readiness::default());
@@ -116,7 +127,7 @@ impl Server {
         let (stage, staged) = watch::channel(Stage::Serving);
         let (data, address) = listen(config.server.listen)?;
         let (admin, admin_address) = listen(config.admin.listen)?;
-        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged)?;
+        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
         let control = control::Control {
             registry: registry.clone(),
@@ -125,15 +136,17 @@ impl Server {
             readiness: readiness.clone(),
             store,
         };
-        let control = thread("weir-control", {
+        let control = thread(&supervisor, "weir-control", {
             let staged = staged.clone();
-            move |runtime| runtime.block_on(control.run(admin, staged))
+            move |runtime, thread| runtime.block_on(control.run(admin, staged, thread))
         })?;
         let max_connections = config.server.max_connections;
-        let acceptor = thread("weir-accept", move |runtime| {
+        let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
             runtime.block_on(async {
                 match TcpListener::from_std(data) {
-                    Ok(data) => accept::run(data, lanes, max_connections, staged).await,
+                    Ok(data) => {
+                        accept::run(data, lanes, max_connections, staged, thread).await;
+                    }
                     Err(error) => tracing::error!(%error, "the data listener cannot be used"),
                 }
             });
@@ -152,6 +165,7 @@ impl Server {
             workers,
             control,
             ledger,
+            supervisor,
             connections,
         })
     }
@@ -203,11 +217,39 @@ impl Server {
         self.ledger.pretend_disk_broken(is_broken);
     }
 
+    /// Makes every sync of the journal hang, until told otherwise.
+    #[doc(hidden)]
+    pub fn pretend_disk_stuck(&self, is_stuck: bool) {
+        self.ledger.pretend_disk_stuck(is_stuck);
+    }
+
+    /// Makes one of the server's threads panic at its next step.
+    #[doc(hidden)]
+    pub fn pretend_bug_in(&self, thread: &str) {
+        self.supervisor.pretend_bug_in(thread);
+    }
+
+    /// Ready once a thread has failed that the server cannot do without, with its name. What is left of
+    /// the server still serves, but it is to be ended, and the process with it.
+    pub async fn failed(&self) -> String {
+        self.supervisor.failed().await
+    }
+
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
-        let Self { stage, readiness, acceptor, workers, control, ledger, shutdown_after, .. } =
-            self;
+        let Self {
+            stage,
+            readiness,
+            acceptor,
+            workers,
+            control,
+            ledger,
+            supervisor,
+            shutdown_after,
+            ..
+        } = self;
+        supervisor.dismiss();
         readiness.shutting_down();
         stage.send_replace(Stage::Draining);
         let (ended, all_ended) = tokio::sync::oneshot::channel();
@@ -261,6 +303,7 @@ fn workers(
     ledger: &Ledger,
     metrics: &Metrics,
     stage: &watch::Receiver<Stage>,
+    supervisor: &Supervisor,
 ) -> Result<(Vec<Lane>, Vec<JoinHandle<()>>), StartError> {
     let mut lanes = Vec::new();
     let mut threads = Vec::new();
@@ -271,9 +314,12 @@ fn workers(
         let (shared, journal, shard) = (shared.clone(), ledger.journal(), shard.clone());
         let settings = serve::Settings::new(config);
         let stage = stage.clone();
-        threads.push(thread(&format!("weir-worker-{number}"), move |runtime| {
+        let name = format!("weir-worker-{number}");
+        threads.push(thread(supervisor, &name, move |runtime, thread| {
             match Worker::new(&shared, journal, shard) {
-                Ok(worker) => serve::run(&runtime, worker, &settings, arrivals, stage),
+                Ok(worker) => {
+                    serve::run(&runtime, worker, &settings, arrivals, stage, thread);
+                }
                 Err(error) => tracing::error!(%error, "a worker cannot start"),
             }
         })?);
@@ -284,19 +330,18 @@ fn workers(
 
 /// A thread with a single-threaded runtime of its own.
 fn thread(
+    supervisor: &Supervisor,
     name: &str,
-    run: impl FnOnce(LocalRuntime) + Send + 'static,
+    run: impl FnOnce(LocalRuntime, Supervised) + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let built = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default());
-            match built {
-                Ok(runtime) => run(runtime),
-                Err(error) => tracing::error!(%error, "a runtime cannot be built"),
-            }
-        })
-        .map_err(StartError::Thread)
+    let run = move |thread| {
+        let built = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        match built {
+            Ok(runtime) => run(runtime, thread),
+            Err(error) => tracing::error!(%error, "a runtime cannot be built"),
+        }
+    };
+    supervisor.spawn(name, run).map_err(StartError::Thread)
 }

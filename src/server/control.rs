@@ -12,6 +12,7 @@ use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
 use crate::ledger::store::{Store, StoreError};
 use crate::server::Stage;
+use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Metrics;
 
 /// How soon a changed key or limit holds; the promise is a second.
@@ -31,7 +32,12 @@ pub(crate) struct Control {
 
 impl Control {
     /// Runs until the server has ended its requests: health and metrics are answered while it drains.
-    pub(crate) async fn run(mut self, admin: TcpListener, stage: watch::Receiver<Stage>) {
+    pub(crate) async fn run(
+        mut self,
+        admin: TcpListener,
+        stage: watch::Receiver<Stage>,
+        thread: Supervised,
+    ) {
         let mut cut = stage.clone();
         let cut = async move {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
@@ -42,7 +48,7 @@ impl Control {
             admin::serve(listener, metrics, readiness, cut).await
         };
         tokio::select! {
-            () = self.follow() => {}
+            () = self.follow(&thread) => {}
             ended = served => if let Err(error) = ended {
                 tracing::error!(%error, "the administration listener has failed");
             }
@@ -50,7 +56,7 @@ impl Control {
         self.tell_alerts();
     }
 
-    async fn follow(&mut self) {
+    async fn follow(&mut self, thread: &Supervised) {
         let mut refresh = tokio::time::interval(REFRESH_EVERY);
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -58,6 +64,7 @@ impl Control {
         loop {
             tokio::select! {
                 _ = refresh.tick() => {
+                    thread.step();
                     match self.follow_changes() {
                         Ok(()) => is_failing = false,
                         Err(error) if !is_failing => {
