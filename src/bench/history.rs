@@ -11,6 +11,7 @@ use crate::config::{Data, Durability};
 use crate::ledger::report::{Filter, Group, usage};
 use crate::ledger::store::Store;
 use crate::ledger::verify::{Window, verify};
+use crate::price::{Prices, Rates, Schedule};
 
 const BEGIN_MS: i64 = 1_767_225_600_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -24,6 +25,8 @@ const FOLDED_AT_ONCE: usize = 16_000;
 /// A store that fills with requests, spread evenly over their days, keys and models.
 pub struct History {
     storing: Storing,
+    /// What each request is charged by.
+    price: Schedule,
     total: u64,
     keys: u64,
     days: i64,
@@ -32,7 +35,12 @@ pub struct History {
 impl History {
     /// Of `total` requests of `keys` keys in `days` days from the first of January 2026.
     pub fn new(dir: &Path, total: u64, keys: u64, days: u32) -> Self {
-        Self { storing: Storing::new(dir), total, keys, days: days.into() }
+        let mut storing = Storing::new(dir);
+        let mut prices = Prices::default();
+        let rates = Rates { input: 2_500_000, output: 15_000_000, ..Rates::default() };
+        prices.add(MODEL, i64::MIN, rates);
+        storing.store.record_prices(&prices).expect("the disk has room");
+        Self { storing, price: prices.of(MODEL), total, keys, days: days.into() }
     }
 
     /// The next rows, by when they began. Any key and model may follow any other.
@@ -40,6 +48,7 @@ impl History {
         let first = self.storing.next;
         let mut rows = self.storing.rows(count);
         let all_ms = (self.days * DAY_MS).unsigned_abs();
+        let price = self.price.at(BEGIN_MS).expect("it holds since ever");
         for (row, number) in rows.0.iter_mut().zip(first..) {
             let number = u64::try_from(number).expect("nobody makes so many");
             let at_ms = u128::from(number) * u128::from(all_ms) / u128::from(self.total);
@@ -48,6 +57,8 @@ impl History {
             let key = mixed / 3;
             row.opened.key_id = format!("key_{key:016}").into();
             row.opened.tenant = format!("tenant-{}", key / TENANT_KEYS).into();
+            row.opened.price_version = Some(price.version);
+            row.closed.cost_nano_usd = Some(price.rates.cost(&row.closed.billed()));
             row.opened.model = MODELS[usize::try_from(mixed % 3).expect("one of three")].into();
         }
         rows
