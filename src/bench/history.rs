@@ -8,8 +8,9 @@ use jiff::tz::TimeZone;
 use super::{MODEL, Rows, Storing};
 use crate::admit::Windows;
 use crate::config::{Data, Durability};
+use crate::ledger::breath::Breath;
 use crate::ledger::report::{Filter, Group, usage};
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 use crate::ledger::verify::{Window, verify};
 use crate::price::{Prices, Rates, Schedule};
 
@@ -19,8 +20,9 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const MODELS: [&str; 3] = [MODEL, "gpt-5.4-mini", "claude-sonnet-5"];
 /// Of each tenant.
 const TENANT_KEYS: u64 = 10;
-/// As the drain folds them.
+/// As the drain does them.
 const FOLDED_AT_ONCE: usize = 16_000;
+const EXPIRED_AT_ONCE: usize = 4_000;
 
 /// A store that fills with requests, spread evenly over their days, keys and models.
 pub struct History {
@@ -69,17 +71,18 @@ impl History {
         self.storing.append(rows)
     }
 
-    /// Folds the roll-ups of all hours but the last, as the drain does; returns how many those were.
+    /// Folds the roll-ups of all hours but the last, with rests as the drain does; returns how many those were.
     pub fn fold(&mut self) -> usize {
         let before = (BEGIN_MS + self.days * DAY_MS) / HOUR_MS - 1;
-        let mut all = 0;
-        loop {
-            let folded = self.storing.store.fold(before, FOLDED_AT_ONCE, || ());
-            match folded.expect("the disk has room") {
-                0 => return all,
-                folded => all += folded,
-            }
-        }
+        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
+        all(|| store.fold(before, FOLDED_AT_ONCE, || breath.step()))
+    }
+
+    /// Deletes the rows of the first half of the days, likewise; returns how many those were.
+    pub fn expire(&mut self) -> usize {
+        let before_ms = BEGIN_MS + self.days * DAY_MS / 2;
+        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
+        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, || breath.step()))
     }
 
     /// What one key used in the 30 days from a day on, day by day in `zone` and model by model, on a
@@ -130,6 +133,17 @@ impl History {
             from_ms: window.start_ms,
             until_ms: window.end_ms,
         })
+    }
+}
+
+/// Does batch after batch, until one finds nothing; how much all of them found.
+fn all(mut batch: impl FnMut() -> Result<usize, StoreError>) -> usize {
+    let mut count = 0;
+    loop {
+        match batch().expect("the disk has room") {
+            0 => return count,
+            found => count += found,
+        }
     }
 }
 
