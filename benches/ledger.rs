@@ -142,6 +142,8 @@ fn history() -> Vec<(String, String)> {
     let (differences, took) = timed(|| history.verify(dir));
     assert_eq!(differences, 0, "the books are right");
     lines.push(("weir verify".to_owned(), format!("{:.1} s", took.as_secs_f64())));
+    let (expired, took) = timed(|| history.expire());
+    lines.push(("old rows deleted, a second".to_owned(), per_second(expired as u64, took)));
     lines
 }
 

@@ -1,5 +1,5 @@
 //! The ledger: every request that was sent upstream, exactly once. Workers append to the journal, a
-//! thread of its own drains the journal into the store, and reports read the store.
+//! thread of its own drains the journal into the store, another syncs it, and reports read the store.
 //!
 //! [`Ledger::open`] takes the data directory for itself, replays what an earlier run left in the
 //! journal, and starts the drain; [`Ledger::close`] is the last thing a server does.
@@ -21,6 +21,10 @@ mod lock;
 pub(crate) mod open;
 mod wal;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod simulated_disk;
+#[cfg(test)]
 mod power_cut;
 
 use std::io;
@@ -30,10 +34,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Believed, Clock};
-use crate::config::Data;
+use crate::config::{Data, Durability};
 use crate::ledger::breath::Breath;
 use crate::ledger::confirm::Confirming;
+pub(crate) use crate::ledger::drain::ROW_WAIT;
 use crate::ledger::drain::{Drain, DrainError, Progress};
+use crate::ledger::journal::background::Background;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::Holder;
 use crate::ledger::open::Hold;
@@ -42,10 +48,9 @@ use crate::ledger::store::{Store, StoreError};
 use crate::ledger::upkeep::Upkeep;
 use crate::ledger::wal::WalWatch;
 use crate::price::Prices;
+use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Shared;
 
-/// Between two passes of the drain: half of this is the typical age of the newest row in a report.
-const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Between two background syncs of the journal.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,19 +85,37 @@ pub enum LedgerError {
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
     believed: Arc<Believed>,
+    supervisor: Supervisor,
+    drain: Thread,
+    /// In `power` mode each journal has one of its own.
+    sync: Option<Thread>,
+}
+
+/// A thread that runs until it is told to stop, which is to drop the sender.
+#[derive(Debug)]
+struct Thread {
     stop: SyncSender<()>,
-    thread: JoinHandle<()>,
+    handle: JoinHandle<()>,
+}
+
+/// What such a thread is told, and where it tells what it did.
+struct Watch {
+    stopped: Receiver<()>,
+    metrics: Arc<Shared>,
+    clock: Clock,
 }
 
 impl Ledger {
     /// Takes the data directory, replays the journal into the store, and starts the drain. The
-    /// prices are in the store before any row names them. Also returns a connection to the store for
-    /// the control plane.
+    /// prices are in the store before any row names them. Few rows wait for others for `row_wait`. Also
+    /// returns a connection to the store for the control plane.
     pub(crate) fn open(
         data: &Data,
         prices: &Prices,
         metrics: Arc<Shared>,
         clock: Clock,
+        supervisor: Supervisor,
+        row_wait: Duration,
     ) -> Result<(Self, Store), LedgerError> {
         let (lock, mut drain) = open::for_server(data)?;
         drain.record_prices(prices)?;
@@ -108,23 +131,39 @@ impl Ledger {
             );
         }
         let (directory, store) = (drain.directory(), drain.store.another()?);
+        let lag = directory.clone();
+        metrics.drain_lag(move || lag.lag_bytes());
+        metrics.drain_passed(clock.mono_ns());
+        drain.set_row_wait(row_wait);
         let mut confirming = Confirming::new(clock.clone(), &drain.store)?;
         confirming.tell(&drain.store)?;
         let believed = confirming.believed().clone();
         let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
-        let upkeep = Upkeep::new(retention, clock);
+        let upkeep = Upkeep::new(retention, clock.clone());
         let hold = Hold::new(lock);
-        let (stop, stopped) = sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("weir-drain".into())
-            .spawn(move || run(drain, hold, &metrics, (confirming, upkeep), &stopped))
-            .map_err(|source| directory_error(data, source))?;
-        Ok((Self { directory, believed, stop, thread }, store))
+        let start = |name, run: Box<dyn FnOnce(Watch, Supervised) + Send>| {
+            let thread = Thread::start(&supervisor, name, metrics.clone(), clock.clone(), run);
+            thread.map_err(|source| directory_error(data, source))
+        };
+        let sync = match data.durability {
+            Durability::Power => None,
+            Durability::Crash => {
+                metrics.journal_synced(clock.mono_ns());
+                let background = Background::new(directory.clone());
+                let run = |watch: Watch, thread: Supervised| sync(background, &watch, thread);
+                Some(start("weir-sync", Box::new(run))?)
+            }
+        };
+        let run = move |watch: Watch, thread: Supervised| {
+            run(drain, hold, (confirming, upkeep), &watch, thread);
+        };
+        let drain = start("weir-drain", Box::new(run))?;
+        Ok((Self { directory, believed, supervisor, drain, sync }, store))
     }
 
     /// A new writing end, for one worker.
     pub(crate) fn journal(&self) -> Journal {
-        Journal::new(self.directory.clone())
+        Journal::supervised(self.directory.clone(), self.supervisor.clone())
     }
 
     /// The time that is believed, for those who decide by it.
@@ -142,15 +181,43 @@ impl Ledger {
         self.directory.pretend_broken(is_broken);
     }
 
+    /// Or hang as those of a stuck disk would.
+    pub(crate) fn pretend_disk_stuck(&self, is_stuck: bool) {
+        self.directory.pretend_stuck(is_stuck);
+    }
+
     /// Drains what the workers wrote and closes the store. Every [`Journal`] must be gone before.
     pub(crate) fn close(self) {
-        let Self { stop, thread, .. } = self;
-        drop(stop);
-        if thread.join().is_err() {
+        let Self { drain, sync, .. } = self;
+        if drain.end().is_err() {
             tracing::error!(
                 "the drain thread had failed; the journal is replayed at the next start"
             );
         }
+        if sync.is_some_and(|sync| sync.end().is_err()) {
+            tracing::error!("the sync thread had failed; a power cut could lose rows");
+        }
+    }
+}
+
+impl Thread {
+    fn start(
+        supervisor: &Supervisor,
+        name: &str,
+        metrics: Arc<Shared>,
+        clock: Clock,
+        run: impl FnOnce(Watch, Supervised) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = sync_channel(1);
+        let watch = Watch { stopped, metrics, clock };
+        let handle = supervisor.spawn(name, move |thread| run(watch, thread))?;
+        Ok(Self { stop, handle })
+    }
+
+    /// Waits for its last words; an error if it panicked.
+    fn end(self) -> std::thread::Result<()> {
+        drop(self.stop);
+        self.handle.join()
     }
 }
 
@@ -162,44 +229,42 @@ fn directory_error(data: &Data, source: io::Error) -> LedgerError {
 fn run(
     mut drain: Drain,
     mut hold: Hold,
-    metrics: &Shared,
     (mut confirming, mut upkeep): (Confirming, Upkeep),
-    stopped: &Receiver<()>,
+    watch: &Watch,
+    thread: Supervised,
 ) {
+    let begun = Instant::now();
     let mut wal = WalWatch::default();
-    let mut last_sync = Instant::now();
     let mut is_behind = false;
     loop {
-        let stop = stopped.recv_timeout(DRAIN_EVERY) != Err(RecvTimeoutError::Timeout);
+        let stop = watch.stopped.recv_timeout(drain.rest(begun.elapsed()))
+            != Err(RecvTimeoutError::Timeout);
+        thread.step();
         if !hold.keep() {
-            // A pass could remove what the other process has not read.
+            // A pass could remove what the other process has not read. To return is to end the process.
             return drain.directory().give_up();
         }
         // At the end nobody else is there, and the process waits.
         drain.breath = if stop { Breath::none() } else { Breath::regular() };
-        pass(&mut drain, metrics, &mut is_behind);
-        metrics.store_wal(wal.look(drain.store.wal_bytes()));
+        let passed = if stop { drain.pass() } else { drain.pass_at(begun.elapsed()) };
+        tell_pass(passed, &watch.metrics, &mut is_behind);
+        watch.metrics.drain_passed(watch.clock.mono_ns());
+        watch.metrics.store_wal(wal.look(drain.store.wal_bytes()));
         if !is_behind && let Err(error) = confirming.look(&drain.store) {
             tracing::warn!(%error, "the time could not be confirmed; it is tried again");
         }
         if !stop && !is_behind {
             upkeep.pass(&mut drain);
         }
-        if stop || last_sync.elapsed() >= SYNC_EVERY {
-            last_sync = Instant::now();
-            if let Err(error) = drain.sync() {
-                tracing::error!(%error, "the journal could not be synced; a power cut could lose rows");
-            }
-        }
         if stop {
-            return;
+            return thread.end();
         }
     }
 }
 
-/// One pass; a failure is told when it begins and when it ends, not all the time between.
-fn pass(drain: &mut Drain, metrics: &Shared, is_behind: &mut bool) {
-    match drain.pass() {
+/// A failure is told when it begins and when it ends, not all the time between.
+fn tell_pass(passed: Result<Progress, DrainError>, metrics: &Shared, is_behind: &mut bool) {
+    match passed {
         Ok(progress) => {
             metrics.drained(progress.rows);
             metrics.damaged(progress.damaged_bytes + progress.torn_bytes);
@@ -217,5 +282,27 @@ fn pass(drain: &mut Drain, metrics: &Shared, is_behind: &mut bool) {
             }
         }
     }
-    metrics.drain_lag(drain.lag_bytes());
+}
+
+/// The sync thread of `crash` mode: a round every now and then, and a last one when told to stop.
+fn sync(mut background: Background, watch: &Watch, thread: Supervised) {
+    let mut is_failing = false;
+    loop {
+        let stop = watch.stopped.recv_timeout(SYNC_EVERY) != Err(RecvTimeoutError::Timeout);
+        thread.step();
+        let begun_ns = watch.clock.mono_ns();
+        match background.round() {
+            Ok(()) => {
+                watch.metrics.journal_synced(begun_ns);
+                is_failing = false;
+            }
+            Err(error) if !std::mem::replace(&mut is_failing, true) => {
+                tracing::error!(%error, "the journal could not be synced; a power cut could lose rows");
+            }
+            Err(_) => {}
+        }
+        if stop {
+            return thread.end();
+        }
+    }
 }

@@ -23,4 +23,5 @@ mod usage;
 mod json;
 mod gather;
 mod turn;
+mod supervisor;
 pub mod clock;

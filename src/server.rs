@@ -28,10 +28,11 @@ use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::ledger::store::StoreError;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::route::Routes;
 use crate::server::accept::Lane;
 use crate::server::follow::Follower;
+use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Metrics;
 
 /// Why a server does not start.
@@ -73,6 +74,7 @@ pub struct Server {
     control: JoinHandle<()>,
     follower: Follower,
     ledger: Ledger,
+    supervisor: Supervisor,
     /// Connections that each worker has.
     connections: Vec<Arc<AtomicUsize>>,
 }
@@ -82,11 +84,13 @@ pub struct Server {
 pub struct Environment {
     pub clock: Clock,
     pub resolve: Resolve,
+    /// How long rows wait for others to be stored with, where there are few.
+    pub row_wait: Duration,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { clock: Clock::system(), resolve: system_resolver() }
+        Self { clock: Clock::system(), resolve: system_resolver(), row_wait: ROW_WAIT }
     }
 }
 
@@ -94,52 +98,48 @@ impl Server {
     /// Starts everything and returns once requests are served. Health is answered before that: there may be
     /// a long journal to replay, and many keys to read.
     pub fn start(config: &Config, environment: Environment) -> Result<Self, StartError> {
-        let Environment { clock, resolve } = environment;
+        let Environment { clock, resolve, row_wait } = environment;
         let routes = Arc::new(Routes::new(config));
         let metrics = Metrics::new(config.server.workers, routes.names(), clock.clone());
-        let control = control::Control {
+        let supervisor = Supervisor::default();
+        let parts = control::Control {
             alerting: Arc::default(),
             failed_keys: Arc::new(FailedKeys::new(config.server.failed_keys_per_minute)),
             metrics: Arc::new(metrics),
             readiness: Arc::default(),
             clock: clock.clone(),
         };
-        let control::Control { alerting, failed_keys, metrics, readiness, .. } = control.clone();
+        let control::Control { alerting, metrics, readiness, .. } = parts.clone();
         // Whoever listens to it ends when it is dropped, should the start fail.
         let (stage, staged) = watch::channel(Stage::Serving);
         let (admin, admin_address) = listen(config.admin.listen)?;
-        let control = thread("weir-control", {
-            let staged = staged.clone();
-            move |runtime| runtime.block_on(control.run(admin, staged))
+        let control = thread(&supervisor, "weir-control", {
+            let (control, staged) = (parts.clone(), staged.clone());
+            move |runtime, thread| runtime.block_on(control.run(admin, staged, thread))
         })?;
-        let (ledger, store) =
-            Ledger::open(&config.data, &config.prices, metrics.shared.clone(), clock.clone())?;
+        let (ledger, store) = Ledger::open(
+            &config.data,
+            &config.prices,
+            metrics.shared.clone(),
+            clock.clone(),
+            supervisor.clone(),
+            row_wait,
+        )?;
         let time = (clock.clone(), ledger.believed());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
-        let shared = Shared {
-            registry: registry.clone(),
-            routes,
-            failed_keys,
-            readiness: readiness.clone(),
-            clock: clock.clone(),
-            bounds: bounds(config, &metrics),
-            cors: Arc::new(Cors::new(&config.server.cors_origins)),
-            upstreams: config
-                .upstreams
-                .iter()
-                .map(|upstream| (upstream.clone(), Arc::new(UsageOptions::default())))
-                .collect(),
-            resolve,
-        };
+        let shared = shared(config, routes, &registry, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;
-        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged)?;
+        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
-        let follower = Follower::start(registry.clone(), store).map_err(StartError::Thread)?;
+        let follower = Follower::start(registry.clone(), store, &supervisor);
+        let follower = follower.map_err(StartError::Thread)?;
         let max_connections = config.server.max_connections;
-        let acceptor = thread("weir-accept", move |runtime| {
+        let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
             runtime.block_on(async {
                 match TcpListener::from_std(data) {
-                    Ok(data) => accept::run(data, lanes, max_connections, staged).await,
+                    Ok(data) => {
+                        accept::run(data, lanes, max_connections, staged, thread).await;
+                    }
                     Err(error) => tracing::error!(%error, "the data listener cannot be used"),
                 }
             });
@@ -159,6 +159,7 @@ impl Server {
             control,
             follower,
             ledger,
+            supervisor,
             connections,
         })
     }
@@ -223,11 +224,31 @@ impl Server {
         self.ledger.pretend_disk_broken(is_broken);
     }
 
+    /// Makes every sync of the journal hang, until told otherwise.
+    #[doc(hidden)]
+    pub fn pretend_disk_stuck(&self, is_stuck: bool) {
+        self.ledger.pretend_disk_stuck(is_stuck);
+    }
+
+    /// Makes one of the server's threads panic at its next step.
+    #[doc(hidden)]
+    pub fn pretend_bug_in(&self, thread: &str) {
+        self.supervisor.pretend_bug_in(thread);
+    }
+
+    /// Ready once a thread has failed that the server cannot do without, with its name. What is left of
+    /// the server still serves, but it is to be ended, and the process with it.
+    pub async fn failed(&self) -> String {
+        self.supervisor.failed().await
+    }
+
     /// Ends the server: running requests have until the configured deadline, or until `hurry` is ready.
     /// When this returns, every request is in the store.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) {
         let shutdown_after = self.shutdown_after;
-        let Self { stage, readiness, acceptor, workers, control, follower, ledger, .. } = self;
+        let Self { stage, readiness, acceptor, workers, control, follower, .. } = self;
+        let Self { ledger, supervisor, .. } = self;
+        supervisor.dismiss();
         readiness.shutting_down();
         stage.send_replace(Stage::Draining);
         let (ended, all_ended) = tokio::sync::oneshot::channel();
@@ -282,6 +303,7 @@ fn workers(
     ledger: &Ledger,
     metrics: &Metrics,
     stage: &watch::Receiver<Stage>,
+    supervisor: &Supervisor,
 ) -> Result<(Vec<Lane>, Vec<JoinHandle<()>>), StartError> {
     let mut lanes = Vec::new();
     let mut threads = Vec::new();
@@ -292,9 +314,12 @@ fn workers(
         let (shared, journal, shard) = (shared.clone(), ledger.journal(), shard.clone());
         let settings = serve::Settings::new(config);
         let stage = stage.clone();
-        threads.push(thread(&format!("weir-worker-{number}"), move |runtime| {
+        let name = format!("weir-worker-{number}");
+        threads.push(thread(supervisor, &name, move |runtime, thread| {
             match Worker::new(&shared, journal, shard) {
-                Ok(worker) => serve::run(&runtime, worker, &settings, arrivals, stage),
+                Ok(worker) => {
+                    serve::run(&runtime, worker, &settings, arrivals, stage, thread);
+                }
                 Err(error) => tracing::error!(%error, "a worker cannot start"),
             }
         })?);
@@ -303,21 +328,44 @@ fn workers(
     Ok((lanes, threads))
 }
 
+/// What all workers have.
+fn shared(
+    config: &Config,
+    routes: Arc<Routes>,
+    registry: &Arc<Registry>,
+    parts: &control::Control,
+    resolve: Resolve,
+) -> Shared {
+    let upstreams = config.upstreams.iter();
+    Shared {
+        registry: registry.clone(),
+        routes,
+        failed_keys: parts.failed_keys.clone(),
+        readiness: parts.readiness.clone(),
+        clock: parts.clock.clone(),
+        bounds: bounds(config, &parts.metrics),
+        cors: Arc::new(Cors::new(&config.server.cors_origins)),
+        upstreams: upstreams
+            .map(|upstream| (upstream.clone(), Arc::new(UsageOptions::default())))
+            .collect(),
+        resolve,
+    }
+}
+
 /// A thread with a single-threaded runtime of its own.
 fn thread(
+    supervisor: &Supervisor,
     name: &str,
-    run: impl FnOnce(LocalRuntime) + Send + 'static,
+    run: impl FnOnce(LocalRuntime, Supervised) + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let built = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default());
-            match built {
-                Ok(runtime) => run(runtime),
-                Err(error) => tracing::error!(%error, "a runtime cannot be built"),
-            }
-        })
-        .map_err(StartError::Thread)
+    let run = move |thread| {
+        let built = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        match built {
+            Ok(runtime) => run(runtime, thread),
+            Err(error) => tracing::error!(%error, "a runtime cannot be built"),
+        }
+    };
+    supervisor.spawn(name, run).map_err(StartError::Thread)
 }

@@ -8,9 +8,11 @@ use jiff::tz::TimeZone;
 use super::{MODEL, Rows, Storing};
 use crate::admit::Windows;
 use crate::config::{Data, Durability};
+use crate::ledger::breath::Breath;
 use crate::ledger::report::{Filter, Group, usage};
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 use crate::ledger::verify::{Mend, Window, verify};
+use crate::price::{Prices, Rates, Schedule};
 
 const BEGIN_MS: i64 = 1_767_225_600_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -18,12 +20,15 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const MODELS: [&str; 3] = [MODEL, "gpt-5.4-mini", "claude-sonnet-5"];
 /// Of each tenant.
 const TENANT_KEYS: u64 = 10;
-/// As the drain folds them.
+/// As the drain does them.
 const FOLDED_AT_ONCE: usize = 16_000;
+const EXPIRED_AT_ONCE: usize = 4_000;
 
 /// A store that fills with requests, spread evenly over their days, keys and models.
 pub struct History {
     storing: Storing,
+    /// What each request is charged by.
+    price: Schedule,
     total: u64,
     keys: u64,
     days: i64,
@@ -32,7 +37,12 @@ pub struct History {
 impl History {
     /// Of `total` requests of `keys` keys in `days` days from the first of January 2026.
     pub fn new(dir: &Path, total: u64, keys: u64, days: u32) -> Self {
-        Self { storing: Storing::new(dir), total, keys, days: days.into() }
+        let mut storing = Storing::new(dir);
+        let mut prices = Prices::default();
+        let rates = Rates { input: 2_500_000, output: 15_000_000, ..Rates::default() };
+        prices.add(MODEL, i64::MIN, rates);
+        storing.store.record_prices(&prices).expect("the disk has room");
+        Self { storing, price: prices.of(MODEL), total, keys, days: days.into() }
     }
 
     /// The next rows, by when they began. Any key and model may follow any other.
@@ -40,6 +50,7 @@ impl History {
         let first = self.storing.next;
         let mut rows = self.storing.rows(count);
         let all_ms = (self.days * DAY_MS).unsigned_abs();
+        let price = self.price.at(BEGIN_MS).expect("it holds since ever");
         for (row, number) in rows.0.iter_mut().zip(first..) {
             let number = u64::try_from(number).expect("nobody makes so many");
             let at_ms = u128::from(number) * u128::from(all_ms) / u128::from(self.total);
@@ -48,6 +59,8 @@ impl History {
             let key = mixed / 3;
             row.opened.key_id = format!("key_{key:016}").into();
             row.opened.tenant = format!("tenant-{}", key / TENANT_KEYS).into();
+            row.opened.price_version = Some(price.version);
+            row.closed.cost_nano_usd = Some(price.rates.cost(&row.closed.billed()));
             row.opened.model = MODELS[usize::try_from(mixed % 3).expect("one of three")].into();
         }
         rows
@@ -58,17 +71,18 @@ impl History {
         self.storing.append(rows)
     }
 
-    /// Folds the roll-ups of all hours but the last, as the drain does; returns how many those were.
+    /// Folds the roll-ups of all hours but the last, with rests as the drain does; returns how many those were.
     pub fn fold(&mut self) -> usize {
         let before = (BEGIN_MS + self.days * DAY_MS) / HOUR_MS - 1;
-        let mut all = 0;
-        loop {
-            let folded = self.storing.store.fold(before, FOLDED_AT_ONCE, || ());
-            match folded.expect("the disk has room") {
-                0 => return all,
-                folded => all += folded,
-            }
-        }
+        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
+        all(|| store.fold(before, FOLDED_AT_ONCE, || breath.step()))
+    }
+
+    /// Deletes the rows of the first half of the days, likewise; returns how many those were.
+    pub fn expire(&mut self) -> usize {
+        let before_ms = BEGIN_MS + self.days * DAY_MS / 2;
+        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
+        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, || breath.step()))
     }
 
     /// What one key used in the 30 days from a day on, day by day in `zone` and model by model, on a
@@ -124,6 +138,17 @@ impl History {
             from_ms: window.start_ms,
             until_ms: window.end_ms,
         })
+    }
+}
+
+/// Does batch after batch, until one finds nothing; how much all of them found.
+fn all(mut batch: impl FnMut() -> Result<usize, StoreError>) -> usize {
+    let mut count = 0;
+    loop {
+        match batch().expect("the disk has room") {
+            0 => return count,
+            found => count += found,
+        }
     }
 }
 

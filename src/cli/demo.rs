@@ -10,7 +10,7 @@ use anyhow::Context;
 use secrecy::SecretString;
 
 use crate::cli::open::open_or_make_store;
-use crate::cli::serve::Signals;
+use crate::cli::serve::{Signals, end_of};
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::identify::key_text::{KeyText, generate_id};
@@ -46,11 +46,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let key = make_key(&config)?;
         let server = Server::start(&config, Environment::default())?;
         print(&server, &key, &config.data.dir)?;
-        signals.next().await;
+        let ended = end_of(&server, &mut signals).await;
         eprintln!("stopping; a second signal hurries");
         server.shutdown(signals.next()).await;
         simulator.shutdown().await;
-        anyhow::Ok(())
+        ended
     })
 }
 

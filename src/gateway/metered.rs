@@ -18,8 +18,9 @@ use http_body::{Frame, SizeHint};
 
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
+use crate::gateway::settlement::Booking;
 use crate::gateway::source::{Event, Source};
-use crate::ledger::journal::{AppendError, Receipt};
+use crate::ledger::journal::AppendError;
 use crate::refusal::{Family, Refusal};
 use crate::usage::{End, Flags};
 
@@ -61,7 +62,7 @@ pub(crate) struct Metered {
 /// An end whose record is taken down and not yet sure to last.
 #[derive(Debug)]
 struct Recording {
-    receipt: Receipt,
+    receipt: Booking,
     /// Whether an error event could follow what the client has.
     was_between: bool,
 }
@@ -233,7 +234,7 @@ impl Metered {
             Ok(()) => self.state = State::Ended,
             Err(error) => {
                 // What could not be written has been told by whoever tried to.
-                if matches!(error, AppendError::NotSynced { .. }) {
+                if !matches!(error, AppendError::NotWritten { .. }) {
                     self.worker.journal_failed(&error);
                 }
                 self.unrecorded(was_between);

@@ -2,8 +2,11 @@
 //! consumed by the second. It happens once, whatever happens: a settlement that is dropped settles
 //! itself.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::admit::Permit;
 use crate::clock::Now;
@@ -57,6 +60,15 @@ pub(crate) struct Settlement {
     held: Option<Held>,
 }
 
+/// Word of an end that was taken down: ready once it may be seen. While somebody waits for that, the
+/// request is in flight.
+#[derive(Debug)]
+#[must_use = "the end of the response may leave only once this is ready"]
+pub(crate) struct Booking {
+    receipt: Receipt,
+    _in_flight: Option<InFlight>,
+}
+
 /// What a request is known to have used.
 #[derive(Debug, Default)]
 pub(crate) struct Used {
@@ -68,6 +80,21 @@ pub(crate) struct Used {
     pub(crate) images: u64,
     /// Remarks on the numbers.
     pub(crate) flags: Flags,
+}
+
+impl Booking {
+    /// Of an end that was booked before.
+    pub(crate) fn done() -> Self {
+        Self { receipt: Receipt::done(), _in_flight: None }
+    }
+}
+
+impl Future for Booking {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.receipt).poll(cx)
+    }
 }
 
 impl Used {
@@ -123,10 +150,10 @@ impl Settlement {
 
     /// Undoes a request that was never sent and will have no row. False if it has one by now.
     fn revoke(&mut self) -> bool {
-        let Some(opening) = &mut self.opening else { return false };
+        let Some(mut opening) = self.opening.take() else { return false };
         let is_written = match opening.result() {
             Some(result) => result.is_ok(),
-            None => !self.worker.withdraw(self.event_id),
+            None => !self.worker.withdraw(opening),
         };
         if is_written {
             return false;
@@ -241,12 +268,12 @@ impl Settlement {
 
     /// Books the request: the permit is settled, the record taken down, the metrics told. The end of the
     /// response must not be released before the receipt is ready, nor if that is an error.
-    pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Receipt {
+    pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Booking {
         self.settle_once(end, used)
     }
 
-    fn settle_once(&mut self, end: End, used: Used) -> Receipt {
-        let Some(permit) = self.permit.take() else { return Receipt::done() };
+    fn settle_once(&mut self, end: End, used: Used) -> Booking {
+        let Some(permit) = self.permit.take() else { return Booking::done() };
         let now = self.worker.clock.now();
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);
@@ -263,7 +290,6 @@ impl Settlement {
             learned.count(used.usage.output.div_ceil(n.max(1)));
         }
         let shard = &self.worker.shard;
-        self.in_flight = None;
         shard.ended(end, duration_ns);
         shard.tokens(self.model_index, &used.usage);
         tracing::debug!(
@@ -292,7 +318,8 @@ impl Settlement {
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
         };
-        self.worker.close(&closed)
+        let _in_flight = self.in_flight.take();
+        Booking { receipt: self.worker.close(&closed), _in_flight }
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::forward::Lease;
-use crate::gateway::settlement::Settlement;
-use crate::ledger::journal::{AppendError, Receipt};
+use crate::gateway::settlement::{Booking, Settlement};
+use crate::ledger::journal::AppendError;
 use crate::meter::Meter;
 use crate::refusal::Refusal;
 use crate::usage::{End, Flags};
@@ -160,8 +160,8 @@ impl Source {
     }
 
     /// Books how the request ended, which may be seen once the receipt is ready.
-    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Receipt {
-        let Some(mut settlement) = self.settlement.take() else { return Receipt::done() };
+    pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Booking {
+        let Some(mut settlement) = self.settlement.take() else { return Booking::done() };
         settlement.flags.set(flags);
         let used = settlement.used(self.meter.reading(), end);
         settlement.settle(end, used)

@@ -17,9 +17,9 @@ use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::{Registry, Snapshot};
 use crate::identify::FailedKeys;
 use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
-use crate::ledger::record::{Closed, EventId, Opened};
+use crate::ledger::record::{Closed, Opened};
 use crate::route::Routes;
-use crate::telemetry::metrics::Shard;
+use crate::telemetry::metrics::{Held, Level, Shard};
 
 /// So much is written to the journal at once, and does not wait for more.
 const MAX_STAGED_BYTES: usize = 64 * 1024;
@@ -59,6 +59,8 @@ pub(crate) struct Worker {
     /// So many records more are written at once.
     alone: Cell<u32>,
     is_ledger_failed: Cell<bool>,
+    /// While a sync of the journal does not return.
+    stalled: RefCell<Option<Held>>,
     /// The shutdown deadline has come: what still runs ends now.
     cut: Cell<bool>,
     drain_ended: Notify,
@@ -96,6 +98,7 @@ impl Worker {
             staged: Notify::new(),
             alone: Cell::new(0),
             is_ledger_failed: Cell::new(false),
+            stalled: RefCell::new(None),
             cut: Cell::new(false),
             drain_ended: Notify::new(),
             endpoint_names: ENDPOINTS.each_ref().map(|endpoint| endpoint.path.into()),
@@ -123,8 +126,8 @@ impl Worker {
     }
 
     /// Takes back [`Worker::open`]; false if that has been written, or could not be.
-    pub(crate) fn withdraw(&self, event_id: EventId) -> bool {
-        self.journal.borrow_mut().withdraw(event_id)
+    pub(crate) fn withdraw(&self, opening: Receipt) -> bool {
+        self.journal.borrow_mut().withdraw(opening)
     }
 
     fn take_down(&self, record: impl FnOnce(&mut Journal) -> Receipt) -> Receipt {
@@ -169,7 +172,7 @@ impl Worker {
             Ok(Committed { records, bytes }) => {
                 let ns = self.clock.mono_ns().saturating_sub(begun_ns);
                 self.shard.journal_appended(records, bytes, ns);
-                if self.journal.borrow().is_proven() {
+                if self.journal.borrow().is_synced() {
                     self.journal_works();
                 }
                 records
@@ -209,8 +212,16 @@ impl Worker {
         // Mostly nothing is left to write.
         self.commit();
         let mut journal = self.journal.borrow_mut();
-        journal.rotate(self.clock.now().mono_ns);
-        match journal.flush_late().and_then(|_| journal.check_proven()) {
+        let mono_ns = self.clock.mono_ns();
+        journal.rotate(mono_ns);
+        journal.look_for_stall(mono_ns);
+        let mut stalled = self.stalled.borrow_mut();
+        match journal.is_stalled() {
+            true if stalled.is_none() => *stalled = Some(self.shard.hold(Level::JournalStalled)),
+            true => {}
+            false => *stalled = None,
+        }
+        match journal.flush_late().and_then(|_| journal.check_syncs()) {
             Err(error) => self.journal_stops(&error),
             Ok(()) if self.is_ledger_failed.get() && journal.has_room() => self.journal_works(),
             Ok(()) => {}

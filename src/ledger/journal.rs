@@ -16,8 +16,10 @@ mod segment;
 mod directory;
 mod receipt;
 mod batch;
+mod stall;
 mod sync;
 mod power;
+pub(crate) mod background;
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +34,8 @@ use self::power::{Power, unseen};
 use self::receipt::SyncPoint;
 use crate::config::Durability;
 use crate::ledger::codec;
-use crate::ledger::record::{Closed, EventId, Opened};
+use crate::ledger::record::{Closed, Opened};
+use crate::supervisor::Supervisor;
 
 pub(crate) use self::directory::Directory;
 pub(in crate::ledger) use self::directory::number_of;
@@ -54,6 +57,12 @@ pub(crate) enum AppendError {
     NotWritten { path: PathBuf, source: Arc<io::Error> },
     #[error("the journal in `{path}` cannot be synced: a sync failed")]
     NotSynced { path: PathBuf },
+    #[error(
+        "the journal in `{path}` is not being synced: a sync has not returned for {} seconds or more; is its \
+         disk stuck, or the network to it?",
+        stall::REFUSED_AFTER.as_secs()
+    )]
+    Stalled { path: PathBuf },
 }
 
 /// What [`Journal::commit`] wrote.
@@ -70,6 +79,10 @@ impl AppendError {
 
     fn not_synced(path: &Path) -> Self {
         Self::NotSynced { path: path.to_owned() }
+    }
+
+    fn stalled(path: &Path) -> Self {
+        Self::Stalled { path: path.to_owned() }
     }
 }
 
@@ -89,10 +102,15 @@ pub(crate) struct Journal<D: Disk = Os> {
 }
 
 impl<D: Disk> Journal<D> {
+    /// One whose sync thread nobody misses.
     pub(crate) fn new(directory: Arc<Directory<D>>) -> Self {
+        Self::supervised(directory, Supervisor::default())
+    }
+
+    pub(crate) fn supervised(directory: Arc<Directory<D>>, supervisor: Supervisor) -> Self {
         let power = match directory.durability() {
             Durability::Crash => None,
-            Durability::Power => Some(Power::new(directory.clone())),
+            Durability::Power => Some(Power::new(directory.clone(), supervisor)),
         };
         let (buffer, late) = (Vec::with_capacity(1024), VecDeque::new());
         Self {
@@ -110,7 +128,7 @@ impl<D: Disk> Journal<D> {
     /// Nothing waits for its sync: before an answer is released, its `Closed` is synced, and this
     /// with it.
     pub(crate) fn open(&mut self, opened: &Opened) -> Receipt {
-        match self.check_proven() {
+        match self.check_syncs() {
             Ok(()) => self.batch.open(opened),
             Err(error) => Receipt::refused(error),
         }
@@ -123,15 +141,15 @@ impl<D: Disk> Journal<D> {
         self.batch.close(closed)
     }
 
-    /// Takes back an [`Journal::open`], as if it had never been; false if that has been written, or could
-    /// not be.
-    pub(crate) fn withdraw(&mut self, event_id: EventId) -> bool {
-        self.batch.withdraw(event_id)
+    /// Takes back the [`Journal::open`] that a receipt is of, as if it had never been; false if that has
+    /// been written, or could not be.
+    pub(crate) fn withdraw(&mut self, receipt: Receipt) -> bool {
+        self.batch.withdraw(receipt)
     }
 
     /// Bytes that wait for [`Journal::commit`].
     pub(crate) fn staged_bytes(&self) -> usize {
-        self.batch.bytes().len()
+        self.batch.length()
     }
 
     /// Writes what was taken down, all of it or nothing.
@@ -142,7 +160,7 @@ impl<D: Disk> Journal<D> {
         }
         let written = self.flush_late().and_then(|_| {
             self.buffer.clear();
-            self.buffer.extend_from_slice(self.batch.bytes());
+            self.batch.write_to(&mut self.buffer);
             self.append()
         });
         if written.is_err() {
@@ -178,7 +196,7 @@ impl<D: Disk> Journal<D> {
     /// readiness sends no request. So bytes of nothing are written after the last record, and taken back;
     /// if a crash comes between the two, they are a torn tail.
     pub(crate) fn has_room(&mut self) -> bool {
-        self.is_proven() && self.try_room().is_ok()
+        self.is_synced() && self.try_room().is_ok()
     }
 
     fn try_room(&mut self) -> io::Result<()> {
@@ -209,17 +227,31 @@ impl<D: Disk> Journal<D> {
         Some(power.to_sync(current, self.batch.has_closed()))
     }
 
-    /// No sync has failed, or a later one has succeeded.
-    pub(crate) fn is_proven(&self) -> bool {
-        self.power.as_ref().is_none_or(Power::is_proven)
+    /// Whether syncs can be relied on, where they are waited for: none has failed since the last that
+    /// succeeded, and none hangs.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.power.as_ref().is_none_or(|power| power.is_proven() && !power.is_stalled())
     }
 
-    /// An error as long as it is not [`Journal::is_proven`].
-    pub(crate) fn check_proven(&mut self) -> Result<(), AppendError> {
+    /// Whether a sync hangs.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.power.as_ref().is_some_and(Power::is_stalled)
+    }
+
+    /// An error as long as it is not [`Journal::is_synced`].
+    pub(crate) fn check_syncs(&mut self) -> Result<(), AppendError> {
         self.write_again()?;
-        match self.is_proven() {
-            true => Ok(()),
-            false => Err(AppendError::not_synced(&self.directory.path)),
+        match &self.power {
+            Some(power) if power.is_stalled() => Err(AppendError::stalled(&self.directory.path)),
+            Some(power) if !power.is_proven() => Err(AppendError::not_synced(&self.directory.path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks whether syncs return; to be called now and then.
+    pub(crate) fn look_for_stall(&mut self, mono_ns: u64) {
+        if let Some(power) = &mut self.power {
+            power.look_for_stall(mono_ns);
         }
     }
 
@@ -314,7 +346,17 @@ impl<D: Disk> Journal<D> {
 
     pub(crate) fn round(&self) {
         if let Some(power) = &self.power {
-            power.round();
+            power.group().round();
+        }
+    }
+
+    /// [`Journal::round`], for somebody else to call.
+    pub(crate) fn rounds(&self) -> impl Fn() + Send + use<D> {
+        let group = self.power.as_ref().map(|power| power.group().clone());
+        move || {
+            if let Some(group) = &group {
+                group.round();
+            }
         }
     }
 
@@ -438,23 +480,24 @@ mod tests {
         let before = directory.segments()[0].published();
         let mut receipts = [journal.open(&opened(2)), journal.close(&closed(1))];
         let withdrawn = journal.open(&opened(3));
+        let early = journal.open(&opened(5));
         let last = journal.open(&opened(4));
         assert!(receipts.iter_mut().all(|receipt| receipt.result().is_none()));
         assert_eq!(directory.segments()[0].published(), before, "nothing is written yet");
-        assert!(journal.withdraw(opened(3).event_id));
-        assert!(!journal.withdraw(opened(3).event_id), "it is gone");
-        assert!(!journal.withdraw(opened(1).event_id), "it is written");
+        assert!(journal.withdraw(early) && journal.withdraw(withdrawn));
+        let written = journal.open(&opened(6));
         let Committed { records, bytes } = journal.commit().expect("writes");
-        assert_eq!((records, before + bytes), (3, directory.segments()[0].published()));
+        assert_eq!((records, before + bytes), (4, directory.segments()[0].published()));
+        assert!(!journal.withdraw(written), "it is written");
         for mut receipt in receipts.into_iter().chain([last]) {
             assert!(matches!(receipt.result(), Some(Ok(()))));
         }
-        drop(withdrawn);
         let found = [
             Record::Opened(opened(1)),
             Record::Opened(opened(2)),
             Record::Closed(closed(1)),
             Record::Opened(opened(4)),
+            Record::Opened(opened(6)),
         ];
         assert_eq!(read_all(&directory), found);
         assert_eq!(journal.commit().expect("there is nothing to write"), Committed::default());
@@ -469,11 +512,12 @@ mod tests {
         directory.pretend_full(true);
         let receipts =
             [journal.close(&closed(1)), journal.open(&opened(3)), journal.close(&closed(2))];
+        let refused = journal.open(&opened(5));
         journal.commit().expect_err("the disk is full");
         for mut receipt in receipts {
             assert!(matches!(receipt.result(), Some(Err(AppendError::NotWritten { .. }))));
         }
-        assert!(!journal.withdraw(opened(3).event_id));
+        assert!(!journal.withdraw(refused));
         directory.pretend_full(false);
         journal.open_now(&opened(4)).expect("there is room again");
         let crashed = |n| Record::Closed(Closed { end: End::Crashed, ..closed(n) });

@@ -43,6 +43,8 @@ use crate::ledger::lock::create_private_dir;
 use self::place::{Files, Siblings};
 
 pub(crate) use append::Position;
+#[cfg(test)]
+pub(crate) use append::synced_commits;
 pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::Change;
 pub(crate) use confirmed::Future;
@@ -387,7 +389,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         let page_bytes: i64 =
             store.conn.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
-        assert_eq!(page_bytes, 16 * 1024);
+        assert_eq!(page_bytes, 4 * 1024);
         let check: String =
             store.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 
 use crate::server::Stage;
+use crate::supervisor::Supervised;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -68,6 +69,7 @@ pub(crate) async fn run(
     lanes: Vec<Lane>,
     max_connections: usize,
     mut stage: watch::Receiver<Stage>,
+    thread: Supervised,
 ) {
     let mut next = 0;
     loop {
@@ -75,6 +77,7 @@ pub(crate) async fn run(
             _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             accepted = listener.accept() => accepted,
         };
+        thread.step();
         match accepted {
             Ok((stream, address)) => {
                 // A connection that broke while it was accepted concerns nobody.
@@ -102,8 +105,10 @@ fn dispatch(
         return Ok(());
     }
     let is_surplus = open >= max_connections;
-    // Of workers with equally few, the one after the last that got one.
+    // Of workers with equally few, the one after the last that got one. One that has failed has none, and
+    // would get them all.
     let order = (0..lanes.len()).map(|offset| (*next + offset) % lanes.len());
+    let order = order.filter(|at| !lanes[*at].sender.is_closed());
     let chosen = order.min_by_key(|at| lanes[*at].open.load(Ordering::Relaxed));
     let Some(chosen) = chosen else { return Ok(()) };
     *next = chosen + 1;

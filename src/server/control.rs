@@ -12,6 +12,7 @@ use crate::admit::{Alerting, Waiting};
 use crate::clock::Clock;
 use crate::identify::FailedKeys;
 use crate::server::Stage;
+use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Metrics;
 
 /// How often quotas are asked what they have to tell.
@@ -31,7 +32,12 @@ pub(crate) struct Control {
 impl Control {
     /// Runs until the server has ended its requests, or has failed to start: health and metrics are answered
     /// while it starts and while it drains.
-    pub(crate) async fn run(self, admin: TcpListener, stage: watch::Receiver<Stage>) {
+    pub(crate) async fn run(
+        self,
+        admin: TcpListener,
+        stage: watch::Receiver<Stage>,
+        thread: Supervised,
+    ) {
         let mut cut = stage.clone();
         let cut = async move {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
@@ -41,21 +47,26 @@ impl Control {
             let listener = tokio::net::TcpListener::from_std(admin)?;
             admin::serve(listener, metrics, readiness, cut).await
         };
-        tokio::select! {
-            () = self.tick() => {}
-            ended = served => if let Err(error) = ended {
-                tracing::error!(%error, "the administration listener has failed");
-            }
-        }
+        let ended = tokio::select! {
+            () = self.tick(&thread) => Ok(()),
+            ended = served => ended,
+        };
         self.tell_of_quotas();
+        match ended {
+            Ok(()) => thread.end(),
+            Err(error) => tracing::error!(%error, "the administration listener has failed"),
+        }
     }
 
-    async fn tick(&self) {
+    async fn tick(&self, thread: &Supervised) {
         let mut tell = tokio::time::interval(TELL_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
-                _ = tell.tick() => self.tell_of_quotas(),
+                _ = tell.tick() => {
+                    thread.step();
+                    self.tell_of_quotas();
+                }
                 _ = sweep.tick() => self.failed_keys.sweep(),
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::gateway::snapshot::{Refreshed, Registry};
 use crate::ledger::store::{Store, StoreError};
+use crate::supervisor::{Supervised, Supervisor};
 
 /// How often the store is asked whether something has changed, which costs one look at one number.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
@@ -29,11 +30,14 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn start(registry: Arc<Registry>, store: Store) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        registry: Arc<Registry>,
+        store: Store,
+        supervisor: &Supervisor,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("weir-registry".into())
-            .spawn(move || run(&registry, store, &stopped))?;
+        let run = move |thread| run(&registry, store, &stopped, thread);
+        let thread = supervisor.spawn("weir-registry", run)?;
         Ok(Self { stop, thread })
     }
 
@@ -46,9 +50,10 @@ impl Follower {
     }
 }
 
-fn run(registry: &Registry, mut store: Store, stopped: &Receiver<()>) {
+fn run(registry: &Registry, mut store: Store, stopped: &Receiver<()>, thread: Supervised) {
     let mut wait = REFRESH_EVERY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        thread.step();
         match follow(registry, &mut store) {
             Ok(refreshed) => {
                 if refreshed != Refreshed::default() {
@@ -64,6 +69,7 @@ fn run(registry: &Registry, mut store: Store, stopped: &Receiver<()>) {
             }
         }
     }
+    thread.end();
 }
 
 /// What the command line changed, and what became of the clock. A store that takes this one's place is read

@@ -24,6 +24,7 @@ use crate::gateway::{self, Worker};
 use crate::server::Stage;
 use crate::server::accept::Arrival;
 use crate::server::io::ClientIo;
+use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Level;
 
 /// How often old connections and late records are looked after.
@@ -63,9 +64,10 @@ pub(crate) fn run(
     settings: &Settings,
     arrivals: Receiver<Arrival>,
     stage: watch::Receiver<Stage>,
+    thread: Supervised,
 ) {
     let worker = Rc::new(worker);
-    runtime.block_on(serve(worker, settings, arrivals, stage));
+    runtime.block_on(serve(worker, settings, arrivals, stage, &thread));
 }
 
 async fn serve(
@@ -73,6 +75,7 @@ async fn serve(
     settings: &Settings,
     mut arrivals: Receiver<Arrival>,
     mut stage: watch::Receiver<Stage>,
+    thread: &Supervised,
 ) {
     let connections = Rc::new(Connections::default());
     let committing = worker.clone();
@@ -89,7 +92,10 @@ async fn serve(
                     let _ = task.await;
                 });
             }
-            _ = sweep.tick() => worker.sweep(),
+            _ = sweep.tick() => {
+                thread.step();
+                worker.sweep();
+            }
         }
     }
     // Nothing more arrives because the server stops.

@@ -7,8 +7,8 @@ mod shard;
 mod table;
 mod render;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::clock::Clock;
 
@@ -36,11 +36,39 @@ pub(crate) struct Shared {
     drained_rows: AtomicU64,
     drain_errors: AtomicU64,
     damaged_bytes: AtomicU64,
-    drain_lag_bytes: AtomicU64,
     store_wal_bytes: AtomicU64,
+    /// Asks the ledger how far the drain is: a drain that hangs could not tell.
+    drain_lag: OnceLock<Lag>,
+    /// When the drain last ended a pass, and when the last background sync that succeeded began, on the
+    /// monotonic clock in nanoseconds. None before the first.
+    drain_passed_ns: OnceNs,
+    journal_synced_ns: OnceNs,
     /// By [`QUOTAS`].
     quota_alerts: [AtomicU64; QUOTAS.len()],
     quotas_over: [AtomicU64; QUOTAS.len()],
+}
+
+/// What the drain has not got to yet, in bytes.
+struct Lag(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl std::fmt::Debug for Lag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lag").finish_non_exhaustive()
+    }
+}
+
+/// A moment on the monotonic clock, none at first. One more is kept than it is.
+#[derive(Debug, Default)]
+struct OnceNs(AtomicU64);
+
+impl OnceNs {
+    fn set(&self, ns: u64) {
+        self.0.store(ns.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn value(&self) -> Option<u64> {
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
 }
 
 impl Metrics {
@@ -60,6 +88,11 @@ impl Metrics {
     /// A number of all shards together.
     fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
         self.shards.iter().map(|shard| of(shard)).fold(0, u64::wrapping_add)
+    }
+
+    /// How long ago something was; 0 if it never was.
+    fn age_ns(&self, since: &OnceNs) -> u64 {
+        since.value().map_or(0, |since_ns| self.clock.mono_ns().saturating_sub(since_ns))
     }
 
     fn uptime_ns(&self) -> u64 {
@@ -104,8 +137,22 @@ impl Shared {
         self.store_wal_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Says how many bytes of the journal wait for the drain now.
-    pub(crate) fn drain_lag(&self, bytes: u64) {
-        self.drain_lag_bytes.store(bytes, Ordering::Relaxed);
+    /// Says how to find out how many bytes of the journal wait for the drain.
+    pub(crate) fn drain_lag(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.drain_lag.set(Lag(Box::new(bytes)));
+    }
+
+    fn drain_lag_bytes(&self) -> u64 {
+        self.drain_lag.get().map_or(0, |lag| (lag.0)())
+    }
+
+    /// The drain has ended a pass, whatever came of it.
+    pub(crate) fn drain_passed(&self, mono_ns: u64) {
+        self.drain_passed_ns.set(mono_ns);
+    }
+
+    /// Whatever was written to the journal by then survives a power cut.
+    pub(crate) fn journal_synced(&self, mono_ns: u64) {
+        self.journal_synced_ns.set(mono_ns);
     }
 }

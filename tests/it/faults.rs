@@ -10,6 +10,7 @@ mod answers;
 mod clients;
 mod journal;
 mod power;
+mod threads;
 mod usage_option;
 
 use serde_json::json;

@@ -77,6 +77,7 @@ pub struct Builder {
     keys: BTreeMap<String, String>,
     more: String,
     environment: Environment,
+    row_wait: Duration,
 }
 
 /// A running gateway, with one key of tenant `acme`.
@@ -107,6 +108,12 @@ impl Builder {
         self
     }
 
+    /// How long few rows wait for others, which is not at all if nobody says: a test would wait, too.
+    pub fn row_wait(mut self, row_wait: Duration) -> Self {
+        self.row_wait = row_wait;
+        self
+    }
+
     /// Makes the directory and its configuration; nothing runs yet.
     pub fn place(self) -> (Place, Environment) {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
@@ -132,7 +139,8 @@ impl Builder {
         let base_url = keys["upstream.base_url"].trim_matches('"').to_owned();
         let config = format!("{}{}", toml(&keys), self.more);
         std::fs::write(dir.path().join("weir.toml"), &config).expect("the directory is writable");
-        (Place { dir, config, base_url }, self.environment)
+        let environment = Environment { row_wait: self.row_wait, ..self.environment };
+        (Place { dir, config, base_url }, environment)
     }
 
     /// Starts the gateway, with a key that works.
@@ -225,7 +233,8 @@ impl World {
         let (keys, more) = (BTreeMap::new(), String::new());
         // Held: no hour and no day ends in the middle of a test.
         let (clock, _) = Clock::manual(jiff::Timestamp::now().as_millisecond());
-        Builder { keys, more, environment: Environment { clock, ..Environment::default() } }
+        let environment = Environment { clock, ..Environment::default() };
+        Builder { keys, more, environment, row_wait: Duration::ZERO }
     }
 
     /// A gateway in front of `upstream`, everything else by default.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::disk::{Disk, DiskFile, Os};
 use super::segment::{HEADER, Segment};
@@ -12,7 +12,7 @@ use crate::config::Durability;
 
 const EXTENSION: &str = "wj";
 /// Added to the name of a segment that was damaged: it is kept for a person to look at.
-const DAMAGED: &str = "wj.damaged";
+const DAMAGED: &str = "damaged";
 
 /// All segments of one data directory. Shared by the writers, which add to it, and the drain, which
 /// reads and removes.
@@ -29,6 +29,9 @@ pub(crate) struct Directory<D: Disk = Os> {
     given_up: AtomicBool,
     /// And syncs as a broken one would.
     broken: AtomicBool,
+    /// Or hang as one that has lost its network would.
+    stuck: Mutex<bool>,
+    moves: Condvar,
 }
 
 /// The segment being written.
@@ -62,11 +65,14 @@ impl<D: Disk> Directory<D> {
         let path = data.join("journal");
         disk.make_dir(&path)?;
         let mut segments = BTreeMap::new();
+        let mut last = 0;
         for (file, length) in disk.list(&path)? {
+            last = last.max(leading_number(&file).unwrap_or(0));
             let Some(number) = number_of(&file) else { continue };
             segments.insert(number, Arc::new(Segment::found(number, file, length)));
         }
-        let next = segments.last_key_value().map_or(1, |(number, _)| number + 1);
+        // Also of those that are kept for somebody to look at: a number names one segment.
+        let next = last + 1;
         Ok(Self {
             disk,
             path,
@@ -77,6 +83,8 @@ impl<D: Disk> Directory<D> {
             full: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            stuck: Mutex::new(false),
+            moves: Condvar::new(),
         })
     }
 
@@ -90,6 +98,11 @@ impl<D: Disk> Directory<D> {
         self.lock().values().cloned().collect()
     }
 
+    /// Published bytes that the store does not have.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        self.lock().values().map(|segment| segment.lag()).sum()
+    }
+
     pub(crate) fn file(&self, segment: &Segment) -> io::Result<D::File> {
         self.disk.open(&segment.path)
     }
@@ -98,7 +111,7 @@ impl<D: Disk> Directory<D> {
     /// another name, which nobody reads.
     pub(crate) fn remove(&self, segment: &Segment, is_damaged: bool) -> io::Result<()> {
         if is_damaged {
-            self.disk.rename(&segment.path, &segment.path.with_extension(DAMAGED))?;
+            self.disk.rename(&segment.path, &self.name_to_keep(&segment.path)?)?;
         } else {
             self.disk.remove(&segment.path)?;
         }
@@ -112,6 +125,16 @@ impl<D: Disk> Directory<D> {
         self.full.store(true, Ordering::SeqCst);
     }
 
+    /// A name that no file has: renaming to one that is there would replace it.
+    fn name_to_keep(&self, segment: &Path) -> io::Result<PathBuf> {
+        let taken: Vec<_> = self.disk.list(&self.path)?.into_iter().map(|(path, _)| path).collect();
+        let first = format!("{EXTENSION}.{DAMAGED}");
+        let further = (2..).map(|n| format!("{EXTENSION}.{DAMAGED}.{n}"));
+        let names = std::iter::once(first).chain(further).map(|end| segment.with_extension(end));
+        let mut free = names.filter(|name| !taken.contains(name));
+        Ok(free.next().expect("there are more numbers than files"))
+    }
+
     /// Makes every append fail as on a full disk, until told otherwise.
     pub(crate) fn pretend_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
@@ -120,6 +143,12 @@ impl<D: Disk> Directory<D> {
     /// Makes every sync fail, until told otherwise.
     pub(crate) fn pretend_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// Makes every sync hang, until told otherwise.
+    pub(crate) fn pretend_stuck(&self, stuck: bool) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = stuck;
+        self.moves.notify_all();
     }
 
     pub(super) fn check_full(&self) -> io::Result<()> {
@@ -133,6 +162,8 @@ impl<D: Disk> Directory<D> {
     }
 
     pub(super) fn check_broken(&self) -> io::Result<()> {
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.moves.wait_while(stuck, |stuck| *stuck));
         match self.broken.load(Ordering::Relaxed) {
             true => Err(io::Error::other("the disk is broken")),
             false => Ok(()),
@@ -162,6 +193,11 @@ impl<D: Disk> Directory<D> {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Segment>>> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The number that a file's name begins with: of a segment, or of what is kept of one.
+fn leading_number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
 /// Which segment a file is; `None` for other files.

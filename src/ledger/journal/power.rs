@@ -11,9 +11,11 @@ use super::directory::{Current, Directory};
 use super::disk::{Disk, DiskFile};
 use super::receipt::SyncPoint;
 use super::segment::Segment;
+use super::stall::Stall;
 use super::sync::{Failed, Group, Syncer};
 use crate::ledger::codec::{self, Names, Record, Step};
 use crate::ledger::record::Closed;
+use crate::supervisor::Supervisor;
 use crate::usage::End;
 
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(super) struct Power<D: Disk> {
     proof: Option<Place>,
     /// They are kept until then: there is no other copy.
     failed: Vec<Failed<D::File>>,
+    stall: Stall,
 }
 
 /// A segment, and where a record ends in it.
@@ -41,14 +44,15 @@ struct Unsynced {
 }
 
 impl<D: Disk> Power<D> {
-    pub(super) fn new(directory: Arc<Directory<D>>) -> Self {
+    pub(super) fn new(directory: Arc<Directory<D>>, supervisor: Supervisor) -> Self {
         Self {
-            group: Arc::new(Group::new(directory)),
+            group: Arc::new(Group::new(directory, supervisor)),
             syncer: None,
             is_manual: false,
             unsynced: VecDeque::new(),
             proof: None,
             failed: Vec::new(),
+            stall: Stall::default(),
         }
     }
 
@@ -133,6 +137,17 @@ impl<D: Disk> Power<D> {
         self.proof.is_none()
     }
 
+    /// Looks whether the sync thread gets on, and lets those who wait for it know that it does not.
+    pub(super) fn look_for_stall(&mut self, mono_ns: u64) {
+        self.stall.look(self.group.progress(), mono_ns);
+        self.group.waiters().give_up(self.stall.cuts());
+    }
+
+    /// A sync has not returned for so long that nothing new may depend on it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.refuses()
+    }
+
     /// The segment is sealed once its last records are published.
     pub(super) fn seal(&self) {
         self.group.seal();
@@ -152,8 +167,8 @@ impl<D: Disk> Power<D> {
     }
 
     #[cfg(test)]
-    pub(super) fn round(&self) {
-        self.group.round();
+    pub(super) fn group(&self) -> &Arc<Group<D>> {
+        &self.group
     }
 }
 

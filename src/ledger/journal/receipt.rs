@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -20,11 +21,20 @@ enum Known {
     /// It waits to be written with others.
     Staged {
         outcome: Arc<Outcome>,
-        is_synced: bool,
+        waits_for: WaitsFor,
     },
     /// It waits for a sync.
     Written(SyncPoint),
     All(Result<(), AppendError>),
+}
+
+/// When a record of a batch counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WaitsFor {
+    /// Once it is written; it stands at this place of the batch, and can be taken back.
+    Write(usize),
+    /// Once it is synced, where syncs are waited for at all.
+    Sync,
 }
 
 /// A place in the journal that a sync has to reach.
@@ -37,7 +47,11 @@ pub(super) struct SyncPoint {
 
 /// Tasks that wait.
 #[derive(Debug, Default)]
-pub(super) struct Waiters(Mutex<Vec<Waker>>);
+pub(super) struct Waiters {
+    wakers: Mutex<Vec<Waker>>,
+    /// What they wait for may never come.
+    is_given_up: AtomicBool,
+}
 
 impl Receipt {
     /// Of a record that nothing depends on any more.
@@ -50,9 +64,24 @@ impl Receipt {
         Self(Known::All(Err(error)))
     }
 
-    /// `is_synced`: a record counts only then, where syncs are waited for at all.
-    pub(super) fn staged(outcome: Arc<Outcome>, is_synced: bool) -> Self {
-        Self(Known::Staged { outcome, is_synced })
+    /// Of an `Opened`, which stands `at` this place of its batch.
+    pub(super) fn opened(outcome: Arc<Outcome>, at: usize) -> Self {
+        Self(Known::Staged { outcome, waits_for: WaitsFor::Write(at) })
+    }
+
+    /// Of a `Closed`.
+    pub(super) fn closed(outcome: Arc<Outcome>) -> Self {
+        Self(Known::Staged { outcome, waits_for: WaitsFor::Sync })
+    }
+
+    /// Where its `Opened` stands in a batch, if it is of that one.
+    pub(super) fn place_in(&self, batch: &Arc<Outcome>) -> Option<usize> {
+        match &self.0 {
+            Known::Staged { outcome, waits_for: WaitsFor::Write(at) } => {
+                Arc::ptr_eq(outcome, batch).then_some(*at)
+            }
+            _ => None,
+        }
     }
 
     /// What became of the record, as far as that is known.
@@ -61,8 +90,10 @@ impl Receipt {
             self.0 = match &self.0 {
                 Known::All(result) => return Some(result.clone()),
                 Known::Written(point) => Known::All(point.result()?),
-                Known::Staged { outcome, is_synced } => match outcome.result()? {
-                    Ok(Some(point)) if *is_synced => Known::Written(point.clone()),
+                Known::Staged { outcome, waits_for } => match outcome.result()? {
+                    Ok(Some(point)) if *waits_for == WaitsFor::Sync => {
+                        Known::Written(point.clone())
+                    }
                     Ok(_) => Known::All(Ok(())),
                     Err(error) => Known::All(Err(error.clone())),
                 },
@@ -97,14 +128,27 @@ impl SyncPoint {
         if self.segment.published() >= self.end {
             return Some(Ok(()));
         }
-        let failed = || AppendError::not_synced(&self.segment.path);
-        self.segment.is_failed().then(|| Err(failed()))
+        if self.segment.is_failed() {
+            return Some(Err(AppendError::not_synced(&self.segment.path)));
+        }
+        self.waiters.is_given_up().then(|| Err(AppendError::stalled(&self.segment.path)))
     }
 }
 
 impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether those who wait, now and later, are told that they wait in vain.
+    pub(super) fn give_up(&self, is_given_up: bool) {
+        if self.is_given_up.swap(is_given_up, Ordering::AcqRel) != is_given_up {
+            self.wake();
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
     }
 
     pub(super) fn wake(&self) {

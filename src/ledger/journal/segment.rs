@@ -16,6 +16,8 @@ pub(crate) struct Segment {
     /// Every byte before this offset is whole records that survive what they have to. Only they are
     /// read, and only for them an answer is released.
     published: AtomicU64,
+    /// Every byte before this offset is in the store.
+    settled: AtomicU64,
     /// Nothing will be published any more.
     sealed: AtomicBool,
     /// A sync failed: what is not published may be anything.
@@ -41,6 +43,7 @@ impl Segment {
             path,
             written: AtomicU64::new(length),
             published: AtomicU64::new(length),
+            settled: AtomicU64::new(HEADER.len() as u64),
             sealed: AtomicBool::new(is_sealed),
             failed: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
@@ -50,6 +53,20 @@ impl Segment {
     /// How far the segment may be read.
     pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Published bytes that the store does not have.
+    pub(super) fn lag(&self) -> u64 {
+        self.published().saturating_sub(self.settled())
+    }
+
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// The drain says how far the store has it.
+    pub(crate) fn settle(&self, end: u64) {
+        self.settled.store(end, Ordering::Release);
     }
 
     /// Whether [`Segment::published`] is final; ask for this first.

@@ -11,6 +11,7 @@ use super::Directory;
 use super::disk::{Disk, DiskFile};
 use super::receipt::Waiters;
 use super::segment::Segment;
+use crate::supervisor::{Supervised, Supervisor};
 
 /// What nobody waits for (`Opened`) is synced so often.
 const UNASKED_EVERY: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ const UNASKED_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Group<D: Disk> {
     directory: Arc<Directory<D>>,
+    supervisor: Supervisor,
     waiters: Arc<Waiters>,
     state: Mutex<State<D::File>>,
     asked: Condvar,
@@ -31,6 +33,10 @@ struct State<F> {
     /// What was given up, until the journal knows.
     failed: Vec<Failed<F>>,
     is_asked: bool,
+    /// A round runs.
+    is_running: bool,
+    /// Syncs that have returned, and rounds that have ended.
+    progress: u64,
     is_ended: bool,
 }
 
@@ -56,11 +62,17 @@ pub(super) struct Failed<F> {
 pub(super) struct Syncer(JoinHandle<()>);
 
 impl<D: Disk> Group<D> {
-    pub(super) fn new(directory: Arc<Directory<D>>) -> Self {
-        let (jobs, failed) = (VecDeque::new(), Vec::new());
-        let state = State { jobs, failed, is_asked: false, is_ended: false };
+    pub(super) fn new(directory: Arc<Directory<D>>, supervisor: Supervisor) -> Self {
+        let state = State {
+            jobs: VecDeque::new(),
+            failed: Vec::new(),
+            is_asked: false,
+            is_running: false,
+            progress: 0,
+            is_ended: false,
+        };
         let (waiters, asked) = (Arc::default(), Condvar::new());
-        Self { directory, waiters, state: Mutex::new(state), asked }
+        Self { directory, supervisor, waiters, state: Mutex::new(state), asked }
     }
 
     pub(super) fn waiters(&self) -> &Arc<Waiters> {
@@ -102,6 +114,7 @@ impl<D: Disk> Group<D> {
         let jobs: Vec<_> = {
             let mut state = self.lock();
             state.is_asked = false;
+            state.is_running = true;
             state.jobs.iter().map(Job::share).collect()
         };
         for job in jobs {
@@ -115,6 +128,7 @@ impl<D: Disk> Group<D> {
             };
             job.segment.publish(written);
             let mut state = self.lock();
+            state.progress += 1;
             let found = state.jobs.iter().position(|one| Arc::ptr_eq(&one.segment, &job.segment));
             let found = found.expect("only a round removes them");
             state.jobs[found].is_new &= !is_synced;
@@ -123,7 +137,18 @@ impl<D: Disk> Group<D> {
                 state.jobs.remove(found);
             }
         }
+        let mut state = self.lock();
+        state.is_running = false;
+        state.progress += 1;
+        drop(state);
         self.waiters.wake();
+    }
+
+    /// How much has been done so far, if there is something to do now: it is the same for as long as a
+    /// sync does not return.
+    pub(super) fn progress(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.is_asked || state.is_running).then_some(state.progress)
     }
 
     /// False where there was nothing to sync.
@@ -161,13 +186,15 @@ impl<D: Disk> Group<D> {
     /// Starts the thread that does the rounds.
     pub(super) fn start(self: &Arc<Self>) -> std::io::Result<Syncer> {
         let group = self.clone();
-        let run = move || {
+        let run = move |thread: Supervised| {
             while group.wait() {
+                thread.step();
                 group.round();
             }
             group.round();
+            thread.end();
         };
-        std::thread::Builder::new().name("weir-sync".into()).spawn(run).map(Syncer)
+        self.supervisor.spawn("weir-sync", run).map(Syncer)
     }
 
     /// Waits until a round is due; false when it is the last.

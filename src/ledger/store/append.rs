@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
 use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::day_sums::{Folded, add_late};
-use super::{Store, StoreError, Sums, to_sql};
+use super::{Store, StoreError, Sums, schema, to_sql};
 
 /// How far a journal segment has been drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,17 @@ const SET_POSITION: &str = r#"
 INSERT INTO positions (segment, "offset") VALUES (?1, ?2)
 ON CONFLICT (segment) DO UPDATE SET "offset" = excluded."offset""#;
 
+#[cfg(test)]
+thread_local! {
+    static SYNCED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How many commits of this thread were to survive a power cut.
+#[cfg(test)]
+pub(crate) fn synced_commits() -> u64 {
+    SYNCED.get()
+}
+
 impl Store {
     /// Writes rows, roll-ups and positions in one transaction, and says how many rows were new. A
     /// row whose event id is there already changes nothing.
@@ -170,6 +181,14 @@ impl Store {
         Ok(positions.collect::<Result<_, _>>()?)
     }
 
+    /// How far a segment has been drained: in bytes, the first record that is not in the store yet.
+    pub(crate) fn position(&self, segment: &str) -> Result<u64, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached(r#"SELECT "offset" FROM positions WHERE segment = ?1"#)?;
+        let offset = statement.query_row([segment], |row| row.get(0)).optional()?;
+        Ok(offset.map_or(0, super::from_sql))
+    }
+
     /// Forgets all segments but those named, which are there.
     pub(crate) fn forget_segments_but(&self, names: &[String]) -> Result<(), StoreError> {
         for position in self.positions()? {
@@ -189,10 +208,37 @@ impl Store {
         Ok(statement.exists([event_id.0])?)
     }
 
-    /// Forgets a segment that is gone from the disk.
-    pub(crate) fn forget_segment(&mut self, segment: &str) -> Result<(), StoreError> {
-        self.conn.prepare_cached("DELETE FROM positions WHERE segment = ?1")?.execute([segment])?;
-        Ok(())
+    /// Forgets segments that are about to go from the disk. When this returns, every commit up to here
+    /// has survived a power cut: nobody else has their rows any more.
+    pub(crate) fn forget_segments(&mut self, names: &[String]) -> Result<(), StoreError> {
+        // A commit in this mode syncs the whole WAL, and with it the commits before it that were not.
+        self.synced_commit(|tx| {
+            let mut forget = tx.prepare_cached("DELETE FROM positions WHERE segment = ?1")?;
+            for name in names {
+                forget.execute([name])?;
+            }
+            // One that changes nothing would sync nothing.
+            tx.execute("UPDATE meta SET rows_from_ms = rows_from_ms", [])?;
+            Ok(())
+        })
+    }
+
+    /// A transaction that has survived a power cut when this returns.
+    fn synced_commit(
+        &mut self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        schema::set_synchronous(&self.conn, "FULL", "2")?;
+        let written = self.write().and_then(|tx| {
+            write(&tx)?;
+            Ok(tx.commit()?)
+        });
+        if !self.syncs_commits {
+            schema::set_synchronous(&self.conn, "NORMAL", "1")?;
+        }
+        #[cfg(test)]
+        SYNCED.set(SYNCED.get() + 1);
+        written
     }
 }
 
@@ -507,9 +553,33 @@ mod tests {
         store.append(&[Sample::default().row()], &[at("0-1", 30)]).unwrap();
         let other = Store::open(dir.path()).unwrap();
         assert_eq!(other.positions().unwrap(), [at("0-1", 30), at("1-1", 20)]);
-        store.forget_segment("0-1").unwrap();
-        store.forget_segment("never-there").unwrap();
+        assert_eq!((other.position("0-1").unwrap(), other.position("none").unwrap()), (30, 0));
+        store.forget_segments(&["0-1".to_owned(), "never-there".to_owned()]).unwrap();
         assert_eq!(other.positions().unwrap(), [at("1-1", 20)]);
+    }
+
+    /// What it writes is in the WAL and may be lost with the power, until a commit in SQLite's mode FULL.
+    #[test]
+    fn what_forgets_a_segment_is_synced_and_changes_something_in_any_case() {
+        let (_dir, mut store) = store_with(&[Sample::default()]);
+        let setting = |store: &Store| -> i64 {
+            store.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+        };
+        let note = "CREATE TEMP TABLE noted (mode INTEGER);
+            CREATE TEMP TRIGGER note AFTER UPDATE ON meta BEGIN
+                INSERT INTO noted SELECT synchronous FROM pragma_synchronous;
+            END";
+        store.conn.execute_batch(note).unwrap();
+        store.forget_segments(&["never-there".to_owned()]).unwrap();
+        let noted: Vec<i64> = {
+            let mut statement = store.conn.prepare("SELECT mode FROM noted").unwrap();
+            let modes = statement.query_map([], |row| row.get(0)).unwrap();
+            modes.map(Result::unwrap).collect()
+        };
+        assert_eq!((noted, setting(&store)), (vec![2], 1));
+        store.sync_commits().unwrap();
+        store.forget_segments(&[]).unwrap();
+        assert_eq!(setting(&store), 2, "as it was before");
     }
 
     #[test]

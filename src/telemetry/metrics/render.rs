@@ -87,7 +87,7 @@ mod tests {
         one.admitted();
         one.journal_appended(2, 120, 1_500);
         metrics.shared.drained(3);
-        metrics.shared.drain_lag(77);
+        metrics.shared.drain_lag(|| 77);
         let _held = (one.hold(Level::Client), two.hold(Level::Client));
         let text = metrics.render();
         for line in [

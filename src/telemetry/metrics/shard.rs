@@ -152,6 +152,8 @@ pub(crate) enum Level {
     Upstream,
     /// A connection to an upstream that waits for a request.
     UpstreamIdle,
+    /// A journal that waits for a sync that does not return.
+    JournalStalled,
 }
 
 /// One more of a [`Level`], until it is dropped.
@@ -226,7 +228,7 @@ impl Endpoint {
 }
 
 impl Level {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 impl Shard {

@@ -238,7 +238,34 @@ pub(super) const TABLE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Bytes of the journal that are not in the store yet.",
-        read: |metrics| level_of(metrics.shared.drain_lag_bytes.load(Relaxed)),
+        read: |metrics| level_of(metrics.shared.drain_lag_bytes()),
+    },
+    Metric {
+        name: "weir_drain_pass_age_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Since the drain last looked at the journal; it does so five times a second.",
+        read: |metrics| {
+            alone(Number::Level(seconds(metrics.age_ns(&metrics.shared.drain_passed_ns))))
+        },
+    },
+    Metric {
+        name: "weir_journal_sync_age_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Since the last background sync of the journal that succeeded began; there is one every \
+               second with data.durability crash; 0 with power.",
+        read: |metrics| {
+            alone(Number::Level(seconds(metrics.age_ns(&metrics.shared.journal_synced_ns))))
+        },
+    },
+    Metric {
+        name: "weir_journal_syncs_stalled",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Workers whose journal waits for a sync that has not returned for 5 seconds or more (with \
+               data.durability power): new requests are refused, a person must act.",
+        read: |metrics| level(metrics, Level::JournalStalled),
     },
     Metric {
         name: "weir_store_wal_bytes",
