@@ -41,7 +41,7 @@ for part in "${parts[@]}"; do
     # Not noticed (2) and too slow (3) are results, not failures.
     cargo mutants --output "$out/$name" --shard "$((which % share))/$share" --sharding round-robin \
         --baseline skip --timeout 300 --jobs 1 --no-shuffle "${only[@]}" \
-        -- --locked --lib "$tests::" || [[ $? -eq 2 || $? -eq 3 ]]
+        --cargo-arg=--locked --cargo-arg=--lib -- "$tests::" || [[ $? -eq 2 || $? -eq 3 ]]
     missed=$(count "$name" missed) caught=$(count "$name" caught)
     slow=$(count "$name" timeout) unviable=$(count "$name" unviable)
     tried=$((missed + caught + slow + unviable))

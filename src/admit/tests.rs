@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::tenancy::Limits;
 
 mod model;
+mod alerts;
 
 const MS: u64 = 1_000_000;
 
@@ -395,4 +396,13 @@ fn slots_are_found_again() {
     assert_ne!(other, world.slot);
     assert_eq!(world.live.key_slot("key_a"), world.slot);
     assert_eq!(world.live.key_slot("key_b"), other);
+}
+
+/// The ledger dates a request by this, so that memory and ledger count it in the same window.
+#[test]
+fn a_request_is_of_the_day_that_it_is_counted_in() {
+    let mut world = World::new(Limits::default(), Limits::default());
+    assert_eq!(world.admit(1, 1).expect("no limits").at_ms(), ms("2026-05-10T12:00Z"));
+    world.jump("2026-05-09T12:00Z");
+    assert_eq!(world.admit(1, 1).expect("no limits").at_ms(), ms("2026-05-10T00:00Z"));
 }
