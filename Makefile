@@ -8,6 +8,7 @@ SHELL := bash
 # Lint tools, pinned; scripts/tools.sh builds them into .tools/ unless they are there.
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
+CARGO_MUTANTS := 27.1.0
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 PYTHON_SDK := .venv/.installed
@@ -71,7 +72,8 @@ dist: ## Build what is shipped and measured, guided by a profile: target/dist/we
 	scripts/dist.sh
 
 .PHONY: mutants
-mutants: ## Change the code in a hundred small ways: a test should notice each. Hours with all of it
+mutants: ## Change the code in hundreds of small ways, and say what no test noticed: hours
+	@scripts/tools.sh cargo-mutants $(CARGO_MUTANTS)
 	scripts/mutants.sh
 
 # What the tests and their SDKs need beside Rust.

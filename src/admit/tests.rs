@@ -10,11 +10,13 @@ use crate::clock::{Believed, Now};
 use crate::tenancy::Limits;
 
 mod model;
+mod alerts;
 
 const MS: u64 = 1_000_000;
 
 /// A tenant with one key at an instant.
 struct World {
+    alerting: Arc<Alerting>,
     live: Arc<TenantLive>,
     slot: KeySlot,
     now: Now,
@@ -27,11 +29,13 @@ impl World {
 
     fn at(time_zone: TimeZone, time: &str, key: Limits, tenant: Limits) -> Self {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
-        let live = TenantLive::new("acme".into(), settings(None, time_zone, now), now);
+        let settings = settings(None, time_zone, now);
+        let alerting = settings.alerting.clone();
+        let live = TenantLive::new("acme".into(), settings, now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
         live.set_key_limits(slot, &key.into(), now);
-        Self { live, slot, now }
+        Self { alerting, live, slot, now }
     }
 
     fn admit(&self, prompt_tokens: u64, reserve_tokens: u64) -> Result<Permit, Denied> {
@@ -616,4 +620,13 @@ fn a_clock_that_falls_behind_dates_requests_by_what_has_passed() {
     world.jump("2026-05-10T12:00Z");
     assert_eq!(world.admit(1, 10).expect("no limits").at_ms(), tomorrow);
     assert_eq!(world.live.windows(world.now).doubted_ms, None);
+}
+
+/// The ledger dates a request by this, so that memory and ledger count it in the same window.
+#[test]
+fn a_request_is_of_the_day_that_it_is_counted_in() {
+    let mut world = World::new(Limits::default(), Limits::default());
+    assert_eq!(world.admit(1, 1).expect("no limits").at_ms(), ms("2026-05-10T12:00Z"));
+    world.jump("2026-05-09T12:00Z");
+    assert_eq!(world.admit(1, 1).expect("no limits").at_ms(), ms("2026-05-10T00:00Z"));
 }

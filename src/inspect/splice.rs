@@ -455,6 +455,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_bound_can_be_clamped() {
+        for (api, has_bound) in [
+            (Api::Chat, true),
+            (Api::Completions, true),
+            (Api::Messages, true),
+            (Api::Responses, true),
+            (Api::Images, false),
+            (Api::Other, false),
+        ] {
+            let mut scan = Scan::json(api);
+            scan.push(br#"{"model":"m"}"#).expect("JSON");
+            let facts = scan.finish().expect("a whole body");
+            assert_eq!(facts.can_be_clamped(), has_bound, "{api:?}");
+        }
+    }
+
+    #[test]
     fn the_upstreams_name_is_escaped() {
         let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), Ask::Nothing);
         let value: Value = serde_json::from_str(&after).expect(&after);

@@ -359,6 +359,26 @@ pub(crate) mod tests {
         }
     }
 
+    /// What no record can be is not waited for: it would be the end of all that is behind it.
+    #[test]
+    fn a_length_that_no_record_has_is_damage() {
+        for (length, is_possible) in [
+            (0, false),
+            (1, true),
+            (MAX_RECORD_BYTES, true),
+            (MAX_RECORD_BYTES + 1, false),
+            (u32::MAX as usize, false),
+        ] {
+            let mut bytes = (length as u32).to_le_bytes().to_vec();
+            bytes.extend([0; 5]);
+            let payload = &bytes[..FRAME_BYTES];
+            let step = if is_possible { Step::Partial } else { Step::Damaged };
+            assert_eq!(decode(payload, &mut Names::default()), step, "{length}");
+            let stated = is_possible.then_some(FRAME_BYTES + length);
+            assert_eq!(stated_length(&bytes), stated, "{length}");
+        }
+    }
+
     #[test]
     fn a_text_past_its_limit_is_cut_at_a_character() {
         let mut long = closed(4);

@@ -262,4 +262,18 @@ mod tests {
         let usage = start.unwrap().overlaid(&delta.unwrap()).usage(false).unwrap();
         assert_eq!((usage.input, usage.cached, usage.output, usage.total), (7, 2, 15, 22));
     }
+
+    #[test]
+    fn a_cost_that_cannot_be_stays_one_whatever_else_is_stated() {
+        let stated = |cost| {
+            let raw = format!(r#"{{"output_tokens":1,"cost":{cost}}}"#);
+            Stated::parse(raw.as_bytes()).expect("the tokens are right")
+        };
+        for (earlier, later, is_insane) in
+            [("1", "2", false), ("-1", "2", true), ("1", "-2", true), ("-1", "-2", true)]
+        {
+            let both = stated(earlier).overlaid(&stated(later));
+            assert_eq!(both.is_cost_insane, is_insane, "{earlier}, then {later}");
+        }
+    }
 }

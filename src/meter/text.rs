@@ -61,3 +61,37 @@ impl Text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_counted_as_it_will_be_decoded_however_it_is_cut() {
+        for (raw, bytes) in [
+            (r"", 0),
+            (r"plain", 5),
+            (r"a\nb", 3),
+            (r"\\n", 2),
+            (r#"\"\/"#, 2),
+            (r"\u4e16", 3),
+            (r"a\u4e16bc", 6),
+            (r"\u4e16\u754c", 6),
+            (r"\u4e16\n\\u", 6),
+        ] {
+            for cut in 0..=raw.len() {
+                let mut text = Text::default();
+                text.begin();
+                text.push(&raw.as_bytes()[..cut]);
+                text.push(&raw.as_bytes()[cut..]);
+                assert_eq!(text.bytes(), bytes, "{raw} cut at {cut}");
+                // A string that was cut off within an escape is over.
+                text.push(br"\u4");
+                text.begin();
+                let before = text.bytes();
+                text.push(b"ab");
+                assert_eq!(text.bytes(), before + 2, "{raw}");
+            }
+        }
+    }
+}

@@ -105,6 +105,11 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The tests at a file's end.
+fn tests(text: &str) -> &str {
+    text.split_once("#[cfg(test)]\nmod tests {").map_or("", |(_, tests)| tests)
+}
+
 /// The modules that `lib.rs` declares, in reading order.
 fn order() -> Vec<String> {
     let text = read(&root().join("src/lib.rs"));
@@ -299,6 +304,23 @@ fn printing_is_left_to_the_command_line() {
     let sources = sources();
     let broken: Vec<_> = sources.iter().filter(prints).map(|s| s.path.clone()).collect();
     assert_none(&broken, "results are printed by `cli`, everything else is logged");
+}
+
+/// A test that draws by itself fails now and then, and nobody can repeat it.
+#[test]
+fn tests_draw_from_seeds() {
+    let cargo = read(&root().join(".cargo/config.toml"));
+    for seed in ["PROPTEST_RNG_SEED", "SHUTTLE_RANDOM_SEED"] {
+        assert!(cargo.contains(&format!("\n{seed} = \"")), ".cargo/config.toml sets {seed}");
+    }
+    let draws = ["KeyText::generate(", "getrandom::", "RandomState"];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.path != "identify/key_text.rs") {
+        let tests = if source.is_test { &*source.text } else { tests(&source.text) };
+        let found = draws.iter().filter(|draw| tests.contains(**draw));
+        broken.extend(found.map(|draw| format!("{} has `{draw}` in its tests", source.path)));
+    }
+    assert_none(&broken, "take a fixed seed or number");
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! How a request ends that was not sent: whose client leaves, or whose record can't be written.
+//! How a request ends that was not sent: whose client leaves, or whose record can't be written; and below, how
+//! one is booked that was.
+
+mod booked;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -7,8 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::admin::Readiness;
 use crate::admit::{Ask, Settings, TenantLive};
-use crate::clock::Believed;
-use crate::clock::Clock;
+use crate::clock::{Believed, Clock, ManualClock};
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
@@ -18,7 +20,7 @@ use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
-use crate::ledger::report::{Filter, requests};
+use crate::ledger::report::{Filter, Request, requests};
 use crate::ledger::store::Store;
 use crate::route::Routes;
 use crate::telemetry::metrics::Metrics;
@@ -32,13 +34,14 @@ struct World {
     routes: Arc<Routes>,
     directory: Arc<Directory>,
     live: Arc<TenantLive>,
+    hand: Arc<ManualClock>,
 }
 
 impl World {
     fn new(dir: &Path) -> Self {
         let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
         let routes = Arc::new(Routes::new(&config));
-        let (clock, _) = Clock::manual(AT_MS);
+        let (clock, hand) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
         let believed = Arc::new(Believed::new(AT_MS, clock.now()));
         let time = (clock.clone(), believed.clone());
@@ -74,6 +77,7 @@ impl World {
             routes,
             directory,
             live: TenantLive::new("acme".into(), settings, clock.now()),
+            hand,
         }
     }
 
@@ -109,13 +113,17 @@ impl World {
 
     /// The ends in the ledger once the worker has ended.
     fn ends(self, dir: &Path) -> Vec<(String, u32)> {
+        self.rows(dir).into_iter().map(|row| (row.end, row.attempts)).collect()
+    }
+
+    /// The rows in the ledger once the worker has ended, newest first.
+    fn rows(self, dir: &Path) -> Vec<Request> {
         let Self { worker, directory, .. } = self;
         drop(worker);
         let mut drain = Drain::new(directory, Store::open(dir).expect("a store")).expect("opens");
         drain.replay().expect("the store takes rows");
         let store = Store::open(dir).expect("a store");
-        let rows = requests(&store, &Filter::default(), None, 10).expect("rows");
-        rows.into_iter().map(|row| (row.end, row.attempts)).collect()
+        requests(&store, &Filter::default(), None, 100).expect("rows")
     }
 }
 

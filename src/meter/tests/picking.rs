@@ -56,6 +56,15 @@ fn the_statement_that_counts() {
             (of(3, 1), false, false, false),
         ),
         (
+            "zeros that cost nothing say nothing either",
+            1,
+            vec![
+                chunk(&[0], &tokens(3, 1)),
+                chunk(&[], r#"{"prompt_tokens":0,"completion_tokens":0,"cost":0}"#),
+            ],
+            (of(3, 1), false, false, false),
+        ),
+        (
             "the last, never the sum",
             1,
             vec![chunk(&[0], &tokens(3, 1)), chunk(&[0], &tokens(3, 2)), chunk(&[0], &none)],

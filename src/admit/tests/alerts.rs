@@ -1,0 +1,47 @@
+//! Thresholds of quotas, as the control plane hears of them.
+
+use super::*;
+
+/// Scope, limit and percentage of what was told since the last time, with what is used of how much.
+fn told(world: &World) -> Vec<(bool, &'static str, u8, u64, u64)> {
+    let alerts = world.alerting.take().alerts;
+    let mut told: Vec<_> = alerts
+        .iter()
+        .map(|one| (one.key_id.is_some(), one.limit.name(), one.percent, one.used, one.quota))
+        .collect();
+    told.sort_unstable();
+    told
+}
+
+fn spend(world: &World, tokens: u64) {
+    world.admit(1, tokens).expect("there is room").settle(tokens, cost(tokens), world.now);
+}
+
+#[test]
+fn each_threshold_is_told_once_a_window_of_key_and_tenant() {
+    let key = Limits { daily_tokens: Some(1_000), ..Limits::default() };
+    let tenant = Limits { monthly_requests: Some(5), ..Limits::default() };
+    let mut world = World::new(key, tenant);
+    spend(&world, 799);
+    assert_eq!(told(&world), []);
+    spend(&world, 1);
+    assert_eq!(told(&world), [(true, "key-daily-tokens", 80, 800, 1_000)]);
+    spend(&world, 100);
+    assert_eq!(told(&world), [], "it was told");
+    spend(&world, 100);
+    let all = (true, "key-daily-tokens", 100, 1_000, 1_000);
+    assert_eq!(told(&world), [(false, "tenant-monthly-requests", 80, 4, 5), all]);
+    world.jump("2026-05-11T12:00Z");
+    spend(&world, 1_000);
+    let window = Windows::at(&TimeZone::UTC, world.now.unix_ms);
+    let alerts = world.alerting.take().alerts;
+    assert_eq!(alerts.len(), 2, "a new day's quota, and the whole of the month's: {alerts:?}");
+    for alert in &alerts {
+        let is_monthly = alert.limit.kind.is_monthly();
+        assert_eq!(alert.window, if is_monthly { window.month } else { window.day });
+        assert_eq!(
+            (alert.percent, alert.key_id.as_deref()),
+            (100, (!is_monthly).then_some("key_a"))
+        );
+    }
+}

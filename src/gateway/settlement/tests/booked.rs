@@ -1,0 +1,124 @@
+//! How a request is booked that was sent: where its numbers come from, and what its row says of it.
+
+use super::*;
+use crate::usage::Usage;
+
+/// What so many tokens read as.
+fn usage(input: u64, output: u64) -> Usage {
+    Usage { input, output, total: input + output, ..Usage::default() }
+}
+
+fn stated(input: u64, output: u64) -> Reading {
+    Reading { usage: Some(usage(input, output)), output_text_bytes: 9, ..Reading::default() }
+}
+
+#[test]
+fn numbers_come_from_the_best_that_was_read() {
+    use UsageSource::{Estimated, None, Reported, Running};
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let is_final = |reading| Reading { is_final: true, ..reading };
+    let is_start = |reading| Reading { is_start: true, ..reading };
+    let silent = || Reading { output_text_bytes: 9, ..Reading::default() };
+    let picture = || Reading { output_images: 2, ..silent() };
+    let cut = End::UpstreamTruncated;
+    // The prompt is estimated at 5, nine bytes of text at 3, a picture at what it usually is.
+    let pictures = 3 + 2 * TOKENS_PER_OUTPUT_IMAGE;
+    for (reading, end, status, source, (input, output)) in [
+        (is_final(stated(11, 13)), End::Complete, 200, Reported, (11, 13)),
+        (is_final(stated(11, 13)), cut, 200, Reported, (11, 13)),
+        (stated(11, 13), End::Complete, 200, Reported, (11, 13)),
+        (stated(11, 13), cut, 200, Running, (11, 13)),
+        (is_start(stated(11, 1)), cut, 200, Estimated, (11, 3)),
+        (is_start(stated(11, 4)), cut, 200, Estimated, (11, 4)),
+        (silent(), End::Complete, 200, Estimated, (5, 3)),
+        (picture(), End::Complete, 200, Estimated, (5, pictures)),
+        (silent(), End::Complete, 399, Estimated, (5, 3)),
+        (silent(), End::Complete, 400, None, (0, 0)),
+        (is_final(stated(11, 13)), End::Complete, 400, Reported, (11, 13)),
+    ] {
+        let mut settlement = world.settlement(1);
+        settlement.upstream_status = Some(status);
+        let used = settlement.used(reading.clone(), end);
+        let found = (used.source, used.usage.input, used.usage.output, used.usage.total);
+        let wanted = (Some(source), input, output, input + output);
+        assert_eq!(found, wanted, "{reading:?} {end:?} {status}");
+    }
+}
+
+#[test]
+fn remarks_on_the_numbers_are_those_of_the_reading() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let flags = |reading| world.settlement(1).used(reading, End::Complete).flags;
+    let one = |flag| {
+        let mut flags = Flags::default();
+        flags.set(flag);
+        flags
+    };
+    let all = stated(11, 13);
+    assert_eq!(flags(all.clone()), Flags::default());
+    assert_eq!(flags(Reading { suspect: true, ..all.clone() }), one(Flags::USAGE_SUSPECT));
+    assert_eq!(flags(Reading { is_blind: true, ..all.clone() }), one(Flags::ENCODED));
+    let usage = Some(Usage { total: 25, ..usage(11, 13) });
+    assert_eq!(flags(Reading { usage, ..all }), one(Flags::TOTAL_DIFFERS));
+}
+
+#[tokio::test]
+async fn a_row_says_how_long_it_took_and_why_it_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    for (n, is_stalled, end) in [
+        (1, false, End::Complete),
+        (2, true, End::Complete),
+        (3, false, End::ClientClosed),
+        (4, true, End::ClientClosed),
+    ] {
+        let mut settlement = world.settlement(n);
+        world.worker.commit();
+        settlement.opened().await.expect("it is written");
+        world.hand.advance_ms(120);
+        settlement.first_byte();
+        world.hand.advance_ms(380);
+        // The first of its bytes is.
+        settlement.first_byte();
+        world.client.is_stalled.set(is_stalled);
+        let used = settlement.used(stated(11, 13), end);
+        let receipt = settlement.settle(end, used);
+        world.worker.commit();
+        receipt.await.expect("it is written");
+    }
+    assert_eq!(world.counted(), (0, 0, 4));
+    let mut rows = world.rows(dir.path());
+    rows.sort_by(|one, other| one.event_id.cmp(&other.event_id));
+    let found: Vec<_> = rows.iter().map(|row| (&*row.end, row.flags.len())).collect();
+    let (complete, left) = ("complete", "client_closed");
+    assert_eq!(found, [(complete, 0), (complete, 0), (left, 0), (left, 1)]);
+    for row in rows {
+        assert_eq!((row.ttfb_ms, row.duration_ms, row.total_tokens), (Some(120), 500, 24));
+    }
+}
+
+/// Only an answer that is whole, and whose length was stated, says how long answers are.
+#[test]
+fn lengths_are_learned_of_whole_answers_that_state_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let usual = |reading: Reading, end, n| {
+        let learned = Arc::new(Learned::default());
+        for _ in 0..1_000 {
+            let mut settlement = world.settlement(1);
+            settlement.learn(Some(&learned), n);
+            let used = settlement.used(reading.clone(), end);
+            drop(settlement.settle(end, used));
+            world.worker.commit();
+        }
+        learned.usual()
+    };
+    let one = usual(stated(11, 100), End::Complete, 1).expect("enough were counted");
+    assert!((100..125).contains(&one), "{one}");
+    let each = usual(stated(11, 100), End::Complete, 4).expect("enough were counted");
+    assert!((25..32).contains(&each), "{each}");
+    assert_eq!(usual(stated(11, 100), End::UpstreamTruncated, 1), None);
+    assert_eq!(usual(Reading::default(), End::Complete, 1), None);
+}
