@@ -65,6 +65,15 @@ fn the_statement_that_counts() {
             (of(3, 1), false, false, false),
         ),
         (
+            "zeros that cost something say it",
+            1,
+            vec![
+                chunk(&[0], &zero),
+                chunk(&[], r#"{"prompt_tokens":0,"completion_tokens":0,"cost":0.5}"#),
+            ],
+            (of(0, 0), true, false, false),
+        ),
+        (
             "the last, never the sum",
             1,
             vec![chunk(&[0], &tokens(3, 1)), chunk(&[0], &tokens(3, 2)), chunk(&[0], &none)],
