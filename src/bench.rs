@@ -136,7 +136,7 @@ impl Admission {
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
             alerting: Arc::default(),
-            believed: Arc::new(Believed::new(i64::MIN, clock.now())),
+            believed: Arc::new(Believed::unconfirmed()),
         };
         let live = TenantLive::new("acme".into(), settings, clock.now());
         let limits = match is_limited {

@@ -74,6 +74,11 @@ pub enum LedgerError {
          set the clock, or if it is right now, add --trust-clock"
     )]
     ClockBehind { clock: jiff::Timestamp, confirmed: jiff::Timestamp },
+    #[error(
+        "no time was ever confirmed here, so nothing says that the clock is right with {clock}: no row was \
+         given another date; if it is, add --trust-clock, or try again when a server has run for ten minutes"
+    )]
+    NothingConfirmed { clock: jiff::Timestamp },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Give rows of the future, which a clock has made that was ahead, a date that can be
     #[arg(long)]
     redate: bool,
-    /// The clock is right now, even if it is behind the time that the ledger has confirmed
+    /// The clock is right now, even if it is behind the time that the ledger has confirmed, or none is
     #[arg(long, requires = "redate")]
     trust_clock: bool,
     /// How the result is written
@@ -364,7 +364,7 @@ mod tests {
         let at_ms = NOW_MS + YEAR_MS;
         let made = |id: u64| Sample { id, at_ms, ..Sample::default() }.row_made_at(NOW_MS as u64);
         let dir = with_journal(&[made(1), made(2)]);
-        weir(&dir, "--redate").0.unwrap();
+        weir(&dir, "--redate --trust-clock").0.unwrap();
         let dir = with_journal(&[made(1), made(2)]);
         let mut store = Store::open_existing(dir.path()).unwrap();
         store.redate(NOW_MS, NOW_MS).unwrap();
@@ -395,5 +395,20 @@ mod tests {
         weir(&dir, "--redate --trust-clock").0.unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS));
         weir(&dir, "").0.unwrap();
+    }
+
+    #[test]
+    fn a_clock_beside_which_nothing_was_confirmed_has_to_be_trusted() {
+        let (dir, store) = store_with(&[Sample { at_ms: NOW_MS + YEAR_MS, ..Sample::default() }]);
+        let error = weir(&dir, "--redate").0.unwrap_err().to_string();
+        assert!(error.contains("no time was ever confirmed"), "{error}");
+        assert_eq!(weir(&dir, "").1.len(), 1, "the row is as it was");
+        weir(&dir, "--redate --trust-clock").0.unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS));
+        weir(&dir, "").0.unwrap();
+        // Nor does it set an earlier one forward.
+        store.confirm(Some(NOW_MS), NOW_MS - HOUR_MS).unwrap();
+        weir(&dir, "--redate --trust-clock").0.unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS - HOUR_MS));
     }
 }

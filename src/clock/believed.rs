@@ -4,7 +4,8 @@
 //!
 //! A clock that is behind what was confirmed is the one that is wrong. A clock that is ahead cannot be
 //! told from a machine that slept, so it is followed at once; but what it opened is left again when it
-//! turns out to lie more than [`AHEAD_MAX_MS`] ahead of the time that is believed.
+//! turns out to lie more than [`AHEAD_MAX_MS`] ahead of the time that is believed. As long as nothing is
+//! confirmed, nothing speaks against the wall clock, in whichever direction it goes.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -14,26 +15,35 @@ use super::Now;
 /// so that a clock that is set back within its day reopens nothing.
 pub(crate) const AHEAD_MAX_MS: i64 = 26 * 3_600_000;
 
+/// Before any wall clock, whatever the monotonic one adds.
+const UNCONFIRMED: i64 = i64::MIN;
+
 /// The time that is believed, for all threads. The ledger confirms it; admission asks for it only where
 /// the wall clock is behind the windows that are open.
 #[derive(Debug)]
 pub(crate) struct Believed {
-    /// The confirmed time less what the monotonic clock said then, in milliseconds.
+    /// The confirmed time less what the monotonic clock said then, in milliseconds; [`UNCONFIRMED`] until
+    /// there is one.
     anchor_ms: AtomicI64,
     /// The furthest moment that windows were opened for, since [`Self::take_furthest`].
     furthest_ms: AtomicI64,
 }
 
 impl Believed {
-    /// Begins with a time that is believed at `now`, in Unix milliseconds.
+    /// Begins with a time that is confirmed at `now`, in Unix milliseconds.
     pub(crate) fn new(time_ms: i64, now: Now) -> Self {
-        Self {
-            anchor_ms: AtomicI64::new(time_ms.saturating_sub(mono_ms(now))),
-            furthest_ms: AtomicI64::new(i64::MIN),
-        }
+        let believed = Self::unconfirmed();
+        believed.set(time_ms, now);
+        believed
     }
 
-    /// Believes another time, which may be an earlier one.
+    /// Begins with nothing that is confirmed.
+    pub(crate) fn unconfirmed() -> Self {
+        let (anchor_ms, furthest_ms) = (UNCONFIRMED.into(), AtomicI64::new(i64::MIN));
+        Self { anchor_ms, furthest_ms }
+    }
+
+    /// Takes another time for confirmed, which may be an earlier one.
     pub(crate) fn set(&self, time_ms: i64, now: Now) {
         self.anchor_ms.store(time_ms.saturating_sub(mono_ms(now)), Ordering::Relaxed);
     }
@@ -43,7 +53,7 @@ impl Believed {
         self.confirmed_at(now).max(now.unix_ms)
     }
 
-    /// What was confirmed, carried on by the monotonic clock.
+    /// What was confirmed, carried on by the monotonic clock; before all times if nothing was.
     pub(crate) fn confirmed_at(&self, now: Now) -> i64 {
         self.anchor_ms.load(Ordering::Relaxed).saturating_add(mono_ms(now))
     }
@@ -98,9 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_is_followed_both_ways_while_nothing_is_confirmed() {
+        let at = |unix_ms, mono_ms: u64| Now { unix_ms, mono_ns: mono_ms * 1_000_000 };
+        let believed = Believed::unconfirmed();
+        assert_eq!(believed.at(at(5_000, 100)), 5_000);
+        assert_eq!(believed.at(at(1_000, 200)), 1_000);
+        assert!(believed.is_ahead(at(1_000, 200)), "as far as is known");
+        believed.set(1_000, at(1_000, 200));
+        assert_eq!(believed.at(at(0, 300)), 1_100);
+    }
+
+    #[test]
     fn what_was_opened_too_far_ahead_is_noticed_until_it_is_taken() {
         let now = Now { unix_ms: 1_000, mono_ns: 0 };
-        let believed = Believed::new(i64::MIN, now);
+        let believed = Believed::unconfirmed();
         believed.opened(1_000 + AHEAD_MAX_MS);
         believed.opened(3);
         assert!(!believed.is_overtaken(now));

@@ -28,19 +28,20 @@ pub(super) struct Confirming {
 }
 
 impl Confirming {
-    /// Begins with what the store confirms. In one that confirms nothing, but has rows, the row that was
-    /// stored last does; where there are none either, what the clock says now stands for it until
-    /// something is confirmed.
+    /// Begins with what the store confirms. In one that confirms nothing, as an older program leaves it, its
+    /// rows do where they say as much as a clock does that keeps step: one of them alone may be what a
+    /// clock left that was ahead for a moment. Else nothing is confirmed, and the clock is followed.
     pub(super) fn new(clock: Clock, store: &Store) -> Result<Self, StoreError> {
         let now = clock.now();
         let mut stored_ms = store.confirmed_ms()?;
         if stored_ms.is_none()
-            && let Some(last_ms) = store.last_stored_ms()?
-            && store.confirm(None, last_ms)?
+            && let Some(time_ms) = store.witnessed_ms(STEADY_MS)?
+            && store.confirm(None, time_ms)?
         {
-            stored_ms = Some(last_ms);
+            stored_ms = Some(time_ms);
         }
-        let believed = Arc::new(Believed::new(stored_ms.unwrap_or(now.unix_ms), now));
+        let believed = stored_ms.map(|time_ms| Believed::new(time_ms, now));
+        let believed = Arc::new(believed.unwrap_or_else(Believed::unconfirmed));
         Ok(Self { clock, believed, stored_ms, since: now, is_behind: false })
     }
 
@@ -86,7 +87,7 @@ impl Confirming {
         let is_steady = astray_ms(self.since, now) <= ASTRAY_MS as u64;
         let is_due = is_steady && mono_ms(now) - mono_ms(self.since) >= STEADY_MS;
         self.tell_behind(now);
-        if is_due || self.is_behind {
+        if is_due || self.is_behind || self.stored_ms.is_none() {
             self.follow(store, now)?;
         }
         if is_due {
@@ -112,10 +113,7 @@ impl Confirming {
     }
 
     fn confirm(&mut self, store: &Store, now: Now) -> Result<(), StoreError> {
-        let time_ms = match self.stored_ms {
-            Some(_) => self.believed.at(now),
-            None => now.unix_ms,
-        };
+        let time_ms = self.believed.at(now);
         if store.confirm(self.stored_ms, time_ms)? {
             self.stored_ms = Some(time_ms);
             self.believed.set(time_ms, now);
@@ -201,20 +199,28 @@ mod tests {
     }
 
     #[test]
-    fn an_older_store_is_believed_by_its_last_row() {
+    fn an_older_store_is_believed_by_rows_that_span_as_long_as_a_clock_has_to_keep_step() {
         let year = |years: i64| NOW_MS + years * YEAR_MS;
-        // When the clock made the last row's id, what the row says, and what the clock says now.
-        for (made_at_ms, at_ms, clock_ms, believed_ms) in [
-            (NOW_MS, NOW_MS, year(-3), NOW_MS),
-            (NOW_MS, year(5), year(0) + 5, year(0) + 5),
-            (NOW_MS, NOW_MS, year(1), year(1)),
+        let before_ms = NOW_MS - STEADY_MS;
+        // Rows in the order in which they were stored, and what the clock says now.
+        for (rows, clock_ms, believed_ms) in [
+            (&[before_ms, NOW_MS][..], year(-3), NOW_MS),
+            (&[before_ms, NOW_MS], year(1), year(1)),
+            // One row alone, or some of a moment, are believed as little as a clock that just began.
+            (&[NOW_MS], year(-3), year(-3)),
+            (&[year(5), year(5) + STEADY_MS - 1], NOW_MS, NOW_MS),
+            // And are passed over for those that were stored before.
+            (&[before_ms, NOW_MS, year(5)], year(-3), NOW_MS),
+            (&[before_ms, NOW_MS, year(5)], NOW_MS + 5, NOW_MS + 5),
         ] {
             let (_dir, mut store) = store_with(&[]);
-            let sample = Sample { at_ms, ..Sample::default() };
-            store.append(&[sample.row_made_at(made_at_ms as u64)], &[]).unwrap();
+            for (id, at_ms) in (1..).zip(rows) {
+                let sample = Sample { id, at_ms: *at_ms, ..Sample::default() };
+                store.append(&[sample.row_made_at(*at_ms as u64)], &[]).unwrap();
+            }
             let (clock, hand) = Clock::manual(clock_ms);
             let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
-            assert_eq!(confirming.believed().at(clock.now()), believed_ms);
+            assert_eq!(confirming.believed().at(clock.now()), believed_ms, "{rows:?} {clock_ms}");
             hand.advance_ms(TEN_MINUTES);
             confirming.look(&store).unwrap();
             assert_eq!(store.confirmed_ms().unwrap(), Some(believed_ms + STEADY_MS));
@@ -222,15 +228,30 @@ mod tests {
     }
 
     #[test]
-    fn a_new_store_confirms_whatever_keeps_step_first() {
+    fn a_clock_that_was_ahead_at_a_new_stores_start_is_believed_no_longer_than_it_is() {
         let (_dir, store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
         let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
         hand.jump_to(NOW_MS);
         confirming.look(&store).unwrap();
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + YEAR_MS);
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
+        assert_eq!(store.confirmed_ms().unwrap(), None);
         hand.advance_ms(TEN_MINUTES);
         confirming.look(&store).unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
+        hand.jump_to(NOW_MS - YEAR_MS);
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS + STEADY_MS);
+    }
+
+    #[test]
+    fn what_another_process_sets_before_anything_is_confirmed_is_followed_at_once() {
+        let (_dir, store) = store_with(&[]);
+        let (clock, hand) = Clock::manual(NOW_MS);
+        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        store.confirm(None, NOW_MS).unwrap();
+        hand.advance_ms(1);
+        confirming.look(&store).unwrap();
+        hand.jump_to(NOW_MS - YEAR_MS);
+        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
     }
 }

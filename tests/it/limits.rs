@@ -33,6 +33,18 @@ fn at(unix_ms: i64) -> (Environment, Arc<ManualClock>) {
     (Environment { clock, ..Environment::default() }, hand)
 }
 
+fn confirmed_ms(world: &World) -> Option<i64> {
+    let store = rusqlite::Connection::open(world.place.data_dir().join("weir.sqlite"));
+    let sql = "SELECT confirmed_ms FROM meta";
+    store.expect("the store").query_row(sql, [], |row| row.get(0)).expect("a row")
+}
+
+/// Lets ten minutes pass, after which a time is confirmed.
+async fn confirmed(world: &World, hand: &ManualClock) {
+    hand.advance_ms(10 * 60_000);
+    eventually("a time is confirmed", || confirmed_ms(world)).await;
+}
+
 fn chat(max_tokens: u64) -> String {
     format!(
         r#"{{"model":"{MODEL}","stream":false,"max_completion_tokens":{max_tokens},"messages":[{{"role":"user","content":"How much?"}}]}}"#

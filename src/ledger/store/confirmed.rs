@@ -1,8 +1,7 @@
 //! What the store knows of the time beside the dates of its rows: the time that was confirmed last, and
 //! the rows that lie too far ahead of the clock to be right.
 
-use rusqlite::OptionalExtension;
-
+use crate::clock::AHEAD_MAX_MS;
 use crate::ledger::record::EventId;
 
 use super::{Store, StoreError, from_sql};
@@ -29,16 +28,32 @@ impl Store {
         Ok(self.conn.prepare_cached(sql)?.execute((before, time_ms))? == 1)
     }
 
-    /// When the request began whose row was stored last, in milliseconds since the epoch: by its row, or
-    /// by the clock that made its id where that was earlier.
-    pub(crate) fn last_stored_ms(&self) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT event_id, started_at_ms FROM requests ORDER BY rowid DESC LIMIT 1";
-        let last = self.conn.prepare_cached(sql)?.query_row([], |row| {
+    /// A time to which rows bear witness as a clock does that keeps step for `steady_ms`: when the request
+    /// began of the row stored last before which another one lies by as much, and by no more than what is
+    /// believed of a clock; in milliseconds since the epoch. A row has two dates, of which the earlier
+    /// counts: its own, and that of the clock which made its id.
+    pub(crate) fn witnessed_ms(&self, steady_ms: i64) -> Result<Option<i64>, StoreError> {
+        let _snapshot = self.snapshot()?;
+        let last = "SELECT event_id, started_at_ms FROM requests ORDER BY rowid DESC";
+        let mut last = self.conn.prepare_cached(last)?;
+        let mut last = last.query([])?;
+        let mut refused_ms: Option<i64> = None;
+        while let Some(row) = last.next()? {
             let started_at_ms: i64 = row.get(1)?;
             let by_id = EventId(row.get(0)?).made_at_ms();
-            Ok(by_id.map_or(started_at_ms, |made_at_ms| made_at_ms.min(started_at_ms)))
-        });
-        Ok(last.optional()?)
+            let time_ms = by_id.map_or(started_at_ms, |made_at_ms| made_at_ms.min(started_at_ms));
+            if refused_ms.is_some_and(|ms| ms.abs_diff(time_ms) < steady_ms.unsigned_abs()) {
+                // One of the same moment: it has no other witness.
+                continue;
+            }
+            let span = (time_ms.saturating_sub(AHEAD_MAX_MS), time_ms.saturating_sub(steady_ms));
+            let before = "SELECT 1 FROM requests WHERE started_at_ms BETWEEN ?1 AND ?2";
+            if self.conn.prepare_cached(before)?.exists(span)? {
+                return Ok(Some(time_ms));
+            }
+            refused_ms = Some(time_ms);
+        }
+        Ok(None)
     }
 
     /// When the newest request began of which there is a row, in milliseconds since the epoch; those that
@@ -92,14 +107,33 @@ mod tests {
     }
 
     #[test]
-    fn the_last_row_has_two_dates_of_which_the_earlier_counts() {
-        let (_dir, mut store) = store_with(&[]);
-        assert_eq!(store.last_stored_ms().unwrap(), None);
-        store.append(&[Sample { at_ms: 900, ..Sample::default() }.row()], &[]).unwrap();
-        assert_eq!(store.last_stored_ms().unwrap(), Some(900), "its id tells no time");
-        store
-            .append(&[Sample { id: 2, at_ms: 900, ..Sample::default() }.row_made_at(700)], &[])
-            .unwrap();
-        assert_eq!(store.last_stored_ms().unwrap(), Some(700));
+    fn rows_bear_witness_that_lie_apart_but_not_too_far() {
+        const STEADY_MS: i64 = 600_000;
+        const AT_MS: i64 = 10_000 * HOUR_MS;
+        let witnessed_ms = |rows: &[(i64, Option<i64>)]| {
+            let (_dir, mut store) = store_with(&[]);
+            for (id, (at_ms, made_at_ms)) in (1..).zip(rows) {
+                let sample = Sample { id, at_ms: *at_ms, ..Sample::default() };
+                let row = match made_at_ms {
+                    Some(ms) => sample.row_made_at(*ms as u64),
+                    None => sample.row(),
+                };
+                store.append(&[row], &[]).unwrap();
+            }
+            store.witnessed_ms(STEADY_MS).unwrap()
+        };
+        let by = |before_ms: i64| witnessed_ms(&[(AT_MS - before_ms, None), (AT_MS, None)]);
+        assert_eq!(witnessed_ms(&[]), None);
+        assert_eq!(witnessed_ms(&[(AT_MS, None)]), None);
+        assert_eq!((by(STEADY_MS - 1), by(AHEAD_MAX_MS + 1)), (None, None));
+        assert_eq!((by(STEADY_MS), by(AHEAD_MAX_MS)), (Some(AT_MS), Some(AT_MS)));
+        // The date of the id counts where it is earlier.
+        let first = (AT_MS - HOUR_MS, None);
+        assert_eq!(witnessed_ms(&[first, (9 * AT_MS, Some(AT_MS))]), Some(AT_MS));
+        assert_eq!(witnessed_ms(&[first, (AT_MS, Some(9 * AT_MS))]), Some(AT_MS));
+        // Those that were stored later, but have no witness, are passed over.
+        let alone = [(9 * AT_MS, None), (9 * AT_MS + 1, None), (AT_MS - 900 * HOUR_MS, None)];
+        let rows = [&[first, (AT_MS, None)], &alone[..]].concat();
+        assert_eq!(witnessed_ms(&rows), Some(AT_MS));
     }
 }

@@ -14,7 +14,7 @@ use super::append::{SELECT_ROW, add_to_rollup, columns};
 use super::balances::{Accounts, Counts};
 use super::day_sums::refold;
 use super::expire::rows_from_ms;
-use super::sums::{EVERYTHING, HOUR_MS, hour_of, rollups_of, rows_between};
+use super::sums::{EVERYTHING, HOUR_MS, counts, hour_of, rollups_of, rows_between};
 use super::{Balance, Store, StoreError, Sums, to_sql};
 
 /// Whose roll-up it is.
@@ -44,7 +44,7 @@ pub(crate) struct Changed {
     pub recorded: String,
 }
 
-const DELETE: &str =
+pub(super) const DELETE_ROLLUP: &str =
     "DELETE FROM rollups WHERE hour = ?1 AND key_id = ?2 AND model = ?3 AND tenant = ?4";
 
 impl Store {
@@ -128,7 +128,7 @@ pub(super) fn rebuild(tx: &Transaction<'_>, hour: i64) -> Result<(), StoreError>
     }
     for Differing { owner, recomputed, .. } in differing(tx, hour)?.0 {
         let Owner { key_id, model, tenant } = &owner;
-        tx.prepare_cached(DELETE)?.execute(params![hour, key_id, model, tenant])?;
+        tx.prepare_cached(DELETE_ROLLUP)?.execute(params![hour, key_id, model, tenant])?;
         if let Some(sums) = recomputed {
             add_to_rollup(tx, (hour, key_id, model, tenant), &sums)?;
         }
@@ -183,21 +183,7 @@ fn recomputed(conn: &Connection, hour: i64) -> Result<Rollups, StoreError> {
 
 /// Sums stop at the largest number that SQLite can hold.
 fn as_stored(sums: &mut Sums) {
-    let usage = &mut sums.usage;
-    for count in [
-        &mut usage.input,
-        &mut usage.cached,
-        &mut usage.cache_write,
-        &mut usage.output,
-        &mut usage.reasoning,
-        &mut usage.audio_input,
-        &mut usage.audio_output,
-        &mut usage.image_input,
-        &mut usage.image_output,
-        &mut usage.accepted_prediction,
-        &mut usage.rejected_prediction,
-        &mut usage.total,
-    ] {
+    for count in counts(&mut sums.usage) {
         *count = to_sql(*count).unsigned_abs();
     }
 }

@@ -1,23 +1,32 @@
 //! Giving a believable date to rows that a clock dated to the future which was wrong. Everything else of
 //! a row stays: what was used, what it cost, and the price that it names.
+//!
+//! What a row adds to sums moves with it, in the same transaction: nothing is added up again, so that many
+//! rows of one hour cost no more than as many of different ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::ledger::record::EventId;
 use crate::usage::Flags;
 
-use super::recompute::rebuild;
-use super::sums::hour_of;
-use super::{Store, StoreError};
+use super::append::add_to_rollup;
+use super::day_sums::{Folded, add_late, refold};
+use super::expire::rows_from_ms;
+use super::recompute::{DELETE_ROLLUP, Owner, rebuild};
+use super::sums::{EVERYTHING, Range, hour_of, rollups_of, row_after};
+use super::{Store, StoreError, Sums};
 
-/// Rows in one transaction: the drain waits for it, and so do the roll-ups that are rebuilt at its end.
+/// Rows in one transaction: the drain waits for it.
 const BATCH: usize = 10_000;
+/// Rows that are looked for at once: a look takes as long as there are rows of the future.
+const LOOK: usize = 1_000_000;
 
+/// The first rows of the future behind one that is known. The `+` keep SQLite from looking for them in the
+/// order of the table, which would be to read all of it.
 const FUTURE: &str = "
-SELECT rowid, event_id, tenant, key_id, model, started_at_ms FROM requests
-WHERE rowid IN (SELECT rowid FROM requests WHERE started_at_ms > ?1) ORDER BY rowid LIMIT ?2";
+SELECT rowid FROM requests WHERE started_at_ms > ?1 AND +rowid > ?2 ORDER BY +rowid LIMIT ?3";
 
 /// A row of the future, and the date that it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +39,11 @@ pub(crate) struct Misdated {
     /// Both in milliseconds since the epoch.
     pub started_at_ms: i64,
     pub redated_ms: i64,
+    sums: Sums,
 }
+
+/// What rows add up to, by the roll-up that they belong to.
+type Moved = BTreeMap<(i64, Owner), Sums>;
 
 impl Store {
     /// Hands `each` the rows of requests that began after `until_ms`, in the order in which they were
@@ -43,7 +56,8 @@ impl Store {
         each: impl FnMut(Misdated),
     ) -> Result<(), StoreError> {
         let tx = self.snapshot()?;
-        misdated(&self.conn, (until_ms, now_ms), limit, each)?;
+        let rowids = future(&self.conn, until_ms, i64::MIN, limit)?;
+        misdated(&self.conn, (until_ms, now_ms), &rowids, each)?;
         drop(tx);
         Ok(())
     }
@@ -52,65 +66,126 @@ impl Store {
     /// made their id, if it is not too late, too; else that of the row stored before them, or without
     /// one `now_ms`. A row keeps a flag that says so. Returns how many rows these were.
     pub(crate) fn redate(&mut self, until_ms: i64, now_ms: i64) -> Result<u64, StoreError> {
-        let mut redated = 0;
+        self.redate_in((until_ms, now_ms), LOOK, BATCH)
+    }
+
+    fn redate_in(
+        &mut self,
+        times: (i64, i64),
+        look: usize,
+        batch: usize,
+    ) -> Result<u64, StoreError> {
+        let (mut redated, mut behind) = (0, i64::MIN);
         loop {
-            let rows = self.redate_batch((until_ms, now_ms), BATCH)?;
-            redated += rows as u64;
-            if rows < BATCH {
-                return Ok(redated);
+            let rowids = future(&self.conn, times.0, behind, look)?;
+            let Some(last) = rowids.last() else { return Ok(redated) };
+            behind = *last;
+            for rowids in rowids.chunks(batch) {
+                redated += self.redate_batch(times, rowids)?;
             }
         }
     }
 
-    fn redate_batch(&mut self, times: (i64, i64), limit: usize) -> Result<usize, StoreError> {
+    fn redate_batch(&mut self, times: (i64, i64), rowids: &[i64]) -> Result<u64, StoreError> {
         let tx = self.write()?;
         let mut rows = Vec::new();
-        misdated(&tx, times, limit, |row| rows.push(row))?;
-        let mut hours = BTreeSet::new();
+        misdated(&tx, times, rowids, |row| rows.push(row))?;
         let set = "UPDATE requests SET started_at_ms = ?2, flags = flags | ?3 WHERE rowid = ?1";
         let mut set = tx.prepare_cached(set)?;
-        for row in &rows {
+        let (redated, mut from, mut to) = (rows.len() as u64, Moved::new(), Moved::new());
+        for row in rows {
             set.execute((row.rowid, row.redated_ms, Flags::REDATED.0))?;
-            hours.extend([hour_of(row.started_at_ms), hour_of(row.redated_ms)]);
+            let Misdated { key_id, model, tenant, sums, .. } = row;
+            let owner = Owner { key_id, model, tenant };
+            let rollup = (hour_of(row.redated_ms), owner.clone());
+            to.entry(rollup).or_default().add(&sums);
+            from.entry((hour_of(row.started_at_ms), owner)).or_default().add(&sums);
         }
         drop(set);
-        hours.into_iter().try_for_each(|hour| rebuild(&tx, hour))?;
+        add(&tx, &to)?;
+        take(&tx, &from)?;
         tx.commit()?;
-        Ok(rows.len())
+        Ok(redated)
     }
 }
 
-/// See [`Store::misdated`].
+/// Adds to roll-ups, and to the days that these are folded into.
+fn add(tx: &Transaction<'_>, moved: &Moved) -> Result<(), StoreError> {
+    let folded = Folded::of(tx)?;
+    for ((hour, owner), sums) in moved {
+        let rollup = (*hour, &*owner.key_id, &*owner.model, &*owner.tenant);
+        add_to_rollup(tx, rollup, sums)?;
+        if folded.has(rollup) {
+            add_late(tx, rollup, sums)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes from roll-ups, and from their days. Where they do not say what is left, rows do.
+fn take(tx: &Transaction<'_>, moved: &Moved) -> Result<(), StoreError> {
+    let mut unclear = BTreeSet::new();
+    for ((hour, Owner { key_id, model, tenant }), sums) in moved {
+        let (key, model, tenant) = (&**key_id, &**model, &**tenant);
+        let of = Range { key: Some(key), tenant: Some(tenant), model: Some(model), ..EVERYTHING };
+        let mut stored = None;
+        rollups_of(tx, &of, *hour, &mut |addend| stored = Some(addend.sums))?;
+        let Some(left) = stored.and_then(|stored| stored.without(sums)) else {
+            unclear.insert(*hour);
+            continue;
+        };
+        tx.prepare_cached(DELETE_ROLLUP)?.execute(params![hour, key, model, tenant])?;
+        if left.requests > 0 {
+            add_to_rollup(tx, (*hour, key, model, tenant), &left)?;
+        }
+        refold(tx, *hour, tenant, key)?;
+    }
+    unclear.into_iter().try_for_each(|hour| rebuild(tx, hour))
+}
+
+/// Rows of requests that began after `until_ms`, in the order in which they were stored.
+fn future(
+    conn: &Connection,
+    until_ms: i64,
+    behind: i64,
+    limit: usize,
+) -> Result<Vec<i64>, StoreError> {
+    let mut select = conn.prepare_cached(FUTURE)?;
+    let rowids = select.query_map((until_ms, behind, limit as i64), |row| row.get(0))?;
+    Ok(rowids.collect::<Result<_, _>>()?)
+}
+
+/// See [`Store::misdated`]. Those of the rows that are still there, and of the future.
 fn misdated(
     conn: &Connection,
     (until_ms, now_ms): (i64, i64),
-    limit: usize,
+    rowids: &[i64],
     mut each: impl FnMut(Misdated),
 ) -> Result<(), StoreError> {
-    let rows_from_ms: i64 =
-        conn.query_row("SELECT rows_from_ms FROM meta", [], |row| row.get(0))?;
-    let mut select = conn.prepare_cached(FUTURE)?;
-    let mut rows = select.query((until_ms, limit as i64))?;
+    let rows_from_ms = rows_from_ms(conn)?;
     let mut before: Option<(i64, i64)> = None;
-    while let Some(row) = rows.next()? {
-        let (rowid, event_id) = (row.get(0)?, EventId(row.get(1)?));
-        let made_at_ms = event_id.made_at_ms().filter(|made_at_ms| *made_at_ms <= until_ms);
-        let redated_ms = match made_at_ms {
-            Some(made_at_ms) => made_at_ms,
-            None => stored_before(conn, rowid, before)?.unwrap_or(now_ms),
-        };
-        // Before this, hours have no rows any more, and their sums stand alone.
-        let redated_ms = redated_ms.max(rows_from_ms);
-        before = Some((rowid, redated_ms));
-        each(Misdated {
-            rowid,
-            event_id,
-            tenant: row.get(2)?,
-            key_id: row.get(3)?,
-            model: row.get(4)?,
-            started_at_ms: row.get(5)?,
-            redated_ms,
-        });
+    for rowid in rowids.iter().copied() {
+        row_after(conn, (rowid, until_ms), &mut |row, event_id| {
+            let made_at_ms = event_id.made_at_ms().filter(|made_at_ms| *made_at_ms <= until_ms);
+            let redated_ms = match made_at_ms {
+                Some(made_at_ms) => made_at_ms,
+                None => stored_before(conn, rowid, before)?.unwrap_or(now_ms),
+            };
+            // Before this, hours have no rows any more, and their sums stand alone.
+            let redated_ms = redated_ms.max(rows_from_ms);
+            before = Some((rowid, redated_ms));
+            each(Misdated {
+                rowid,
+                event_id,
+                tenant: row.tenant.to_owned(),
+                key_id: row.key_id.to_owned(),
+                model: row.model.to_owned(),
+                started_at_ms: row.at_ms,
+                redated_ms,
+                sums: row.sums,
+            });
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -132,8 +207,12 @@ fn stored_before(
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::super::samples::{HOUR_MS, Sample, store_with};
+    use super::super::sums::{ROLLUPS, ROW, ROWS};
     use super::*;
+    use crate::usage::{Usage, UsageSource};
 
     const NOW_MS: i64 = 1_000 * HOUR_MS;
     const FUTURE_MS: i64 = 90_000 * HOUR_MS;
@@ -180,9 +259,10 @@ mod tests {
         ];
         let expected = [NOW_MS, -7, -7, -7, -HOUR_MS, -HOUR_MS, -3, -3]
             .map(|ms| if ms > 0 { ms } else { NOW_MS + ms });
-        for batch in 1..=rows.len() {
+        for (batch, look) in (1..=rows.len()).flat_map(|batch| [1, 3, 8].map(|look| (batch, look)))
+        {
             let (_dir, mut store) = stored(&rows);
-            while store.redate_batch((NOW_MS, NOW_MS), batch).unwrap() == batch {}
+            assert_eq!(store.redate_in((NOW_MS, NOW_MS), look, batch).unwrap(), 6);
             assert_eq!(starts(&store), expected);
             assert_eq!(rollups(&store), [(999, 7, 70), (1_000, 1, 10)]);
             assert_eq!(store.redate(NOW_MS, NOW_MS).unwrap(), 0);
@@ -198,14 +278,105 @@ mod tests {
         assert_eq!(rollups(&store), [(5, 1, 10), (10, 1, 10)]);
     }
 
+    /// Sums that differ from what rows make of them, and days from roll-ups.
+    fn differing(store: &Store) -> usize {
+        let hours: Vec<_> = rollups(store).into_iter().map(|(hour, ..)| hour).collect();
+        let mut days: Vec<_> = hours.iter().map(|hour| hour.div_euclid(24)).collect();
+        days.dedup();
+        let hours = hours.into_iter().map(|hour| store.differing(hour).unwrap().0.len());
+        let days = days.into_iter().map(|day| store.differing_day(day).unwrap().len());
+        hours.chain(days).sum()
+    }
+
+    #[test]
+    fn what_rows_add_to_sums_moves_with_them() {
+        const FUTURE_HOUR: i64 = FUTURE_MS / HOUR_MS;
+        let sample = |id: u64| Sample {
+            id,
+            at_ms: FUTURE_MS + id as i64,
+            key: ["key_a", "key_b"][id as usize % 2],
+            model: ["m", "n", "o"][id as usize % 3],
+            // One model has no price, one sometimes.
+            cost: (id % 3 > 1 || id % 3 == 1 && !id.is_multiple_of(4)).then_some(id),
+            source: UsageSource::ALL[id as usize % 4],
+            usage: Usage {
+                input: id,
+                cached: id / 2,
+                output: 3,
+                total: id + 3,
+                ..Usage::default()
+            },
+            ..Sample::default()
+        };
+        // Nothing is folded, the hour that rows go to is, both are, and one of the roll-ups is.
+        for (before, limit) in [(0, 0), (2_000, 99), (FUTURE_HOUR + 1, 99), (FUTURE_HOUR + 1, 3)] {
+            let (_dir, mut store) = store_with(&[Sample { id: 900, ..sample(0) }]);
+            let made = |id: u64| match id % 7 {
+                // Some are of the same hour, and are right.
+                0 => sample(id).row_made_at(FUTURE_MS as u64 + id),
+                _ => sample(id).row_made_at((NOW_MS as u64) + id),
+            };
+            store.append(&(1..60).map(made).collect::<Vec<_>>(), &[]).unwrap();
+            store.fold(before, limit, || ()).unwrap();
+            let until_ms = FUTURE_MS + 20;
+            assert_eq!(store.redate_in((until_ms, NOW_MS), 13, 5).unwrap(), 39);
+            assert_eq!(differing(&store), 0, "{before} {limit}");
+            assert_eq!(store.redate_in((NOW_MS + HOUR_MS, NOW_MS), 13, 5).unwrap(), 27);
+            assert_eq!(differing(&store), 0, "{before} {limit}");
+            assert!(rollups(&store).iter().all(|(hour, ..)| *hour < FUTURE_HOUR));
+        }
+    }
+
+    #[test]
+    fn sums_that_do_not_say_what_is_left_are_made_of_the_rows_that_are() {
+        let small = Sample::default().usage;
+        let large = Usage { input: u64::MAX, total: 9, ..Usage::default() };
+        for (usage, spoil) in [
+            (small, "UPDATE rollups SET output_tokens = 2"),
+            (small, "UPDATE rollups SET requests = 1"),
+            (small, "UPDATE rollups SET cost_nano_usd = 4"),
+            (small, "DELETE FROM rollups"),
+            (large, "SELECT 1"),
+        ] {
+            let sample = Sample { cost: Some(3), at_ms: FUTURE_MS, ..Sample::default() };
+            let (_dir, mut store) = store_with(&[]);
+            let rows = [1, 2].map(|id| Sample { id, ..sample }.row_made_at(NOW_MS as u64));
+            let stays = Sample { id: 3, usage, ..sample }.row_made_at(FUTURE_MS as u64);
+            store.append(&rows, &[]).unwrap();
+            store.append(&[stays], &[]).unwrap();
+            store.conn.execute_batch(spoil).unwrap();
+            store.redate_batch((NOW_MS, NOW_MS), &[1, 2]).unwrap();
+            assert_eq!(differing(&store), 0, "{spoil}");
+            assert_eq!(rollups(&store).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_row_of_an_hour_costs_no_more_where_there_are_more_of_them() {
+        let steps = |rows: u64| {
+            let sample = |id: u64| Sample { id, at_ms: FUTURE_MS, ..Sample::default() };
+            let (_dir, mut store) = store_with(&(1..=rows).map(sample).collect::<Vec<_>>());
+            assert_eq!(store.redate_in((NOW_MS, NOW_MS), LOOK, 10).unwrap(), rows);
+            let steps = |sql: &str| {
+                let statement = store.conn.prepare_cached(sql).unwrap();
+                statement.get_status(StatementStatus::VmStep) as u64
+            };
+            [FUTURE, ROW, ROWS, ROLLUPS].map(steps).iter().sum::<u64>() / rows
+        };
+        let (few, many) = (steps(100), steps(3_000));
+        assert!(few > 50, "the statements are kept: {few}");
+        assert!(many <= few + 10, "{few} steps for each of few, {many} for each of many");
+    }
+
     #[test]
     fn rows_of_the_future_are_found_by_the_index() {
         let (_dir, store) = store_with(&[]);
         let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {FUTURE}")).unwrap();
-        let plan = plan.query_map((5, 6), |row| row.get("detail")).unwrap();
+        let plan = plan.query_map((5, 6, 7), |row| row.get("detail")).unwrap();
         let plan: Vec<String> = plan.collect::<Result<_, _>>().unwrap();
         assert!(
-            plan.iter().any(|step| step.contains("INDEX requests_by_time (started_at_ms>?)")),
+            plan.iter()
+                .any(|step| step.contains("COVERING INDEX requests_by_time (started_at_ms>?)")),
             "{plan:?}"
         );
         assert!(plan.iter().all(|step| !step.starts_with("SCAN requests")), "{plan:?}");

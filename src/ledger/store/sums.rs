@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
+use crate::ledger::record::EventId;
 use crate::usage::Usage;
 
 use super::{Store, StoreError, from_sql};
@@ -84,7 +85,7 @@ macro_rules! with_hours {
 
 /// `CROSS JOIN` keeps SQLite from turning the loops around (<https://sqlite.org/optoverview.html>,
 /// "manual control of query plans").
-const ROLLUPS: &str = with_hours!(
+pub(super) const ROLLUPS: &str = with_hours!(
     "SELECT tenant, key_id, model, hour, requests, estimated_requests, unpriced_requests,
         input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
         audio_output_tokens, image_input_tokens, image_output_tokens, accepted_prediction_tokens,
@@ -96,15 +97,32 @@ const ROLLUPS: &str = with_hours!(
 const HOURS: &str =
     with_hours!("SELECT h FROM hours WHERE EXISTS (SELECT 1 FROM rollups WHERE", ")");
 
-/// The index alone says whose a row is: only the rows of the key are read.
-const ROWS: &str = "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
+/// Rows as [`Addend`]s.
+macro_rules! of_rows {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.tenant, r.key_id, r.model, r.started_at_ms, 1,
         r.usage_source IN ('running', 'estimated'), r.cost_nano_usd IS NULL, r.input_tokens,
         r.cached_tokens, r.cache_write_tokens, r.output_tokens, r.reasoning_tokens, r.audio_input_tokens,
         r.audio_output_tokens, r.image_input_tokens, r.image_output_tokens,
-        r.accepted_prediction_tokens, r.rejected_prediction_tokens, r.total_tokens, r.cost_nano_usd
+        r.accepted_prediction_tokens, r.rejected_prediction_tokens, r.total_tokens,
+        r.cost_nano_usd",
+            $rest
+        )
+    };
+}
+
+/// The index alone says whose a row is: only the rows of the key are read.
+pub(super) const ROWS: &str = of_rows!(
+    "
     FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
     WHERE one.started_at_ms >= ?2 AND one.started_at_ms < ?3 AND (?1 IS NULL OR one.key_id = ?1)
-        AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)";
+        AND (?4 IS NULL OR r.tenant = ?4) AND (?5 IS NULL OR r.model = ?5)"
+);
+
+/// One row, if its request began after some moment, with its event id.
+pub(super) const ROW: &str =
+    of_rows!(", r.event_id FROM requests AS r WHERE r.rowid = ?1 AND r.started_at_ms > ?2");
 
 impl Store {
     /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
@@ -189,6 +207,20 @@ pub(super) fn rows_between(
     query(conn, ROWS, range, between, each)
 }
 
+/// Hands `each` the row of a request that began after `after_ms`, with its event id.
+pub(super) fn row_after(
+    conn: &Connection,
+    (rowid, after_ms): (i64, i64),
+    each: &mut impl FnMut(Addend<'_>, EventId) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(ROW)?;
+    let mut found = statement.query((rowid, after_ms))?;
+    match found.next()? {
+        Some(row) => each(addend(row)?, EventId(row.get(20)?)),
+        None => Ok(()),
+    }
+}
+
 /// Hands `each` the roll-ups of one hour (since the epoch) that pass the filter.
 pub(super) fn rollups_of(
     conn: &Connection,
@@ -202,31 +234,62 @@ pub(super) fn rollups_of(
 impl Sums {
     /// Adds what `other` counted.
     pub(crate) fn add(&mut self, other: &Self) {
+        let mut other = *other;
         self.requests = self.requests.saturating_add(other.requests);
         self.estimated_requests = self.estimated_requests.saturating_add(other.estimated_requests);
         self.unpriced_requests = self.unpriced_requests.saturating_add(other.unpriced_requests);
-        let (mine, its) = (&mut self.usage, &other.usage);
-        for (sum, addend) in [
-            (&mut mine.input, its.input),
-            (&mut mine.cached, its.cached),
-            (&mut mine.cache_write, its.cache_write),
-            (&mut mine.output, its.output),
-            (&mut mine.reasoning, its.reasoning),
-            (&mut mine.audio_input, its.audio_input),
-            (&mut mine.audio_output, its.audio_output),
-            (&mut mine.image_input, its.image_input),
-            (&mut mine.image_output, its.image_output),
-            (&mut mine.accepted_prediction, its.accepted_prediction),
-            (&mut mine.rejected_prediction, its.rejected_prediction),
-            (&mut mine.total, its.total),
-        ] {
-            *sum = sum.saturating_add(addend);
+        for (sum, addend) in counts(&mut self.usage).into_iter().zip(counts(&mut other.usage)) {
+            *sum = sum.saturating_add(*addend);
         }
         self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
             (Some(mine), Some(its)) => Some(mine.saturating_add(its)),
             (mine, its) => mine.or(its),
         };
     }
+
+    /// What is left of stored sums without `other`. `None` if nobody can tell from them: `other` is not in
+    /// them, or one of them has stopped at the largest number.
+    pub(super) fn without(&self, other: &Self) -> Option<Self> {
+        let (mut left, mut other) = (*self, *other);
+        let pairs = [
+            (&mut left.requests, other.requests),
+            (&mut left.estimated_requests, other.estimated_requests),
+            (&mut left.unpriced_requests, other.unpriced_requests),
+        ];
+        let usages = counts(&mut left.usage).into_iter();
+        let usages = usages.zip(counts(&mut other.usage).map(|count| *count));
+        for (sum, subtrahend) in pairs.into_iter().chain(usages) {
+            let is_whole = *sum < i64::MAX.unsigned_abs();
+            *sum = sum.checked_sub(subtrahend).filter(|_| is_whole)?;
+        }
+        let cost = match (self.cost_nano_usd, other.cost_nano_usd) {
+            (Some(i64::MAX), _) | (None, Some(_)) => return None,
+            (mine, None) => mine,
+            (Some(mine), Some(its)) => Some(mine.checked_sub(its).filter(|cost| *cost >= 0)?),
+        };
+        // Each row has a price or is counted as one that has none.
+        let is_priced = left.requests > left.unpriced_requests;
+        left.cost_nano_usd = cost.filter(|_| is_priced);
+        Some(left)
+    }
+}
+
+/// The counts of tokens that are summed up.
+pub(super) fn counts(usage: &mut Usage) -> [&mut u64; 12] {
+    [
+        &mut usage.input,
+        &mut usage.cached,
+        &mut usage.cache_write,
+        &mut usage.output,
+        &mut usage.reasoning,
+        &mut usage.audio_input,
+        &mut usage.audio_output,
+        &mut usage.image_input,
+        &mut usage.image_output,
+        &mut usage.accepted_prediction,
+        &mut usage.rejected_prediction,
+        &mut usage.total,
+    ]
 }
 
 /// The hour (since the epoch, UTC) in which a moment lies.
@@ -248,22 +311,27 @@ fn query(
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params![range.key, from, until, range.tenant, range.model])?;
     while let Some(row) = rows.next()? {
-        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-        each(Addend {
-            tenant: text(0)?,
-            key_id: text(1)?,
-            model: text(2)?,
-            at_ms: row.get(3)?,
-            sums: Sums {
-                requests: from_sql(row.get(4)?),
-                estimated_requests: from_sql(row.get(5)?),
-                unpriced_requests: from_sql(row.get(6)?),
-                usage: usage_at(row, 7)?,
-                cost_nano_usd: row.get(19)?,
-            },
-        });
+        each(addend(row)?);
     }
     Ok(())
+}
+
+/// From the columns of [`ROLLUPS`] and [`ROWS`].
+fn addend<'a>(row: &'a rusqlite::Row<'_>) -> Result<Addend<'a>, StoreError> {
+    let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    Ok(Addend {
+        tenant: text(0)?,
+        key_id: text(1)?,
+        model: text(2)?,
+        at_ms: row.get(3)?,
+        sums: Sums {
+            requests: from_sql(row.get(4)?),
+            estimated_requests: from_sql(row.get(5)?),
+            unpriced_requests: from_sql(row.get(6)?),
+            usage: usage_at(row, 7)?,
+            cost_nano_usd: row.get(19)?,
+        },
+    })
 }
 
 /// The twelve token columns, which stand in the same order everywhere, from `first` on; the rest is

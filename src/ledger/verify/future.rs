@@ -32,21 +32,31 @@ impl Time {
         confirmed_ms.map_or(self.now_ms, |ms| ms.max(self.now_ms)).saturating_add(AHEAD_MAX_MS)
     }
 
-    /// Gives the rows of the future other dates, and returns how many these are. A confirmed time that is
-    /// ahead of the clock is set back if the clock is trusted. If it is not, nothing is done: by a clock
-    /// that is behind, all rows would be of the future.
+    /// Gives the rows of the future other dates, and returns how many these are. If the clock is trusted, its
+    /// time is the confirmed one from here on, unless an earlier one is. If it is not, and is behind what
+    /// was confirmed, or nothing was, nothing is done: by a clock that is behind, all rows would be of the
+    /// future.
     pub(super) fn redate(&self, store: &mut Store) -> Result<u64, LedgerError> {
-        if let (Some(confirmed_ms), false) = (self.contradicted(), self.is_clock_trusted) {
-            let [clock, confirmed] = [self.now_ms, confirmed_ms].map(timestamp);
-            return Err(LedgerError::ClockBehind { clock, confirmed });
-        }
-        if let Some(confirmed_ms) = self.confirmed_ms
-            && self.is_clock_trusted
-            && confirmed_ms > self.now_ms
-        {
-            store.confirm(Some(confirmed_ms), self.now_ms)?;
+        let clock = timestamp(self.now_ms);
+        if self.is_clock_trusted {
+            self.confirm(store)?;
+        } else if let Some(confirmed_ms) = self.contradicted() {
+            return Err(LedgerError::ClockBehind { clock, confirmed: timestamp(confirmed_ms) });
+        } else if self.confirmed_ms.is_none() && store.future(self.until_ms())?.is_some() {
+            return Err(LedgerError::NothingConfirmed { clock });
         }
         Ok(store.redate(self.until_ms(), self.now_ms)?)
+    }
+
+    /// A server may confirm something at the same moment, or has since this began.
+    fn confirm(&self, store: &Store) -> Result<(), StoreError> {
+        loop {
+            let confirmed_ms = store.confirmed_ms()?;
+            let is_earlier = confirmed_ms.is_some_and(|ms| ms <= self.now_ms);
+            if is_earlier || store.confirm(confirmed_ms, self.now_ms)? {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -81,5 +91,24 @@ impl Report {
         })?;
         self.differences += left;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::store::samples::{HOUR_MS, store_with};
+
+    const NOW_MS: i64 = 500_000 * HOUR_MS;
+    const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+    #[test]
+    fn a_time_that_a_server_confirms_meanwhile_is_set_back_as_well() {
+        let (_dir, mut store) = store_with(&[]);
+        let mend = Mend { sums: false, dates: true, trust_clock: true };
+        let time = Time::of(&store, NOW_MS, mend).unwrap();
+        store.confirm(None, NOW_MS + YEAR_MS).unwrap();
+        time.redate(&mut store).unwrap();
+        assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS));
     }
 }

@@ -1,6 +1,6 @@
 //! Quotas and dates while the clock is wrong by years, and when it is right again.
 
-use super::{ask, at, chat, id_of, served, until};
+use super::{ask, at, chat, confirmed, confirmed_ms, id_of, served, until};
 use crate::world::{Answer, Upstream, World, eventually, patiently};
 
 /// 2026-06-03T18:00:00Z.
@@ -26,12 +26,6 @@ fn midnight_after(unix_ms: i64) -> String {
 async fn counted(world: &World, expected: (u64, u64)) {
     let is_it = || (world.server().used_today() == expected).then_some(());
     eventually(&format!("{expected:?} are counted"), is_it).await;
-}
-
-fn confirmed_ms(world: &World) -> Option<i64> {
-    let store = rusqlite::Connection::open(world.place.data_dir().join("weir.sqlite"));
-    let sql = "SELECT confirmed_ms FROM meta";
-    store.expect("the store").query_row(sql, [], |row| row.get(0)).expect("a row")
 }
 
 /// The exit code of `weir verify`, how much it lists of what kind, and what it says.
@@ -78,6 +72,10 @@ async fn a_clock_that_was_ahead_for_one_request_leaves_quotas_and_dates_as_they_
     assert_used_up(&ask(&world, &other, &chat(50)).await, "2026-06-04T00:00:00Z");
     world.rows_eventually(7).await;
     assert_eq!(verify(&world, &[]).1, ["future"]);
+    let (code, _, said) = verify(&world, &["--redate"]);
+    assert_eq!(code, 1, "nothing says that the clock is right");
+    assert!(said.contains("--trust-clock"), "{said}");
+    confirmed(&world, &hand).await;
     let (code, _, said) = verify(&world, &["--redate"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(verify(&world, &[]).1, [] as [&str; 0]);
@@ -201,8 +199,9 @@ async fn a_machine_that_slept_wakes_up_in_the_day_that_it_is() {
 #[tokio::test]
 async fn a_clock_that_is_behind_holds_no_day_open_and_revives_no_key() {
     let upstream = Upstream::start().await;
-    let (environment, hand) = at(EVENING_MS);
+    let (environment, hand) = at(EVENING_MS - 10 * MINUTE_MS as i64);
     let world = World::before(&upstream).environment(environment).start().await;
+    confirmed(&world, &hand).await;
     let key = world.new_key(&["--daily-requests", "1"]).await;
     let ending = world.new_key(&[]).await;
     let store = rusqlite::Connection::open(world.place.data_dir().join("weir.sqlite"));
@@ -221,5 +220,28 @@ async fn a_clock_that_is_behind_holds_no_day_open_and_revives_no_key() {
     assert_used_up(&ask(&world, &key, &chat(50)).await, "2026-06-05T00:00:00Z");
     assert_eq!(world.rows_eventually(2).await[0].started_at, "2026-06-04T18:00:00.000Z");
     until(&world, &ending, "the key has ended", |answer| answer.status == 401).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_at_the_first_start_is_believed_no_longer_than_it_is() {
+    let upstream = Upstream::start().await;
+    let (environment, hand) = at(AHEAD_MS);
+    let mut world = World::before(&upstream).environment(environment).start().await;
+    let key = world.new_key(&["--daily-requests", "2"]).await;
+    // Right again before anything was confirmed, and before a request.
+    hand.jump_to(EVENING_MS);
+    served(&world, &upstream, &key, &chat(50), 10).await;
+    assert_eq!(world.rows_eventually(1).await[0].started_at, "2026-06-03T18:00:00.000Z");
+    // The row that is stored last is one of the future.
+    hand.jump_to(AHEAD_MS);
+    served(&world, &upstream, &key, &chat(50), 20).await;
+    world.rows_eventually(2).await;
+    world.stop().await;
+    hand.jump_to(EVENING_MS + 1);
+    world.start_again();
+    assert_eq!((world.server().used_today(), confirmed_ms(&world)), ((1, 10), None));
+    served(&world, &upstream, &key, &chat(50), 30).await;
+    assert_used_up(&ask(&world, &key, &chat(50)).await, "2026-06-04T00:00:00Z");
     world.finish().await;
 }

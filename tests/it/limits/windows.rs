@@ -1,7 +1,7 @@
 //! Days and months as tenants have them: their time zones, the changes of these, and what is told when a
 //! quota is nearly used up.
 
-use super::{ask, at, chat, open, served, whole};
+use super::{ask, at, chat, confirmed, open, served, whole};
 use crate::world::{Answer, Client, Upstream, World, patiently, request};
 
 /// 2026-06-03T18:00:00Z, half past eleven at night in Kolkata.
@@ -139,7 +139,8 @@ async fn a_start_with_an_old_clock_reopens_nothing() {
     let (environment, hand) = at(EVENING_MS);
     let mut world = World::before(&upstream).environment(environment).start().await;
     let key = world.new_key(&["--daily-tokens", "1000"]).await;
-    hand.advance_ms(60 * MINUTE_MS);
+    confirmed(&world, &hand).await;
+    hand.advance_ms(50 * MINUTE_MS);
     served(&world, &upstream, &key, &chat(900), 900).await;
     world.settled().await;
     world.stop().await;
@@ -163,8 +164,9 @@ async fn a_start_with_an_old_clock_reopens_nothing() {
 #[tokio::test]
 async fn memory_and_ledger_count_one_day_while_the_clock_is_behind() {
     let upstream = Upstream::start().await;
-    let (environment, hand) = at(EVENING_MS);
+    let (environment, hand) = at(EVENING_MS - 10 * MINUTE_MS as i64);
     let mut world = World::before(&upstream).environment(environment).start().await;
+    confirmed(&world, &hand).await;
     let key = world.new_key(&["--daily-tokens", "1000"]).await;
     served(&world, &upstream, &key, &chat(400), 400).await;
     hand.jump_to(EVENING_MS - 40 * 86_400_000);
@@ -174,7 +176,7 @@ async fn memory_and_ledger_count_one_day_while_the_clock_is_behind() {
     let rows = world.rows_eventually(2).await;
     assert_eq!(
         rows[0].started_at, "2026-06-03T18:00:00.000Z",
-        "by what has passed since the start"
+        "by what has passed since it was confirmed"
     );
     hand.jump_to(EVENING_MS);
     world.stop().await;
