@@ -273,6 +273,9 @@ fn tell_pass(passed: Result<Progress, DrainError>, metrics: &Shared, is_behind: 
         Ok(progress) => {
             metrics.drained(progress.rows);
             metrics.damaged(progress.damaged_bytes + progress.torn_bytes);
+            if progress.unread > 0 {
+                metrics.drain_failed();
+            }
             if progress.torn_bytes > 0 {
                 tracing::error!(bytes = progress.torn_bytes, "damaged bytes in the journal");
             }

@@ -5,6 +5,7 @@
 
 pub(in crate::ledger) mod damage;
 mod error;
+mod held;
 mod old;
 mod open;
 mod pace;
@@ -14,19 +15,21 @@ mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use self::error::ReadError;
+use self::error::{ReadError, Unread};
+use self::held::Held;
 use self::open::OpenRequests;
 use self::pace::Pace;
 pub(crate) use self::pace::ROW_WAIT;
 pub(crate) use self::progress::Progress;
 use self::reading::{Cursor, Found};
+use self::unreadable::{PATIENCE, RETRY_EVERY};
 use crate::ledger::breath::Breath;
 use crate::ledger::codec::{Names, Record};
 use crate::ledger::journal::disk::{Disk, Os};
 use crate::ledger::journal::{Directory, Segment};
-use crate::ledger::record::{Closed, Row};
+use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
 
@@ -54,11 +57,18 @@ pub(crate) struct Drain<D: Disk = Os> {
     cursors: BTreeMap<u64, Cursor<D::File>>,
     /// Requests that are open, and in which segment.
     open: OpenRequests,
+    held: Held,
     /// Reused for every read; never shorter than it was.
     chunk: Vec<u8>,
     rows: Vec<Row>,
     progress: Progress,
+    /// The first segment that the last pass could not read to its end.
+    unread: Option<Unread>,
     pace: Pace,
+    /// When the pass is, since any one moment.
+    now: Duration,
+    /// How long what a segment's disk does not give back is tried again.
+    patience: Duration,
     pub(crate) breath: Breath,
 }
 
@@ -68,8 +78,8 @@ impl<D: Disk> Drain<D> {
     pub(crate) fn new(directory: Arc<Directory<D>>, store: Store) -> Result<Self, StoreError> {
         // A number can come again when its file's name did not survive a power cut: what the store
         // knows of the old file is not true of the new one.
-        let names: Vec<_> = directory.segments().iter().map(|segment| segment.name()).collect();
-        store.forget_segments_but(&names)?;
+        let numbers: Vec<_> = directory.segments().iter().map(|segment| segment.number).collect();
+        store.forget_segments_but(&numbers)?;
         Ok(Self {
             directory,
             store,
@@ -77,10 +87,14 @@ impl<D: Disk> Drain<D> {
             names: Names::default(),
             cursors: BTreeMap::new(),
             open: OpenRequests::default(),
+            held: Held::default(),
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
+            unread: None,
             pace: Pace::new(ROW_WAIT),
+            now: Duration::ZERO,
+            patience: PATIENCE,
             breath: Breath::none(),
         })
     }
@@ -114,6 +128,7 @@ impl<D: Disk> Drain<D> {
 
     /// The same beside workers, at `now` since any one moment: what may wait for a better one does.
     pub(crate) fn pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
+        self.now = now;
         self.read_published()?;
         if self.pace.stores(self.rows.len(), now) {
             self.store_rows(POSITION_BYTES)?;
@@ -139,14 +154,20 @@ impl<D: Disk> Drain<D> {
             // The store would not take them last time; no more than a batch ever waits.
             self.store_rows(1)?;
         }
+        self.unread = None;
         for found in self.published() {
-            self.read(&found).map_err(|error| match error {
-                ReadError::Io(source) => {
-                    DrainError::Read { path: found.segment.path.clone(), source }
+            match self.read(&found) {
+                Ok(()) => self.cursor(found.segment.number).failing = None,
+                Err(ReadError::Store(error)) => return Err(error.into()),
+                Err(ReadError::Io(source)) => {
+                    self.set_back(&found, &source);
+                    self.progress.unread += 1;
+                    let path = found.segment.path.clone();
+                    self.unread.get_or_insert(Unread { path, source });
                 }
-                ReadError::Store(error) => DrainError::Store(error),
-            })?;
+            }
         }
+        self.end_held()?;
         Ok(())
     }
 
@@ -168,8 +189,7 @@ impl<D: Disk> Drain<D> {
 
     /// At start, when nobody writes: what is open then was cut off by a crash, and becomes a row.
     pub(crate) fn replay(&mut self) -> Result<Progress, DrainError> {
-        self.pass()?;
-        let mut total = self.progress;
+        let mut total = self.read_all()?;
         let crashed = std::mem::take(&mut self.open);
         let prices = self.store.price_versions()?;
         for (segment, mut opened) in crashed.into_values() {
@@ -187,6 +207,23 @@ impl<D: Disk> Drain<D> {
         Ok(total)
     }
 
+    /// Passes until every segment has been read to its end, or what cannot be read is given up: only then a
+    /// request without an end has none.
+    fn read_all(&mut self) -> Result<Progress, DrainError> {
+        let (begun, mut total) = (Instant::now(), Progress::default());
+        loop {
+            self.now = begun.elapsed();
+            self.pass()?;
+            total.add(self.progress);
+            let Some(Unread { path, source }) = self.unread.take() else { break };
+            if !unreadable::is_lost(&source) {
+                return Err(DrainError::Read { path, source });
+            }
+            std::thread::park_timeout(RETRY_EVERY.min(self.patience));
+        }
+        Ok(Progress { unread: 0, ..total })
+    }
+
     /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
     /// journal then stays as it is until there is a store again, and is read from its beginning.
     fn follow_store(&mut self) -> Result<(), StoreError> {
@@ -199,6 +236,7 @@ impl<D: Disk> Drain<D> {
         again.record_prices(&self.prices)?;
         again.breath = std::mem::take(&mut self.breath);
         std::mem::swap(&mut again.pace, &mut self.pace);
+        (again.now, again.patience) = (self.now, self.patience);
         tracing::error!(
             "files of the store were removed or replaced; the journal is read into what is there now"
         );
@@ -211,6 +249,7 @@ impl<D: Disk> Drain<D> {
         match record {
             Record::Opened(opened) => {
                 cursor.open += 1;
+                let event_id = opened.event_id;
                 let oldest_ms = cursor.oldest_ms.unwrap_or(i64::MAX);
                 cursor.oldest_ms = Some(oldest_ms.min(opened.started_at_ms));
                 cursor.newest_ms = cursor.newest_ms.max(Some(opened.started_at_ms));
@@ -219,23 +258,41 @@ impl<D: Disk> Drain<D> {
                 if let Some(cursor) = before.and_then(|(origin, _)| self.cursors.get_mut(&origin)) {
                     cursor.open -= 1;
                 }
+                if let Some(closed) = self.held.take(event_id) {
+                    return self.join(number, closed, end);
+                }
             }
             Record::Closed(closed) => {
                 let is_stored = end <= cursor.stored;
-                let Some((origin, opened)) = self.open.remove(&closed.event_id) else {
-                    return if is_stored { Ok(()) } else { Ok(self.orphan(number, &closed)?) };
-                };
-                if let Some(cursor) = self.cursors.get_mut(&origin) {
-                    cursor.open -= 1;
-                }
-                if !is_stored {
-                    self.rows.push(Row { opened, closed });
-                }
-                if self.rows.len() >= MAX_BATCH {
-                    self.cursor(number).read = end;
-                    self.store_rows(POSITION_BYTES)?;
+                let is_open = self.open.contains_key(&closed.event_id);
+                match (is_open, is_stored) {
+                    (true, true) => drop(self.end(closed.event_id)),
+                    (true, false) => self.join(number, closed, end)?,
+                    (false, true) => {}
+                    (false, false) if self.is_unread_up_to(number) => self.hold(number, closed),
+                    (false, false) => self.orphan(number, &closed)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A request is not open any more.
+    fn end(&mut self, event_id: EventId) -> Option<Opened> {
+        let (origin, opened) = self.open.remove(&event_id)?;
+        if let Some(cursor) = self.cursors.get_mut(&origin) {
+            cursor.open -= 1;
+        }
+        Some(opened)
+    }
+
+    /// Makes a row of a request whose two records have been read, the later of which ends at `end`.
+    fn join(&mut self, number: u64, closed: Closed, end: u64) -> Result<(), ReadError> {
+        let opened = self.end(closed.event_id).expect("it is open");
+        self.rows.push(Row { opened, closed });
+        if self.rows.len() >= MAX_BATCH {
+            self.cursor(number).read = end;
+            self.store_rows(POSITION_BYTES)?;
         }
         Ok(())
     }
@@ -271,17 +328,21 @@ impl<D: Disk> Drain<D> {
     }
 
     fn append_rows(&mut self, moved: u64) -> Result<(), StoreError> {
-        let has_moved = |cursor: &Cursor<_>| cursor.read >= cursor.positioned + moved;
-        let moved = self.cursors.iter().filter(|(_, cursor)| has_moved(cursor));
-        let positions: Vec<Position> = moved
-            .map(|(number, cursor)| Position { segment: number.to_string(), offset: cursor.read })
-            .collect();
+        // Before a position, every end is stored.
+        let has_moved =
+            |cursor: &Cursor<_>| cursor.held == 0 && cursor.read >= cursor.positioned + moved;
+        let moved = self.cursors.values().filter(|cursor| has_moved(cursor));
+        let position = |cursor: &Cursor<_>| {
+            Some(Position { segment: cursor.name.clone()?, offset: cursor.read })
+        };
+        let positions: Vec<Position> = moved.filter_map(position).collect();
         let new = self.store.append_stepwise(&self.rows, &positions, || self.breath.step())?;
         self.cursors.values_mut().filter(|cursor| has_moved(cursor)).for_each(|cursor| {
             cursor.positioned = cursor.read;
         });
         self.progress.rows += new as u64;
         self.rows.clear();
+        self.let_go();
         self.pace.stored();
         Ok(())
     }
@@ -302,23 +363,33 @@ impl<D: Disk> Drain<D> {
         if finished.is_empty() || !self.store.is_in_place() {
             return Ok(());
         }
+        // Both records of a row that waits have been read, but one that began in these segments, and ended in
+        // another, is nowhere else.
+        if !self.rows.is_empty() {
+            self.store_rows(POSITION_BYTES)?;
+        }
         // The positions go first: one that is left behind would be taken for that of a later segment with
         // the same number. Without it, a segment that stays is only read once more.
-        let names: Vec<_> = finished.iter().map(|segment| segment.name()).collect();
-        self.store.forget_segments(&names)?;
+        let numbers: Vec<_> = finished.iter().map(|segment| segment.number).collect();
+        self.store.forget_segments(&numbers)?;
+        let mut removed = Ok(());
         for segment in finished {
             let is_damaged = self.cursor(segment.number).is_damaged;
-            self.directory
-                .remove(&segment, is_damaged)
-                .map_err(|source| DrainError::Remove { path: segment.path.clone(), source })?;
-            self.cursors.remove(&segment.number);
+            match self.directory.remove(&segment, is_damaged) {
+                Ok(()) => drop(self.cursors.remove(&segment.number)),
+                // It keeps no other from going.
+                Err(source) => {
+                    let path = segment.path.clone();
+                    removed = removed.and(Err(DrainError::Remove { path, source }));
+                }
+            }
         }
-        Ok(())
+        removed
     }
 
     fn is_finished(&self, segment: &Segment) -> bool {
         let is_sealed = segment.is_sealed() && segment.is_complete();
-        let is_closed = |cursor: &Cursor<_>| cursor.open == 0;
+        let is_closed = |cursor: &Cursor<_>| cursor.open == 0 && cursor.held == 0;
         is_sealed
             && segment.settled() >= segment.published()
             && self.cursors.get(&segment.number).is_some_and(is_closed)

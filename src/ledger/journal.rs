@@ -40,7 +40,7 @@ use crate::supervisor::Supervisor;
 pub(crate) use self::directory::Directory;
 pub(in crate::ledger) use self::directory::number_of;
 pub(crate) use self::receipt::Receipt;
-pub(crate) use self::segment::{HEADER, Segment};
+pub(crate) use self::segment::{FIXED, HEADER, Segment, position_name};
 
 /// Closes that could not be written and wait for the disk; past this the oldest is left to be
 /// recovered from its `Opened` at the next start.
@@ -408,7 +408,7 @@ mod tests {
         for segment in directory.segments() {
             let bytes = std::fs::read(&segment.path).expect("the segment is there");
             let bytes = &bytes[..usize::try_from(segment.published()).expect("small")];
-            assert_eq!(bytes[..16], HEADER);
+            assert_eq!(bytes[..FIXED], HEADER[..FIXED]);
             let mut rest = &bytes[16..];
             while !rest.is_empty() {
                 let Step::Record(record, length) = decode(rest, &mut Names::default()) else {

@@ -5,8 +5,10 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::codec::tests::{closed, opened};
 use super::drain::Drain;
@@ -30,6 +32,7 @@ struct Run {
     journal: Journal<Simulated>,
     background: Background<Simulated>,
     drain: Arc<Mutex<Drain<Simulated>>>,
+    time: Arc<Time>,
     durability: Durability,
     /// The store as it was when a commit was synced last.
     durable_store: Option<PathBuf>,
@@ -50,6 +53,16 @@ struct Run {
     released: Vec<u32>,
     /// So many of them had been released before the last background sync.
     settled: usize,
+}
+
+/// The time of a run's passes, which are as the server's.
+#[derive(Default)]
+struct Time(AtomicU64);
+
+impl Time {
+    fn after(&self, ms: u64) -> Duration {
+        Duration::from_millis(self.0.fetch_add(ms, Ordering::SeqCst) + ms)
+    }
 }
 
 fn id(seed: u64, n: u32) -> EventId {
@@ -85,9 +98,10 @@ impl Run {
         let journal = Journal::by_hand(directory.clone());
         let background = Background::new(directory.clone());
         let drain = Arc::new(Mutex::new(Drain::new(directory, store).unwrap()));
+        let time = Arc::new(Time::default());
         let others = match durability {
             Durability::Crash => Meanwhile::default(),
-            Durability::Power => meanwhile(seed, &journal, &drain),
+            Durability::Power => meanwhile(seed, &journal, &drain, &time),
         };
         disk.set_meanwhile(others);
         Self {
@@ -97,6 +111,7 @@ impl Run {
             journal,
             background,
             drain,
+            time,
             durability,
             durable_store: None,
             dir: dir.to_owned(),
@@ -160,7 +175,8 @@ impl Run {
 
     fn pass(&mut self) {
         let before = synced_commits();
-        self.drain.lock().unwrap().pass().unwrap();
+        let now = self.time.after(self.random.below(2_000));
+        self.drain.lock().unwrap().pass_at(now).unwrap();
         if self.durability == Durability::Crash && synced_commits() != before {
             // A removal ends a pass: nothing was committed after it.
             let copy = self.dir.join("durable.sqlite");
@@ -218,6 +234,7 @@ fn meanwhile(
     seed: u64,
     journal: &Journal<Simulated>,
     drain: &Arc<Mutex<Drain<Simulated>>>,
+    time: &Arc<Time>,
 ) -> Meanwhile {
     let now_and_then = |seed, run: Box<dyn Fn() + Send>| {
         let mut random = Random::new(seed);
@@ -228,10 +245,10 @@ fn meanwhile(
         });
         Some(other)
     };
-    let drain = drain.clone();
+    let (drain, time) = (drain.clone(), time.clone());
     let pass = move || {
         if let Ok(mut drain) = drain.try_lock() {
-            drain.pass().unwrap();
+            drain.pass_at(time.after(500)).unwrap();
         }
     };
     let read = now_and_then(seed + 1_000_000, Box::new(journal.rounds()));

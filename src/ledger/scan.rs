@@ -49,7 +49,7 @@ pub(crate) fn scan(
         };
         let header = bytes.first_chunk().copied().unwrap_or(HEADER);
         damage::check_version(&header).map_err(|error| failed(&file, error))?;
-        let name = number.to_string();
+        let name = journal::position_name(number, &header);
         let stored = positions.iter().find(|position| position.segment == name);
         let stored = stored.map_or(0, |position| position.offset);
         let rows = Segment { bytes: &bytes, names: &mut names, scanned: &mut scanned };

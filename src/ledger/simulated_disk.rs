@@ -46,6 +46,8 @@ pub(super) struct Files {
     durable_names: BTreeMap<PathBuf, Arc<Mutex<Bytes>>>,
     pub(super) fails_next_write: bool,
     pub(super) fails_next_sync: bool,
+    /// Cannot be opened, for a reason by its number.
+    unopenable: BTreeMap<PathBuf, i32>,
     open: Arc<Open>,
     meanwhile: Arc<Mutex<Meanwhile>>,
 }
@@ -127,6 +129,21 @@ impl Simulated {
         self.lock().by_name[path].lock().unwrap().lost = lost;
     }
 
+    /// Opening this file fails by the error of this number, or works again.
+    pub(super) fn keep_shut(&self, path: &Path, error: Option<i32>) {
+        let mut files = self.lock();
+        files.unopenable.remove(path);
+        files.unopenable.extend(error.map(|error| (path.to_owned(), error)));
+    }
+
+    /// Whether a power cut would leave all of a file.
+    pub(super) fn is_durable(&self, path: &Path) -> bool {
+        let files = self.lock();
+        let Some(bytes) = files.durable_names.get(path) else { return false };
+        let bytes = bytes.lock().unwrap();
+        bytes.durable == bytes.written
+    }
+
     /// The files there are, by name.
     pub(super) fn names(&self) -> Vec<PathBuf> {
         self.lock().by_name.keys().cloned().collect()
@@ -195,6 +212,9 @@ impl Disk for Simulated {
     }
 
     fn open(&self, path: &Path) -> io::Result<SimulatedFile> {
+        if let Some(error) = self.lock().unopenable.get(path) {
+            return Err(io::Error::from_raw_os_error(*error));
+        }
         let bytes = self.lock().by_name.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
         Ok(SimulatedFile::new(self.0.clone(), bytes))
     }

@@ -18,6 +18,7 @@ mod confirmed;
 mod day_sums;
 mod delete;
 mod expire;
+mod forget;
 mod keys;
 mod place;
 mod prices;
@@ -43,11 +44,11 @@ use crate::ledger::lock::create_private_dir;
 use self::place::{Files, Siblings};
 
 pub(crate) use append::Position;
-#[cfg(test)]
-pub(crate) use append::synced_commits;
 pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::Change;
 pub(crate) use confirmed::Future;
+#[cfg(test)]
+pub(crate) use forget::synced_commits;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
@@ -81,6 +82,8 @@ pub(crate) struct Store {
     siblings: Siblings,
     schema: Schema,
     syncs_commits: bool,
+    /// A commit failed that was to be synced: what is in the WAL may never reach the disk.
+    is_doubtful: bool,
 }
 
 /// What becomes of a file with an older schema.
@@ -141,6 +144,12 @@ pub enum StoreError {
         left.display()
     )]
     LeftOver { path: PathBuf, left: PathBuf },
+    #[error(
+        "a commit to {} failed, so that its WAL may never reach the disk, and a program that reads the store \
+         keeps it from being copied: the journal keeps its segments until then",
+        path.display()
+    )]
+    Doubtful { path: PathBuf },
     #[error("files of {} were removed, and another connection still has them open", path.display())]
     StillOpen { path: PathBuf },
     #[error(
@@ -227,7 +236,8 @@ impl Store {
             return Err(StoreError::Gone { path });
         }
         siblings.add(files);
-        Ok(Self { conn, path, files, is_abandoned: false, siblings, schema, syncs_commits: false })
+        let (is_abandoned, syncs_commits, is_doubtful) = (false, false, false);
+        Ok(Self { conn, path, files, is_abandoned, siblings, schema, syncs_commits, is_doubtful })
     }
 
     /// Whether the files that are open are still those in the data directory. What is written to others
@@ -270,6 +280,7 @@ impl Store {
         if self.syncs_commits {
             store.sync_commits()?;
         }
+        store.is_doubtful = self.is_doubtful;
         Ok(store)
     }
 
@@ -404,13 +415,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(5_i64));
-
-        conn.pragma_update(None, "user_version", 6).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 6, ours: 5, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(6_i64));
+
+        conn.pragma_update(None, "user_version", 7).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 7, ours: 6, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(7_i64));
     }
 
     /// Who comes beside a server changes nothing of what an older or newer one has made.
@@ -514,7 +525,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 5, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 6, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

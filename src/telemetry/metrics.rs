@@ -106,7 +106,8 @@ impl Shared {
         self.drained_rows.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// Counts a batch that the store did not take; it will be tried again.
+    /// Counts a batch that the store did not take, or a pass that could not read a segment; both will be
+    /// tried again.
     pub(crate) fn drain_failed(&self) {
         self.drain_errors.fetch_add(1, Ordering::Relaxed);
     }

@@ -28,3 +28,10 @@ pub(super) enum ReadError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// A segment that could not be read, and why.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
+}

@@ -15,7 +15,9 @@ impl<D: Disk> Drain<D> {
     /// well: read again, it would come back, and count twice. What began after `until_ms`, no clock can
     /// be right about: its row may have been redated, so nothing is deleted as long as the journal has it.
     pub(crate) fn expire(&mut self, before_ms: i64, until_ms: i64) -> Result<usize, StoreError> {
-        if self.cursors.values().any(|cursor| cursor.newest_ms > Some(until_ms)) {
+        // What cannot be read now may be as old.
+        let is_unknown = self.is_unread_up_to(u64::MAX);
+        if is_unknown || self.cursors.values().any(|cursor| cursor.newest_ms > Some(until_ms)) {
             return Ok(0);
         }
         let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();

@@ -11,6 +11,8 @@ pub(crate) struct Progress {
     pub(crate) torn_bytes: u64,
     /// `Closed` records whose `Opened` is neither in the journal nor in the store.
     pub(crate) orphans: u64,
+    /// Segments that could not be read to their end, and are tried again.
+    pub(crate) unread: u64,
 }
 
 impl Progress {
@@ -19,5 +21,6 @@ impl Progress {
         self.damaged_bytes += other.damaged_bytes;
         self.torn_bytes += other.torn_bytes;
         self.orphans += other.orphans;
+        self.unread += other.unread;
     }
 }

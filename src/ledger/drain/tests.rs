@@ -497,6 +497,27 @@ fn many_rows_do_not_wait_and_segments_go_once_a_second() {
     assert_eq!(drain.pass_at(ms(2_000)).expect("passes").rows, 1);
 }
 
+#[test]
+fn a_row_that_waits_for_others_keeps_the_segment_that_it_began_in() {
+    let fixture = Fixture::new(300);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    let ms = Duration::from_millis;
+    for n in 0..10 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    drain.pass_at(ms(0)).expect("segments may go");
+    drain.pass_at(ms(900)).expect("nothing has ended");
+    for n in 0..10 {
+        journal.close_now(&closed(n)).expect("writes");
+    }
+    drain.pass_at(ms(1_000)).expect("segments may go again");
+    std::mem::forget((journal, drain));
+    fixture.drain(&fixture.directory()).replay().expect("replays");
+    assert_eq!(fixture.ends(), [(End::Complete, 10)]);
+}
+
 fn simulated(segment_bytes: u64) -> (Simulated, Arc<Directory<Simulated>>) {
     let disk = Simulated::default();
     let directory =
@@ -554,7 +575,9 @@ fn a_block_that_cannot_be_read_costs_what_stands_in_it_and_is_kept() {
         disk.lose(&path, lost.clone());
         let store = Store::open(fixture.dir.path()).expect("opens");
         let mut drain = Drain::new(directory.clone(), store).expect("begins");
-        let live = drain.pass().expect("what can be read is read");
+        drain.patience = Duration::ZERO;
+        let mut live = drain.pass().expect("what can be read is read");
+        live.add(drain.pass().expect("what cannot be is passed over"));
         let blocks =
             (lost.start / BLOCK * BLOCK)..lost.end.saturating_add(BLOCK - 1) / BLOCK * BLOCK;
         let in_others = ends.iter().filter(|(number, _)| *number > 1).count();
@@ -570,6 +593,7 @@ fn a_block_that_cannot_be_read_costs_what_stands_in_it_and_is_kept() {
         let directory = Arc::new(directory.expect("opens"));
         let store = Store::open(fixture.dir.path()).expect("opens");
         let mut drain = Drain::new(directory.clone(), store).expect("begins");
+        drain.patience = Duration::ZERO;
         drain.replay().expect("it starts");
         assert!(directory.segments().is_empty(), "{lost:?}");
         assert_eq!(disk.names(), [path.with_extension("wj.damaged")], "{lost:?}");
@@ -578,21 +602,256 @@ fn a_block_that_cannot_be_read_costs_what_stands_in_it_and_is_kept() {
     }
 }
 
+/// Five requests that have begun in the first segment and end in others, on a disk that does not give the
+/// first one back in some way.
+struct Withheld {
+    fixture: Fixture,
+    disk: Simulated,
+    directory: Arc<Directory<Simulated>>,
+    first: std::path::PathBuf,
+}
+
+const EIO: i32 = 5;
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+
+/// How a segment is withheld, and whether for good is as good as lost.
+type Way = (fn(&Simulated, &Path, bool), bool);
+
+const WAYS: [Way; 4] = [
+    (|disk, path, is| disk.lose(path, if is { 0..usize::MAX } else { 0..0 }), true),
+    (|disk, path, is| disk.keep_shut(path, is.then_some(EIO)), true),
+    (|disk, path, is| disk.keep_shut(path, is.then_some(ENOENT)), true),
+    (|disk, path, is| disk.keep_shut(path, is.then_some(EACCES)), false),
+];
+
+impl Withheld {
+    fn new() -> Self {
+        let (disk, directory) = simulated(700);
+        let mut journal = Journal::new(directory.clone());
+        for n in 0..5 {
+            journal.open_now(&opened(n)).expect("writes");
+        }
+        let first = directory.segments()[0].path.clone();
+        while directory.segments().len() < 2 {
+            journal.open_now(&opened(100)).expect("writes");
+        }
+        for n in 0..10 {
+            if n >= 5 {
+                journal.open_now(&opened(n)).expect("writes");
+            }
+            journal.close_now(&closed(n)).expect("writes");
+        }
+        journal.close_now(&closed(100)).expect("writes");
+        Self { fixture: Fixture::new(0), disk, directory, first }
+    }
+
+    fn drain(&self) -> Drain<Simulated> {
+        let store = Store::open(self.fixture.dir.path()).expect("opens");
+        Drain::new(self.directory.clone(), store).expect("begins")
+    }
+}
+
 #[test]
-fn another_error_than_a_lost_block_is_tried_again() {
+fn a_segment_that_cannot_be_read_for_a_moment_costs_nothing_and_stops_no_other() {
+    for (at, (withhold, _)) in WAYS.into_iter().enumerate() {
+        let world = Withheld::new();
+        let mut drain = world.drain();
+        withhold(&world.disk, &world.first, true);
+        let mut rows = 0;
+        for second in 0..59 {
+            let progress = drain.pass_at(Duration::from_secs(second)).expect("passes");
+            assert_eq!((progress.unread, progress.orphans), (1, 0), "{at}");
+            rows += progress.rows;
+        }
+        assert!((5..=6).contains(&rows), "{at}: those of the others are stored, not {rows}");
+        assert_eq!(drain.expire(i64::MAX, i64::MAX).expect("looks"), 0, "{at}");
+        withhold(&world.disk, &world.first, false);
+        let progress = drain.pass().expect("passes");
+        assert_eq!((progress.unread, progress.orphans, progress.damaged_bytes), (0, 0, 0), "{at}");
+        assert_eq!(world.fixture.ends(), [(End::Complete, 11)], "{at}");
+        assert!(world.directory.segments().len() <= 1, "{at}: but for the one that is written");
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_a_segment_cannot_be_read_leaves_all_of_it_to_the_next() {
+    for (at, (withhold, _)) in WAYS.into_iter().enumerate() {
+        let world = Withheld::new();
+        withhold(&world.disk, &world.first, true);
+        let mut drain = world.drain();
+        drain.pass().expect("passes");
+        drop(drain);
+        withhold(&world.disk, &world.first, false);
+        let directory = Directory::on(world.disk.clone(), Path::new("data"), 1, Durability::Crash);
+        let store = Store::open(world.fixture.dir.path()).expect("opens");
+        let mut drain = Drain::new(Arc::new(directory.expect("opens")), store).expect("begins");
+        assert_eq!(drain.replay().expect("replays").orphans, 0, "{at}");
+        assert_eq!(world.fixture.ends(), [(End::Complete, 11)], "{at}");
+        assert!(world.disk.names().is_empty(), "{at}");
+    }
+}
+
+#[test]
+fn what_a_disk_does_not_give_back_for_a_minute_is_passed_over_and_nothing_else_ever() {
+    for (at, (withhold, is_lost)) in WAYS.into_iter().enumerate() {
+        let world = Withheld::new();
+        let mut drain = world.drain();
+        withhold(&world.disk, &world.first, true);
+        drain.pass_at(Duration::from_secs(7)).expect("passes");
+        let later = drain.pass_at(Duration::from_secs(67)).expect("passes");
+        if is_lost {
+            assert_eq!(later.unread, 0, "{at}");
+            assert!(later.orphans >= 5, "{at}: {later:?}");
+            drain.pass().expect("passes");
+            assert!(world.directory.segments().len() <= 1, "{at}: it is gone or put aside");
+            let kept = world.first.with_extension("wj.damaged");
+            assert!(world.disk.names().contains(&kept), "{at}");
+        } else {
+            assert_eq!((later.unread, later.orphans), (1, 0), "{at}");
+            withhold(&world.disk, &world.first, false);
+            drain.pass().expect("passes");
+            assert_eq!(world.fixture.ends(), [(End::Complete, 11)], "{at}");
+        }
+    }
+}
+
+#[test]
+fn what_was_written_while_a_block_could_not_be_read_has_a_minute_of_its_own() {
+    let fixture = Fixture::new(0);
+    let (disk, directory) = simulated(1 << 20);
+    let store = Store::open(fixture.dir.path()).expect("opens");
+    let mut drain = Drain::new(directory.clone(), store).expect("begins");
+    let mut journal = Journal::new(directory.clone());
+    let mut request = |n| {
+        journal.open_now(&opened(n)).expect("writes");
+        journal.close_now(&closed(n)).expect("writes");
+    };
+    let seconds = Duration::from_secs;
+    request(1);
+    let path = directory.segments()[0].path.clone();
+    disk.lose(&path, 0..usize::MAX);
+    for second in 0..60 {
+        assert_eq!(drain.pass_at(seconds(second)).expect("passes").unread, 1);
+    }
+    request(2);
+    assert_eq!(drain.pass_at(seconds(60)).expect("passes").unread, 1, "the second one");
+    assert_eq!(drain.pass_at(seconds(61)).expect("passes").unread, 1);
+    disk.lose(&path, 0..0);
+    drain.pass_at(seconds(62)).expect("passes");
+    request(3);
+    drain.pass().expect("passes");
+    assert_eq!(fixture.ends(), [(End::Complete, 2)], "all but the first");
+}
+
+#[test]
+fn a_segment_that_somebody_else_removed_is_removed() {
+    let fixture = Fixture::new(300);
+    let directory = fixture.directory();
+    let mut drain = fixture.drain(&directory);
+    let mut journal = Journal::new(directory.clone());
+    for n in 0..5 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    drain.pass().expect("passes");
+    std::fs::remove_file(&directory.segments()[0].path).expect("removes");
+    for n in 0..5 {
+        journal.close_now(&closed(n)).expect("writes");
+    }
+    drop(journal);
+    assert_eq!(drain.pass().expect("passes").rows, 5);
+    assert!(directory.segments().is_empty());
+}
+
+#[test]
+fn another_error_than_a_lost_segment_stops_a_start() {
+    let world = Withheld::new();
+    world.disk.keep_shut(&world.first, Some(EACCES));
+    let error = world.drain().replay().expect_err("it is shut").to_string();
+    assert!(error.contains("can't read"), "{error}");
+}
+
+#[test]
+fn a_copy_of_the_store_knows_nothing_of_segments_that_came_after_it() {
+    let fixture = Fixture::new(1 << 20);
+    let copy = fixture.dir.path().join("copy");
+    let requests = |journal: &mut Journal, numbers: std::ops::Range<u8>| {
+        for n in numbers {
+            journal.open_now(&opened(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
+        }
+    };
+    {
+        let directory = fixture.directory();
+        let mut drain = fixture.drain(&directory);
+        let mut journal = Journal::new(directory);
+        requests(&mut journal, 0..5);
+        drain.pass().expect("passes");
+        // By another program, which knows of no positions.
+        let sql = format!("VACUUM INTO '{}'", copy.display());
+        drain.store.connection().execute_batch(&sql).expect("copies");
+        drop(journal);
+        drain.pass().expect("passes");
+    }
+    // The directory is empty: numbers begin anew.
+    let directory = fixture.directory();
+    let mut journal = Journal::new(directory.clone());
+    requests(&mut journal, 100..105);
+    fixture.drain(&directory).pass().expect("passes");
+    assert_eq!(directory.segments()[0].number, 1);
+    std::mem::forget(journal);
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(fixture.dir.path().join(format!("weir.sqlite{end}")));
+    }
+    std::fs::rename(copy, fixture.dir.path().join("weir.sqlite")).expect("restores");
+    let directory = fixture.directory();
+    fixture.drain(&directory).replay().expect("replays");
+    assert_eq!(fixture.ends(), [(End::Complete, 10)]);
+    assert!(directory.segments().is_empty());
+}
+
+#[test]
+fn after_a_synced_commit_that_failed_no_segment_goes_until_the_wal_is_copied_whole() {
     let fixture = Fixture::new(1 << 20);
     let directory = fixture.directory();
     let mut drain = fixture.drain(&directory);
     let mut journal = Journal::new(directory.clone());
     journal.open_now(&opened(1)).expect("writes");
     journal.close_now(&closed(1)).expect("writes");
-    let path = directory.segments()[0].path.clone();
-    let away = path.with_extension("away");
-    std::fs::rename(&path, &away).expect("renames");
-    let error = drain.pass().expect_err("it is not there").to_string();
-    assert!(error.contains("can't read"), "{error}");
-    std::fs::rename(&away, &path).expect("renames");
-    assert_eq!(drain.pass().expect("passes"), Progress { rows: 1, ..Progress::default() });
+    drop(journal);
+    let fail = "CREATE TEMP TRIGGER fail BEFORE UPDATE ON meta
+        BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+    drain.store.connection().execute_batch(fail).expect("breaks");
+    drain.pass().expect_err("it fails");
+    drain.store.connection().execute_batch("DROP TRIGGER fail").expect("mends");
+    // As long as somebody reads, the WAL cannot be begun anew.
+    let reader = Store::open(fixture.dir.path()).expect("opens");
+    reader.connection().execute_batch("BEGIN; SELECT count(*) FROM meta").expect("reads");
+    for _ in 0..2 {
+        let error = drain.pass().expect_err("a reader is in the way").to_string();
+        assert!(error.contains("WAL"), "{error}");
+        assert_eq!(directory.segments().len(), 1, "a sync that says yes now says nothing");
+    }
+    reader.connection().execute_batch("COMMIT").expect("ends");
+    drain.pass().expect("passes");
+    assert!(directory.segments().is_empty());
+    assert_eq!(fixture.ends(), [(End::Complete, 1)]);
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_keeps_no_other_from_it() {
+    let (disk, directory) = simulated(300);
+    let mut journal = Journal::new(directory.clone());
+    for n in 0..30 {
+        journal.open_now(&opened(n)).expect("writes");
+    }
+    let mut background = Background::new(directory.clone());
+    disk.lock().fails_next_sync = true;
+    background.round().expect_err("the first one fails, and is told");
+    let segments = directory.segments();
+    assert!(segments.len() > 2);
+    assert!(!disk.is_durable(&segments[0].path));
+    assert!(segments[1..].iter().all(|segment| disk.is_durable(&segment.path)));
 }
 
 #[test]

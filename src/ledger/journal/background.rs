@@ -31,7 +31,8 @@ impl<D: Disk> Background<D> {
         Self { directory, known: BTreeMap::new() }
     }
 
-    /// Makes everything that is published when this begins survive a power cut.
+    /// Makes everything that is published when this begins survive a power cut. A segment that cannot be
+    /// synced keeps no other from it; the first error is returned.
     pub(crate) fn round(&mut self) -> io::Result<()> {
         let segments = self.directory.segments();
         self.known.retain(|number, _| segments.iter().any(|segment| segment.number == *number));
@@ -39,11 +40,12 @@ impl<D: Disk> Background<D> {
         if !segments.iter().all(|segment| is_known(&segment)) {
             self.directory.sync_names()?;
         }
-        segments.iter().try_for_each(|segment| match self.sync(segment) {
+        let synced = segments.iter().map(|segment| match self.sync(segment) {
             // The drain was faster: all of it is in the store.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced,
-        })
+        });
+        synced.fold(Ok(()), Result::and)
     }
 
     fn sync(&mut self, segment: &Segment) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::disk::{Disk, DiskFile, Os};
-use super::segment::{HEADER, Segment};
+use super::segment::{HEADER, Segment, new_header};
 use crate::config::Durability;
 
 const EXTENSION: &str = "wj";
@@ -110,10 +110,14 @@ impl<D: Disk> Directory<D> {
     /// Removes a segment's file; its records are in the store. One that was damaged is kept under
     /// another name, which nobody reads.
     pub(crate) fn remove(&self, segment: &Segment, is_damaged: bool) -> io::Result<()> {
-        if is_damaged {
-            self.disk.rename(&segment.path, &self.name_to_keep(&segment.path)?)?;
-        } else {
-            self.disk.remove(&segment.path)?;
+        let removed = match is_damaged {
+            true => self.disk.rename(&segment.path, &self.name_to_keep(&segment.path)?),
+            false => self.disk.remove(&segment.path),
+        };
+        match removed {
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
         }
         self.lock().remove(&segment.number);
         Ok(())
@@ -179,8 +183,9 @@ impl<D: Disk> Directory<D> {
         self.check_full()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{number:016}.{EXTENSION}"));
+        let header = new_header()?;
         let file = self.disk.create(&path)?;
-        if let Err(error) = file.write_all_at(&HEADER, 0) {
+        if let Err(error) = file.write_all_at(&header, 0) {
             // An empty segment means nothing; it must not be taken for one that lost its head.
             let _ = self.disk.remove(&path);
             return Err(error);

@@ -54,7 +54,10 @@ impl Disk for Os {
             let length = std::fs::metadata(&path)?.len();
             Ok((path, length))
         };
-        std::fs::read_dir(dir)?.map(file).collect()
+        // One that has gone since is not there.
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let files = std::fs::read_dir(dir)?.map(file);
+        files.filter(|file| !file.as_ref().is_err_and(is_gone)).collect()
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {

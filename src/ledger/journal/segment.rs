@@ -1,10 +1,28 @@
 //! One file of the journal, as its writer, its sync thread and the drain see it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What every segment begins with: a name and the format's version.
+/// What every segment begins with: a name, the format's version, and places for the segment's id.
 pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x01\0\0\0\0\0\0\0";
+/// So many bytes of a header are the same in all segments.
+pub(crate) const FIXED: usize = 9;
+
+/// The header of a new segment. Numbers begin anew in an empty directory, and a store can be one that
+/// was copied beside another journal: the id tells segments of one number apart.
+pub(super) fn new_header() -> io::Result<[u8; HEADER.len()]> {
+    let mut header = HEADER;
+    getrandom::fill(&mut header[FIXED..]).map_err(io::Error::other)?;
+    Ok(header)
+}
+
+/// The name under which the store remembers how far a segment has been read: by its number, and by the
+/// id in its header. Segments of earlier versions have none.
+pub(crate) fn position_name(number: u64, header: &[u8; HEADER.len()]) -> String {
+    let id = header[FIXED..].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
+    if id == 0 { number.to_string() } else { format!("{number}-{id:014x}") }
+}
 
 /// One file.
 #[derive(Debug)]
@@ -81,11 +99,6 @@ impl Segment {
 
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
-    }
-
-    /// The name under which the store remembers how far it has read.
-    pub(crate) fn name(&self) -> String {
-        self.number.to_string()
     }
 
     pub(super) fn publish(&self, end: u64) {

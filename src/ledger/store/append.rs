@@ -10,12 +10,12 @@ use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::day_sums::{Folded, add_late};
-use super::{Store, StoreError, Sums, schema, to_sql};
+use super::{Store, StoreError, Sums, to_sql};
 
 /// How far a journal segment has been drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The segment's file name.
+    /// The segment's [`position_name`](crate::ledger::journal::position_name).
     pub segment: String,
     /// In bytes: the first record that is not in the store yet.
     pub offset: u64,
@@ -100,17 +100,6 @@ const SET_POSITION: &str = r#"
 INSERT INTO positions (segment, "offset") VALUES (?1, ?2)
 ON CONFLICT (segment) DO UPDATE SET "offset" = excluded."offset""#;
 
-#[cfg(test)]
-thread_local! {
-    static SYNCED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-}
-
-/// How many commits of this thread were to survive a power cut.
-#[cfg(test)]
-pub(crate) fn synced_commits() -> u64 {
-    SYNCED.get()
-}
-
 impl Store {
     /// Writes rows, roll-ups and positions in one transaction, and says how many rows were new. A
     /// row whose event id is there already changes nothing.
@@ -167,7 +156,9 @@ impl Store {
             tx.prepare_cached(SET_POSITION)?
                 .execute(params![position.segment, to_sql(position.offset)])?;
         }
-        tx.commit()?;
+        let committed = tx.commit();
+        self.is_doubtful |= committed.is_err();
+        committed?;
         Ok(new)
     }
 
@@ -189,56 +180,11 @@ impl Store {
         Ok(offset.map_or(0, super::from_sql))
     }
 
-    /// Forgets all segments but those named, which are there.
-    pub(crate) fn forget_segments_but(&self, names: &[String]) -> Result<(), StoreError> {
-        for position in self.positions()? {
-            if !names.contains(&position.segment) {
-                self.conn
-                    .prepare_cached("DELETE FROM positions WHERE segment = ?1")?
-                    .execute([position.segment])?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a request's row is there.
     pub(crate) fn has_row(&self, event_id: EventId) -> Result<bool, StoreError> {
         let mut statement =
             self.conn.prepare_cached("SELECT 1 FROM requests WHERE event_id = ?1")?;
         Ok(statement.exists([event_id.0])?)
-    }
-
-    /// Forgets segments that are about to go from the disk. When this returns, every commit up to here
-    /// has survived a power cut: nobody else has their rows any more.
-    pub(crate) fn forget_segments(&mut self, names: &[String]) -> Result<(), StoreError> {
-        // A commit in this mode syncs the whole WAL, and with it the commits before it that were not.
-        self.synced_commit(|tx| {
-            let mut forget = tx.prepare_cached("DELETE FROM positions WHERE segment = ?1")?;
-            for name in names {
-                forget.execute([name])?;
-            }
-            // One that changes nothing would sync nothing.
-            tx.execute("UPDATE meta SET rows_from_ms = rows_from_ms", [])?;
-            Ok(())
-        })
-    }
-
-    /// A transaction that has survived a power cut when this returns.
-    fn synced_commit(
-        &mut self,
-        write: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        schema::set_synchronous(&self.conn, "FULL", "2")?;
-        let written = self.write().and_then(|tx| {
-            write(&tx)?;
-            Ok(tx.commit()?)
-        });
-        if !self.syncs_commits {
-            schema::set_synchronous(&self.conn, "NORMAL", "1")?;
-        }
-        #[cfg(test)]
-        SYNCED.set(SYNCED.get() + 1);
-        written
     }
 }
 
@@ -378,6 +324,7 @@ pub(super) fn add_to_rollup(
 #[cfg(test)]
 mod tests {
     use super::super::samples::{HOUR_MS, Sample, store_with};
+    use super::super::synced_commits;
     use super::*;
     use crate::ledger::record::{Closed, Opened};
     use crate::price::PriceVersion;
@@ -549,19 +496,35 @@ mod tests {
     fn positions_are_kept_moved_and_forgotten() {
         let (dir, mut store) = store_with(&[]);
         let at = |segment: &str, offset| Position { segment: segment.to_owned(), offset };
-        store.append(&[], &[at("0-1", 10), at("1-1", 20)]).unwrap();
-        store.append(&[Sample::default().row()], &[at("0-1", 30)]).unwrap();
+        store.append(&[], &[at("1", 10), at("1-ab", 15), at("11-ab", 20)]).unwrap();
+        store.append(&[Sample::default().row()], &[at("1", 30)]).unwrap();
         let other = Store::open(dir.path()).unwrap();
-        assert_eq!(other.positions().unwrap(), [at("0-1", 30), at("1-1", 20)]);
-        assert_eq!((other.position("0-1").unwrap(), other.position("none").unwrap()), (30, 0));
-        store.forget_segments(&["0-1".to_owned(), "never-there".to_owned()]).unwrap();
-        assert_eq!(other.positions().unwrap(), [at("1-1", 20)]);
+        assert_eq!(other.positions().unwrap(), [at("1", 30), at("1-ab", 15), at("11-ab", 20)]);
+        assert_eq!((other.position("1").unwrap(), other.position("1-cd").unwrap()), (30, 0));
+        store.forget_segments(&[1, 2]).unwrap();
+        assert_eq!(other.positions().unwrap(), [at("11-ab", 20)]);
+        store.forget_segments_but(&[11]).unwrap();
+        assert_eq!(other.positions().unwrap(), [at("11-ab", 20)]);
+        store.forget_segments_but(&[1]).unwrap();
+        assert_eq!(other.positions().unwrap(), []);
     }
 
     /// What it writes is in the WAL and may be lost with the power, until a commit in SQLite's mode FULL.
     #[test]
     fn what_forgets_a_segment_is_synced_and_changes_something_in_any_case() {
-        let (_dir, mut store) = store_with(&[Sample::default()]);
+        let (dir, mut store) = store_with(&[Sample::default()]);
+        // Before there is a trigger, with which SQLite does not compare. What another connection sees changed was written to the WAL, and only that is synced.
+        let other = Store::open(dir.path()).unwrap();
+        let version = || -> i64 {
+            other.conn.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap()
+        };
+        // The first one writes the row with all columns that were added to its table.
+        store.forget_segments(&[1]).unwrap();
+        let (seen, wal_bytes, synced) = (version(), store.wal_bytes(), synced_commits());
+        store.forget_segments(&[1]).unwrap();
+        assert_ne!(version(), seen);
+        assert!(store.wal_bytes() > wal_bytes);
+        assert_eq!(synced_commits(), synced + 1);
         let setting = |store: &Store| -> i64 {
             store.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
         };
@@ -570,7 +533,7 @@ mod tests {
                 INSERT INTO noted SELECT synchronous FROM pragma_synchronous;
             END";
         store.conn.execute_batch(note).unwrap();
-        store.forget_segments(&["never-there".to_owned()]).unwrap();
+        store.forget_segments(&[1]).unwrap();
         let noted: Vec<i64> = {
             let mut statement = store.conn.prepare("SELECT mode FROM noted").unwrap();
             let modes = statement.query_map([], |row| row.get(0)).unwrap();

@@ -223,7 +223,7 @@ pub(super) const TABLE: &[Metric] = &[
         name: "weir_drain_errors_total",
         kind: Kind::Counter,
         labels: &[],
-        help: "Batches that the store did not take; they are tried again.",
+        help: "Batches that the store did not take, and passes in which a segment of the journal could not be read; they are tried again.",
         read: |metrics| count(metrics.shared.drain_errors.load(Relaxed)),
     },
     Metric {

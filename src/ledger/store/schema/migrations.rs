@@ -3,7 +3,7 @@
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
-pub(super) const MIGRATIONS: [&str; 5] = [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED];
+pub(super) const MIGRATIONS: [&str; 6] = [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -272,3 +272,6 @@ INSERT INTO folded (one, hour, key_id, model, tenant) VALUES (1, -92233720368547
 
 /// The clock can be wrong: the time that was confirmed last, in milliseconds since the epoch.
 const CONFIRMED: &str = "ALTER TABLE meta ADD COLUMN confirmed_ms INTEGER";
+
+/// How often segments of the journal were removed: what the transaction changes that is synced for it.
+const REMOVALS: &str = "ALTER TABLE meta ADD COLUMN removals INTEGER NOT NULL DEFAULT 0";
