@@ -128,15 +128,3 @@ impl Segment {
         self.seal();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the store has read of one segment says nothing of another.
-    #[test]
-    fn each_segment_has_a_name_of_its_own() {
-        let name = |number| Segment::begun(number, PathBuf::new()).name();
-        assert_eq!((name(1), name(12)), ("1".to_owned(), "12".to_owned()));
-    }
-}
