@@ -239,6 +239,37 @@ fn a_deleted_key_is_nobody_and_its_slot_waits_for_its_requests() {
 }
 
 #[test]
+fn whoever_was_identified_is_asked_again_once_keys_change_or_end() {
+    let text = KeyText::generate().expect("randomness");
+    let mut secret = new_key(1, "").secret;
+    secret.digest = text.digest();
+    let mut world = World::new(&[], |store| {
+        let new = NewKey { secret, expires_at_ms: Some(AT_MS + 50), ..new_key(1, "acme") };
+        store.create_key(&new, 5).unwrap();
+    });
+    let value = HeaderValue::from_str(&format!("Bearer {}", text.reveal())).unwrap();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let identify =
+        |world: &World| world.registry.identify(&headers, Bearing::Bearer, world.clock.now());
+    let is_still =
+        |world: &World, one: &Identified| world.registry.is_still(one, world.clock.now());
+    let first = identify(&world).unwrap();
+    world.refresh();
+    assert!(is_still(&world, &first), "nothing has changed");
+    world.store.set_key("key_1", |key| key.cut = true).unwrap();
+    world.refresh();
+    assert!(!is_still(&world, &first));
+    let second = identify(&world).unwrap();
+    assert!(second.identity.cut && is_still(&world, &second));
+    world.hand.jump_to(AT_MS + 50);
+    assert!(!is_still(&world, &second));
+    assert_eq!(identify(&world).unwrap_err(), Unidentified::Expired);
+    world.store.revoke_key("key_1", 9).unwrap();
+    world.refresh();
+    assert_eq!(identify(&world).unwrap_err(), Unidentified::Revoked);
+}
+
+#[test]
 fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
     let row = Sample { at_ms: AT_MS - 1, key: "key_1", ..Sample::default() };
     let mut world = World::new(&[row], |store| {
