@@ -45,7 +45,7 @@ use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::request_body::{ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
-use crate::gateway::snapshot::Identity;
+use crate::gateway::snapshot::{Identified, Identity};
 use crate::identify::Bearing;
 use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
@@ -141,12 +141,12 @@ async fn serve(
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     };
-    let identity = match identify(worker, client, &head, endpoint, exchange.arrived) {
-        Ok(identity) => identity,
+    let identified = match identify(worker, client, &head, endpoint, exchange.arrived) {
+        Ok(identified) => identified,
         Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
-    exchange.limits = KnownLimits::Of(identity.clone());
-    let allowed = identity.models.as_deref();
+    exchange.limits = KnownLimits::Of(identified.identity.clone());
+    let allowed = identified.identity.models.as_deref();
     let forwarded = match keyed {
         Keyed::ListModels => return Ok(own_json(models::list(&worker.routes, allowed))),
         Keyed::ShowModel(id) => return Ok(own_json(models::show(&worker.routes, allowed, id)?)),
@@ -156,10 +156,11 @@ async fn serve(
         inspect(worker, &head, &mut body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.
     client.turn.catch_up();
-    let route = worker.routes.find(&facts.model, allowed)?;
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
     // count it in one day.
     let now = worker.clock.now();
+    let identity = confirm(worker, client, &head, endpoint, identified, now, exchange)?;
+    let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
     let price = route.price(now.unix_ms, identity.has_cost_quota())?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, ask, now, exchange)?;
@@ -216,30 +217,47 @@ fn accept<'h>(
     endpoints::action(row, &head.method, head.uri.path())
 }
 
-/// Takes the identity out of the keys as they are now, so that a request that lasts holds no others.
+/// Whose request it is by its head; who is nobody is counted.
 fn identify(
     worker: &Worker,
     client: &Client,
     head: &Parts,
     endpoint: &Endpoint,
     now: Now,
-) -> Result<Arc<Identity>, Refusal> {
+) -> Result<Identified, Refusal> {
     let bearing = match endpoint.family() {
         Family::OpenAi => Bearing::Bearer,
         Family::Anthropic => Bearing::BearerOrApiKey,
     };
-    let snapshot = worker.snapshot();
-    // A clock that is set back revives no key that has ended.
-    match snapshot.identify(&head.headers, bearing, || worker.time_ms(now)) {
-        Ok(identity) => Ok(identity.clone()),
-        Err(unidentified) => Err(match worker.failed_keys.count(client.address) {
+    worker.keys().identify(&head.headers, bearing, now).map_err(|unidentified| {
+        match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
             Err(wait) => {
                 worker.shard.limited("failed-keys");
                 Refusal::failed_keys(wait)
             }
-        }),
+        }
+    })
+}
+
+/// Whose request it is now that its body has been read, for which the client takes as long as it likes: a
+/// key that is gone by now lets nothing through.
+fn confirm(
+    worker: &Worker,
+    client: &Client,
+    head: &Parts,
+    endpoint: &Endpoint,
+    identified: Identified,
+    now: Now,
+    exchange: &mut Exchange,
+) -> Result<Arc<Identity>, Refusal> {
+    if worker.keys().is_still(&identified, now) {
+        return Ok(identified.identity);
     }
+    exchange.limits = KnownLimits::Nobodys;
+    let Identified { identity, .. } = identify(worker, client, head, endpoint, now)?;
+    exchange.limits = KnownLimits::Of(identity.clone());
+    Ok(identity)
 }
 
 /// Reads the body and scans it on the way.

@@ -54,14 +54,25 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Keys<T> {
-    /// Whose request this is, by its headers alone: nothing of the body has been read. The time is asked for
-    /// where a key has an end.
+    /// Whose request this is, as [`Self::entry`] finds it.
+    #[cfg(test)]
     pub(crate) fn identify(
         &self,
         headers: &HeaderMap,
         bearing: Bearing,
         unix_ms: impl FnOnce() -> i64,
     ) -> Result<&T, Unidentified> {
+        self.entry(headers, bearing, unix_ms).map(|entry| &entry.identity)
+    }
+
+    /// The secret that a request was made with, by its headers alone: nothing of the body has been read. The
+    /// time is asked for where a key has an end.
+    pub(crate) fn entry(
+        &self,
+        headers: &HeaderMap,
+        bearing: Bearing,
+        unix_ms: impl FnOnce() -> i64,
+    ) -> Result<&Entry<T>, Unidentified> {
         let text = match bearer(headers) {
             Err(Unidentified::Missing) if bearing == Bearing::BearerOrApiKey => {
                 single(headers, &API_KEY)?.trim_matches(' ')
@@ -76,7 +87,7 @@ impl<T> Keys<T> {
         if entry.expires_at_ms.is_some_and(|end| end <= unix_ms()) {
             return Err(Unidentified::Expired);
         }
-        Ok(&entry.identity)
+        Ok(entry)
     }
 }
 

@@ -301,6 +301,9 @@ impl Books {
     /// Once per quota, threshold and window.
     #[cold]
     fn tell(&mut self, slot: KeySlot) {
+        if self.crossed.is_mute() {
+            return;
+        }
         let windows = self.windows;
         for scope in [Scope::Key, Scope::Tenant] {
             let (key_id, account) = match scope {

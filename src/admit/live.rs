@@ -89,6 +89,12 @@ impl TenantLive {
         self.has_cost_quota.store(limits.has_cost_quota(), Ordering::Relaxed);
     }
 
+    /// The tenant was deleted. Its limits go on for requests that were identified before, and its quotas
+    /// are told of no more, until [`Self::set_tenant_limits`].
+    pub(crate) fn mute(&self) {
+        self.books().mute();
+    }
+
     /// Whether a quota of cost holds for the tenant as a whole.
     pub(crate) fn has_cost_quota(&self) -> bool {
         self.has_cost_quota.load(Ordering::Relaxed)

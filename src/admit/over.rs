@@ -36,6 +36,8 @@ pub(super) struct Crossed {
     over: Arc<Over>,
     windows: Windows,
     counts: Counts,
+    /// Nobody is to hear of the tenant: it was deleted.
+    is_mute: bool,
 }
 
 impl Over {
@@ -64,13 +66,13 @@ impl Over {
 
 impl Crossed {
     pub(super) fn new(over: Arc<Over>, windows: Windows) -> Self {
-        Self { over, windows, counts: Counts::default() }
+        Self { over, windows, counts: Counts::default(), is_mute: false }
     }
 
     /// An account's quotas above a threshold have changed from one set to another.
     #[inline]
     pub(super) fn change(&mut self, scope: Scope, before: u8, after: u8) {
-        if before != after {
+        if before != after && !self.is_mute {
             self.count(scope, before, after);
         }
     }
@@ -99,6 +101,22 @@ impl Crossed {
         if old.month != windows.month {
             self.give_back(old.month.end_ms, MONTHLY);
         }
+    }
+
+    /// Gives back what is counted, and counts nothing until [`Self::unmute`].
+    pub(super) fn mute(&mut self) {
+        let windows = self.windows;
+        self.start_over(&windows);
+        self.is_mute = true;
+    }
+
+    /// Counts again; what there is has to be told. False if it did already.
+    pub(super) fn unmute(&mut self) -> bool {
+        std::mem::take(&mut self.is_mute)
+    }
+
+    pub(super) fn is_mute(&self) -> bool {
+        self.is_mute
     }
 
     /// Nothing is counted any more, and these are the windows.

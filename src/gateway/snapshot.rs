@@ -2,12 +2,13 @@
 //! key the live state of its tenant, which every snapshot carries on from the one before. A new snapshot
 //! is made of what has changed ([`update`]), and shares the rest with the one that it follows.
 
+mod identified;
 mod update;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,8 @@ use crate::gateway::snapshot::update::Update;
 use crate::identify::{Digest, Keys};
 use crate::ledger::store::{Store, StoreError};
 use crate::tenancy::{Limits, Tenant};
+
+pub(crate) use crate::gateway::snapshot::identified::Identified;
 
 /// A clock that is this far behind the time that is believed opens no days.
 const BEHIND_MS: i64 = 60_000;
@@ -50,6 +53,8 @@ pub(crate) type Snapshot = Keys<Arc<Identity>>;
 #[derive(Debug)]
 pub(crate) struct Registry {
     current: ArcSwap<Snapshot>,
+    /// Of the current snapshot; raised once it is current.
+    number: AtomicU64,
     settings: Settings,
     clock: Clock,
     believed: Arc<Believed>,
@@ -127,7 +132,8 @@ impl Registry {
         };
         let (current, state) = (ArcSwap::default(), Mutex::default());
         let quarter = AtomicI64::new(i64::MIN);
-        let registry = Self { current, settings, clock, believed, quarter, state };
+        let number = AtomicU64::new(0);
+        let registry = Self { current, number, settings, clock, believed, quarter, state };
         registry.refresh(store)?;
         registry.load_balances(store)?;
         Ok(registry)
@@ -165,6 +171,7 @@ impl Registry {
         changes.each(|change| update.take(change))?;
         let (snapshot, refreshed) = update.finish();
         state.replaced.push(self.current.swap(Arc::new(snapshot)));
+        self.number.fetch_add(1, Ordering::Release);
         state.version = Some(version);
         Ok(refreshed)
     }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::admin::Readiness;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
 use crate::gateway::request_body::Bounds;
-use crate::gateway::snapshot::{Registry, Snapshot};
+use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
 use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
 use crate::ledger::record::{Closed, Opened};
@@ -105,14 +105,9 @@ impl Worker {
         })
     }
 
-    /// Not to be held across an await: whoever holds it holds all keys of that version.
-    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
-        self.registry.current()
-    }
-
-    /// How late it is, where a wall clock that was set back is not to decide.
-    pub(crate) fn time_ms(&self, now: Now) -> i64 {
-        self.registry.time_ms(now)
+    /// The keys, as they are now.
+    pub(crate) fn keys(&self) -> &Registry {
+        &self.registry
     }
 
     /// Takes down that a request is about to go upstream, which it may once the receipt is ready.

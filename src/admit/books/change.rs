@@ -42,6 +42,23 @@ impl Books {
         let before = self.tenant.over(&self.windows);
         self.tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
         self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
+        if self.crossed.unmute() {
+            self.count_all();
+        }
+    }
+
+    /// Its name has come back.
+    fn count_all(&mut self) {
+        for slot in self.keys.iter() {
+            let Some(account) = self.keys.opened(slot) else { continue };
+            self.crossed.change(Scope::Key, 0, account.over(&self.windows));
+        }
+        self.crossed.change(Scope::Tenant, 0, self.tenant.over(&self.windows));
+    }
+
+    /// The tenant was deleted: its limits hold for whoever still asks, and nobody hears of them.
+    pub(in crate::admit) fn mute(&mut self) {
+        self.crossed.mute();
     }
 
     /// Sets what a key used before this process.

@@ -239,6 +239,89 @@ fn a_deleted_key_is_nobody_and_its_slot_waits_for_its_requests() {
 }
 
 #[test]
+fn whoever_was_identified_is_asked_again_once_keys_change_or_end() {
+    let text = KeyText::generate().expect("randomness");
+    let mut secret = new_key(1, "").secret;
+    secret.digest = text.digest();
+    let mut world = World::new(&[], |store| {
+        let new = NewKey { secret, expires_at_ms: Some(AT_MS + 50), ..new_key(1, "acme") };
+        store.create_key(&new, 5).unwrap();
+    });
+    let value = HeaderValue::from_str(&format!("Bearer {}", text.reveal())).unwrap();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let identify =
+        |world: &World| world.registry.identify(&headers, Bearing::Bearer, world.clock.now());
+    let is_still =
+        |world: &World, one: &Identified| world.registry.is_still(one, world.clock.now());
+    let first = identify(&world).unwrap();
+    world.refresh();
+    assert!(is_still(&world, &first), "nothing has changed");
+    world.store.set_key("key_1", |key| key.cut = true).unwrap();
+    world.refresh();
+    assert!(!is_still(&world, &first));
+    let second = identify(&world).unwrap();
+    assert!(second.identity.cut && is_still(&world, &second));
+    world.hand.jump_to(AT_MS + 50);
+    assert!(!is_still(&world, &second));
+    assert_eq!(identify(&world).unwrap_err(), Unidentified::Expired);
+    world.store.revoke_key("key_1", 9).unwrap();
+    world.refresh();
+    assert_eq!(identify(&world).unwrap_err(), Unidentified::Revoked);
+}
+
+#[test]
+fn a_tenant_that_is_deleted_holds_those_on_their_way_to_its_limits() {
+    let mut world = World::new(&[], |store| {
+        let limits = Limits { monthly_requests: Some(1), ..Limits::default() };
+        store.create_tenant("acme", &limits, None, 5).unwrap();
+        store.create_key(&new_key(1, "acme"), 5).unwrap();
+    });
+    let identified = world.identity(1).unwrap();
+    world.store.delete_tenant("acme", true, 9).unwrap();
+    world.refresh();
+    let permit = identified.slot.admit(ask(), world.clock.now()).expect("one may");
+    assert!(identified.slot.admit(ask(), world.clock.now()).is_err(), "no limit was lifted");
+    // The name comes back, and is the same tenant, although nothing of it has ended.
+    let limits = Limits { monthly_requests: Some(1), ..Limits::default() };
+    world.store.create_tenant("acme", &limits, None, 10).unwrap();
+    world.store.create_key(&new_key(2, "acme"), 10).unwrap();
+    world.refresh();
+    let again = world.identity(2).unwrap();
+    assert!(Arc::ptr_eq(again.slot.live(), identified.slot.live()));
+    assert!(again.slot.admit(ask(), world.clock.now()).is_err());
+    permit.settle(5, 0, world.clock.now());
+}
+
+#[test]
+fn a_key_whose_tenant_is_gone_is_nobody() {
+    for statement in [
+        "DELETE FROM tenants WHERE name = 'acme'",
+        "UPDATE tenants SET name = 'other' WHERE name = 'acme'",
+    ] {
+        let mut world = World::new(&[], |store| {
+            store.create_keys([new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
+        });
+        let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        connection.execute(statement, []).unwrap();
+        world.refresh();
+        let is_found = |world: &World, number| {
+            let digest = new_key(number, "").secret.digest;
+            world.registry.current().get(&digest).is_some()
+        };
+        assert!(!is_found(&world, 1) && is_found(&world, 2), "{statement}");
+        // As a start has it, and as long as the key only changes.
+        world.assert_like_a_start();
+        world.store.set_key("key_1", |key| key.cut = true).unwrap();
+        world.refresh();
+        assert!(!is_found(&world, 1));
+        world.registry.forget_version();
+        world.refresh();
+        assert!(!is_found(&world, 1));
+    }
+}
+
+#[test]
 fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
     let row = Sample { at_ms: AT_MS - 1, key: "key_1", ..Sample::default() };
     let mut world = World::new(&[row], |store| {

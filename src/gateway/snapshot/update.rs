@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::gateway::snapshot::{Identity, Known, Refreshed, Registry, Snapshot, State};
 use crate::identify::{Digest, Entry, KeysEdit};
 use crate::ledger::store::{Change, Store, StoreError};
-use crate::tenancy::{Key, Limits, Tenant};
+use crate::tenancy::{Key, Tenant};
 
 /// A snapshot that is being made.
 pub(super) struct Update<'r> {
@@ -20,6 +20,8 @@ pub(super) struct Update<'r> {
     /// Where windows of new tenants begin to be counted.
     start: Now,
     edit: KeysEdit<Arc<Identity>>,
+    /// Tenants are gone, and with them whatever key is still theirs.
+    has_lost_tenants: bool,
     /// Where everything is read: what there is.
     whole: Option<Whole>,
     refreshed: Refreshed,
@@ -46,7 +48,8 @@ impl<'r> Update<'r> {
             false => (registry.current().edit(), None),
         };
         let refreshed = Refreshed { is_whole, ..Refreshed::default() };
-        Self { registry, store, state, now, start, edit, whole, refreshed }
+        let has_lost_tenants = false;
+        Self { registry, store, state, now, start, edit, has_lost_tenants, whole, refreshed }
     }
 
     pub(super) fn take(&mut self, change: Change) -> Result<(), StoreError> {
@@ -68,11 +71,17 @@ impl<'r> Update<'r> {
             }
             self.state.keys = keys;
         }
+        if self.has_lost_tenants {
+            self.forget_orphans();
+        }
         if self.refreshed.deleted > 0 && !self.registry.believed.is_ahead(self.now) {
             // Those go by the way whose month has ended, by a clock that cannot be wrong by years.
             let now = self.now;
             let has_used = |live: &TenantLive| live.tenant_balances(now).monthly.requests > 0;
-            self.state.deleted.retain(|_, tenant| has_used(&tenant.live));
+            // Whoever holds one may still use it.
+            let is_held = |live: &Arc<TenantLive>| Arc::strong_count(live) > 1;
+            let is_kept = |live: &Arc<TenantLive>| is_held(live) || has_used(live);
+            self.state.deleted.retain(|_, tenant| is_kept(&tenant.live));
         }
         self.refreshed.shards = self.edit.copied();
         (self.edit.finish(), self.refreshed)
@@ -87,18 +96,21 @@ impl<'r> Update<'r> {
         Ok(())
     }
 
-    /// Its keys were deleted before it.
+    /// Its keys were deleted before it, by everybody who lets the store see to that.
     fn tenant_deleted(&mut self, name: &str) {
         let Some((name, tenant)) = self.state.tenants.remove_entry(name) else { return };
         self.refreshed.deleted += 1;
-        // Nobody is to be told of its quotas any more.
-        tenant.live.set_tenant_limits(&Limits::default(), self.now);
+        self.has_lost_tenants = true;
+        // Requests that are on their way are still held to its limits.
+        tenant.live.mute();
         self.state.deleted.insert(name, tenant);
     }
 
     fn key(&mut self, key: Key) {
-        // A key has a tenant: the store holds it to that.
-        let Some((tenant, live)) = self.state.tenants.get_key_value(&key.tenant) else { return };
+        // The store holds a key to a tenant, but not for whoever writes to it without foreign keys.
+        let Some((tenant, live)) = self.state.tenants.get_key_value(&key.tenant) else {
+            return self.orphan(&key.id, &key.tenant);
+        };
         self.refreshed.keys += 1;
         if *self.state.limits != key.limits {
             self.state.limits = Arc::new(key.limits);
@@ -144,6 +156,30 @@ impl<'r> Update<'r> {
         self.forget(id);
         if self.state.keys.remove(id).is_some() {
             self.refreshed.deleted += 1;
+        }
+    }
+
+    /// Without a tenant there are no limits to hold a key to: it is nobody's.
+    fn orphan(&mut self, id: &str, tenant: &str) {
+        tracing::error!(
+            key = id,
+            tenant,
+            "the store has a key without its tenant: it is refused until `weir tenant create` makes \
+             the tenant and the key is set again, or `weir key delete` deletes it"
+        );
+        self.key_deleted(id);
+    }
+
+    /// Keys that their tenant has left behind. All are looked at, for tenants seldom go.
+    fn forget_orphans(&mut self) {
+        let State { tenants, keys, .. } = &*self.state;
+        let is_orphan = |identity: &Identity| {
+            let tenant = tenants.get(&identity.tenant);
+            !tenant.is_some_and(|tenant| Arc::ptr_eq(&tenant.live, identity.slot.live()))
+        };
+        let orphans = keys.values().map(|known| &known.identity).filter(|one| is_orphan(one));
+        for orphan in orphans.cloned().collect::<Vec<_>>() {
+            self.orphan(&orphan.key_id, &orphan.tenant);
         }
     }
 

@@ -17,11 +17,12 @@ const ENDED: &str = "SELECT rowid, id FROM keys WHERE rowid > ?1 AND (revoked_at
     OR expires_at_ms <= (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta))
     ORDER BY rowid LIMIT ?3";
 const ALIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ?1 AND revoked_at_ms IS NULL
-    AND coalesce(expires_at_ms > ?2, TRUE)";
+    AND coalesce(expires_at_ms > (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta), TRUE)";
+const CONFIRMED: &str = "SELECT min(?1, coalesce(confirmed_ms, ?1)) FROM meta";
 
 impl Store {
-    /// Deletes a key that is revoked, or has expired by `now_ms` (milliseconds since the epoch); with
-    /// `force` any key. Returns it as it was.
+    /// Deletes a key that is revoked, or has expired by `now_ms` (milliseconds since the epoch) beyond
+    /// doubt, see [`ENDED`]; with `force` any key. Returns it as it was.
     pub(crate) fn delete_key(
         &mut self,
         id: &str,
@@ -30,8 +31,10 @@ impl Store {
     ) -> Result<Key, StoreError> {
         let tx = self.write_synced()?;
         let key = key(&tx, id)?;
-        let ends = [key.revoked_at_ms, key.expires_at_ms];
-        if !force && !ends.into_iter().flatten().any(|end_ms| end_ms <= now_ms) {
+        let confirmed_ms: i64 = tx.query_row(CONFIRMED, [now_ms], |row| row.get(0))?;
+        let is_revoked = key.revoked_at_ms.is_some_and(|end_ms| end_ms <= now_ms);
+        let has_expired = key.expires_at_ms.is_some_and(|end_ms| end_ms <= confirmed_ms);
+        if !force && !is_revoked && !has_expired {
             return Err(StoreError::KeyAlive(id.to_owned()));
         }
         remove_key(&tx, id)?;
@@ -60,7 +63,7 @@ impl Store {
     }
 
     /// Deletes a tenant with its keys, of which none may be alive at `now_ms` (milliseconds since the
-    /// epoch) but with `force`. Returns it as it was, and how many keys it had.
+    /// epoch), or by the time that is confirmed, but with `force`. Returns it as it was, and how many keys it had.
     pub(crate) fn delete_tenant(
         &mut self,
         name: &str,
@@ -166,6 +169,24 @@ mod tests {
         assert_eq!(secrets, 1);
         assert_eq!(requests(&store, &Range { key: Some("key_1"), ..ALL }), 1);
         assert!(store.knows_key("key_1").unwrap() && !store.knows_key("key_9").unwrap());
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_takes_no_live_key_away() {
+        let (_dir, mut store) = store_with(&[]);
+        for number in [1, 2] {
+            let new = NewKey { expires_at_ms: Some(50), ..new_key(number, "acme") };
+            store.create_key(&new, 1).unwrap();
+        }
+        store.confirm(None, 49).unwrap();
+        assert!(matches!(store.delete_key("key_1", false, 99), Err(StoreError::KeyAlive(_))));
+        let error = store.delete_tenant("acme", false, 99).unwrap_err();
+        assert!(matches!(error, StoreError::TenantInUse { keys: 2, .. }), "{error}");
+        // What was revoked is dead whatever the time.
+        store.revoke_key("key_1", 98).unwrap();
+        store.delete_key("key_1", false, 99).unwrap();
+        store.confirm(Some(49), 50).unwrap();
+        assert_eq!(store.delete_tenant("acme", false, 99).unwrap().1, 1);
     }
 
     #[test]

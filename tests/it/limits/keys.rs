@@ -48,6 +48,33 @@ async fn health_and_metrics_do_not_wait_for_keys() {
     world.finish().await;
 }
 
+/// The head names a key that is good; when the body has come it is revoked.
+#[tokio::test]
+async fn a_body_that_is_held_open_outlives_no_key() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    let key = world.new_key(&[]).await;
+    let body = chat(9);
+    let whole = request("POST", "/v1/chat/completions", &key, "expect: 100-continue\r\n", &body);
+    let mut client = world.connect().await;
+    client.send(&whole.as_bytes()[..whole.len() - body.len()]).await;
+    assert_eq!(client.interim().await, 100, "it has been identified, and is asked for its body");
+    world.place.weir(&["key", "revoke", &id_of(&world, &key)]);
+    until(&world, &key, "the key is revoked", |answer| answer.status == 401).await;
+    client.send(body.as_bytes()).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.code()), (401, "invalid_api_key".to_owned()));
+    assert_eq!(answer.head.header("x-ratelimit-limit-requests"), None);
+    // The body has been read, and so the connection can be used again, by whom nothing has changed for.
+    let whole = request("POST", "/v1/chat/completions", &world.key, "", &body);
+    client.send(whole.as_bytes()).await;
+    let (mut call, received) = upstream.call().await;
+    self::whole(&mut call, &received, 5).await;
+    assert_eq!(client.answer().await.status, 200);
+    world.rows_eventually(1).await;
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_deleted_key_is_nobody_and_what_it_used_stays() {
     let upstream = Upstream::start().await;

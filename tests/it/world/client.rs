@@ -64,6 +64,11 @@ impl Client {
         self.wire.write(bytes).await;
     }
 
+    /// The status of an interim response, which is to come next.
+    pub async fn interim(&mut self) -> u16 {
+        self.wire.head().await.ok().expect("there is an answer").status()
+    }
+
     /// The head of the next response, interim ones left out.
     pub async fn head(&mut self) -> Head {
         self.head_or_end().await.expect("there is an answer")
