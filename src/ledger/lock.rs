@@ -1,8 +1,9 @@
 //! One process at a time owns a data directory: two drains on one journal would each remove what the
-//! other still reads. The lock is the operating system's, so it ends with the process, however it ends.
-//! The locked file says who holds it, for those who wait.
+//! other still reads. The locks are the operating system's, so they end with the process, however it ends.
+//! There are two. That on the directory itself is the one that counts: nobody removes it without all that is
+//! in it. That on the file `lock`, which anybody can remove, says who it is, for those who wait.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,16 +23,35 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Held as long as the directory is in use.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
+    /// Let go first: whoever finds the directory free finds the file free.
     file: File,
+    dir: File,
     path: PathBuf,
     command: &'static str,
 }
 
+/// What became of a lock that is held for long.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Still,
+    /// Somebody had removed the file or put another in its place, and it is locked anew.
+    FileAnew,
+    /// The same, but another process has locked that file.
+    FileTaken(Holder),
+    /// Another directory stands where this one was: nobody is kept out of that.
+    OtherDirectory,
+}
+
 /// Who has a directory, as far as its lock file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holder {
-    /// The subcommand and the process's number; `None` for an instant after the lock is taken.
-    known: Option<(String, u32)>,
+pub enum Holder {
+    /// For an instant after the lock is taken, or after its file was removed.
+    #[default]
+    Unknown,
+    /// The subcommand and the process's number.
+    Weir { command: String, process: u32 },
+    /// No weir at all: it holds the store's write lock, not the directory's.
+    Writer,
 }
 
 /// Why a directory is not ours.
@@ -46,26 +66,11 @@ pub(crate) enum LockError {
 impl DirectoryLock {
     /// Takes the lock for a subcommand of `weir`, if nobody has it.
     pub(crate) fn take(dir: &Path, command: &'static str) -> Result<Self, LockError> {
-        let path = dir.join(FILE_NAME);
-        loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(LockError::Held(Holder::of(&path))),
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-            }
-            let lock = Self { file, path: path.clone(), command };
-            // The name may have gone to another file meanwhile, which others lock.
-            if lock.is_in_place() {
-                lock.tell();
-                return Ok(lock);
-            }
-        }
+        let locked_dir = locked(dir, OpenOptions::new().read(true), dir)?;
+        let file = locked_file(dir)?;
+        let lock = Self { file, dir: locked_dir, path: dir.to_owned(), command };
+        lock.tell();
+        Ok(lock)
     }
 
     /// The same, but a holder is waited for: one that only replays the journal for a minute; by a server,
@@ -83,9 +88,9 @@ impl DirectoryLock {
                 other => return other,
             };
             let waited = begun.elapsed();
-            let patience = match &holder.known {
-                Some(_) if holder.is_passing() => REPLAY_WAIT,
-                Some(_) if command != SERVE => Duration::ZERO,
+            let patience = match &holder {
+                Holder::Weir { .. } if holder.is_passing() => REPLAY_WAIT,
+                Holder::Weir { .. } if command != SERVE => Duration::ZERO,
                 _ => SERVER_WAIT,
             };
             if waited >= patience {
@@ -99,22 +104,22 @@ impl DirectoryLock {
         }
     }
 
-    /// Whether the file that is locked is the one that others would lock.
-    fn is_in_place(&self) -> bool {
-        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let locked = self.file.metadata().map(identity).ok();
-        locked.is_some() && locked == std::fs::metadata(&self.path).map(identity).ok()
-    }
-
-    /// Goes on holding the directory when somebody has removed the file or put another in its place:
-    /// true when it had to be locked anew. It fails when another process was faster.
-    pub(crate) fn keep(&mut self) -> Result<bool, LockError> {
-        if self.is_in_place() {
-            return Ok(false);
+    /// Goes on holding the directory, and makes its file again when somebody has removed it. Fails where
+    /// that can't be made, or the directory is not there, for now.
+    pub(crate) fn keep(&mut self) -> io::Result<Kept> {
+        if !is_at(&self.dir, &self.path)? {
+            return Ok(Kept::OtherDirectory);
         }
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        *self = Self::take(dir, self.command)?;
-        Ok(true)
+        if is_at(&self.file, &self.path.join(FILE_NAME)).unwrap_or(false) {
+            return Ok(Kept::Still);
+        }
+        self.file = match locked_file(&self.path) {
+            Ok(file) => file,
+            Err(LockError::Held(holder)) => return Ok(Kept::FileTaken(holder)),
+            Err(LockError::Io(error)) => return Err(error),
+        };
+        self.tell();
+        Ok(Kept::FileAnew)
     }
 
     /// Writes down who holds it.
@@ -132,25 +137,56 @@ impl Drop for DirectoryLock {
     }
 }
 
+fn locked_file(dir: &Path) -> Result<File, LockError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    locked(&dir.join(FILE_NAME), &options, dir)
+}
+
+/// Opens and locks what has this name, in or as the directory `dir`.
+fn locked(path: &Path, options: &OpenOptions, dir: &Path) -> Result<File, LockError> {
+    loop {
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held(Holder::of(dir))),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        // The name may have gone to another one meanwhile, which others lock.
+        if is_at(&file, path).unwrap_or(false) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether that is what has this name now.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    Ok(identity(std::fs::metadata(path)?) == identity(file.metadata()?))
+}
+
 impl Holder {
-    fn of(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let known = text.trim_end().split_once(' ');
-        Self { known: known.and_then(|(command, id)| Some((command.to_owned(), id.parse().ok()?))) }
+    fn of(dir: &Path) -> Self {
+        let text = std::fs::read_to_string(dir.join(FILE_NAME)).unwrap_or_default();
+        let known = text.trim_end().split_once(' ').and_then(|(command, process)| {
+            Some(Self::Weir { command: command.to_owned(), process: process.parse().ok()? })
+        });
+        known.unwrap_or_default()
     }
 
     /// It only replays the journal, and will be gone soon. A server keeps the directory until it is
     /// stopped, and so may whoever does not say who it is.
     pub(crate) fn is_passing(&self) -> bool {
-        self.known.as_ref().is_some_and(|(command, _)| command != SERVE)
+        matches!(self, Self::Weir { command, .. } if command != SERVE)
     }
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.known {
-            Some((command, id)) => write!(f, "`weir {command}` (process {id})"),
-            None => f.write_str("another process"),
+        match self {
+            Self::Weir { command, process } => write!(f, "`weir {command}` (process {process})"),
+            Self::Writer => f.write_str("another program, which holds the store's write lock"),
+            Self::Unknown => f.write_str("another process"),
         }
     }
 }
@@ -236,19 +272,45 @@ mod tests {
         }
     }
 
+    /// Whoever came in between would replay and remove the journal that is being written.
     #[test]
-    fn a_removed_file_is_locked_again_and_one_that_another_holds_is_not() {
+    fn a_removed_file_lets_nobody_in_and_is_made_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(FILE_NAME);
         let mut lock = DirectoryLock::take(dir.path(), SERVE).expect("free");
-        assert!(!lock.keep().expect("it is there"));
+        assert_eq!(lock.keep().expect("it is there"), Kept::Still);
         std::fs::remove_file(&path).expect("removes");
-        assert!(lock.keep().expect("nobody was faster"));
-        DirectoryLock::take(dir.path(), "usage").expect_err("held again");
+        for command in ["usage", SERVE] {
+            let found = holder(DirectoryLock::take(dir.path(), command).expect_err("held"));
+            assert_eq!(found, Holder::Unknown);
+            assert!(!path.exists());
+        }
+        assert_eq!(lock.keep().expect("nobody was faster"), Kept::FileAnew);
+        let found = holder(DirectoryLock::take(dir.path(), "usage").expect_err("held"));
+        assert_eq!(found.to_string(), format!("`weir serve` (process {})", std::process::id()));
+        // Who does not know of the directory's lock.
         std::fs::remove_file(&path).expect("removes");
-        let other = DirectoryLock::take(dir.path(), SERVE).expect("the name was free");
-        holder(lock.keep().expect_err("another was faster"));
+        let other = File::create(&path).expect("makes");
+        other.try_lock().expect("nobody has it");
+        assert_eq!(lock.keep().expect("it is there"), Kept::FileTaken(Holder::Unknown));
         drop(other);
-        assert!(lock.keep().expect("it has ended"));
+        assert_eq!(lock.keep().expect("it has ended"), Kept::FileAnew);
+        drop(lock);
+        DirectoryLock::take(dir.path(), "usage").expect("free");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_may_come_back_and_another_is_not_ours() {
+        let top = tempfile::tempdir().expect("a directory");
+        let (data, moved) = (top.path().join("data"), top.path().join("moved"));
+        create_private_dir(&data).expect("makes");
+        let mut lock = DirectoryLock::take(&data, SERVE).expect("free");
+        std::fs::rename(&data, &moved).expect("moves");
+        assert_eq!(lock.keep().expect_err("gone").kind(), io::ErrorKind::NotFound);
+        std::fs::rename(&moved, &data).expect("moves");
+        assert_eq!(lock.keep().expect("it is back"), Kept::Still);
+        std::fs::rename(&data, &moved).expect("moves");
+        create_private_dir(&data).expect("makes");
+        assert_eq!(lock.keep().expect("something is there"), Kept::OtherDirectory);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::{Data, Durability};
 use crate::ledger::drain::{Drain, Progress};
 use crate::ledger::journal::Directory;
-use crate::ledger::lock::{DirectoryLock, LockError, SERVE, create_private_dir};
+use crate::ledger::lock::{DirectoryLock, Kept, LockError, SERVE, create_private_dir};
 use crate::ledger::store::{FILE_NAME, Store, StoreError};
 use crate::ledger::{LedgerError, directory_error};
 
@@ -18,26 +18,27 @@ pub(crate) use crate::ledger::lock::Holder;
 /// The directory for a server, with its journal and the drain, which has read nothing yet.
 pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerError> {
     create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
-    let lock = lock(data, SERVE, |holder, waited| {
+    let mut tell = |holder: &Holder, waited: Duration| {
         let waited_s = waited.as_secs();
         tracing::info!(%holder, waited_s, "waiting for the data directory");
-    })?;
-    Ok((lock, drain(data)?))
+    };
+    let lock = lock(data, SERVE, &mut tell)?;
+    Ok((lock, drain(data, tell)?))
 }
 
 /// The directory for a report, which has to replay the journal; `None`: a server has it, and does that.
 pub(super) fn for_report(
     data: &Data,
     command: &'static str,
-    tell: impl FnMut(&Holder, Duration),
+    mut tell: impl FnMut(&Holder, Duration),
 ) -> Result<Option<(DirectoryLock, Drain)>, LedgerError> {
     if !Store::is_there(&data.dir) {
         return Err(missing(data));
     }
-    match lock(data, command, tell) {
+    match lock(data, command, &mut tell) {
         Err(LedgerError::InUse { holder, .. }) if !holder.is_passing() => Ok(None),
         Err(error) => Err(error),
-        Ok(lock) => Ok(Some((lock, drain(data)?))),
+        Ok(lock) => Ok(Some((lock, drain(data, tell)?))),
     }
 }
 
@@ -93,10 +94,11 @@ fn lock(
     })
 }
 
-fn drain(data: &Data) -> Result<Drain, LedgerError> {
+/// A program that holds the store's write lock is waited for: the replay would fail.
+fn drain(data: &Data, mut tell: impl FnMut(&Holder, Duration)) -> Result<Drain, LedgerError> {
     let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
-    let mut store = Store::open(&data.dir)?;
+    let mut store = Store::open_patiently(&data.dir, &mut |waited| tell(&Holder::Writer, waited))?;
     if data.durability == Durability::Power {
         store.sync_commits()?;
     }
@@ -127,22 +129,21 @@ impl Hold {
         Self { lock, is_failing: false }
     }
 
-    /// Looks after the lock file: one that was removed would let a second server in, which would take
-    /// what this one writes for what a dead one has left. False when one is there already: then this
-    /// process may not touch the directory any more.
+    /// Looks after the lock and its file. False when the directory is no longer this process's alone: then
+    /// it may not touch it any more, as another could take what this one writes for what a dead one has left.
     pub(super) fn keep(&mut self) -> bool {
-        match self.lock.keep() {
-            Ok(is_new) => {
-                if is_new {
-                    tracing::error!(
-                        "the data directory's lock file was removed or replaced, and is locked again; \
-                         leave it alone: it keeps a second server out"
-                    );
-                }
-                self.is_failing = false;
+        let kept = self.lock.keep();
+        let was_failing = std::mem::replace(&mut self.is_failing, kept.is_err());
+        match kept {
+            Ok(Kept::Still) => true,
+            Ok(Kept::FileAnew) => {
+                tracing::error!(
+                    "the data directory's lock file was removed or replaced, and is made again; leave it \
+                     alone: it says who has the directory"
+                );
                 true
             }
-            Err(LockError::Held(holder)) => {
+            Ok(Kept::FileTaken(holder)) => {
                 tracing::error!(
                     %holder,
                     "the data directory's lock file was removed or replaced, and another process has \
@@ -150,9 +151,19 @@ impl Hold {
                 );
                 false
             }
-            Err(LockError::Io(error)) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(%error, "the data directory's lock file is gone and cannot be made");
+            Ok(Kept::OtherDirectory) => {
+                tracing::error!(
+                    "the data directory was replaced by another one; this process serves nothing more: \
+                     what it wrote is in the one that was there before"
+                );
+                false
+            }
+            Err(error) => {
+                if !was_failing {
+                    tracing::error!(
+                        %error,
+                        "the data directory or its lock file is gone, and cannot be made"
+                    );
                 }
                 true
             }

@@ -17,6 +17,7 @@ mod changes;
 mod confirmed;
 mod day_sums;
 mod delete;
+mod error;
 mod expire;
 mod forget;
 mod keys;
@@ -29,6 +30,7 @@ mod redate;
 pub(crate) mod samples;
 mod schema;
 mod sums;
+mod writers;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -47,6 +49,7 @@ pub(crate) use append::Position;
 pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::Change;
 pub(crate) use confirmed::Future;
+pub use error::StoreError;
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
 pub(crate) use keys::NewKey;
@@ -58,7 +61,7 @@ pub(in crate::ledger) use sums::{Range, hours_of, usage_at};
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";
 
-/// How long one writer waits for another before it gives up with "database is locked".
+/// How long one writer waits for another before it gives up.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// Older versions can corrupt a WAL that several connections write and checkpoint at once.
@@ -79,8 +82,9 @@ pub(crate) struct Store {
     files: Files,
     /// It was closed because they are no longer the store; every statement fails.
     is_abandoned: bool,
+    /// Since then, or before: the database was not there, or another.
+    was_away: bool,
     siblings: Siblings,
-    schema: Schema,
     syncs_commits: bool,
     /// A commit failed that was to be synced: what is in the WAL may never reach the disk.
     is_doubtful: bool,
@@ -93,90 +97,8 @@ enum Schema {
     Migrate,
     /// It is refused: an older program may be at work on it.
     Refuse,
-}
-
-/// Why the store could not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("can't create {}: {source}", path.display())]
-    Create { path: PathBuf, source: io::Error },
-    #[error(
-        "can't write to {}: its permissions or its file system let this process only read it",
-        path.display()
-    )]
-    NotWritable { path: PathBuf },
-    #[error("can't open {}: {source}", path.display())]
-    Open { path: PathBuf, source: rusqlite::Error },
-    #[error(
-        "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
-    )]
-    OldSqlite { found: &'static str },
-    #[error(
-        "SQLite would not set {name} to {wanted} (it is {found}); is the data directory on a local disk?"
-    )]
-    Setting { name: &'static str, wanted: &'static str, found: String },
-    #[error(
-        "{} was written by a newer weir (schema {found}, this one knows {ours}): use that version, or another data directory",
-        path.display()
-    )]
-    NewerSchema { path: PathBuf, found: i64, ours: i64 },
-    #[error(
-        "{} was written by an older weir (schema {found}, this one knows {ours}) that may still be at \
-         work on it: use that version, or restart the server with this one",
-        path.display()
-    )]
-    OlderSchema { path: PathBuf, found: i64, ours: i64 },
-    #[error(
-        "{} has other tables than schema {version} has: an unreleased weir wrote it; use that one, or move the file away",
-        path.display()
-    )]
-    OtherSchema { path: PathBuf, version: usize },
-    #[error(
-        "{} is gone; the journal keeps the rows until the file, or a backup of it, is there again \
-         (a restart makes a new one)",
-        path.display()
-    )]
-    Gone { path: PathBuf },
-    #[error(
-        "{} was replaced, but {} belongs to the file that was there before: remove that as well; the \
-         journal keeps the rows until then",
-        path.display(),
-        left.display()
-    )]
-    LeftOver { path: PathBuf, left: PathBuf },
-    #[error(
-        "a commit to {} failed, so that its WAL may never reach the disk, and a program that reads the store \
-         keeps it from being copied: the journal keeps its segments until then",
-        path.display()
-    )]
-    Doubtful { path: PathBuf },
-    #[error("files of {} were removed, and another connection still has them open", path.display())]
-    StillOpen { path: PathBuf },
-    #[error(
-        "rows before {before} were deleted (data.keep_rows) before they were read: begin again"
-    )]
-    RowsExpired { before: String },
-    #[error("the store holds a value that can't be: {0}")]
-    Corrupt(String),
-    #[error("no key `{0}`; `weir key list` shows them")]
-    UnknownKey(String),
-    #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
-    Revoked(String),
-    #[error(
-        "key `{0}` is active: end it first, by `weir key revoke {0}`, or give `--force`, which does both"
-    )]
-    KeyAlive(String),
-    #[error("no tenant `{0}`; `weir tenant list` shows them")]
-    UnknownTenant(String),
-    #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
-    TenantExists(String),
-    #[error(
-        "tenant `{name}` has {keys} active keys: end them first, by `weir key revoke`, or give `--force`, \
-         which deletes them as well"
-    )]
-    TenantInUse { name: String, keys: u32 },
-    #[error("the store failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    /// The same, of what has come to the place of a store that is gone: it may still be on its way.
+    Follow,
 }
 
 impl Store {
@@ -186,32 +108,49 @@ impl Store {
     /// For whoever holds the directory's lock: beside a server, a new file would hide that the old one is
     /// gone. And whoever creates the file has no connection to it yet.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_patiently(dir, &mut |_| ())
+    }
+
+    /// The same, for whoever wants to hear how long another program that holds the write lock is waited for.
+    pub(crate) fn open_patiently(
+        dir: &Path,
+        tell: &mut dyn FnMut(Duration),
+    ) -> Result<Self, StoreError> {
         let path = dir.join(FILE_NAME);
         create_private(dir, &path)?;
-        Self::open_file(path, Schema::Migrate, Siblings::default())
+        Self::open_file(path, Schema::Migrate, Siblings::default(), tell)
     }
 
     /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that
     /// come beside a server.
     pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default())
+        Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default(), &mut |_| ())
     }
 
     /// Another connection of this process, for another thread.
     pub(crate) fn another(&self) -> Result<Self, StoreError> {
-        Self::open_file(self.path.clone(), self.schema, self.siblings.clone())
+        self.open_sibling(Schema::Refuse)
     }
 
-    /// Whether `dir` has a database.
+    fn open_sibling(&self, schema: Schema) -> Result<Self, StoreError> {
+        Self::open_file(self.path.clone(), schema, self.siblings.clone(), &mut |_| ())
+    }
+
+    /// Whether `dir` has a database. An empty file is none: somebody begins to copy one there.
     pub(crate) fn is_there(dir: &Path) -> bool {
-        dir.join(FILE_NAME).exists()
+        has_content(&dir.join(FILE_NAME))
     }
 
-    fn open_file(path: PathBuf, schema: Schema, siblings: Siblings) -> Result<Self, StoreError> {
+    fn open_file(
+        path: PathBuf,
+        schema: Schema,
+        siblings: Siblings,
+        tell: &mut dyn FnMut(Duration),
+    ) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(StoreError::OldSqlite { found: rusqlite::version() });
         }
-        if !path.exists() {
+        if !path.exists() || (schema != Schema::Migrate && !has_content(&path)) {
             return Err(StoreError::Gone { path });
         }
         let open = |source| StoreError::Open { path: path.clone(), source };
@@ -223,10 +162,21 @@ impl Store {
         if conn.is_readonly(MAIN_DB).map_err(open)? {
             return Err(StoreError::NotWritable { path });
         }
-        schema::configure(&conn)?;
+        let named = |error| writers::name_lock(error, &path);
         match schema {
-            Schema::Migrate => schema::migrate(&mut conn, &path)?,
-            Schema::Refuse => schema::require_current(&conn, &path)?,
+            Schema::Migrate => {
+                schema::configure(&conn).map_err(named)?;
+                writers::wait_for(&mut conn, &path, tell)?;
+                schema::migrate(&mut conn, &path).map_err(named)?;
+            }
+            Schema::Refuse | Schema::Follow => {
+                if schema == Schema::Follow {
+                    schema::require_whole(&conn, &path)?;
+                }
+                // First of all: to set it up can write to it.
+                schema::require_current(&conn, &path)?;
+                schema::configure(&conn).map_err(named)?;
+            }
         }
         conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // From its first read on a connection holds its lock on the database, and while anybody does,
@@ -236,8 +186,9 @@ impl Store {
             return Err(StoreError::Gone { path });
         }
         siblings.add(files);
-        let (is_abandoned, syncs_commits, is_doubtful) = (false, false, false);
-        Ok(Self { conn, path, files, is_abandoned, siblings, schema, syncs_commits, is_doubtful })
+        let (is_abandoned, was_away) = (false, false);
+        let (syncs_commits, is_doubtful) = (false, false);
+        Ok(Self { conn, path, files, is_abandoned, was_away, siblings, syncs_commits, is_doubtful })
     }
 
     /// Whether the files that are open are still those in the data directory. What is written to others
@@ -272,11 +223,13 @@ impl Store {
     }
 
     /// Opens what stands where this store was, which is closed for good. Until that succeeds, every
-    /// statement fails.
+    /// statement fails. What is there is left as it is unless it is a store of this version.
     pub(crate) fn reopen(&mut self) -> Result<Self, StoreError> {
+        // Before it is closed: from then on, another file can get its number.
+        self.was_away |= !self.files.has_database(&self.path);
         self.abandon()?;
-        self.siblings.check(&self.path, Some(&self.files))?;
-        let mut store = Self::open_file(self.path.clone(), self.schema, self.siblings.clone())?;
+        self.siblings.check(&self.path, &self.files, self.was_away)?;
+        let mut store = self.open_sibling(Schema::Follow)?;
         if self.syncs_commits {
             store.sync_commits()?;
         }
@@ -301,7 +254,8 @@ impl Store {
     pub(crate) fn sync_commits(&mut self) -> Result<(), StoreError> {
         schema::set_synchronous(&self.conn, "FULL", "2")?;
         // The file's own name; SQLite does it for its other files.
-        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let file = place::target(&self.path);
+        let dir = file.parent().unwrap_or(Path::new("."));
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })?;
         self.syncs_commits = true;
@@ -320,7 +274,8 @@ impl Store {
         if !self.is_in_place() {
             return Err(StoreError::Gone { path: self.path.clone() });
         }
-        Ok(self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+        let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        begun.map_err(|error| writers::name_lock(error.into(), &self.path))
     }
 
     /// The same for tenants and keys: what somebody was told has survived a power cut, whatever the mode.
@@ -353,6 +308,11 @@ impl Drop for Store {
             self.siblings.remove(&self.files);
         }
     }
+}
+
+/// Whether there is a file with anything in it.
+fn has_content(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
 /// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
@@ -472,6 +432,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let row = |id: u64| [Sample { id, ..Sample::default() }.row()];
         let file = |end: &str| dir.path().join(format!("{FILE_NAME}{end}"));
+        // Its tables are in the database, and not in a WAL that is removed.
+        drop(Store::open(dir.path()).unwrap());
         for end in ["-wal", "-shm"] {
             let mut store = Store::open(dir.path()).unwrap();
             let mut second = store.another().unwrap();
@@ -514,6 +476,100 @@ mod tests {
         }
         assert!(store.follow().unwrap());
         assert_eq!(store.newest_ms(i64::MAX).unwrap(), None, "it is the new one");
+    }
+
+    fn remove_all(dir: &Path) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(dir.join(format!("{FILE_NAME}{end}")));
+        }
+    }
+
+    /// A copy takes its time to arrive. Whoever made an empty store of its beginning would hide it for ever.
+    #[test]
+    fn what_comes_to_the_stores_place_is_followed_once_it_is_a_whole_store() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = dir.path().join(FILE_NAME);
+        let mut backed_up = Store::open(other.path()).unwrap();
+        backed_up.append(&[Sample { id: 7, ..Sample::default() }.row()], &[]).unwrap();
+        drop(backed_up);
+        let whole = std::fs::read(other.path().join(FILE_NAME)).unwrap();
+        let older = earlier_version(&other.path().join(FILE_NAME));
+
+        let mut store = Store::open(dir.path()).unwrap();
+        let mut second = store.another().unwrap();
+        remove_all(dir.path());
+        let mut refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let errors = [&mut store, &mut second].map(|store| store.follow().unwrap_err());
+            assert!(std::fs::read(&path).unwrap() == bytes, "{errors:?}");
+            errors
+        };
+        assert!(refused(b"").iter().all(|error| matches!(error, StoreError::Gone { .. })));
+        assert!(!Store::is_there(dir.path()));
+        for bytes in
+            [10, 50, 512, 4 * 1024, whole.len() / 2, whole.len() - 4 * 1024, whole.len() - 1]
+        {
+            let errors = refused(&whole[..bytes]);
+            let are_partial =
+                errors.iter().all(|error| matches!(error, StoreError::Partial { .. }));
+            assert!(are_partial, "{bytes}: {errors:?}");
+        }
+        let is_older = |error: &StoreError| matches!(error, StoreError::OlderSchema { .. });
+        assert!(refused(&older).iter().all(is_older));
+        std::fs::write(&path, whole).unwrap();
+        assert!(store.follow().unwrap() && second.follow().unwrap());
+        let id = Sample { id: 7, ..Sample::default() }.row().opened.event_id;
+        assert!(store.has_row(id).unwrap() && second.has_row(id).unwrap());
+    }
+
+    /// The file as a version before this one would have it, and is left as it is.
+    fn earlier_version(path: &Path) -> Vec<u8> {
+        let conn = Connection::open(path).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        drop(conn);
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_database_that_was_moved_away_and_back_is_itself_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join(FILE_NAME), dir.path().join("away"));
+        let mut store = Store::open(dir.path()).unwrap();
+        let row = Sample::default().row();
+        store.append(&[Sample::default().row()], &[]).unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        assert!(matches!(store.follow(), Err(StoreError::Gone { .. })));
+        std::fs::rename(&away, &path).unwrap();
+        // Where files don't say when they were made, it could be another one with the same number.
+        match std::fs::metadata(&path).unwrap().created() {
+            Ok(_) => {
+                assert!(store.follow().unwrap() && store.has_row(row.opened.event_id).unwrap())
+            }
+            Err(_) => assert!(matches!(store.follow(), Err(StoreError::LeftOver { .. }))),
+        }
+    }
+
+    #[test]
+    fn a_database_behind_a_link_is_opened_and_a_link_that_leads_elsewhere_is_noticed() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let link = dir.path().join(FILE_NAME);
+        let target = |name: &str| disk.path().join(name);
+        let is_new = |path: &Path| {
+            drop(Store::open(disk.path()).unwrap());
+            std::fs::rename(disk.path().join(FILE_NAME), path).unwrap();
+        };
+        is_new(&target("one"));
+        is_new(&target("two"));
+        std::os::unix::fs::symlink(target("one"), &link).unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.append(&[Sample::default().row()], &[]).unwrap();
+        assert!(store.is_in_place() && store.wal_bytes() > 0);
+        assert!(store.is_file(&target("one-wal")) && store.is_file(&target("one")));
+        std::fs::remove_file(&link).unwrap();
+        assert!(matches!(store.follow(), Err(StoreError::Gone { .. })));
+        std::os::unix::fs::symlink(target("two"), &link).unwrap();
+        assert!(store.follow().unwrap());
+        assert_eq!(store.newest_ms(i64::MAX).unwrap(), None, "it is the other one");
     }
 
     #[test]

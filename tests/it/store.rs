@@ -277,6 +277,64 @@ async fn tenants_and_keys_follow_a_store_that_was_replaced() {
     world.finish().await;
 }
 
+/// A backup that arrives slowly in the place of a store that is gone: until it is whole, keys and journal stay.
+#[tokio::test]
+async fn a_backup_that_is_still_being_copied_is_waited_for() {
+    let upstream = Upstream::start().await;
+    let mut world = World::before(&upstream).start().await;
+    requests(&world, &upstream, 3).await;
+    world.rows_eventually(3).await;
+    let store = world.place.data_dir().join("weir.sqlite");
+    let backup = world.place.path().join("copy.sqlite");
+    world.place.weir(&["backup", backup.to_str().expect("UTF-8")]);
+    let whole = std::fs::read(&backup).expect("the copy");
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(world.place.data_dir().join(format!("weir.sqlite{end}")))
+            .expect("is there");
+    }
+    for length in [0, 512, whole.len() / 2] {
+        std::fs::write(&store, &whole[..length]).expect("writes");
+        // Both who follow it have looked by then.
+        let failures = || async {
+            let metrics = get(world.server().admin_address(), "/metrics").await.1;
+            let line = metrics.lines().find_map(|it| it.strip_prefix("weir_drain_errors_total "));
+            line.expect("a metric").parse::<f64>().expect("a number")
+        };
+        let before = failures().await;
+        let failing = async { while failures().await < before + 3.0 {} };
+        patiently("the drain has looked", failing).await;
+        requests(&world, &upstream, 1).await;
+        assert_eq!(std::fs::read(&store).expect("is there"), &whole[..length]);
+    }
+    let said = refused(&world.place, &["usage"]);
+    assert!(!said.is_empty());
+    std::fs::write(&store, &whole).expect("writes");
+    world.rows_eventually(6).await;
+    revocation_holds(&world).await;
+    world.stop().await;
+    world.start_again();
+    world.place.weir(&["verify"]);
+    world.finish().await;
+}
+
+/// The database may be on another disk, with a link in its place.
+#[tokio::test]
+async fn a_store_behind_a_link_is_served() {
+    let upstream = Upstream::start().await;
+    let mut world = World::before(&upstream).start().await;
+    requests(&world, &upstream, 1).await;
+    world.stop().await;
+    let store = world.place.data_dir().join("weir.sqlite");
+    let target = world.place.path().join("elsewhere.sqlite");
+    std::fs::rename(&store, &target).expect("moves");
+    std::os::unix::fs::symlink(&target, &store).expect("links");
+    world.start_again();
+    requests(&world, &upstream, 1).await;
+    world.rows_eventually(2).await;
+    revocation_holds(&world).await;
+    world.finish().await;
+}
+
 /// Runs a command that has to fail; what it says.
 fn refused(place: &Place, arguments: &[&str]) -> String {
     let output = place.command(arguments).output().expect("the program runs");
@@ -396,6 +454,58 @@ async fn a_start_waits_for_a_replay_by_name() {
     server.wait().expect("a process of ours");
 }
 
+/// A person's `sqlite3` with a transaction open is waited for, and named.
+#[tokio::test]
+async fn a_start_waits_for_another_programs_write_lock() {
+    let (place, _) = World::builder().set("log.filter", "\"info\"").place();
+    place.create_key(&[]);
+    let other = rusqlite::Connection::open(place.data_dir().join("weir.sqlite")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("nobody has it");
+    let mut command = place.command(&["serve"]);
+    let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut server = spawned.expect("the program starts");
+    let log = BufReader::new(server.stderr.take().expect("it is piped"));
+    let mut has_waited = false;
+    for line in log.lines() {
+        let line = line.expect("text");
+        if line.contains("waiting for the data directory") && !has_waited {
+            assert!(line.contains("another program, which holds the store's write lock"), "{line}");
+            has_waited = true;
+            other.execute_batch("COMMIT").expect("it is ours");
+        }
+        if line.contains("ready") {
+            break;
+        }
+    }
+    assert!(has_waited, "it did not wait");
+    server.kill().expect("a process of ours");
+    server.wait().expect("a process of ours");
+}
+
+/// Commands that come after the lock's file was removed, before the server has made it again, must not replay
+/// and remove the journal that it writes.
+#[tokio::test]
+async fn killed_after_its_lock_file_was_removed_every_answer_has_its_row() {
+    let (simulator, builder) = simulated().await;
+    let builder = builder.set("log.filter", "\"info\"").set("log.format", "\"json\"");
+    let (place, _) = builder.place();
+    let key = place.create_key(&[]);
+    let gateway = Gateway::start(&place);
+    for _ in 0..8 {
+        std::fs::remove_file(place.data_dir().join("lock")).expect("it is there");
+        place.weir(&["usage"]);
+        for _ in 0..10 {
+            let heard = exchange(gateway.address, &chat(&key, "connection: close\r\n")).await;
+            assert!(heard.is_some_and(|heard| heard.is_whole && heard.status == 200));
+        }
+        let lock = place.data_dir().join("lock");
+        eventually("it is made again", || lock.exists().then_some(())).await;
+    }
+    gateway.kill();
+    assert_eq!(place.rows().len(), 80);
+    simulator.shutdown().await;
+}
+
 /// A second server would take what the first one writes for what a dead one has left.
 #[tokio::test]
 async fn a_removed_lock_file_lets_nobody_in() {
@@ -403,7 +513,7 @@ async fn a_removed_lock_file_lets_nobody_in() {
     let world = World::before(&upstream).start().await;
     let lock = world.place.data_dir().join("lock");
     std::fs::remove_file(&lock).expect("it is there");
-    eventually("it is locked again", || lock.exists().then_some(())).await;
+    eventually("it is made again", || lock.exists().then_some(())).await;
     let said = refused(&world.place, &["serve"]);
     let holder = format!("in use by `weir serve` (process {})", std::process::id());
     assert!(said.contains(&holder), "{said}");

@@ -301,7 +301,7 @@ fn a_locked_store_is_waited_for() {
     journal.close_now(&closed(1)).expect("writes");
     let other = Store::open(fixture.dir.path()).expect("opens");
     other.connection().execute_batch("BEGIN IMMEDIATE").expect("locks");
-    assert!(drain.pass().expect_err("locked").to_string().contains("locked"));
+    assert!(drain.pass().expect_err("locked").to_string().contains("write lock"));
     other.connection().execute_batch("COMMIT").expect("unlocks");
     assert_eq!(drain.pass().expect("free").rows, 1);
 }

@@ -96,10 +96,36 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Refuses a file that is not of the current version, and leaves it as it is.
+/// Refuses a file whose end, or beginning, is missing: a copy that has not arrived yet looks like that.
+pub(super) fn require_whole(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    // SQLite itself compares the file's length with the number of pages that stands in it, and rounds up.
+    let page_bytes = conn
+        .pragma_query_value(None, "page_count", |_| Ok(()))
+        .and_then(|()| conn.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0)));
+    let is_broken = |error: &rusqlite::Error| {
+        let code = error.sqlite_error_code();
+        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    };
+    let partial = || StoreError::Partial { path: path.to_owned() };
+    let page_bytes = match page_bytes {
+        Err(error) if is_broken(&error) => return Err(partial()),
+        other => u64::try_from(other?).unwrap_or(0),
+    };
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    match bytes > 0 && bytes.is_multiple_of(page_bytes) {
+        true => Ok(()),
+        false => Err(partial()),
+    }
+}
+
+/// Refuses a file that is not of the current version, and leaves it as it is. One that has no version is no
+/// store yet.
 pub(super) fn require_current(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let (found, ours) = (version(conn)?, MIGRATIONS.len());
     let path = path.to_owned();
+    if found == 0 {
+        return Err(StoreError::Gone { path });
+    }
     match found.cmp(&(ours as i64)) {
         Ordering::Less => Err(StoreError::OlderSchema { path, found, ours: ours as i64 }),
         Ordering::Greater => Err(StoreError::NewerSchema { path, found, ours: ours as i64 }),

@@ -1,0 +1,100 @@
+//! How the store can fail, in words that say what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("can't create {}: {source}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error(
+        "can't write to {}: its permissions or its file system let this process only read it",
+        path.display()
+    )]
+    NotWritable { path: PathBuf },
+    #[error("can't open {}: {source}", path.display())]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
+    )]
+    OldSqlite { found: &'static str },
+    #[error(
+        "SQLite would not set {name} to {wanted} (it is {found}); is the data directory on a local disk?"
+    )]
+    Setting { name: &'static str, wanted: &'static str, found: String },
+    #[error(
+        "{} was written by a newer weir (schema {found}, this one knows {ours}): use that version, or another data directory",
+        path.display()
+    )]
+    NewerSchema { path: PathBuf, found: i64, ours: i64 },
+    #[error(
+        "{} was written by an older weir (schema {found}, this one knows {ours}) that may still be at \
+         work on it: use that version, or restart the server with this one",
+        path.display()
+    )]
+    OlderSchema { path: PathBuf, found: i64, ours: i64 },
+    #[error(
+        "{} has other tables than schema {version} has: an unreleased weir wrote it; use that one, or move the file away",
+        path.display()
+    )]
+    OtherSchema { path: PathBuf, version: usize },
+    #[error(
+        "{} is gone, or is empty; the journal keeps the rows until the file, or a backup of it, is there \
+         again (a restart makes a new one)",
+        path.display()
+    )]
+    Gone { path: PathBuf },
+    #[error(
+        "{} is no whole database: it is damaged, or still being copied there; the journal keeps the rows \
+         until it is whole",
+        path.display()
+    )]
+    Partial { path: PathBuf },
+    #[error(
+        "another program holds the write lock of {}: end it, or its transaction; the journal keeps the rows \
+         until then",
+        path.display()
+    )]
+    WriteLocked { path: PathBuf },
+    #[error(
+        "{} was replaced, but {} belongs to the file that was there before: remove that as well; the \
+         journal keeps the rows until then",
+        path.display(),
+        left.display()
+    )]
+    LeftOver { path: PathBuf, left: PathBuf },
+    #[error(
+        "a commit to {} failed, so that its WAL may never reach the disk, and a program that reads the store \
+         keeps it from being copied: the journal keeps its segments until then",
+        path.display()
+    )]
+    Doubtful { path: PathBuf },
+    #[error("files of {} were removed, and another connection still has them open", path.display())]
+    StillOpen { path: PathBuf },
+    #[error(
+        "rows before {before} were deleted (data.keep_rows) before they were read: begin again"
+    )]
+    RowsExpired { before: String },
+    #[error("the store holds a value that can't be: {0}")]
+    Corrupt(String),
+    #[error("no key `{0}`; `weir key list` shows them")]
+    UnknownKey(String),
+    #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
+    Revoked(String),
+    #[error(
+        "key `{0}` is active: end it first, by `weir key revoke {0}`, or give `--force`, which does both"
+    )]
+    KeyAlive(String),
+    #[error("no tenant `{0}`; `weir tenant list` shows them")]
+    UnknownTenant(String),
+    #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
+    TenantExists(String),
+    #[error(
+        "tenant `{name}` has {keys} active keys: end them first, by `weir key revoke`, or give `--force`, \
+         which deletes them as well"
+    )]
+    TenantInUse { name: String, keys: u32 },
+    #[error("the store failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
