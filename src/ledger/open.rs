@@ -2,6 +2,7 @@
 //! there has it until it has replayed the journal; beside a server, it only reads the store. Nobody makes
 //! a store where there should be one, nor brings one up to date under somebody else.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerEr
         tracing::info!(%holder, waited_s, "waiting for the data directory");
     };
     let lock = lock(data, SERVE, &mut tell)?;
+    // A new store would take what the journal has for all there ever was, and nobody would have a key.
+    if !Store::is_there(&data.dir) && has_journal(&data.dir) {
+        return Err(missing(data));
+    }
     Ok((lock, drain(data, tell)?))
 }
 
@@ -105,11 +110,13 @@ fn drain(data: &Data, mut tell: impl FnMut(&Holder, Duration)) -> Result<Drain, 
     Ok(Drain::new(Arc::new(directory), store)?)
 }
 
-/// Why there is no store: nothing was ever recorded, or it is gone and its journal is not.
+/// Why there is no store: nothing was ever recorded, or it is gone and its journal is not, or this user
+/// may not look.
 fn missing(data: &Data) -> LedgerError {
-    match has_journal(&data.dir) {
-        true => StoreError::Gone { path: data.dir.join(FILE_NAME) }.into(),
-        false => LedgerError::Nothing { path: data.dir.display().to_string() },
+    match std::fs::read_dir(&data.dir) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => directory_error(data, source),
+        _ if has_journal(&data.dir) => StoreError::Gone { path: data.dir.join(FILE_NAME) }.into(),
+        _ => LedgerError::Nothing { path: data.dir.display().to_string() },
     }
 }
 
@@ -168,5 +175,30 @@ impl Hold {
                 true
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_makes_no_store_where_a_journal_is_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (durability, segment_bytes, keep_rows) = (Durability::Crash, 1 << 20, None);
+        let data = Data { dir: dir.path().to_owned(), durability, segment_bytes, keep_rows };
+        drop(for_server(&data).expect("nothing was recorded yet"));
+        let segment = dir.path().join("journal/0000000000000001.wj");
+        std::fs::write(&segment, b"").expect("writes");
+        drop(for_server(&data).expect("the store is there"));
+        std::fs::write(&segment, b"").expect("writes");
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(dir.path().join(format!("{FILE_NAME}{end}")));
+        }
+        let error = for_server(&data).expect_err("it is gone").to_string();
+        assert!(error.contains("is gone") && error.contains("journal"), "{error}");
+        assert!(!Store::is_there(dir.path()) && segment.exists());
+        std::fs::remove_file(segment).expect("it was left alone");
+        drop(for_server(&data).expect("a new one is wanted"));
     }
 }

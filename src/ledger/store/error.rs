@@ -41,7 +41,7 @@ pub enum StoreError {
     OtherSchema { path: PathBuf, version: usize },
     #[error(
         "{} is gone, or is empty; the journal keeps the rows until the file, or a backup of it, is there \
-         again (a restart makes a new one)",
+         again (to begin with an empty one, move the directory `journal` away as well)",
         path.display()
     )]
     Gone { path: PathBuf },

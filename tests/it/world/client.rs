@@ -66,7 +66,7 @@ impl Client {
 
     /// The status of an interim response, which is to come next.
     pub async fn interim(&mut self) -> u16 {
-        self.wire.head().await.ok().expect("there is an answer").status()
+        self.wire.head().await.expect("there is an answer").status()
     }
 
     /// The head of the next response, interim ones left out.
