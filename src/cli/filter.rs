@@ -50,7 +50,7 @@ pub(crate) fn check_names(store: &Store, filter: &Filter) -> Result<(), StoreErr
     if let Some(id) = &filter.key
         && !store.knows_key(id)?
     {
-        return Err(StoreError::UnknownKey(id.clone()));
+        return Err(StoreError::unknown_key(id));
     }
     if let Some(name) = &filter.tenant
         && !store.knows_tenant(name)?

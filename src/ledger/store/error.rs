@@ -80,6 +80,11 @@ pub enum StoreError {
     Corrupt(String),
     #[error("no key `{0}`; `weir key list` shows them")]
     UnknownKey(String),
+    /// Which is not repeated: somebody has to end that key, and this may be a log.
+    #[error(
+        "that is the text of a key, and not its id; `weir key list` shows ids with the last 4 characters"
+    )]
+    KeyText,
     #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
     Revoked(String),
     #[error(
@@ -97,4 +102,26 @@ pub enum StoreError {
     TenantInUse { name: String, keys: u32 },
     #[error("the store failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl StoreError {
+    /// Nothing has this id.
+    pub(crate) fn unknown_key(id: &str) -> Self {
+        match id.starts_with("sk-") {
+            true => Self::KeyText,
+            false => Self::UnknownKey(id.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_key_is_not_repeated() {
+        assert!(StoreError::unknown_key("key_1").to_string().contains("key_1"));
+        let error = StoreError::unknown_key("sk-weir-secret").to_string();
+        assert!(!error.contains("secret") && error.contains("weir key list"), "{error}");
+    }
 }

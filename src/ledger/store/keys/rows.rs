@@ -58,7 +58,7 @@ pub(in crate::ledger::store) fn key(tx: &Transaction<'_>, id: &str) -> Result<Ke
         found = Some(key);
         Ok(())
     })?;
-    found.ok_or_else(|| StoreError::UnknownKey(id.to_owned()))
+    found.ok_or_else(|| StoreError::unknown_key(id))
 }
 
 /// Hands over what a statement of [`tenants_where`] finds.
