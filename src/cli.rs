@@ -24,12 +24,15 @@ mod when;
 mod samples;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Secrets};
+use crate::ledger::LedgerError;
+use crate::ledger::backup::BackupError;
+use crate::ledger::store::{FILE_NAME, StoreError};
 
 /// A streaming gateway for LLM APIs that meters every token exactly once.
 #[derive(Debug, Parser)]
@@ -60,6 +63,17 @@ enum Command {
     Completions(completions::Args),
 }
 
+/// Options that are understood one by one, and make no sense: as those that are not, this exits with 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+impl Misuse {
+    fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -78,6 +92,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `weir … | head` has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Misuse>() => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
         Err(error) => {
             eprintln!("error: {}", told(&error));
             if error.downcast_ref::<ConfigErrors>().is_some() && !is_check {
@@ -90,22 +108,40 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref();
-    // What never goes upstream works without the upstream's key.
-    let config = || Config::load(file, Secrets::Optional);
     match cli.command {
         Command::Serve(args) => serve::run(args, file),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(args),
         Command::Check(args) => check::run(args, file),
-        Command::Tenant(args) => tenant::run(args, &config()?),
-        Command::Key(args) => key::run(args, &config()?),
-        Command::Usage(args) => usage::run(args, &config()?),
-        Command::Requests(args) => requests::run(args, &config()?),
-        Command::Verify(args) => verify::run(&args, &config()?),
-        Command::Backup(args) => backup::run(&args, &config()?),
-        Command::Export(args) => export::run(args, &config()?),
+        Command::Tenant(args) => with_store(file, |config| tenant::run(args, config)),
+        Command::Key(args) => with_store(file, |config| key::run(args, config)),
+        Command::Usage(args) => with_store(file, |config| usage::run(args, config)),
+        Command::Requests(args) => with_store(file, |config| requests::run(args, config)),
+        Command::Verify(args) => with_store(file, |config| verify::run(&args, config)),
+        Command::Backup(args) => with_store(file, |config| backup::run(&args, config)),
+        Command::Export(args) => with_store(file, |config| export::run(args, config)),
         Command::Completions(args) => completions::run(args),
     }
+}
+
+/// Runs a command that needs the configuration and reads or changes the store.
+fn with_store(
+    file: Option<&Path>,
+    command: impl FnOnce(&Config) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    // What never goes upstream works without the upstream's key.
+    let config = Config::load(file, Secrets::Optional)?;
+    command(&config).map_err(|error| name_store(error, &config.data.dir.join(FILE_NAME)))
+}
+
+/// An error of the store's that does not say where the store is, says it.
+fn name_store(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let store = |error: StoreError| error.at(path).into();
+    let ledger = |error: LedgerError| error.at(path).into();
+    let backup = |error: BackupError| error.at(path).into();
+    let named = error.downcast().map(store);
+    let named = named.or_else(|error| error.downcast().map(ledger));
+    named.or_else(|error| error.downcast().map(backup)).unwrap_or_else(|error| error)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -115,10 +151,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// An error with its causes, each once: many name their cause in their own text already.
+/// An error with its causes, each once: many name their cause in their own text already. What SQLite says is
+/// told by whoever passes it on.
 fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    let ours = error.chain().take_while(|cause| !cause.is::<rusqlite::Error>());
+    for cause in ours.map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
@@ -145,6 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn what_sqlite_says_is_told_once_with_the_file() {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let store = || StoreError::from(rusqlite::Error::SqliteFailure(full, None));
+        let ledger = || LedgerError::from(store());
+        let errors: [anyhow::Error; 3] =
+            [store().into(), ledger().into(), BackupError::from(ledger()).into()];
+        for error in errors {
+            let said = told(&name_store(error, Path::new("/data/weir.sqlite")));
+            let expected = "/data/weir.sqlite fails, its disk is full: make room there";
+            assert!(said.starts_with(expected), "{said}");
+            assert_eq!(said.matches("SQLite").count(), 1, "{said}");
+        }
+        let named = told(&name_store(Misuse::new("no").into(), Path::new("/data")));
+        assert_eq!(named, "no");
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
@@ -165,6 +220,9 @@ mod tests {
         assert_eq!(code(&["weir", "flood"]), Err(2));
         assert_eq!(code(&["weir", "check", "--never"]), Err(2));
         assert_eq!(code(&["weir", "completions", "cobol"]), Err(2));
+        assert_eq!(code(&["weir", "usage", "--since", "yesterday"]), Err(2));
+        assert_eq!(code(&["weir", "key", "create", "--tenant", "a", "--expires", "soon"]), Err(2));
+        assert_eq!(code(&["weir", "key", "delete", "--ended-before", "then"]), Err(2));
         assert_eq!(code(&["weir"]), Err(2));
         assert_eq!(code(&["weir", "--help"]), Err(0));
         assert_eq!(code(&["weir", "--version"]), Err(0));

@@ -17,7 +17,10 @@ mod confirm;
 mod retention;
 mod upkeep;
 mod scan;
+pub(crate) mod behind;
+mod awaited;
 mod lock;
+mod words;
 pub(crate) mod open;
 mod wal;
 #[cfg(test)]
@@ -28,6 +31,7 @@ mod simulated_disk;
 mod power_cut;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -70,12 +74,12 @@ pub enum LedgerError {
     )]
     Nothing { path: String },
     #[error(
-        "the clock says {clock}, but {confirmed} was confirmed before: no row was given another date; \
+        "the clock says {clock:.3}, but {confirmed:.3} was confirmed before: no row was given another date; \
          set the clock, or if it is right now, add --trust-clock"
     )]
     ClockBehind { clock: jiff::Timestamp, confirmed: jiff::Timestamp },
     #[error(
-        "no time was ever confirmed here, so nothing says that the clock is right with {clock}: no row was \
+        "no time was ever confirmed here, so nothing says that the clock is right with {clock:.3}: no row was \
          given another date; if it is, add --trust-clock, or try again when a server has run for ten minutes"
     )]
     NothingConfirmed { clock: jiff::Timestamp },
@@ -83,6 +87,17 @@ pub enum LedgerError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Drain(#[from] DrainError),
+}
+
+impl LedgerError {
+    /// The same of the store at `path`, where it is of one.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.at(path)),
+            Self::Drain(error) => Self::Drain(error.at(path)),
+            other => other,
+        }
+    }
 }
 
 /// A running ledger; purposefully not `Clone`: whoever opened it closes it.

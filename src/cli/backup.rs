@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::ledger::backup::backup;
 
+use super::open::tell_wait;
 use super::output::note;
 use super::progress::bar;
 
@@ -22,7 +23,7 @@ pub(crate) struct Args {
 /// Makes the copy.
 pub(crate) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let bar = bar(0, "pages");
-    backup(&config.data, &args.file, |done, total| {
+    backup(&config.data, &args.file, &mut tell_wait, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;

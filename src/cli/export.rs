@@ -16,9 +16,10 @@ use crate::ledger::store::Store;
 use crate::usage::End;
 
 use self::parquet::ParquetRows;
+use super::Misuse;
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
-use super::output::{note, write_csv_head, write_csv_line};
+use super::output::{counted, note, write_csv_head, write_csv_line};
 use super::progress::bar;
 use super::requests::{COLUMNS, end_parser};
 
@@ -64,7 +65,7 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     let Args { file, filter, end, format } = args;
     let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
     let filter = filter.resolve(config, now_ms)?;
-    let store = open_ledger(config, "export")?;
+    let store = open_ledger(config, "export", now_ms)?;
     if store.is_file(&file) {
         bail!("{} is the store itself; name another file", file.display());
     }
@@ -76,21 +77,24 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     let export = Export { store, filter, end, total: sums.iter().map(|l| l.sums.requests).sum() };
     if file == Path::new("-") {
         if format == FileFormat::Parquet {
-            bail!("a Parquet file is not for standard output; name a file");
+            bail!(Misuse::new("a Parquet file is not for standard output; name a file"));
         }
         // Not a lock, which one thread would have to keep.
-        return export.write(Rows::begin(format, BufWriter::new(io::stdout()))?).map(drop);
+        let rows = Rows::begin(format, BufWriter::new(io::stdout()))?;
+        return export.write(rows, Path::new("the standard output")).map(drop);
     }
     let growing = partial(&file);
-    let cannot = || format!("cannot write {}", file.display());
-    let target = create_private(&growing).with_context(cannot)?;
+    let target = create_private(&growing).with_context(|| cannot_write(&file))?;
     let written = Rows::begin(format, BufWriter::new(target))
-        .and_then(|rows| export.write(rows))
-        .and_then(|rows| place(&growing, &file).with_context(cannot).map(|()| rows));
+        .with_context(|| cannot_write(&file))
+        .and_then(|rows| export.write(rows, &file))
+        .and_then(|rows| {
+            place(&growing, &file).with_context(|| cannot_write(&file)).map(|()| rows)
+        });
     if written.is_err() {
         let _ = std::fs::remove_file(&growing);
     }
-    note(&format!("{} requests in {}", written?, file.display()));
+    note(&format!("{} in {}", counted(written?, "request"), file.display()));
     Ok(())
 }
 
@@ -102,18 +106,22 @@ struct Export {
 }
 
 impl Export {
-    /// Writes all rows; returns how many.
-    fn write<W: Write + Send>(&self, mut rows: Rows<W>) -> anyhow::Result<u64> {
+    /// Writes all rows to what has this name; returns how many.
+    fn write<W: Write + Send>(&self, mut rows: Rows<W>, name: &Path) -> anyhow::Result<u64> {
         let (bar, mut count) = (bar(self.total, "requests"), 0);
         each_request::<anyhow::Error>(&self.store, &self.filter, self.end, |request| {
             count += 1;
             bar.inc(1);
-            rows.write(&request)
+            rows.write(&request).with_context(|| cannot_write(name))
         })?;
         bar.finish_and_clear();
-        rows.end()?;
+        rows.end().with_context(|| cannot_write(name))?;
         Ok(count)
     }
+}
+
+fn cannot_write(file: &Path) -> String {
+    format!("cannot write {}", file.display())
 }
 
 impl FileFormat {
@@ -122,10 +130,10 @@ impl FileFormat {
             Some("csv") => Ok(Self::Csv),
             Some("ndjson" | "jsonl") => Ok(Self::Ndjson),
             Some("parquet") => Ok(Self::Parquet),
-            _ => bail!(
+            _ => bail!(Misuse(format!(
                 "{}: say what to write by --format, or end the name in .csv, .ndjson or .parquet",
                 file.display()
-            ),
+            ))),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The filters that `weir usage` and `weir requests` share.
 
-use anyhow::bail;
-
 use crate::config::Config;
 use crate::ledger::report::Filter;
 use crate::ledger::store::{Store, StoreError};
 
-use super::when::{Toward, moment};
+use super::Misuse;
+use super::when::{Toward, When, when};
 
 /// Which requests to report on.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -20,26 +19,26 @@ pub(crate) struct FilterArgs {
     /// Only this model, by the name that clients ask for
     #[arg(long, value_name = "M")]
     model: Option<String>,
-    /// Only what began then or later: RFC 3339, a date, or an age such as 7d, 12h, 30m
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    /// Only what began then or later: RFC 3339, a date in `limits.time_zone`, or an age (7d, 12h, 30m)
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    since: Option<When>,
     /// Only what began before then, in the same forms
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    until: Option<When>,
 }
 
 impl FilterArgs {
     /// Settles the times, seen from now.
-    pub(crate) fn resolve(self, config: &Config, now_ms: i64) -> anyhow::Result<Filter> {
-        let at = |text: Option<String>| {
-            text.map(|text| moment(&text, now_ms, Toward::Past, &config.limits.time_zone))
+    pub(crate) fn resolve(self, config: &Config, now_ms: i64) -> Result<Filter, Misuse> {
+        let at = |when: Option<When>| {
+            when.map(|when| when.resolve(now_ms, Toward::Past, &config.limits.time_zone))
                 .transpose()
         };
         let (since_ms, until_ms) = (at(self.since)?, at(self.until)?);
         if let (Some(since), Some(until)) = (since_ms, until_ms)
             && since >= until
         {
-            bail!("--since must be before --until");
+            return Err(Misuse::new("--since must be before --until"));
         }
         Ok(Filter { tenant: self.tenant, key: self.key, model: self.model, since_ms, until_ms })
     }

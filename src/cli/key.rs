@@ -4,7 +4,7 @@ mod delete;
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::Serialize;
 
 use crate::clock::Clock;
@@ -13,11 +13,12 @@ use crate::identify::key_text::{KeyText, generate_id};
 use crate::ledger::store::{NewKey, Store};
 use crate::tenancy::{Key, Secret};
 
+use super::Misuse;
 use super::limits::{LimitArgs, LimitFields};
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
-use super::when::{Toward, moment, rfc3339, span_ms};
+use super::when::{Toward, When, rfc3339, span_ms, when};
 
 /// Make, list, change, rotate, revoke and delete keys
 #[derive(Clone, Debug, clap::Args)]
@@ -116,9 +117,13 @@ struct Options {
     #[arg(long, value_name = "A,B", value_parser = models)]
     models: Option<Models>,
     /// When it ends: a date, RFC 3339, or a span from now such as 90d; `none`: never
-    #[arg(long, value_name = "TIME")]
-    expires: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = end)]
+    expires: Option<End>,
 }
+
+/// When a key ends, as it was typed; `None`: never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct End(Option<When>);
 
 /// The models as they were typed; `None`: all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,30 +184,21 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut store = match args.action {
-        Action::Create(_) => open_or_make_store(config, "key")?,
-        _ => open_store(config, "key")?,
-    };
+    let store = || open_store(config, "key");
     match args.action {
-        Action::Create(args) => create(args, &mut store, config, now_ms, out),
-        Action::List(args) => list(&args, &store, now_ms, out),
-        Action::Set(args) => set(args, &mut store, config, now_ms, out),
-        Action::Rotate(args) => rotate(&args, &mut store, now_ms, out),
+        Action::Create(args) => create(args, config, now_ms, out),
+        Action::List(args) => list(&args, &store()?, now_ms, out),
+        Action::Set(args) => set(args, &mut store()?, config, now_ms, out),
+        Action::Rotate(args) => rotate(&args, &mut store()?, now_ms, out),
         Action::Revoke(args) => {
-            let key = store.revoke_key(&args.id, now_ms)?;
+            let key = store()?.revoke_key(&args.id, now_ms)?;
             write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
         }
-        Action::Delete(args) => delete::run(&args, &mut store, config, now_ms, out),
+        Action::Delete(args) => delete::run(&args, &mut store()?, config, now_ms, out),
     }
 }
 
-fn create(
-    args: Create,
-    store: &mut Store,
-    config: &Config,
-    now_ms: i64,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let text = KeyText::generate()?;
     let expires_at_ms = args.options.expires(config, now_ms)?.flatten();
     let mut limits = config.limits.new_key.clone();
@@ -218,7 +214,7 @@ fn create(
         expires_at_ms,
         secret: secret_of(&text),
     };
-    if store.create_key(&new, now_ms)? {
+    if open_or_make_store(config, "key")?.create_key(&new, now_ms)? {
         note(&format!("made tenant `{}`, without limits", new.tenant));
     }
     let key = Key {
@@ -258,9 +254,9 @@ fn set(
     let Options { name, limits, clamp, cut, models, expires } = &args.options;
     let is_same = name.is_none() && models.is_none() && expires.is_none();
     if is_same && limits.is_empty() && clamp.is_none() && cut.is_none() {
-        bail!(
+        bail!(Misuse::new(
             "nothing to change: give `--name`, `--models`, `--expires`, `--clamp`, `--cut` or a limit"
-        );
+        ));
     }
     let expires = args.options.expires(config, now_ms)?;
     let options = args.options;
@@ -288,7 +284,8 @@ fn rotate(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let text = KeyText::generate()?;
-    let until_ms = now_ms.checked_add(args.overlap).context("the overlap is too long")?;
+    let until_ms =
+        now_ms.checked_add(args.overlap).ok_or_else(|| Misuse::new("the overlap is too long"))?;
     let key = store.rotate_key(&args.id, &secret_of(&text), until_ms, now_ms)?;
     let old = match args.overlap {
         0 => "the old key has ended".to_owned(),
@@ -315,15 +312,15 @@ fn show_text(
 
 impl Options {
     /// When the key ends: not given, never, or then. A moment that has passed is refused.
-    fn expires(&self, config: &Config, now_ms: i64) -> anyhow::Result<Option<Option<i64>>> {
-        let Some(text) = self.expires.as_deref() else { return Ok(None) };
-        if text == "none" {
-            return Ok(Some(None));
-        }
-        let at_ms =
-            moment(text, now_ms, Toward::Future, &config.limits.time_zone).context("--expires")?;
+    fn expires(&self, config: &Config, now_ms: i64) -> Result<Option<Option<i64>>, Misuse> {
+        let Some(End(end)) = &self.expires else { return Ok(None) };
+        let Some(when) = end else { return Ok(Some(None)) };
+        let at_ms = when.resolve(now_ms, Toward::Future, &config.limits.time_zone)?;
         if at_ms <= now_ms {
-            bail!("--expires `{text}` has passed already; `weir key revoke` ends a key at once");
+            return Err(Misuse(format!(
+                "--expires has passed already, at {}; `weir key revoke` ends a key at once",
+                rfc3339(at_ms)
+            )));
         }
         Ok(Some(Some(at_ms)))
     }
@@ -356,6 +353,14 @@ fn line(key: &Key, now_ms: i64) -> KeyLine {
         revoked_at: key.revoked_at_ms.map(rfc3339),
         old_key_until: old.filter(|end| *end > now_ms).max().map(rfc3339),
     }
+}
+
+/// Takes a time, or `none`.
+fn end(text: &str) -> Result<End, String> {
+    if text == "none" {
+        return Ok(End(None));
+    }
+    when(text).map(Some).map(End)
 }
 
 /// Takes a list of models, or `all`.

@@ -1,39 +1,71 @@
-//! Opening the ledger for a report, and the store for tenants and keys.
+//! Opening the ledger for a report, and the store for tenants and keys; and what a person should know of that.
 
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::ledger::open::{self, Holder};
+use crate::ledger::behind::Behind;
+use crate::ledger::open::{self, Awaited};
+use crate::ledger::report::moment;
 use crate::ledger::store::Store;
 
-use super::output::note;
+use super::output::{counted, note};
 
 /// Opens the store to report from it: without a running server, what its journal holds comes first.
-pub(crate) fn open_ledger(config: &Config, command: &'static str) -> anyhow::Result<Store> {
-    let waiting = |holder: &Holder, _: Duration| note(&format!("waiting for {holder}"));
-    let (store, replayed) = open::open_store(&config.data, command, waiting)?;
-    if replayed.damaged_bytes > 0 {
+pub(crate) fn open_ledger(
+    config: &Config,
+    command: &'static str,
+    now_ms: i64,
+) -> anyhow::Result<Store> {
+    let reported = open::open_store(&config.data, command, now_ms, &mut tell_wait)?;
+    let (damaged_bytes, orphans) = (reported.replayed.damaged_bytes, reported.replayed.orphans);
+    if damaged_bytes > 0 {
         note(&format!(
-            "{} damaged bytes in the journal were passed over; the damaged segments are kept as \
-             *.wj.damaged",
-            replayed.damaged_bytes
+            "{} in the journal passed over as damaged; the damaged segments are kept as *.wj.damaged",
+            counted(damaged_bytes, "byte")
         ));
     }
-    if replayed.orphans > 0 {
+    if orphans > 0 {
         note(&format!(
-            "the journal had the end of {} requests but not their beginning: they are in no report",
-            replayed.orphans
+            "{} in the journal without a beginning: in no report",
+            counted(orphans, "request")
         ));
     }
-    Ok(store)
+    tell_behind(reported.behind);
+    Ok(reported.store)
+}
+
+/// Says what a report lacks beside a server whose store takes nothing.
+pub(crate) fn tell_behind(behind: Option<Behind>) {
+    let Some(Behind { rows, since_ms }) = behind else { return };
+    note(&format!(
+        "{} not in the store yet, and not in this, the first of which ended at {}: the running server keeps \
+         them in its journal, and its log says why",
+        counted(rows, "finished request"),
+        moment(since_ms)
+    ));
+}
+
+/// Says what a command waits for, once that takes a second.
+pub(crate) fn tell_wait(awaited: &Awaited, waited: Duration) {
+    if Awaited::is_long(waited) {
+        note(&format!("waiting for {awaited}"));
+    }
 }
 
 /// Opens the store for tenants and keys, which need no journal.
 pub(crate) fn open_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
-    Ok(open::open_for_keys(&config.data, command, false)?)
+    Ok(open::open_for_keys(&config.data, command, false, &mut tell_wait)?)
 }
 
-/// The same for the first of them: the store is made if there is none.
+/// The same for the first of them: the store is made if there is none, and that is said, as the directory may
+/// not be the one that was meant.
 pub(crate) fn open_or_make_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
-    Ok(open::open_for_keys(&config.data, command, true)?)
+    let dir = &config.data.dir;
+    let is_new = !Store::is_there(dir);
+    let store = open::open_for_keys(&config.data, command, true, &mut tell_wait)?;
+    if is_new {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        note(&format!("made a new ledger in {}", dir.display()));
+    }
+    Ok(store)
 }

@@ -66,6 +66,12 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// A number of things, whose name takes an s unless there is one of them.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(&count.to_string()))
+}
+
 /// Writes lines, each an object with the columns' fields. `totals` ends a table, and only that.
 /// Without lines a table is nothing at all, CSV its head line, JSON an empty array.
 pub(crate) fn write_lines<T: Serialize>(
@@ -372,6 +378,15 @@ mod tests {
         let mut out = Vec::new();
         write_one(&mut out, Format::Table, &COLUMNS, &one).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "name      x\nhow many  12,345\n");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        for (count, noun, expected) in
+            [(0, "row", "0 rows"), (1, "row", "1 row"), (1_234, "row", "1,234 rows")]
+        {
+            assert_eq!(counted(count, noun), expected);
+        }
     }
 
     #[test]

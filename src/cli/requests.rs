@@ -2,16 +2,18 @@
 
 use std::io::Write;
 
+use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::report::requests;
+use crate::ledger::record::EventId;
+use crate::ledger::report::{request, requests};
 use crate::usage::End;
 
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
-use super::output::{Column, Format, note, to_stdout, write_lines};
+use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 
 /// Rows are collected before they are written; a longer list is fetched in parts, by `--until`.
 const LIMIT_MAX: i64 = 100_000;
@@ -24,6 +26,10 @@ pub(crate) struct Args {
     /// Only requests that ended like this
     #[arg(long, value_name = "E", value_parser = end_parser())]
     end: Option<End>,
+    /// Only the request of this id, which its answer had as x-request-id: with all that is known of it
+    #[arg(long, value_name = "ID", value_parser = request_id,
+        conflicts_with_all = ["tenant", "key", "model", "since", "until", "end", "limit"])]
+    id: Option<EventId>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit_parser())]
     limit: u32,
@@ -33,14 +39,14 @@ pub(crate) struct Args {
 }
 
 pub(super) const COLUMNS: [Column; 37] = [
-    Column::hidden("event_id"),
+    Column::shown("event_id", "request"),
     Column::shown("started_at", "started"),
     Column::shown("tenant", "tenant"),
     Column::shown("key_id", "key"),
     Column::shown("model", "model"),
     Column::hidden("model_served"),
     Column::hidden("upstream"),
-    Column::hidden("endpoint"),
+    Column::shown("endpoint", "path"),
     Column::shown("status", "status"),
     Column::hidden("upstream_status"),
     Column::shown("end", "end"),
@@ -68,7 +74,7 @@ pub(super) const COLUMNS: [Column; 37] = [
     Column::shown("duration_ms", "duration ms"),
     Column::hidden("attempts"),
     Column::hidden("streamed"),
-    Column::hidden("flags"),
+    Column::shown("flags", "flags"),
     Column::hidden("upstream_request_id"),
 ];
 
@@ -79,14 +85,47 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(id) = args.id {
+        return one(id, args.format, config, now_ms, out);
+    }
     let filter = args.filter.resolve(config, now_ms)?;
-    let store = open_ledger(config, "requests")?;
+    let store = open_ledger(config, "requests", now_ms)?;
     let rows = requests(&store, &filter, args.end, args.limit)?;
     if rows.is_empty() {
         check_names(&store, &filter)?;
         note("no such requests in the ledger");
     }
     write_lines(out, args.format, &COLUMNS, &rows, None)
+}
+
+fn one(
+    id: EventId,
+    format: Format,
+    config: &Config,
+    now_ms: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let store = open_ledger(config, "requests", now_ms)?;
+    let Some(row) = request(&store, id)? else {
+        bail!(
+            "no request `{id}` in the ledger: it may still run; what Weir refuses itself has no row, and rows \
+             older than data.keep_rows are gone"
+        )
+    };
+    match format {
+        Format::Table => {
+            let all = COLUMNS.map(|column| Column::shown(column.name, column.name));
+            write_one(out, format, &all, &row)
+        }
+        _ => write_lines(out, format, &COLUMNS, &[row], None),
+    }
+}
+
+fn request_id(text: &str) -> Result<EventId, String> {
+    let id: Result<uuid::Uuid, _> = text.parse();
+    id.map(|id| EventId(id.into_bytes())).map_err(|_| {
+        "a request's id is a UUID, as in the header x-request-id of its answer".to_owned()
+    })
 }
 
 pub(super) fn end_parser() -> impl TypedValueParser<Value = End> {
@@ -160,6 +199,32 @@ mod tests {
         let table = weir(&dir, "--limit 2").unwrap();
         assert_eq!(table.lines().count(), 6, "{table}");
         assert!(table.contains("1970-01-09T08:00:00.000Z") && table.contains("timeout"), "{table}");
+    }
+
+    #[test]
+    fn one_request_is_found_by_the_id_of_its_answer_with_all_its_fields() {
+        let (dir, _store) = store_with(&samples());
+        let id = "00000000-0000-0000-0000-00000000000c";
+        let shown = weir(&dir, &format!("--id {id}")).unwrap();
+        assert_eq!(shown.lines().count(), COLUMNS.len(), "{shown}");
+        for field in [
+            format!("event_id                    {id}"),
+            "upstream_request_id         req_1".to_owned(),
+        ] {
+            assert!(shown.lines().any(|line| line == field), "{shown}");
+        }
+        let json = weir(&dir, &format!("--id {} --format json", id.to_uppercase())).unwrap();
+        let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!((rows.len(), &rows[0]["event_id"]), (1, &id.into()));
+        for (line, error) in [
+            ("--id 00000000-0000-0000-0000-00000000ffff", "no request `"),
+            ("--id req_1", "x-request-id"),
+            (&*format!("--id {id} --tenant acme"), "cannot be used with"),
+        ] {
+            let found = weir(&dir, line).unwrap_err().to_string();
+            assert!(found.contains(error), "{line}: {found}");
+        }
+        assert!(weir(&dir, "--limit 60").unwrap().contains(id), "the table has what --id takes");
     }
 
     #[test]

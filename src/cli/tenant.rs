@@ -10,10 +10,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::tenancy::{Limits, Tenant};
 
+use super::Misuse;
 use super::limits::{LimitArgs, LimitFields};
 use super::names::tenant_name;
 use super::open::{open_or_make_store, open_store};
-use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::output::{Column, Format, counted, note, to_stdout, write_lines, write_one};
 use super::when::rfc3339;
 
 /// Make, list, change and delete tenants
@@ -123,10 +124,10 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         }
         Action::Set(edit) => {
             if edit.limits.is_empty() && edit.time_zone.is_none() {
-                bail!(
+                bail!(Misuse::new(
                     "nothing to change: give a limit, such as `--rpm 60` or `--rpm none`, or \
                      `--time-zone`"
-                );
+                ));
             }
             let tenant = store.set_tenant(&edit.name, |tenant| {
                 edit.limits.apply(&mut tenant.limits);
@@ -138,7 +139,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         }
         Action::Delete { name, force, format } => {
             let (tenant, keys) = store.delete_tenant(&name, force, now_ms)?;
-            note(&format!("{keys} keys deleted with it"));
+            note(&format!("{} deleted with it", counted(keys as u64, "key")));
             write_one(out, format, &COLUMNS, &line(&tenant))
         }
     }

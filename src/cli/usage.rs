@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let filter = args.filter.resolve(config, now_ms)?;
     let by = groups(&args.by);
-    let store = open_ledger(config, "usage")?;
+    let store = open_ledger(config, "usage", now_ms)?;
     let lines = usage(&store, &filter, &by, &config.limits.time_zone)?;
     if lines.is_empty() {
         check_names(&store, &filter)?;
@@ -231,7 +231,7 @@ mod tests {
             ("--tenant nobody", "no tenant `nobody`; `weir tenant list` shows them"),
             ("--key key_x", "no key `key_x`; `weir key list` shows them"),
             ("--since 1h --until 2h", "--since must be before --until"),
-            ("--since whenever", "is no time"),
+            ("--since whenever", "give RFC 3339"),
             ("--by week", "possible values"),
         ] {
             let found = weir(&dir, line).unwrap_err().to_string();

@@ -7,10 +7,12 @@ use anyhow::bail;
 use crate::admit::Windows;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::verify::{Difference, Mend, Window, verify};
+use crate::ledger::store::Recost;
+use crate::ledger::verify::{Difference, Kinds, Mend, Report, Window, verify};
 use crate::price::usd;
 
-use super::output::{Column, Format, note, to_stdout, write_lines};
+use super::open::{tell_behind, tell_wait};
+use super::output::{Column, Format, counted, note, to_stdout, write_lines};
 
 /// Compute every sum of the ledger again and show what differs
 #[derive(Clone, Debug, clap::Args)]
@@ -56,54 +58,122 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     });
     let Args { repair: sums, redate: dates, trust_clock, .. } = *args;
     let mend = Mend { sums, dates, trust_clock };
-    let report = verify(&config.data, &windows, now_ms, mend)?;
+    let report = verify(&config.data, &windows, now_ms, mend, &mut tell_wait)?;
     write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
     out.flush()?;
+    tell(&report);
+    let advice = advice(&report.left, mend);
+    match advice.is_empty() {
+        true => Ok(()),
+        false => bail!("the books differ\n  {}", advice.join("\n  ")),
+    }
+}
+
+/// Says what was looked at, and what was mended.
+fn tell(report: &Report) {
+    tell_behind(report.behind);
     if report.damaged_bytes > 0 {
-        note(&format!("{} damaged bytes in the journal were passed over", report.damaged_bytes));
+        let bytes = counted(report.damaged_bytes, "byte");
+        note(&format!("{bytes} in the journal passed over as damaged"));
     }
+    let differences = sum(&report.differences);
+    let found = match differences {
+        0 => "all is right".to_owned(),
+        1 => "1 number differs".to_owned(),
+        n => format!("{} differ", counted(n, "number")),
+    };
     note(&format!(
-        "verified {} rows in {} hours, and {} of the journal's: {} numbers differ",
-        report.rows, report.hours, report.journal_rows, report.differences
+        "verified {} of {}, and {} of the journal: {found}",
+        counted(report.rows, "row"),
+        counted(report.hours, "hour"),
+        counted(report.journal_rows, "request"),
     ));
-    let cost = &report.cost;
-    note(&format!(
-        "{} rows cost {} USD, and {} USD by the prices that they name; {} have no price",
-        cost.rows,
-        usd(cost.stored_nano_usd),
-        usd(cost.nano_usd),
-        cost.unpriced
-    ));
-    let unlisted = report.differences - report.listed.len() as u64;
+    note(&costs(&report.cost));
+    let unlisted = differences - report.listed.len() as u64;
     if unlisted > 0 {
-        note(&format!("{unlisted} of them are not listed"));
+        note(&format!("{unlisted} of them not listed"));
     }
-    let mended = report.differences - report.left.min(report.differences);
+    let mended = differences.saturating_sub(sum(&report.left)).saturating_sub(report.redated);
     if mended > 0 {
         note(&format!(
-            "{mended} repaired; a running server goes on with its own balances until it is restarted"
+            "{} put right; a running server goes on with its own balances until it is restarted",
+            counted(mended, "number")
         ));
     }
     if report.redated > 0 {
         note(&format!(
-            "{} rows were given another date, and are flagged `redated`",
-            report.redated
+            "{} given another date, and flagged `redated`",
+            counted(report.redated, "row")
         ));
     }
-    let is_of_time = |one: &Difference| matches!(one.what, "future" | "clock");
-    match report.left {
-        0 => Ok(()),
-        _ if !args.redate && report.listed.iter().any(is_of_time) => bail!(
-            "the ledger has dates of the future; if the clock is right, `weir verify --redate` mends them"
-        ),
-        _ if !args.repair => {
-            bail!("the books differ from the rows; `weir verify --repair` rebuilds sums")
+}
+
+/// What the rows cost, which is told apart from rows that have no price.
+fn costs(cost: &Recost) -> String {
+    let priced = counted(cost.rows - cost.unpriced, "row");
+    let [stored, computed] = [cost.stored_nano_usd, cost.nano_usd].map(usd);
+    let unpriced = match cost.unpriced {
+        0 => String::new(),
+        n => format!("; {} without a price", counted(n, "row")),
+    };
+    match stored == computed {
+        _ if cost.rows == cost.unpriced => "no row has a price".to_owned(),
+        true => format!("{priced} with a price: {stored} USD, as the prices say{unpriced}"),
+        false => {
+            format!("{priced} with a price: {stored} USD, but {computed} by the prices{unpriced}")
         }
-        left => bail!(
-            "{left} numbers still differ: they are no sums, so there is nothing to rebuild them \
-             from; a backup may have them"
-        ),
     }
+}
+
+fn sum(kinds: &Kinds) -> u64 {
+    kinds.values().sum()
+}
+
+/// What to do about each kind of difference that is left; nothing where none is.
+fn advice(left: &Kinds, mend: Mend) -> Vec<String> {
+    let of = |kinds: &[&str]| kinds.iter().filter_map(|kind| left.get(kind)).sum::<u64>();
+    let mut advice = Vec::new();
+    let mut add = |kinds: &[&str], name: &str, what: &str| match of(kinds) {
+        0 => {}
+        n => advice.push(format!("{}: {what}", counted(n, name))),
+    };
+    add(
+        &["rollup", "day", "balance"],
+        "sum",
+        match mend.sums {
+            false => "`weir verify --repair` rebuilds them from the rows",
+            true => "they differ again or still; repeat it while no server runs",
+        },
+    );
+    add(
+        &["clock"],
+        "time",
+        "the clock is behind what the ledger has confirmed: set the clock; if it is right \
+        now, `weir verify --redate --trust-clock` makes its time the confirmed one",
+    );
+    add(
+        &["future"],
+        "row",
+        "dated to the future by a clock that was ahead: `weir verify --redate` gives each a \
+        date that can be, if the clock is right now",
+    );
+    add(
+        &["cost"],
+        "cost",
+        "not what its counts and its price make; not to be repaired, as a row keeps what was \
+        charged: the row or its price was changed in the store, and a backup may have the right one",
+    );
+    add(
+        &["row"],
+        "column",
+        "not what the journal says; rows are not changed, and a backup may have the right ones",
+    );
+    add(
+        &["file"],
+        "problem",
+        "the file of the store is damaged: restore a backup (docs/operating.md)",
+    );
+    advice
 }
 
 #[cfg(test)]
@@ -141,6 +211,43 @@ mod tests {
         let at = |id: u64| NOW_MS - (id as i64 % 30) * HOUR_MS;
         let key = |id: u64| ["key_a", "key_b"][id as usize % 2];
         (0..100).map(|id| Sample { id, at_ms: at(id), key: key(id), ..sample }).collect()
+    }
+
+    #[test]
+    fn every_kind_of_difference_has_advice_and_sums_are_told_apart_from_what_cannot_be_repaired() {
+        let mend = Mend::default();
+        for (left, expected) in [
+            (&[][..], &[][..]),
+            (&[("rollup", 2), ("day", 1), ("balance", 1)], &["4 sums: `weir verify --repair`"]),
+            (&[("clock", 1)], &["1 time: the clock is behind"]),
+            (&[("future", 1_500)], &["1,500 rows: dated to the future"]),
+            (&[("cost", 1)], &["1 cost: not what its counts"]),
+            (&[("row", 3)], &["3 columns: not what the journal says"]),
+            (&[("file", 1), ("rollup", 1)], &["1 sum: `weir", "1 problem: the file"]),
+        ] {
+            let found = advice(&left.iter().copied().collect(), mend);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            assert!(
+                found.iter().zip(expected).all(|(one, text)| one.starts_with(text)),
+                "{found:?}"
+            );
+        }
+        let again = advice(&[("day", 1)].into(), Mend { sums: true, ..mend });
+        assert!(!again[0].contains("--repair"), "{again:?}");
+    }
+
+    #[test]
+    fn what_rows_cost_is_one_sum_where_it_is_as_the_prices_say() {
+        let cost = |rows, unpriced, stored_nano_usd, nano_usd| {
+            costs(&Recost { rows, unpriced, stored_nano_usd, nano_usd })
+        };
+        assert_eq!(cost(17, 17, 0, 0), "no row has a price");
+        let one_usd = 1_000_000_000;
+        assert_eq!(cost(1, 0, one_usd, one_usd), "1 row with a price: 1.00 USD, as the prices say");
+        assert_eq!(
+            cost(5, 1, one_usd, 0),
+            "4 rows with a price: 1.00 USD, but 0.00 by the prices; 1 row without a price"
+        );
     }
 
     #[test]
@@ -356,7 +463,7 @@ mod tests {
     }
 
     fn timestamp(unix_ms: i64) -> Value {
-        jiff::Timestamp::from_millisecond(unix_ms).unwrap().to_string().into()
+        crate::ledger::report::moment(unix_ms).into()
     }
 
     #[test]

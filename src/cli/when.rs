@@ -1,9 +1,10 @@
 //! Moments and spans as people type them.
 
-use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
+
+use super::Misuse;
 
 /// Where a bare span such as `7d` points, seen from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,36 +13,54 @@ pub(crate) enum Toward {
     Future,
 }
 
-/// A moment in milliseconds since the epoch: RFC 3339; a date (its first moment) or a date and time,
-/// both in `zone`; or a span from `now_ms`.
-pub(crate) fn moment(
-    text: &str,
-    now_ms: i64,
-    toward: Toward,
-    zone: &TimeZone,
-) -> anyhow::Result<i64> {
+/// A moment as it was typed: what it means depends on the present, and on where days begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// In milliseconds since the epoch.
+    At(i64),
+    /// A date (its first moment) or a date and time, in the configured zone.
+    Local(DateTime),
+    /// Milliseconds from now.
+    Span(i64),
+}
+
+/// Takes RFC 3339, a date, a date and time, or a span.
+pub(crate) fn when(text: &str) -> Result<When, String> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
-        return Ok(timestamp.as_millisecond());
+        return Ok(When::At(timestamp.as_millisecond()));
     }
     // A date and time would pass for its date alone.
     let local = match text.len() {
         10 => text.parse::<Date>().map(DateTime::from),
         _ => text.parse::<DateTime>(),
     };
-    if let Ok(local) = local {
-        let zoned = local.to_zoned(zone.clone()).with_context(|| format!("`{text}`"))?;
-        return Ok(zoned.timestamp().as_millisecond());
-    }
-    let moment = span_ms(text).and_then(|span| match toward {
-        Toward::Past => now_ms.checked_sub(span),
-        Toward::Future => now_ms.checked_add(span),
-    });
-    moment.filter(|at_ms| Timestamp::from_millisecond(*at_ms).is_ok()).ok_or_else(|| {
-        anyhow!(
-            "`{text}` is no time: give RFC 3339 (2026-11-21T14:00:00Z), a date (2026-11-21) or a \
-             span (7d, 12h, 30m)"
-        )
+    let span = || span_ms(text).map(When::Span);
+    local.ok().map(When::Local).or_else(span).ok_or_else(|| {
+        "give RFC 3339 (2026-11-21T14:00:00Z), a date (2026-11-21) or a span (7d, 12h, 30m)"
+            .to_owned()
     })
+}
+
+impl When {
+    /// In milliseconds since the epoch; a span leads from `now_ms`, a date is one of `zone`.
+    pub(crate) fn resolve(
+        &self,
+        now_ms: i64,
+        toward: Toward,
+        zone: &TimeZone,
+    ) -> Result<i64, Misuse> {
+        let at_ms = match (self, toward) {
+            (Self::At(at_ms), _) => Some(*at_ms),
+            (Self::Local(local), _) => {
+                local.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp().as_millisecond())
+            }
+            (Self::Span(span), Toward::Past) => now_ms.checked_sub(*span),
+            (Self::Span(span), Toward::Future) => now_ms.checked_add(*span),
+        };
+        at_ms
+            .filter(|at_ms| Timestamp::from_millisecond(*at_ms).is_ok())
+            .ok_or_else(|| Misuse::new("no calendar has a time that is so far away"))
+    }
 }
 
 /// A span in milliseconds: a whole number with `s`, `m`, `h`, `d` (24 hours) or `w`.
@@ -75,7 +94,7 @@ mod tests {
     fn moments_are_read_in_every_form() {
         let zone = TimeZone::get("Asia/Kolkata").unwrap();
         let now = 1_795_000_000_000;
-        let past = |text: &str| moment(text, now, Toward::Past, &zone).ok();
+        let past = |text: &str| when(text).ok()?.resolve(now, Toward::Past, &zone).ok();
         let day = 86_400_000;
         for (text, expected) in [
             ("1970-01-02T00:00:00Z", Some(day)),
@@ -103,7 +122,7 @@ mod tests {
         ] {
             assert_eq!(past(text), expected, "{text}");
         }
-        assert_eq!(moment("1d", now, Toward::Future, &zone).unwrap(), now + day);
+        assert_eq!(when("1d").unwrap().resolve(now, Toward::Future, &zone).unwrap(), now + day);
     }
 
     #[test]

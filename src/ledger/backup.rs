@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::LedgerError;
-use super::open::for_report;
-use super::scan::scan;
+use super::behind::unstored;
+use super::open::{Awaited, for_report};
 use super::store::{Store, StoreError};
 use crate::config::Data;
 
@@ -37,8 +37,18 @@ pub(crate) enum BackupError {
          log says why"
     )]
     Behind { rows: usize },
-    #[error("the copy could not be made: {0}")]
-    Copy(rusqlite::Error),
+    #[error("the copy to {} could not be made: {source}", path.display())]
+    Copy { path: PathBuf, source: StoreError },
+}
+
+impl BackupError {
+    /// The same of the store at `path`, where it is of one.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Ledger(error) => Self::Ledger(error.at(path)),
+            other => other,
+        }
+    }
 }
 
 impl From<StoreError> for BackupError {
@@ -49,17 +59,18 @@ impl From<StoreError> for BackupError {
 
 /// Copies the store to `target`, which appears under its name once it is whole and synced, and replaces
 /// what had that name. Everything that had ended when this began is in it. `progress` is told how many
-/// pages of how many are done.
+/// pages of how many are done, and `tell` what is waited for.
 pub(crate) fn backup(
     data: &Data,
     target: &Path,
+    tell: &mut dyn FnMut(&Awaited, Duration),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), BackupError> {
     let failed = |source| BackupError::Target { path: target.to_owned(), source };
-    let alone = for_report(data, "backup", |_, _| ())?;
+    let alone = for_report(data, "backup", tell)?;
     let is_alone = alone.is_some();
     if let Some((_lock, mut drain)) = alone {
-        drain.replay().map_err(LedgerError::from)?;
+        drain.replay_telling(tell).map_err(LedgerError::from)?;
     }
     let store = Store::open_existing(&data.dir)?;
     if store.is_file(target) {
@@ -81,13 +92,7 @@ pub(crate) fn backup(
 
 /// Waits until the store has what had ended when this began.
 fn await_drain(data: &Data, store: &Store) -> Result<(), BackupError> {
-    let mut pending = Vec::new();
-    scan(&data.dir, &store.positions()?, |row, is_stored| {
-        if !is_stored {
-            pending.push(row.opened.event_id);
-        }
-        Ok(())
-    })?;
+    let mut pending: Vec<_> = unstored(data, store)?.into_keys().collect();
     let give_up = Instant::now() + DRAIN_WAIT;
     while let Some(event_id) = pending.last() {
         if store.has_row(*event_id)? {
@@ -106,14 +111,18 @@ fn copy(
     partial: &Path,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<(), BackupError> {
+    let failed = |error: rusqlite::Error| {
+        let (path, source) = (partial.to_owned(), error.into());
+        BackupError::Copy { path, source }
+    };
     let snapshot = store.read()?;
     // It begins with its first statement.
     store.rows_from_ms()?;
-    let mut copy = Connection::open(partial).map_err(BackupError::Copy)?;
+    let mut copy = Connection::open(partial).map_err(failed)?;
     {
-        let backup = Backup::new(&snapshot, &mut copy).map_err(BackupError::Copy)?;
+        let backup = Backup::new(&snapshot, &mut copy).map_err(failed)?;
         loop {
-            let step = backup.step(STEP_PAGES).map_err(BackupError::Copy)?;
+            let step = backup.step(STEP_PAGES).map_err(failed)?;
             let pages = backup.progress();
             let count = |pages: i32| u64::try_from(pages).unwrap_or(0);
             progress(count(pages.pagecount - pages.remaining), count(pages.pagecount));
@@ -128,8 +137,8 @@ fn copy(
     // Another journal may have segments of the same numbers. Without positions a segment is read from
     // its beginning, and what the store has already changes nothing.
     let forget = "PRAGMA journal_mode = DELETE; DELETE FROM positions; PRAGMA journal_mode = WAL";
-    copy.execute_batch(forget).map_err(BackupError::Copy)?;
-    copy.close().map_err(|(_, error)| BackupError::Copy(error))
+    copy.execute_batch(forget).map_err(failed)?;
+    copy.close().map_err(|(_, error)| failed(error))
 }
 
 /// A new or emptied file for its owner only.
@@ -188,15 +197,18 @@ mod tests {
         std::fs::create_dir(&restored).expect("makes");
         let target = restored.join("weir.sqlite");
         let mut last = (0, 0);
-        backup(&data(dir.path()), &target, |done, total| last = (done, total)).expect("copies");
+        backup(&data(dir.path()), &target, &mut |_, _| (), |done, total| last = (done, total))
+            .expect("copies");
         assert!(last.0 > 0 && last.0 == last.1, "{last:?}");
         let mode = std::fs::metadata(&target).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&restored).expect("reads").count(), 1, "nothing else is left");
         assert_eq!(requests(&restored), 2);
-        let error = backup(&data(dir.path()), &dir.path().join("weir.sqlite"), |_, _| ());
+        let error =
+            backup(&data(dir.path()), &dir.path().join("weir.sqlite"), &mut |_, _| (), |_, _| ());
         assert!(matches!(error, Err(BackupError::Itself { .. })));
-        let error = backup(&data(dir.path()), Path::new("/nowhere/at/all"), |_, _| ());
+        let error =
+            backup(&data(dir.path()), Path::new("/nowhere/at/all"), &mut |_, _| (), |_, _| ());
         assert!(matches!(error, Err(BackupError::Target { .. })));
     }
 
@@ -214,7 +226,7 @@ mod tests {
         }
         let mut steps = 0;
         let target = dir.path().join("copy");
-        backup(&data(dir.path()), &target, |_, _| {
+        backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| {
             steps += 1;
             store.append(&batch(100_000 + steps * 1_000), &[]).expect("a writer never waits");
         })
@@ -240,7 +252,8 @@ mod tests {
         let mut drain = Drain::new(directory, store).expect("begins");
         let target = dir.path().join("copy");
         std::thread::scope(|scope| {
-            let copied = scope.spawn(|| backup(&data(dir.path()), &target, |_, _| ()));
+            let copied =
+                scope.spawn(|| backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| ()));
             drain.pass().expect("passes");
             copied.join().expect("no panic").expect("copies");
         });

@@ -11,11 +11,13 @@ mod open;
 mod pace;
 mod progress;
 mod reading;
+mod removing;
+mod replay;
 mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::error::{ReadError, Unread};
 use self::held::Held;
@@ -24,11 +26,11 @@ use self::pace::Pace;
 pub(crate) use self::pace::ROW_WAIT;
 pub(crate) use self::progress::Progress;
 use self::reading::{Cursor, Found};
-use self::unreadable::{PATIENCE, RETRY_EVERY};
+use self::unreadable::PATIENCE;
 use crate::ledger::breath::Breath;
 use crate::ledger::codec::{Names, Record};
+use crate::ledger::journal::Directory;
 use crate::ledger::journal::disk::{Disk, Os};
-use crate::ledger::journal::{Directory, Segment};
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
@@ -119,6 +121,10 @@ impl<D: Disk> Drain<D> {
 
     /// Carries over everything that is published now, and removes what is done with.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
+        self.try_pass().map_err(|error| error.at(self.store.path()))
+    }
+
+    fn try_pass(&mut self) -> Result<Progress, DrainError> {
         self.read_published()?;
         self.store_rows(1)?;
         self.end_rush();
@@ -128,6 +134,10 @@ impl<D: Disk> Drain<D> {
 
     /// The same beside workers, at `now` since any one moment: what may wait for a better one does.
     pub(crate) fn pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
+        self.try_pass_at(now).map_err(|error| error.at(self.store.path()))
+    }
+
+    fn try_pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
         self.now = now;
         self.read_published()?;
         if self.pace.stores(self.rows.len(), now) {
@@ -185,43 +195,6 @@ impl<D: Disk> Drain<D> {
             .collect();
         found.reverse();
         found
-    }
-
-    /// At start, when nobody writes: what is open then was cut off by a crash, and becomes a row.
-    pub(crate) fn replay(&mut self) -> Result<Progress, DrainError> {
-        let mut total = self.read_all()?;
-        let crashed = std::mem::take(&mut self.open);
-        let prices = self.store.price_versions()?;
-        for (segment, mut opened) in crashed.into_values() {
-            if let Some(cursor) = self.cursors.get_mut(&segment) {
-                cursor.open -= 1;
-            }
-            let mut closed = Closed::crashed(&opened);
-            prices.charge(&mut opened, &mut closed);
-            self.rows.push(Row { opened, closed });
-        }
-        self.progress = Progress::default();
-        self.store_rows(1)?;
-        self.remove_finished()?;
-        total.add(self.progress);
-        Ok(total)
-    }
-
-    /// Passes until every segment has been read to its end, or what cannot be read is given up: only then a
-    /// request without an end has none.
-    fn read_all(&mut self) -> Result<Progress, DrainError> {
-        let (begun, mut total) = (Instant::now(), Progress::default());
-        loop {
-            self.now = begun.elapsed();
-            self.pass()?;
-            total.add(self.progress);
-            let Some(Unread { path, source }) = self.unread.take() else { break };
-            if !unreadable::is_lost(&source) {
-                return Err(DrainError::Read { path, source });
-            }
-            std::thread::park_timeout(RETRY_EVERY.min(self.patience));
-        }
-        Ok(Progress { unread: 0, ..total })
     }
 
     /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
@@ -354,45 +327,6 @@ impl<D: Disk> Drain<D> {
             self.rows.shrink_to(RUSH_ROWS);
             self.store.shrink();
         }
-    }
-
-    /// Removes segments that nobody will write to and whose requests are all stored.
-    fn remove_finished(&mut self) -> Result<(), DrainError> {
-        let mut finished = self.directory.segments();
-        finished.retain(|segment| self.is_finished(segment));
-        if finished.is_empty() || !self.store.is_in_place() {
-            return Ok(());
-        }
-        // Both records of a row that waits have been read, but one that began in these segments, and ended in
-        // another, is nowhere else.
-        if !self.rows.is_empty() {
-            self.store_rows(POSITION_BYTES)?;
-        }
-        // The positions go first: one that is left behind would be taken for that of a later segment with
-        // the same number. Without it, a segment that stays is only read once more.
-        let numbers: Vec<_> = finished.iter().map(|segment| segment.number).collect();
-        self.store.forget_segments(&numbers)?;
-        let mut removed = Ok(());
-        for segment in finished {
-            let is_damaged = self.cursor(segment.number).is_damaged;
-            match self.directory.remove(&segment, is_damaged) {
-                Ok(()) => drop(self.cursors.remove(&segment.number)),
-                // It keeps no other from going.
-                Err(source) => {
-                    let path = segment.path.clone();
-                    removed = removed.and(Err(DrainError::Remove { path, source }));
-                }
-            }
-        }
-        removed
-    }
-
-    fn is_finished(&self, segment: &Segment) -> bool {
-        let is_sealed = segment.is_sealed() && segment.is_complete();
-        let is_closed = |cursor: &Cursor<_>| cursor.open == 0 && cursor.held == 0;
-        is_sealed
-            && segment.settled() >= segment.published()
-            && self.cursors.get(&segment.number).is_some_and(is_closed)
     }
 }
 

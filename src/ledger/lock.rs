@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::words::Words;
+
 const FILE_NAME: &str = "lock";
 /// The command that keeps the directory for as long as it runs. All others only replay the journal.
 pub(crate) const SERVE: &str = "serve";
@@ -17,8 +19,6 @@ const SERVER_WAIT: Duration = Duration::from_secs(1);
 /// How long the others are: a replay takes microseconds a request, and a journal can be long.
 const REPLAY_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// Between two words about a wait.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Held as long as the directory is in use.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl DirectoryLock {
         mut tell: impl FnMut(&Holder, Duration),
     ) -> Result<Self, LockError> {
         let begun = Instant::now();
-        let mut next_word = Duration::ZERO;
+        let mut words = Words::default();
         loop {
             let holder = match Self::take(dir, command) {
                 Err(LockError::Held(holder)) => holder,
@@ -96,9 +96,8 @@ impl DirectoryLock {
             if waited >= patience {
                 return Err(LockError::Held(holder));
             }
-            if holder.is_passing() && waited >= next_word {
+            if holder.is_passing() && words.are_due(waited) {
                 tell(&holder, waited);
-                next_word = waited + TELL_EVERY;
             }
             std::thread::park_timeout(POLL);
         }

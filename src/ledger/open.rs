@@ -8,58 +8,73 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Data, Durability};
+use crate::ledger::behind::{Behind, behind};
 use crate::ledger::drain::{Drain, Progress};
 use crate::ledger::journal::Directory;
 use crate::ledger::lock::{DirectoryLock, Kept, LockError, SERVE, create_private_dir};
 use crate::ledger::store::{FILE_NAME, Store, StoreError};
 use crate::ledger::{LedgerError, directory_error};
 
-pub(crate) use crate::ledger::lock::Holder;
+pub(crate) use crate::ledger::awaited::Awaited;
+use crate::ledger::lock::Holder;
 
 /// The directory for a server, with its journal and the drain, which has read nothing yet.
 pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerError> {
     create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
-    let mut tell = |holder: &Holder, waited: Duration| {
+    let mut tell = |awaited: &Awaited, waited: Duration| {
         let waited_s = waited.as_secs();
-        tracing::info!(%holder, waited_s, "waiting for the data directory");
+        tracing::info!(holder = %awaited, waited_s, "waiting for the data directory");
     };
     let lock = lock(data, SERVE, &mut tell)?;
     // A new store would take what the journal has for all there ever was, and nobody would have a key.
     if !Store::is_there(&data.dir) && has_journal(&data.dir) {
         return Err(missing(data));
     }
-    Ok((lock, drain(data, tell)?))
+    Ok((lock, drain(data, &mut tell)?))
 }
 
 /// The directory for a report, which has to replay the journal; `None`: a server has it, and does that.
 pub(super) fn for_report(
     data: &Data,
     command: &'static str,
-    mut tell: impl FnMut(&Holder, Duration),
+    tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<Option<(DirectoryLock, Drain)>, LedgerError> {
     if !Store::is_there(&data.dir) {
         return Err(missing(data));
     }
-    match lock(data, command, &mut tell) {
+    match lock(data, command, tell) {
         Err(LedgerError::InUse { holder, .. }) if !holder.is_passing() => Ok(None),
         Err(error) => Err(error),
         Ok(lock) => Ok(Some((lock, drain(data, tell)?))),
     }
 }
 
+/// A store that is opened to report from it, and what a person should know of that.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    pub(crate) store: Store,
+    /// What the replay did, which no log tells.
+    pub(crate) replayed: Progress,
+    /// What the store does not have although it should.
+    pub(crate) behind: Option<Behind>,
+}
+
 /// Opens the store for reading, with everything in it that the journal knows: if no server holds the
-/// directory, its journal is replayed first; if one does, its drain is at most a second behind. Says
-/// what the replay did, which no log tells.
+/// directory, its journal is replayed first; if one does, its drain is at most a second behind, unless
+/// something is wrong.
 pub(crate) fn open_store(
     data: &Data,
     command: &'static str,
-    tell: impl FnMut(&Holder, Duration),
-) -> Result<(Store, Progress), LedgerError> {
-    let replayed = match for_report(data, command, tell)? {
-        Some((_lock, mut drain)) => drain.replay()?,
-        None => Progress::default(),
-    };
-    Ok((Store::open_existing(&data.dir)?, replayed))
+    now_ms: i64,
+    tell: &mut dyn FnMut(&Awaited, Duration),
+) -> Result<Reported, LedgerError> {
+    if let Some((_lock, mut drain)) = for_report(data, command, tell)? {
+        let replayed = drain.replay_telling(tell)?;
+        return Ok(Reported { store: Store::open_existing(&data.dir)?, replayed, behind: None });
+    }
+    let store = Store::open_existing(&data.dir)?;
+    let behind = behind(data, &store, now_ms)?;
+    Ok(Reported { store, replayed: Progress::default(), behind })
 }
 
 /// Opens the store for a change of tenants and keys, which need no journal. With `may_make` there may be
@@ -68,6 +83,7 @@ pub(crate) fn open_for_keys(
     data: &Data,
     command: &'static str,
     may_make: bool,
+    tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<Store, LedgerError> {
     let is_there = Store::is_there(&data.dir);
     if !is_there && (!may_make || has_journal(&data.dir)) {
@@ -77,10 +93,10 @@ pub(crate) fn open_for_keys(
     // Whoever is there already has brought it up to date; who makes it is waited for.
     let lock = match is_there {
         true => DirectoryLock::take(&data.dir, command),
-        false => DirectoryLock::wait_for(&data.dir, command, |_, _| ()),
+        false => DirectoryLock::wait_for(&data.dir, command, telling(tell)),
     };
     match lock {
-        Ok(_lock) => Ok(Store::open(&data.dir)?),
+        Ok(_lock) => Ok(open_patiently(data, tell)?),
         Err(LockError::Held(_)) => Ok(Store::open_existing(&data.dir)?),
         Err(LockError::Io(source)) => Err(directory_error(data, source)),
     }
@@ -89,9 +105,9 @@ pub(crate) fn open_for_keys(
 fn lock(
     data: &Data,
     command: &'static str,
-    tell: impl FnMut(&Holder, Duration),
+    tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<DirectoryLock, LedgerError> {
-    DirectoryLock::wait_for(&data.dir, command, tell).map_err(|error| match error {
+    DirectoryLock::wait_for(&data.dir, command, telling(tell)).map_err(|error| match error {
         LockError::Held(holder) => {
             LedgerError::InUse { path: data.dir.display().to_string(), holder }
         }
@@ -99,11 +115,24 @@ fn lock(
     })
 }
 
+fn telling(tell: &mut dyn FnMut(&Awaited, Duration)) -> impl FnMut(&Holder, Duration) {
+    |holder, waited| tell(&Awaited::Holder(holder.clone()), waited)
+}
+
+/// Opens the store, and waits for a program that holds its write lock.
+fn open_patiently(
+    data: &Data,
+    tell: &mut dyn FnMut(&Awaited, Duration),
+) -> Result<Store, StoreError> {
+    let writer = Awaited::Holder(Holder::Writer);
+    Store::open_patiently(&data.dir, &mut |waited| tell(&writer, waited))
+}
+
 /// A program that holds the store's write lock is waited for: the replay would fail.
-fn drain(data: &Data, mut tell: impl FnMut(&Holder, Duration)) -> Result<Drain, LedgerError> {
+fn drain(data: &Data, tell: &mut dyn FnMut(&Awaited, Duration)) -> Result<Drain, LedgerError> {
     let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
-    let mut store = Store::open_patiently(&data.dir, &mut |waited| tell(&Holder::Writer, waited))?;
+    let mut store = open_patiently(data, tell)?;
     if data.durability == Durability::Power {
         store.sync_commits()?;
     }

@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 pub(crate) use pages::each_request;
-pub(crate) use requests::{Request, requests};
+pub(crate) use requests::{Request, request, requests};
 
 use super::store::{Range, Store, StoreError, Sums};
 
@@ -140,6 +140,11 @@ impl Part {
 pub(super) fn timestamp(at_ms: i64) -> Timestamp {
     let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(at_ms).unwrap_or(nearest)
+}
+
+/// A moment as reports and errors show it: RFC 3339 with milliseconds, in UTC.
+pub(crate) fn moment(at_ms: i64) -> String {
+    format!("{:.3}", timestamp(at_ms))
 }
 
 /// The begin of an hour; roll-ups are there already, single rows somewhere within.

@@ -21,6 +21,7 @@ mod error;
 mod expire;
 mod forget;
 mod keys;
+mod meaning;
 mod place;
 mod prices;
 mod recompute;
@@ -147,6 +148,15 @@ impl Store {
         siblings: Siblings,
         tell: &mut dyn FnMut(Duration),
     ) -> Result<Self, StoreError> {
+        Self::try_open(path.clone(), schema, siblings, tell).map_err(|error| error.at(&path))
+    }
+
+    fn try_open(
+        path: PathBuf,
+        schema: Schema,
+        siblings: Siblings,
+        tell: &mut dyn FnMut(Duration),
+    ) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(StoreError::OldSqlite { found: rusqlite::version() });
         }
@@ -195,6 +205,11 @@ impl Store {
     /// is lost.
     pub(crate) fn is_in_place(&self) -> bool {
         !self.is_abandoned && Files::at(&self.path) == self.files
+    }
+
+    /// Where the database is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether `path` is one of this store's files.

@@ -8,11 +8,13 @@ mod future;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::LedgerError;
-use super::open::for_report;
+use super::behind::{Behind, behind};
+use super::open::{Awaited, for_report};
 use super::report::timestamp;
 use super::scan::scan;
 use super::store::{Counts, Owner, Recost, Store, StoreError, Sums};
@@ -39,14 +41,19 @@ pub(crate) struct Difference {
     pub recomputed: String,
 }
 
+/// How many differences there are, by what differs.
+pub(crate) type Kinds = BTreeMap<&'static str, u64>;
+
 /// What was looked at, and what was found.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// At most [`MAX_LISTED`].
     pub listed: Vec<Difference>,
-    pub differences: u64,
+    pub differences: Kinds,
     /// Those that are still there: all, unless something was mended.
-    pub left: u64,
+    pub left: Kinds,
+    /// What the store does not have although it should, beside a server.
+    pub behind: Option<Behind>,
     /// Rows that were given another date.
     pub redated: u64,
     pub hours: u64,
@@ -91,12 +98,13 @@ pub(crate) fn verify(
     windows: &[Window],
     now_ms: i64,
     mend: Mend,
+    tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<Report, LedgerError> {
     let mut report = Report::default();
-    let mut store = report.begin(data)?;
+    let mut store = report.begin(data, now_ms, tell)?;
     let time = future::Time::of(&store, now_ms, mend)?;
     let Differing { hours, days } = report.store(&store, windows, &time)?;
-    report.left = report.differences;
+    report.left = report.differences.clone();
     report.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
     if mend.sums {
         hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
@@ -114,21 +122,34 @@ pub(crate) fn verify(
 
 impl Report {
     fn add(&mut self, difference: impl FnOnce() -> Difference) {
-        self.differences += 1;
+        let difference = difference();
+        self.count(difference.what, 1);
         if self.listed.len() < MAX_LISTED {
-            self.listed.push(difference());
+            self.listed.push(difference);
+        }
+    }
+
+    fn count(&mut self, what: &'static str, differences: u64) {
+        if differences > 0 {
+            *self.differences.entry(what).or_default() += differences;
         }
     }
 
     /// Compares the journal with the store, and opens the store with all that the journal had. Only so far
     /// the directory is taken; what follows reads the store, and a server may start meanwhile.
-    fn begin(&mut self, data: &Data) -> Result<Store, LedgerError> {
-        let alone = for_report(data, "verify", |_, _| ())?;
+    fn begin(
+        &mut self,
+        data: &Data,
+        now_ms: i64,
+        tell: &mut dyn FnMut(&Awaited, Duration),
+    ) -> Result<Store, LedgerError> {
+        let alone = for_report(data, "verify", tell)?;
         let store = Store::open_existing(&data.dir)?;
         // Before a replay, which removes what it has read.
         self.journal(data, &store)?;
-        if let Some((_lock, mut drain)) = alone {
-            drain.replay()?;
+        match alone {
+            Some((_lock, mut drain)) => drop(drain.replay_telling(tell)?),
+            None => self.behind = behind(data, &store, now_ms)?,
         }
         Ok(store)
     }
@@ -385,7 +406,7 @@ mod tests {
         let dir_path = dir.path().to_owned();
         let data = Data { dir: dir_path, durability, segment_bytes, keep_rows: None };
         let mut report = Report::default();
-        let store = report.begin(&data).expect("nobody else is there");
+        let store = report.begin(&data, 0, &mut |_, _| ()).expect("nobody else is there");
         let _server = DirectoryLock::take(dir.path(), SERVE).expect("it is free again");
         let time = future::Time::of(&store, 0, Mend::default()).expect("reads");
         assert!(report.store(&store, &[], &time).expect("reads").hours.is_empty());

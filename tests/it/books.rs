@@ -2,6 +2,8 @@
 //! export; and a store that is taken away under a server.
 
 use serde_json::Value;
+use weir::clock::Clock;
+use weir::server::Environment;
 
 use crate::world::{Place, Upstream, World, eventually};
 
@@ -89,5 +91,39 @@ async fn a_store_that_is_taken_away_is_missed_and_followed() {
     assert!(!data.join("weir.sqlite").exists(), "no empty store hides it");
     std::fs::copy(&backup, data.join("weir.sqlite")).expect("restores");
     eventually("all rows", || (world.place.rows().len() == 6).then_some(())).await;
+    world.finish().await;
+}
+
+/// Another program keeps the store's write lock: what ends meanwhile is in the journal only, and no report is
+/// out of date without saying so.
+#[tokio::test]
+async fn a_report_beside_a_store_that_takes_nothing_says_what_it_lacks() {
+    let upstream = Upstream::start().await;
+    let an_hour_ago = jiff::Timestamp::now().as_millisecond() - 3_600_000;
+    let (clock, _) = Clock::manual(an_hour_ago);
+    let environment = Environment { clock, ..Environment::default() };
+    let world = World::before(&upstream).environment(environment).start().await;
+    requests(&world, &upstream, 2).await;
+    world.rows_eventually(2).await;
+    let store = rusqlite::Connection::open(world.place.data_dir().join("weir.sqlite"));
+    let store = store.expect("the store");
+    store.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    requests(&world, &upstream, 3).await;
+    let said = |arguments: &[&str]| {
+        let output = world.place.command(arguments).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let reports = [&["usage"][..], &["requests"], &["verify"], &["export", "-", "--format", "csv"]];
+    for arguments in reports {
+        let said = said(arguments);
+        assert!(said.contains("3 finished requests not in the store yet"), "{arguments:?}: {said}");
+    }
+    store.execute_batch("ROLLBACK").expect("lets go");
+    world.rows_eventually(5).await;
+    for arguments in reports {
+        let said = said(arguments);
+        assert!(!said.contains("not in the store yet"), "{arguments:?}: {said}");
+    }
     world.finish().await;
 }

@@ -385,8 +385,21 @@ async fn a_directory_without_a_ledger_stays_as_it_is() {
         }
     }
     assert!(!place.path().join("out.csv").exists() && !place.path().join("out.sqlite").exists());
-    // The first key makes all of it.
-    place.create_key(&[]);
+    for line in [
+        "usage --since yesterday",
+        "usage --since 1h --until 2h",
+        "export x.xls",
+        "key create --tenant acme --expires 1970-01-01",
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let output = place.command(&words).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert_eq!(std::fs::read_dir(&data).expect("a directory").count(), 0, "{line}");
+    }
+    // The first key makes all of it, and says where.
+    let output = place.command(&["key", "create", "--tenant", "acme"]).output();
+    let said = String::from_utf8(output.expect("the program runs").stderr).expect("UTF-8");
+    assert!(said.contains(&format!("made a new ledger in {}", data.display())), "{said}");
     assert_eq!(place.weir(&["key", "list", "--format", "csv"]).lines().count(), 2);
 }
 

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use anyhow::Context;
 
-use super::super::output::{Format, note, write_lines, write_one};
-use super::super::when::{Toward, moment};
+use super::super::output::{Format, counted, note, write_lines, write_one};
+use super::super::when::{Toward, When, when};
 use super::{COLUMNS, line};
 use crate::config::Config;
 use crate::ledger::store::Store;
@@ -21,8 +21,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "ended_before")]
     force: bool,
     /// All keys that were revoked or had expired by then: a date, RFC 3339, or a span ago such as 90d
-    #[arg(long, value_name = "TIME", group = "which")]
-    ended_before: Option<String>,
+    #[arg(long, value_name = "TIME", group = "which", value_parser = when)]
+    ended_before: Option<When>,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -40,12 +40,11 @@ pub(super) fn run(
         let key = store.delete_key(id, args.force, now_ms)?;
         return write_one(out, args.format, &COLUMNS, &line(&key, now_ms));
     }
-    let text = args.ended_before.as_deref().context("the arguments name a key or a time")?;
-    let until_ms =
-        moment(text, now_ms, Toward::Past, &config.limits.time_zone).context("--ended-before")?;
+    let when = args.ended_before.as_ref().context("the arguments name a key or a time")?;
+    let until_ms = when.resolve(now_ms, Toward::Past, &config.limits.time_zone)?;
     // What ends later is alive.
     let keys = store.delete_ended_keys(until_ms.min(now_ms))?;
-    note(&format!("{} keys deleted", keys.len()));
+    note(&format!("{} deleted", counted(keys.len() as u64, "key")));
     let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
     write_lines(out, args.format, &COLUMNS, &lines, None)
 }

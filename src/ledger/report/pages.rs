@@ -10,7 +10,7 @@ use crate::ledger::store::{Range, Store, StoreError};
 use crate::usage::End;
 
 use super::requests::{OLDEST, Request, request_of};
-use super::{Filter, timestamp};
+use super::{Filter, moment};
 
 /// What is in memory at once; a row is 3 KiB at most.
 const PAGE_ROWS: usize = 1_000;
@@ -75,7 +75,7 @@ impl<'a> Pages<'a> {
         };
         let rows_from_ms = self.store.rows_from_ms()?;
         if rows_from_ms > self.rows_from_ms.max(at_ms) {
-            return Err(StoreError::RowsExpired { before: timestamp(rows_from_ms).to_string() });
+            return Err(StoreError::RowsExpired { before: moment(rows_from_ms) });
         }
         let hour_end = at_ms.div_euclid(HOUR_MS).saturating_add(1).saturating_mul(HOUR_MS);
         let page = self.page(&tx, hour_end.min(self.range.until_ms))?;
@@ -226,7 +226,7 @@ mod tests {
                 Err(error) => {
                     assert!(is_late, "{error}");
                     let told = error.to_string();
-                    assert!(told.contains("before 1970-01-01T05:00:00Z"), "{told}");
+                    assert!(told.contains("before 1970-01-01T05:00:00.000Z"), "{told}");
                 }
             }
         }

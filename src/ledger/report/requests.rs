@@ -1,6 +1,6 @@
 //! Single ledger rows, as users see them.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -9,7 +9,7 @@ use crate::ledger::store::{Range, Store, StoreError, from_sql, hours_of, usage_a
 use crate::price::{PriceVersion, usd};
 use crate::usage::{End, Flags};
 
-use super::{Filter, timestamp};
+use super::{Filter, moment};
 
 /// One request with all that the ledger knows of it; serialised, it has the ledger's field names.
 #[derive(Clone, Debug, Serialize)]
@@ -97,6 +97,17 @@ pub(super) const OLDEST: &str = select!(
     "one.started_at_ms, one.event_id"
 );
 
+const ONE: &str = select!("one.event_id = ?2", "one.event_id");
+
+/// The request of this id.
+pub(crate) fn request(store: &Store, id: EventId) -> Result<Option<Request>, StoreError> {
+    let tx = store.read()?;
+    let mut statement = tx.prepare_cached(ONE)?;
+    let none: Option<&str> = None;
+    let bound = params![none, id.0, i64::MAX, none, none, none, 1];
+    Ok(statement.query_row(bound, request_of).optional()?)
+}
+
 /// The requests that pass the filter (and ended like `end`, where given), newest first, at most
 /// `limit` of them.
 ///
@@ -149,7 +160,7 @@ pub(super) fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::E
         model_served: row.get(4)?,
         upstream: row.get(5)?,
         endpoint: row.get(6)?,
-        started_at: format!("{:.3}", timestamp(row.get(7)?)),
+        started_at: moment(row.get(7)?),
         ttfb_ms: row.get(8)?,
         duration_ms: row.get(9)?,
         status: row.get(10)?,

@@ -1,7 +1,9 @@
 //! How the store can fail, in words that say what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::meaning::meaning;
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +15,7 @@ pub enum StoreError {
         path.display()
     )]
     NotWritable { path: PathBuf },
-    #[error("can't open {}: {source}", path.display())]
+    #[error("can't open {}: {}", path.display(), meaning(source))]
     Open { path: PathBuf, source: rusqlite::Error },
     #[error(
         "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
@@ -100,11 +102,22 @@ pub enum StoreError {
          which deletes them as well"
     )]
     TenantInUse { name: String, keys: u32 },
-    #[error("the store failed: {0}")]
+    /// Of what is open; see [`StoreError::at`].
+    #[error("the store fails, {}", meaning(.0))]
     Sqlite(#[from] rusqlite::Error),
+    #[error("{} fails, {}", path.display(), meaning(source))]
+    Failed { path: PathBuf, source: rusqlite::Error },
 }
 
 impl StoreError {
+    /// The same of this file, where SQLite has not said of which.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Sqlite(source) => Self::Failed { path: path.to_owned(), source },
+            other => other,
+        }
+    }
+
     /// Nothing has this id.
     pub(crate) fn unknown_key(id: &str) -> Self {
         match id.starts_with("sk-") {

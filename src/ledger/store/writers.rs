@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{BUSY_WAIT, StoreError};
+use crate::ledger::words::Words;
 
 /// How long a start waits.
 const START_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// Between two words about a wait.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Waits until nobody holds the write lock. `tell` hears at once that there is somebody, and then now and then
 /// how long it has been waited.
@@ -22,7 +21,7 @@ pub(super) fn wait_for(
     tell: &mut dyn FnMut(Duration),
 ) -> Result<(), StoreError> {
     let begun = Instant::now();
-    let mut next_word = Duration::ZERO;
+    let mut words = Words::default();
     conn.busy_timeout(Duration::ZERO)?;
     loop {
         // Given back at once, with nothing written.
@@ -35,15 +34,14 @@ pub(super) fn wait_for(
             }
         }
         let waited = begun.elapsed();
-        if waited >= next_word {
+        if words.are_due(waited) {
             tell(waited);
-            next_word = waited + TELL_EVERY;
         }
         std::thread::park_timeout(POLL);
     }
 }
 
-/// SQLite says "database is locked", and not by whom.
+/// SQLite says "database is locked", and not by whom; of any error it does not say of which file.
 pub(super) fn name_lock(error: StoreError, path: &Path) -> StoreError {
     let is_busy =
         |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
@@ -51,7 +49,7 @@ pub(super) fn name_lock(error: StoreError, path: &Path) -> StoreError {
         StoreError::Sqlite(error) if is_busy(&error) => {
             StoreError::WriteLocked { path: path.to_owned() }
         }
-        other => other,
+        other => other.at(path),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Difference, MAX_LISTED, Mend, Report};
 use crate::clock::AHEAD_MAX_MS;
 use crate::ledger::LedgerError;
-use crate::ledger::report::timestamp;
+use crate::ledger::report::{moment, timestamp};
 use crate::ledger::store::{Store, StoreError};
 
 /// What is known of the time.
@@ -65,7 +65,7 @@ impl Report {
     pub(super) fn future(&mut self, store: &Store, time: &Time) -> Result<(), StoreError> {
         if let Some(confirmed_ms) = time.contradicted() {
             self.add(|| {
-                let [stored, now] = [confirmed_ms, time.now_ms].map(|ms| timestamp(ms).to_string());
+                let [stored, now] = [confirmed_ms, time.now_ms].map(moment);
                 Difference::plain("clock", "store", "confirmed_time", stored, now)
             });
         }
@@ -84,12 +84,12 @@ impl Report {
                     "future",
                     &row.event_id.to_text(),
                     "started_at",
-                    timestamp(row.started_at_ms).to_string(),
-                    timestamp(row.redated_ms).to_string(),
+                    moment(row.started_at_ms),
+                    moment(row.redated_ms),
                 )
             });
         })?;
-        self.differences += left;
+        self.count("future", left);
         Ok(())
     }
 }
