@@ -160,7 +160,7 @@ impl Ledger {
         let believed = confirming.believed().clone();
         let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
         let upkeep = Upkeep::new(retention, clock.clone());
-        let hold = Hold::new(lock);
+        let hold = Hold::new(lock, data);
         let start = |name, run: Box<dyn FnOnce(Watch, Supervised) + Send>| {
             let thread = Thread::start(&supervisor, name, metrics.clone(), clock.clone(), run);
             thread.map_err(|source| directory_error(data, source))

@@ -66,7 +66,23 @@ pub(crate) struct Settlement {
 #[must_use = "the end of the response may leave only once this is ready"]
 pub(crate) struct Booking {
     receipt: Receipt,
+    counting: Option<Counting>,
     _in_flight: Option<InFlight>,
+}
+
+/// An end that the metrics are told once it is known whether it may be seen: they count what rows say. Dropped
+/// before, it is counted as it was taken down.
+#[derive(Debug)]
+struct Counting {
+    worker: Rc<Worker>,
+    end: End,
+    duration_ns: u64,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.worker.shard.ended(self.end, self.duration_ns);
+    }
 }
 
 /// What a request is known to have used.
@@ -85,7 +101,7 @@ pub(crate) struct Used {
 impl Booking {
     /// Of an end that was booked before.
     pub(crate) fn done() -> Self {
-        Self { receipt: Receipt::done(), _in_flight: None }
+        Self { receipt: Receipt::done(), counting: None, _in_flight: None }
     }
 }
 
@@ -93,7 +109,13 @@ impl Future for Booking {
     type Output = Result<(), AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receipt).poll(cx)
+        let recorded = std::task::ready!(Pin::new(&mut self.receipt).poll(cx));
+        if let Some(mut counting) = self.counting.take()
+            && let Err(error) = &recorded
+        {
+            counting.end = error.end_of_row(counting.end);
+        }
+        Poll::Ready(recorded)
     }
 }
 
@@ -290,7 +312,6 @@ impl Settlement {
             learned.count(used.usage.output.div_ceil(n.max(1)));
         }
         let shard = &self.worker.shard;
-        shard.ended(end, duration_ns);
         shard.tokens(self.model_index, &used.usage);
         tracing::debug!(
             event_id = %self.event_id,
@@ -319,7 +340,9 @@ impl Settlement {
             upstream_request_id: self.upstream_request_id.take(),
         };
         let _in_flight = self.in_flight.take();
-        Booking { receipt: self.worker.close(&closed), _in_flight }
+        let receipt = self.worker.close(&closed);
+        let counting = Some(Counting { worker: self.worker.clone(), end, duration_ns });
+        Booking { receipt, counting, _in_flight }
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.

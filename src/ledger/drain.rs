@@ -82,6 +82,7 @@ impl<D: Disk> Drain<D> {
         // knows of the old file is not true of the new one.
         let numbers: Vec<_> = directory.segments().iter().map(|segment| segment.number).collect();
         store.forget_segments_but(&numbers)?;
+        store.checkpoint_by_hand()?;
         Ok(Self {
             directory,
             store,
@@ -200,7 +201,7 @@ impl<D: Disk> Drain<D> {
     /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
     /// journal then stays as it is until there is a store again, and is read from its beginning.
     fn follow_store(&mut self) -> Result<(), StoreError> {
-        if self.store.is_in_place() {
+        if self.store.is_in_place() && !self.store.is_rewritten()? {
             return Ok(());
         }
         let store = self.store.reopen()?;
@@ -211,7 +212,7 @@ impl<D: Disk> Drain<D> {
         std::mem::swap(&mut again.pace, &mut self.pace);
         (again.now, again.patience) = (self.now, self.patience);
         tracing::error!(
-            "files of the store were removed or replaced; the journal is read into what is there now"
+            "files of the store, or its content, were removed or replaced; the journal is read into what is there now"
         );
         *self = again;
         Ok(())
@@ -317,7 +318,7 @@ impl<D: Disk> Drain<D> {
         self.rows.clear();
         self.let_go();
         self.pace.stored();
-        Ok(())
+        self.store.checkpoint()
     }
 
     /// Gives memory back that only a rush needed.

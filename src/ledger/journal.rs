@@ -36,6 +36,7 @@ use crate::config::Durability;
 use crate::ledger::codec;
 use crate::ledger::record::{Closed, Opened};
 use crate::supervisor::Supervisor;
+use crate::usage::End;
 
 pub(crate) use self::directory::Directory;
 pub(in crate::ledger) use self::directory::number_of;
@@ -75,6 +76,15 @@ pub(crate) struct Committed {
 impl AppendError {
     fn not_written(path: &Path, source: io::Error) -> Self {
         Self::NotWritten { path: path.to_owned(), source: source.into() }
+    }
+
+    /// What the row of a request says that was taken down with this end: one that could not be written, or not
+    /// synced, is written once more, for an answer that was not released.
+    pub(crate) fn end_of_row(&self, end: End) -> End {
+        match self {
+            Self::NotWritten { .. } | Self::NotSynced { .. } => power::end_unseen(end),
+            Self::Stalled { .. } => end,
+        }
     }
 
     fn not_synced(path: &Path) -> Self {
@@ -264,7 +274,8 @@ impl<D: Disk> Journal<D> {
     fn try_append(&mut self) -> io::Result<u64> {
         let length = self.buffer.len() as u64;
         if let Some(current) = &self.current
-            && current.end + length > self.directory.segment_bytes
+            && (current.end + length > self.directory.segment_bytes
+                || current.segment.is_doubtful())
         {
             self.seal();
         }
@@ -393,7 +404,6 @@ mod tests {
     use super::*;
     use crate::ledger::codec::tests::{closed, opened};
     use crate::ledger::codec::{Names, Record, Step, decode};
-    use crate::usage::End;
 
     /// A journal that is kept for as long as its place is.
     fn empty() -> (tempfile::TempDir, Arc<Directory>, Journal) {

@@ -3,7 +3,8 @@
 //! a store where there should be one, nor brings one up to date under somebody else.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,33 +154,56 @@ fn has_journal(dir: &Path) -> bool {
     std::fs::read_dir(dir.join("journal")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
 /// The directory as a running server has it.
 #[derive(Debug)]
 pub(super) struct Hold {
     lock: DirectoryLock,
+    journal: PathBuf,
+    /// Device and inode of the journal's directory; `None` where it could not be asked.
+    journal_is: Option<(u64, u64)>,
     is_failing: bool,
 }
 
 impl Hold {
-    pub(super) fn new(lock: DirectoryLock) -> Self {
-        Self { lock, is_failing: false }
+    pub(super) fn new(lock: DirectoryLock, data: &Data) -> Self {
+        let journal = data.dir.join("journal");
+        let journal_is = identity(&journal).ok();
+        Self { lock, journal, journal_is, is_failing: false }
     }
 
     /// Looks after the lock and its file. False when the directory is no longer this process's alone: then
     /// it may not touch it any more, as another could take what this one writes for what a dead one has left.
     pub(super) fn keep(&mut self) -> bool {
-        let kept = self.lock.keep();
+        let kept = match self.lock.keep() {
+            Ok(Kept::Still) => identity(&self.journal).map(|found| match self.journal_is {
+                Some(ours) if ours != found => None,
+                _ => Some(Kept::Still),
+            }),
+            kept => kept.map(Some),
+        };
         let was_failing = std::mem::replace(&mut self.is_failing, kept.is_err());
         match kept {
-            Ok(Kept::Still) => true,
-            Ok(Kept::FileAnew) => {
+            Ok(Some(Kept::Still)) => true,
+            Ok(None) => {
+                tracing::error!(
+                    journal = %self.journal.display(),
+                    "the journal's directory was replaced by another one; this process serves nothing more: \
+                     what it wrote is in the one that was there before"
+                );
+                false
+            }
+            Ok(Some(Kept::FileAnew)) => {
                 tracing::error!(
                     "the data directory's lock file was removed or replaced, and is made again; leave it \
                      alone: it says who has the directory"
                 );
                 true
             }
-            Ok(Kept::FileTaken(holder)) => {
+            Ok(Some(Kept::FileTaken(holder))) => {
                 tracing::error!(
                     %holder,
                     "the data directory's lock file was removed or replaced, and another process has \
@@ -187,7 +211,7 @@ impl Hold {
                 );
                 false
             }
-            Ok(Kept::OtherDirectory) => {
+            Ok(Some(Kept::OtherDirectory)) => {
                 tracing::error!(
                     "the data directory was replaced by another one; this process serves nothing more: \
                      what it wrote is in the one that was there before"
@@ -198,7 +222,7 @@ impl Hold {
                 if !was_failing {
                     tracing::error!(
                         %error,
-                        "the data directory or its lock file is gone, and cannot be made"
+                        "the data directory, its lock file or its journal is gone, and cannot be made"
                     );
                 }
                 true
@@ -210,6 +234,25 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the workers write goes to the files that they have open, which the next start would not find.
+    #[test]
+    fn a_journal_that_another_directory_replaced_is_not_served_from() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (durability, segment_bytes, keep_rows) = (Durability::Crash, 1 << 20, None);
+        let data = Data { dir: dir.path().to_owned(), durability, segment_bytes, keep_rows };
+        let (lock, _drain) = for_server(&data).expect("nobody is there");
+        let (journal, moved) = (data.dir.join("journal"), data.dir.join("moved"));
+        let mut hold = Hold::new(lock, &data);
+        assert!(hold.keep());
+        std::fs::rename(&journal, &moved).expect("moves");
+        assert!(hold.keep(), "it may come back");
+        std::fs::rename(&moved, &journal).expect("moves");
+        assert!(hold.keep());
+        std::fs::rename(&journal, &moved).expect("moves");
+        std::fs::create_dir(&journal).expect("makes");
+        assert!(!hold.keep());
+    }
 
     #[test]
     fn a_server_makes_no_store_where_a_journal_is_left() {

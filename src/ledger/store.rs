@@ -14,6 +14,7 @@
 mod append;
 mod balances;
 mod changes;
+mod checkpoint;
 mod confirmed;
 mod day_sums;
 mod delete;
@@ -27,6 +28,7 @@ mod prices;
 mod recompute;
 mod recost;
 mod redate;
+mod rewritten;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -45,6 +47,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior}
 use crate::ledger::lock::create_private_dir;
 
 use self::place::{Files, Siblings};
+use self::rewritten::Content;
 
 pub(crate) use append::Position;
 pub(crate) use balances::{Balance, Counts};
@@ -87,8 +90,9 @@ pub(crate) struct Store {
     was_away: bool,
     siblings: Siblings,
     syncs_commits: bool,
-    /// A commit failed that was to be synced: what is in the WAL may never reach the disk.
+    /// A commit failed that was to be synced, or copying the WAL did: what is in it may never reach the disk.
     is_doubtful: bool,
+    content: Content,
 }
 
 /// What becomes of a file with an older schema.
@@ -198,7 +202,18 @@ impl Store {
         siblings.add(files);
         let (is_abandoned, was_away) = (false, false);
         let (syncs_commits, is_doubtful) = (false, false);
-        Ok(Self { conn, path, files, is_abandoned, was_away, siblings, syncs_commits, is_doubtful })
+        let content = Content::default();
+        Ok(Self {
+            conn,
+            path,
+            files,
+            is_abandoned,
+            was_away,
+            siblings,
+            syncs_commits,
+            is_doubtful,
+            content,
+        })
     }
 
     /// Whether the files that are open are still those in the data directory. What is written to others

@@ -885,3 +885,51 @@ fn what_was_kept_of_a_damaged_segment_is_never_replaced() {
     assert_eq!(names(), ["0000000000000001.wj.damaged", "0000000000000001.wj.damaged.2"]);
     assert_eq!(std::fs::read(&kept).expect("reads"), before);
 }
+
+/// `.restore` of SQLite's shell, beside a running server: the files are the same, and the rows those of a backup.
+#[test]
+fn a_content_that_another_program_restores_gets_the_journals_rows_again() {
+    for restored_at in [RestoredAt::Pass, RestoredAt::Removal] {
+        let fixture = Fixture::new(1 << 20);
+        let directory = fixture.directory();
+        let mut journal = Journal::new(directory.clone());
+        let mut drain = fixture.drain(&directory);
+        let request = |journal: &mut Journal, n| {
+            drop((journal.open(&opened(n)), journal.close(&closed(n))));
+            journal.commit().expect("writes");
+        };
+        request(&mut journal, 1);
+        drain.pass().expect("stores");
+        let copy = fixture.dir.path().join("copy.sqlite");
+        let backup = |drain: &Drain| {
+            let no_word: Option<fn(rusqlite::backup::Progress)> = None;
+            drain.store.connection().backup("main", &copy, no_word).expect("copies");
+        };
+        backup(&drain);
+        request(&mut journal, 2);
+        drain.pass().expect("stores");
+        assert_eq!(fixture.ends(), [(End::Complete, 2)]);
+        let no_word: Option<fn(rusqlite::backup::Progress)> = None;
+        let mut other = rusqlite::Connection::open(drain.store.path()).expect("opens");
+        other.restore("main", &copy, no_word).expect("restores");
+        drop(other);
+        // Its last words make the segment one that may go.
+        drop(journal);
+        if restored_at == RestoredAt::Removal {
+            // As if it came between the look and the removal.
+            let error =
+                drain.remove_finished().expect_err("it has not what was stored").to_string();
+            assert!(error.contains("replaced by another program"), "{error}");
+            assert_eq!(directory.segments().len(), 1);
+        }
+        drain.pass().expect("reads again");
+        assert_eq!(fixture.ends(), [(End::Complete, 2)], "{restored_at:?}");
+        assert!(directory.segments().is_empty());
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RestoredAt {
+    Pass,
+    Removal,
+}

@@ -48,7 +48,16 @@ impl<D: Disk> Background<D> {
         synced.fold(Ok(()), Result::and)
     }
 
+    /// A sync that failed is not tried again: the kernel may have dropped what it could not write, and would say
+    /// yes to the next one. The worker goes on in a new segment, and this one stays an error until its rows are
+    /// in the store, which syncs them before the segment goes.
     fn sync(&mut self, segment: &Segment) -> io::Result<()> {
+        if segment.is_doubtful() {
+            return Err(io::Error::other(format!(
+                "a sync of {} failed; its rows are safe once the store has them and it is gone",
+                segment.path.display()
+            )));
+        }
         let (is_sealed, published) = (segment.is_sealed(), segment.published());
         let known = self.known.entry(segment.number);
         let synced = known.or_insert(Synced { file: None, end: 0 });
@@ -57,8 +66,8 @@ impl<D: Disk> Background<D> {
                 Some(file) => file,
                 None => self.directory.file(segment)?,
             };
-            self.directory.check_broken()?;
-            file.sync_data()?;
+            let done = self.directory.check_broken().and_then(|()| file.sync_data());
+            done.inspect_err(|_| segment.doubt())?;
             synced.end = published;
             synced.file = Some(file);
         }
@@ -66,5 +75,44 @@ impl<D: Disk> Background<D> {
             synced.file = None;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::ledger::codec::tests::{closed, opened};
+    use crate::ledger::drain::Drain;
+    use crate::ledger::journal::Journal;
+    use crate::ledger::store::Store;
+
+    #[test]
+    fn a_sync_that_failed_is_not_believed_when_it_says_yes_and_its_segment_goes_once_it_is_stored()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
+        let directory = Arc::new(directory);
+        let mut background = Background::new(directory.clone());
+        let mut journal = Journal::new(directory.clone());
+        journal.open_now(&opened(1)).unwrap();
+        background.round().unwrap();
+        journal.open_now(&opened(2)).unwrap();
+        directory.pretend_broken(true);
+        background.round().unwrap_err();
+        directory.pretend_broken(false);
+        let error = background.round().unwrap_err().to_string();
+        assert!(error.contains("0000000000000001.wj"), "{error}");
+        // What is written from here on is synced.
+        journal.close_now(&closed(1)).unwrap();
+        assert_eq!(directory.segments().len(), 2);
+        background.round().unwrap_err();
+        let mut drain = Drain::new(directory.clone(), Store::open(dir.path()).unwrap()).unwrap();
+        drain.pass().unwrap();
+        background.round().unwrap_err();
+        journal.close_now(&closed(2)).unwrap();
+        drain.pass().unwrap();
+        assert_eq!(directory.segments().len(), 1);
+        background.round().unwrap();
     }
 }

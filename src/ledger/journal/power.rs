@@ -174,8 +174,11 @@ impl<D: Disk> Power<D> {
 
 /// A record whose answer was not released.
 pub(super) fn unseen(mut closed: Closed) -> Closed {
-    if closed.end == End::Complete {
-        closed.end = End::Crashed;
-    }
+    closed.end = end_unseen(closed.end);
     closed
+}
+
+/// How a request ended whose answer was not released.
+pub(super) fn end_unseen(end: End) -> End {
+    if end == End::Complete { End::Crashed } else { end }
 }

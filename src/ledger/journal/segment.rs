@@ -42,6 +42,8 @@ pub(crate) struct Segment {
     failed: AtomicBool,
     /// Whatever was not published is somewhere else by now.
     superseded: AtomicBool,
+    /// A sync that nobody waited for failed: what was written by then may never reach the disk.
+    doubtful: AtomicBool,
 }
 
 impl Segment {
@@ -65,6 +67,7 @@ impl Segment {
             sealed: AtomicBool::new(is_sealed),
             failed: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +122,15 @@ impl Segment {
 
     pub(super) fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing more is to be written to it, because a sync of it failed.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
     }
 
     /// No sync will be tried again: the kernel may say yes to the next one though it has dropped what

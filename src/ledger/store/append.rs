@@ -159,6 +159,7 @@ impl Store {
         let committed = tx.commit();
         self.is_doubtful |= committed.is_err();
         committed?;
+        self.content.stored(rows.last().map(|row| row.opened.event_id));
         Ok(new)
     }
 

@@ -72,6 +72,11 @@ pub enum StoreError {
         path.display()
     )]
     Doubtful { path: PathBuf },
+    #[error(
+        "the content of {} was replaced by another program; the journal is read into it again",
+        path.display()
+    )]
+    Rewritten { path: PathBuf },
     #[error("files of {} were removed, and another connection still has them open", path.display())]
     StillOpen { path: PathBuf },
     #[error(

@@ -16,7 +16,7 @@ use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 /// many bytes for each. In large batches all pages are full, and a row costs 1 % more work with small ones.
 const PAGE_BYTES: i64 = 4 * 1024;
 
-/// Pages in the WAL that make a commit copy them to the file: 8 MiB.
+/// Pages in the WAL that make a commit copy them to the file: 8 MiB. The drain does that itself.
 const CHECKPOINT_PAGES: i64 = 2048;
 
 /// How long to wait before asking again for the lock that turns WAL mode on.

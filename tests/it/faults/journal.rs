@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, USAGE};
 use super::{assert_cut, assert_passed, assert_refused, begun};
+use crate::process::get;
 use crate::world::{Upstream, World};
 
 /// While the disk is full: nothing is forwarded, and nothing is reserved for it.
@@ -129,6 +130,12 @@ async fn row_40_full_before_the_first_byte_of_a_stream() {
     drop(call);
     check_repaired(&world, &upstream).await;
     Booked::ok("crashed", STATED).check(&world.row(answer.event_id()).await);
+    // The metrics count what the rows say.
+    let metrics = get(world.server().admin_address(), "/metrics").await.1;
+    for (end, count) in [("crashed", 1), ("complete", 1)] {
+        let line = format!("weir_request_ends_total{{end=\"{end}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
     world.finish().await;
 }
 

@@ -1,0 +1,60 @@
+//! Copying the WAL to the database. SQLite can do that by itself after a commit, and then keeps to itself that a
+//! sync of the WAL has failed: a later one that says yes would be believed, and the journal forgotten.
+
+use super::{Store, StoreError};
+
+/// Pages in the WAL from which on it is copied: 8 MiB.
+const PAGES: i64 = 2048;
+
+impl Store {
+    /// From here on whoever writes calls [`Store::checkpoint`] after its commits.
+    pub(crate) fn checkpoint_by_hand(&self) -> Result<(), StoreError> {
+        Ok(self.conn.pragma_update(None, "wal_autocheckpoint", 0)?)
+    }
+
+    /// Copies the WAL to the database if it is long, as far as readers let it.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let (pages, copied) = self.wal_pages("NOOP")?;
+        if pages < PAGES || pages == copied {
+            return Ok(());
+        }
+        let done = self.wal_pages("PASSIVE");
+        self.is_doubtful |= done.is_err();
+        done.map(drop)
+    }
+
+    /// Pages in the WAL, and how many of them are copied.
+    fn wal_pages(&self, mode: &str) -> Result<(i64, i64), StoreError> {
+        let pragma = format!("PRAGMA wal_checkpoint({mode})");
+        let mut statement = self.conn.prepare_cached(&pragma)?;
+        Ok(statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Sample, store_with};
+    use super::*;
+
+    #[test]
+    fn a_long_wal_is_copied_and_a_short_one_is_not() {
+        let (_dir, mut store) = store_with(&[]);
+        store.checkpoint_by_hand().unwrap();
+        let mut rows = (1..).map(|id| Sample { id, ..Sample::default() }.row());
+        let mut fill = |store: &mut Store| {
+            while store.wal_pages("NOOP").unwrap().0 < PAGES {
+                assert_eq!(store.wal_pages("NOOP").unwrap().1, 0, "nobody else copies it");
+                let rows: Vec<_> = rows.by_ref().take(4_000).collect();
+                store.append(&rows, &[]).unwrap();
+            }
+        };
+        store.checkpoint().unwrap();
+        fill(&mut store);
+        store.checkpoint().unwrap();
+        let (pages, copied) = store.wal_pages("NOOP").unwrap();
+        assert!(pages >= PAGES && copied == pages, "{pages}, {copied}");
+        // It begins anew, and so there is more and more to copy, but never more in the WAL.
+        store.append(&[Sample { id: 1 << 40, ..Sample::default() }.row()], &[]).unwrap();
+        assert!(store.wal_pages("NOOP").unwrap().0 < PAGES);
+    }
+}
