@@ -191,7 +191,7 @@ mod tests {
             [store().into(), ledger().into(), BackupError::from(ledger()).into()];
         for error in errors {
             let said = told(&name_store(error, Path::new("/data/weir.sqlite")));
-            let expected = "/data/weir.sqlite fails, its disk is full: make room there";
+            let expected = "/data/weir.sqlite fails: its disk is full; make room there";
             assert!(said.starts_with(expected), "{said}");
             assert_eq!(said.matches("SQLite").count(), 1, "{said}");
         }

@@ -108,9 +108,9 @@ pub enum StoreError {
     )]
     TenantInUse { name: String, keys: u32 },
     /// Of what is open; see [`StoreError::at`].
-    #[error("the store fails, {}", meaning(.0))]
+    #[error("the store fails: {}", meaning(.0))]
     Sqlite(#[from] rusqlite::Error),
-    #[error("{} fails, {}", path.display(), meaning(source))]
+    #[error("{} fails: {}", path.display(), meaning(source))]
     Failed { path: PathBuf, source: rusqlite::Error },
 }
 

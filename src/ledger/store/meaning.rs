@@ -17,29 +17,29 @@ fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
     let is_room =
         [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE].contains(&extended_code);
     Some(match code {
-        ErrorCode::DiskFull => "its disk is full: make room there, nothing else is to be done",
+        ErrorCode::DiskFull => "its disk is full; make room there, nothing else is to be done",
         ErrorCode::SystemIoFailure if is_room => {
-            "its disk takes no more: make room there, or raise what limits the size of files or the quota"
+            "its disk takes no more; make room there, or raise what limits the size of files or the quota"
         }
         ErrorCode::SystemIoFailure => {
-            "its disk fails: look into the system's log; if the disk is sound, start Weir again"
+            "its disk fails; look into the system's log; if the disk is sound, start Weir again"
         }
         ErrorCode::NotADatabase => {
-            "it is no SQLite database: another file has its name, or its beginning is damaged; put a backup \
+            "it is no SQLite database, as another file has its name, or its beginning is damaged; put a backup \
              in its place, with no server running"
         }
         ErrorCode::DatabaseCorrupt => {
-            "it is damaged: `weir verify` says how badly; put a backup in its place, with no server running"
+            "it is damaged; `weir verify` says how badly; put a backup in its place, with no server running"
         }
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
-            "it may not be written to: look at its permissions, and at those of its directory"
+            "it may not be written to; look at its permissions, and at those of its directory"
         }
         ErrorCode::CannotOpen => {
-            "it, or what belongs beside it, can't be opened: look at the permissions of its directory, and \
+            "it, or what belongs beside it, can't be opened; look at the permissions of its directory, and \
              at how many files may be open"
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            "another program holds it: end that, or its transaction"
+            "another program holds it; end that, or its transaction"
         }
         ErrorCode::OutOfMemory => "there is no memory left",
         _ => return None,
