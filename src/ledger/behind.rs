@@ -88,5 +88,8 @@ mod tests {
         let mut drain = Drain::new(directory, Store::open(dir.path()).unwrap()).unwrap();
         drain.pass().unwrap();
         assert_eq!(at(60_000), None);
+        // A position is behind what is stored, and after a restore there is none.
+        store.connection().execute("DELETE FROM positions", []).unwrap();
+        assert_eq!(at(60_000), None);
     }
 }
