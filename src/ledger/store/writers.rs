@@ -11,6 +11,9 @@ use super::{BUSY_WAIT, StoreError};
 /// How long a start waits.
 const START_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How long a work of many transactions leaves the lock alone between two of them. SQLite's waiters look every
+/// 100 milliseconds at the least (`sqliteDefaultBusyCallback`): what is free for less they may never see.
+const TURN: Duration = Duration::from_millis(120);
 /// Between two words about a wait.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,11 @@ pub(super) fn wait_for(
         }
         std::thread::park_timeout(POLL);
     }
+}
+
+/// Lets whoever waits for the write lock have it.
+pub(super) fn others_turn() {
+    std::thread::park_timeout(TURN);
 }
 
 /// SQLite says "database is locked", and not by whom.
