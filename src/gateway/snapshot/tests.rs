@@ -14,6 +14,7 @@ use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Unidentified};
 use crate::ledger::store::NewKey;
 use crate::ledger::store::samples::{Sample, new_key, store_with};
+use crate::telemetry::log::tests::logged;
 
 const AT_MS: i64 = 1_780_470_861_000;
 const MANY: u64 = 20_000;
@@ -366,7 +367,10 @@ fn what_cannot_be_read_is_refused_until_it_is_mended_and_everything_else_is_foll
         let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
         connection.execute(damage, []).unwrap();
         world.store.set_key("key_3", |key| key.cut = true).unwrap();
-        world.refresh();
+        let said = logged(|| assert!(world.refresh().keys > 0));
+        assert_eq!(said.matches("cannot be read").count(), 1, "once, and by name: {said}");
+        assert!(said.contains("key_1") != said.contains("acme"), "{said}");
+        assert!(!said.contains("Mars") && !said.contains("5000000000"), "never the value: {said}");
         let is_refused = |world: &World| [1, 2, 3].map(|number| !is_found(world, number));
         assert_eq!((is_refused(&world), world.registry.unreadable()), (refused, 1), "{damage}");
         assert!(world.identity(3).unwrap().cut, "the others are followed: {damage}");

@@ -113,7 +113,11 @@ fn a_key_whose_id_is_no_text_goes_with_its_tenant() {
     assert_eq!(told(&bad.unreadable), ["`id` is text that is not UTF-8"]);
     assert_eq!(store.delete_tenant("acme", true, 9).unwrap().1, 2);
     let mut deleted = 0;
-    store.changes(Some(version)).unwrap().each(|_| Ok(deleted += 1)).unwrap();
+    let count = |_| {
+        deleted += 1;
+        Ok(())
+    };
+    store.changes(Some(version)).unwrap().each(count).unwrap();
     assert_eq!(deleted, 2, "the tenant, and the key that has a name");
 }
 
