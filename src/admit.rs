@@ -39,9 +39,10 @@ mod slot_guard;
 
 pub(crate) use alert::{Alerting, Waiting};
 pub(crate) use ask::{Ask, Clamp};
+pub(crate) use books::Settings;
 pub(crate) use denied::{Denied, Level, Standing};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use live::{OpenWindows, Settings, TenantLive};
+pub(crate) use live::{OpenWindows, TenantLive};
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Rebuilt, Used};
 pub(crate) use slot_guard::SlotGuard;

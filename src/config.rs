@@ -4,7 +4,7 @@
 mod error;
 mod raw;
 mod keys;
-mod suggest;
+pub(crate) mod suggest;
 mod variables;
 mod source;
 mod secret;

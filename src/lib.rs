@@ -21,6 +21,7 @@ mod tenancy;
 mod price;
 mod usage;
 mod json;
+mod visible;
 mod gather;
 mod turn;
 mod supervisor;

@@ -131,7 +131,8 @@ impl Server {
         let (data, address) = listen(config.server.listen)?;
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
-        let follower = Follower::start(registry.clone(), store, &supervisor);
+        let follower =
+            Follower::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
         let max_connections = config.server.max_connections;
         let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {

@@ -37,6 +37,8 @@ pub struct Tenant {
     pub time_zone: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
+    /// What of it can't be read. Then none of its keys opens anything.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// A key: what a client authenticates with.
@@ -59,6 +61,8 @@ pub struct Key {
     pub revoked_at_ms: Option<i64>,
     /// The secrets that open it: one, or two while a rotation overlaps.
     pub secrets: Vec<Secret>,
+    /// What of it, or of its secrets, can't be read. Then nothing opens it.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// What is kept of a key's text.
@@ -70,4 +74,20 @@ pub struct Secret {
     pub last4: String,
     /// The old secret of a rotation ends here.
     pub expires_at_ms: Option<i64>,
+}
+
+/// A value of a tenant or a key that can't be read: somebody else wrote it, and what is limited by it is
+/// refused. In its place stands what lets nothing through, and what no command can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// As the store calls it.
+    pub column: String,
+    /// What kind of value is there, but never the value: it may be a secret.
+    pub found: &'static str,
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` is {}", self.column, self.found)
+    }
 }

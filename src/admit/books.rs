@@ -1,6 +1,7 @@
 //! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
 
 mod change;
+mod moving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,28 @@ use super::over::Crossed;
 use super::quota::Amount;
 use super::slots::Slots;
 use super::window::Windows;
+pub(super) use moving::Ledger;
+use moving::Moving;
+
 use crate::clock::{Believed, Now};
 
 /// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
 pub(super) const CLAMP_MIN: u64 = 16;
+
+/// What holds for every limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Requests that may come at once before the rate counts; `None`: as many as the rate.
+    pub(crate) rpm_burst: Option<u32>,
+    /// In which days and months begin, until [`TenantLive::move_windows`].
+    pub(crate) time_zone: TimeZone,
+    /// Of a quota, 1 to 100: whoever uses as much is to be told of.
+    pub(crate) alert_percent: Arc<[u8]>,
+    /// Who hears of it.
+    pub(crate) alerting: Arc<Alerting>,
+    /// What is asked where the wall clock is behind.
+    pub(crate) believed: Arc<Believed>,
+}
 
 /// All of one tenant.
 #[derive(Debug)]
@@ -41,6 +60,8 @@ pub(super) struct Books {
     /// Whom to tell.
     pub(super) alerting: Arc<Alerting>,
     pub(super) crossed: Crossed,
+    /// While accounts move to other windows.
+    moving: Option<Box<Moving>>,
 }
 
 /// What an admitted request holds of both accounts.
@@ -82,6 +103,27 @@ impl Totals {
 }
 
 impl Books {
+    /// A tenant without keys, limits or past.
+    pub(super) fn new(name: Arc<str>, settings: Settings, now: Now) -> Self {
+        let Settings { rpm_burst, time_zone, alert_percent, alerting, believed } = settings;
+        let windows = Windows::at(&time_zone, now.unix_ms);
+        Self {
+            name,
+            zone: time_zone,
+            tenant: Account::new(&windows, alert_percent.clone()),
+            keys: Slots::default(),
+            totals: Totals::default(),
+            crossed: Crossed::new(alerting.over.clone(), windows),
+            windows,
+            doubted_ms: None,
+            believed,
+            rpm_burst,
+            percents: alert_percent,
+            alerting,
+            moving: None,
+        }
+    }
+
     #[inline]
     pub(super) fn advance(&mut self, now: Now) -> Windows {
         if self.windows.advance(&self.zone, now.unix_ms) {
@@ -140,6 +182,7 @@ impl Books {
         now: Now,
     ) -> Result<Reservation, Denied> {
         let windows = self.advance(now);
+        self.catch_up(slot);
         self.open(slot, now.mono_ns);
         self.keys[slot].enter(&windows);
         self.tenant.enter(&windows);
@@ -249,6 +292,7 @@ impl Books {
     /// Sets more aside for a request in flight, if both accounts have room.
     pub(super) fn extend(&mut self, held: &mut Reservation, more: Amount, now: Now) -> bool {
         let windows = self.advance(now);
+        self.catch_up(held.slot);
         self.tenant.enter(&windows);
         let key = &mut self.keys[held.slot];
         key.enter(&windows);
@@ -265,6 +309,7 @@ impl Books {
 
     /// Ends a reservation.
     pub(super) fn close(&mut self, held: &Reservation, outcome: Outcome) {
+        self.catch_up(held.slot);
         let (key, tenant) = (&mut self.keys[held.slot], &mut self.tenant);
         // One that was idle meanwhile may not know of the window that another request has opened.
         key.enter(&self.windows);
@@ -293,32 +338,36 @@ impl Books {
 
     #[inline]
     fn note_alerts(&mut self, slot: KeySlot) {
-        if self.keys[slot].is_over() || self.tenant.is_over() {
-            self.tell(slot);
+        if self.keys[slot].is_over() {
+            self.tell(Some(slot));
+        }
+        if self.tenant.is_over() {
+            self.tell(None);
         }
     }
 
-    /// Once per quota, threshold and window.
+    /// Of a key, or of the tenant; once per quota, threshold and window.
     #[cold]
-    fn tell(&mut self, slot: KeySlot) {
+    fn tell(&mut self, key: Option<KeySlot>) {
         if self.crossed.is_mute() {
             return;
         }
         let windows = self.windows;
-        for scope in [Scope::Key, Scope::Tenant] {
-            let (key_id, account) = match scope {
-                Scope::Key => (Some(self.keys.key_id(slot).clone()), &mut self.keys[slot]),
-                Scope::Tenant => (None, &mut self.tenant),
-            };
-            let before = account.over(&windows);
-            account.tell(|kind, percent, used, quota| {
-                let window = if kind.is_monthly() { windows.month } else { windows.day };
-                let (tenant, key_id) = (self.name.clone(), key_id.clone());
-                let limit = Limit { scope, kind };
-                self.alerting.tell(Alert { limit, tenant, key_id, percent, used, quota, window });
-            });
-            self.crossed.change(scope, before, account.over(&windows));
-        }
+        let (scope, key_id, account) = match key {
+            Some(slot) => {
+                let key_id = self.keys.key_id(slot).clone();
+                (Scope::Key, Some(key_id), &mut self.keys[slot])
+            }
+            None => (Scope::Tenant, None, &mut self.tenant),
+        };
+        let before = account.over(&windows);
+        account.tell(|kind, percent, used, quota| {
+            let window = if kind.is_monthly() { windows.month } else { windows.day };
+            let (tenant, key_id) = (self.name.clone(), key_id.clone());
+            let limit = Limit { scope, kind };
+            self.alerting.tell(Alert { limit, tenant, key_id, percent, used, quota, window });
+        });
+        self.crossed.change(scope, before, account.over(&windows));
     }
 }
 

@@ -86,7 +86,7 @@ fn a_zone_change_loses_nothing() {
     });
     let zone = TimeZone::fixed(jiff::tz::offset(2));
     let (old, new) = (live.windows(NOW), Windows::at(&zone, NOW.unix_ms));
-    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default()));
+    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default(), || ()));
     threads.into_iter().for_each(|one| one.join().expect("no panic"));
     let used = live.tenant_balances(NOW).daily;
     assert_eq!((used.requests, used.tokens, used.nano_usd), (2, 20, 14));

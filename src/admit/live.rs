@@ -10,36 +10,20 @@ use std::sync::{Mutex, MutexGuard};
 
 use jiff::tz::TimeZone;
 
-use super::account::Account;
-use super::alert::Alerting;
 use super::ask::{Ask, KeySlot};
-use super::books::{Books, Outcome, Reservation, Totals};
+use super::books::{Books, Ledger, Outcome, Reservation, Settings, Totals};
 use super::denied::{Denied, Standing};
 #[cfg(test)]
 use super::denied::{Limit, Scope};
-use super::over::Crossed;
 #[cfg(test)]
 use super::over::QUOTAS;
 use super::quota::{Amount, Balances, Rebuilt};
-use super::slots::Slots;
 use super::window::Windows;
-use crate::clock::{Believed, Now};
+use crate::clock::Now;
 use crate::tenancy::Limits;
 
-/// What holds for every limit.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Requests that may come at once before the rate counts; `None`: as many as the rate.
-    pub(crate) rpm_burst: Option<u32>,
-    /// In which days and months begin, until [`TenantLive::move_windows`].
-    pub(crate) time_zone: TimeZone,
-    /// Of a quota, 1 to 100: whoever uses as much is to be told of.
-    pub(crate) alert_percent: Arc<[u8]>,
-    /// Who hears of it.
-    pub(crate) alerting: Arc<Alerting>,
-    /// What is asked where the wall clock is behind.
-    pub(crate) believed: Arc<Believed>,
-}
+/// Keys that follow to other windows in one turn with the lock: a fifth of a millisecond.
+const MOVED_AT_ONCE: usize = 64;
 
 /// The windows that are open, and what the ledger counts elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +47,7 @@ pub(crate) struct TenantLive {
 impl TenantLive {
     /// A tenant without keys, limits or past.
     pub(crate) fn new(name: Arc<str>, settings: Settings, now: Now) -> Arc<Self> {
-        let Settings { rpm_burst, time_zone, alert_percent, alerting, believed } = settings;
-        let windows = Windows::at(&time_zone, now.unix_ms);
-        let books = Books {
-            name,
-            zone: time_zone,
-            tenant: Account::new(&windows, alert_percent.clone()),
-            keys: Slots::default(),
-            totals: Totals::default(),
-            crossed: Crossed::new(alerting.over.clone(), windows),
-            windows,
-            doubted_ms: None,
-            believed,
-            rpm_burst,
-            percents: alert_percent,
-            alerting,
-        };
+        let books = Books::new(name, settings, now);
         Arc::new(Self { has_cost_quota: AtomicBool::new(false), books: Mutex::new(books) })
     }
 
@@ -102,7 +71,7 @@ impl TenantLive {
 
     /// A place for a key, which has not asked yet.
     pub(super) fn take_slot(&self, key_id: Arc<str>, limits: Arc<Limits>) -> KeySlot {
-        self.books().keys.take(key_id, limits)
+        self.books().take_slot(key_id, limits)
     }
 
     /// The key is gone, and nobody will ask for it any more. Requests in flight end as they would.
@@ -137,22 +106,53 @@ impl TenantLive {
     /// months begin in `zone`: because that is another one, or because the clock was wrong. `ledger` has
     /// what the ledger knows of a key in both, and of the whole tenant (`None`). False, and nothing has
     /// changed, if `old` does not hold any more.
+    ///
+    /// However many keys there are, nobody waits long: they follow one by one, whoever asks for one has it
+    /// follow first, and between some and some more `others_turn` is called, without the lock.
     pub(crate) fn move_windows(
         &self,
         zone: TimeZone,
         old: OpenWindows,
         new: Windows,
-        ledger: impl Fn(Option<&str>) -> Rebuilt,
+        ledger: impl Fn(Option<&str>) -> Rebuilt + Send + 'static,
+        mut others_turn: impl FnMut(),
     ) -> bool {
-        let mut guard = self.books();
-        let books = &mut *guard;
+        let begun = self.begin_move(zone, old, new, Box::new(ledger));
+        if begun {
+            while self.move_some(MOVED_AT_ONCE) {
+                others_turn();
+            }
+        }
+        begun
+    }
+
+    /// The tenant as a whole holds to the new windows; its keys do once they are asked for.
+    pub(super) fn begin_move(
+        &self,
+        zone: TimeZone,
+        old: OpenWindows,
+        new: Windows,
+        ledger: Ledger,
+    ) -> bool {
+        let mut books = self.books();
         let OpenWindows { windows: old, doubted_ms } = old;
         if books.windows != old || books.doubted_ms != doubted_ms {
             return false;
         }
-        books.rebase(new, ledger);
+        books.begin_move(new, ledger);
         books.zone = zone;
         true
+    }
+
+    /// Has `count` more keys follow; false once all have.
+    pub(super) fn move_some(&self, count: usize) -> bool {
+        let mut books = self.books();
+        let led = books.move_some(count);
+        let are_left = books.is_moving();
+        // What it had of the ledger is let go of without the lock.
+        drop(books);
+        drop(led);
+        are_left
     }
 
     /// What a key has used in the windows around `now`, without reservations.
@@ -160,6 +160,7 @@ impl TenantLive {
     pub(crate) fn balances(&self, slot: KeySlot, now: Now) -> Balances {
         let mut books = self.books();
         let windows = books.advance(now);
+        books.catch_up(slot);
         books.open(slot, now.mono_ns);
         books.keys[slot].enter(&windows);
         books.keys[slot].balances(windows)
@@ -192,7 +193,10 @@ impl TenantLive {
         let mut windows = books.windows;
         windows.advance(&books.zone, unix_ms);
         let tenant = (Scope::Tenant, books.tenant.over(&windows));
-        let keys = books.keys.iter();
+        // Those that are still to move count in no window.
+        let keys = (0..books.keys.len()).map(KeySlot).collect::<Vec<_>>();
+        let keys = keys.into_iter().filter(|slot| books.has_moved(*slot)).collect::<Vec<_>>();
+        let keys = keys.into_iter();
         let keys =
             keys.filter_map(|slot| Some((Scope::Key, books.keys.opened(slot)?.over(&windows))));
         for (scope, over) in keys.chain([tenant]) {

@@ -89,9 +89,9 @@ impl Slots {
         self.free.push(slot);
     }
 
-    /// All slots, those too that are free.
-    pub(super) fn iter(&self) -> impl Iterator<Item = KeySlot> + use<> {
-        (0..self.all.len()).map(KeySlot)
+    /// How many slots there are, those too that are free.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// How many keys have a slot, and how many of them an account.

@@ -475,7 +475,7 @@ fn who_is_above_a_threshold_is_until_its_window_ends() {
     // Another zone has another day; what was used counts in it. Here nobody asks in between.
     let zone = zone("Asia/Kolkata");
     let (old, new) = (live.windows(now), Windows::at(&zone, now.unix_ms));
-    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default()));
+    assert!(live.move_windows(zone, old, new, |_| Rebuilt::default(), || ()));
     now.unix_ms = new.day.end_ms - 1;
     assert_eq!(over(&alerting, now), [("key-daily-tokens", 1)]);
     drop(of_acme);
@@ -522,7 +522,7 @@ fn a_clock_that_was_ahead_by_years_takes_nobody_off_the_gauge() {
         daily: used(1, 90),
         monthly: used(1, 90),
     };
-    assert!(acme.live().move_windows(TimeZone::UTC, old, new, |_| rebuilt));
+    assert!(acme.live().move_windows(TimeZone::UTC, old, new, move |_| rebuilt, || ()));
     assert_eq!(over(&alerting, now), [("key-daily-tokens", 2)]);
     now.unix_ms = new.day.end_ms;
     assert_eq!(over(&alerting, now), []);
@@ -536,14 +536,66 @@ fn a_key_that_has_not_asked_has_used_what_the_ledger_says_of_another_zone() {
     let zone = zone("Pacific/Kiritimati");
     let (old, new) = (world.live.windows(world.now), Windows::at(&zone, world.now.unix_ms));
     let before = Rebuilt { daily: used(1, 95), monthly: used(1, 95), ..Rebuilt::default() };
-    let ledger = |key_id: Option<&str>| match key_id {
+    let ledger = move |key_id: Option<&str>| match key_id {
         Some("key_idle") | None => before,
         Some(_) => Rebuilt::default(),
     };
-    assert!(world.live.move_windows(zone, old, new, ledger));
+    assert!(world.live.move_windows(zone, old, new, ledger, || ()));
     assert_eq!(world.live.slots(), (2, 1));
     let denied = idle.admit(ask(1, 10), world.now).expect_err("5 are left");
     assert_eq!(denied.limit_name(), "key-daily-tokens");
+}
+
+/// Nobody waits for all of them, and none of them has more than its quota on the way.
+#[test]
+fn keys_follow_to_other_windows_some_at_a_time_and_first_whoever_asks() {
+    let limits = Arc::new(Limits { daily_requests: Some(3), ..Limits::default() });
+    let world = World::new(Limits::default(), Limits::default());
+    let World { live, alerting, now, .. } = &world;
+    let take = |number| SlotGuard::new(live, &format!("key_{number}").into(), &limits);
+    let mut keys: Vec<_> = (0..200).map(take).collect();
+    let admit =
+        |key: &SlotGuard| key.admit(ask(1, 1), *now).map(|permit| permit.settle(1, 0, *now));
+    keys.iter().for_each(|key| admit(key).expect("the first of three"));
+    let running = keys[150].admit(ask(1, 1), *now).expect("the second of three");
+    let _ = alerting.take();
+    // Each has used one that the ledger knows, and in the new day another one before.
+    let zone = zone("Pacific/Kiritimati");
+    let (old, new) = (live.windows(*now), Windows::at(&zone, now.unix_ms));
+    let of = |count| Rebuilt {
+        old_daily: used(count, count),
+        old_monthly: used(count, count),
+        daily: used(2 * count, 2 * count),
+        monthly: used(2 * count, 2 * count),
+    };
+    let ledger = move |key_id: Option<&str>| match key_id {
+        None => of(200),
+        Some("key_a") => Rebuilt::default(),
+        Some(_) => of(1),
+    };
+    let (mut turns, mut running) = (0, Some(running));
+    let turn = || {
+        turns += 1;
+        // First and last in the order of the walk: all have one left, whoever has followed.
+        for at in [turns, 199 - turns] {
+            admit(&keys[at]).expect("the third of three");
+            assert_eq!(admit(&keys[at]).unwrap_err().limit_name(), "key-daily-requests", "{at}");
+        }
+        // What ends on the way, or goes, does so in the new windows.
+        if let Some(permit) = running.take() {
+            permit.settle(1, 0, *now);
+            assert!(admit(&keys[150]).is_err(), "two in the ledger, and one in flight");
+            drop(keys.pop());
+        }
+    };
+    assert!(live.move_windows(zone, old, new, ledger, turn));
+    assert_eq!((turns, keys.len()), (3, 199));
+    for (at, key) in keys.iter().enumerate() {
+        let has_asked = (1..=3).contains(&at) || (196..=198).contains(&at) || at == 150;
+        assert_eq!(admit(key).is_err(), has_asked, "{at}");
+        assert!(admit(key).is_err(), "{at}");
+    }
+    assert_eq!(over(alerting, *now), [("key-daily-requests", 199)]);
 }
 
 #[test]
@@ -594,7 +646,7 @@ fn windows_of_a_clock_that_was_ahead_date_nothing_and_are_left_with_what_they_co
         daily: used(2, 20),
         monthly: used(2, 20),
     };
-    assert!(world.live.move_windows(TimeZone::UTC, old, new, |_| rebuilt));
+    assert!(world.live.move_windows(TimeZone::UTC, old, new, move |_| rebuilt, || ()));
     // One before, and three since: the one of 2031 is in the ledger, too, and not of today.
     assert_eq!(world.used(), (used(4, 20), used(4, 20)));
     assert_eq!(world.live.windows(world.now), OpenWindows { windows: new, doubted_ms: None });

@@ -9,15 +9,18 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::suggest::nearest;
 use crate::identify::key_text::{KeyText, generate_id};
-use crate::ledger::store::{NewKey, Store};
+use crate::ledger::store::{NewKey, Store, StoreError};
 use crate::tenancy::{Key, Secret};
+use crate::visible::written_out;
 
 use super::Misuse;
 use super::limits::{LimitArgs, LimitFields};
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
 
 /// Make, list, change, rotate, revoke and delete keys
@@ -192,7 +195,8 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         Action::Rotate(args) => rotate(&args, &mut store()?, now_ms, out),
         Action::Revoke(args) => {
             let key = store()?.revoke_key(&args.id, now_ms)?;
-            write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
+            let said = "is revoked: nothing opens it any more, and it stays so";
+            write_ended(out, args.format, &line(&key, now_ms), said)
         }
         Action::Delete(args) => delete::run(&args, &mut store()?, config, now_ms, out),
     }
@@ -203,6 +207,8 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     let expires_at_ms = args.options.expires(config, now_ms)?.flatten();
     let mut limits = config.limits.new_key.clone();
     args.options.limits.apply(&mut limits);
+    let models = args.options.models.and_then(|models| models.0);
+    tell_unserved(models.as_deref(), config);
     let new = NewKey {
         id: generate_id()?.into(),
         tenant: args.tenant.into(),
@@ -210,7 +216,7 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         limits,
         clamp: args.options.clamp.unwrap_or(false),
         cut: args.options.cut.unwrap_or(false),
-        models: args.options.models.and_then(|models| models.0),
+        models,
         expires_at_ms,
         secret: secret_of(&text),
     };
@@ -229,19 +235,59 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         expires_at_ms,
         revoked_at_ms: None,
         secrets: vec![new.secret],
+        unreadable: Vec::new(),
     };
     show_text(&key, &text, args.format, now_ms, out)
 }
 
 fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let wanted = |key: &Key| args.tenant.as_ref().is_none_or(|tenant| **tenant == *key.tenant);
-    let keys = store.keys()?;
-    let lines: Vec<_> =
-        keys.iter().filter(|key| wanted(key)).map(|key| line(key, now_ms)).collect();
+    let mut keys = store.keys()?;
+    keys.retain(wanted);
+    if let Some(name) = args.tenant.as_deref().filter(|_| keys.is_empty()) {
+        known_tenant(store, name)?;
+    }
+    keys.retain(|key| !tell_key(key));
+    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
     if lines.is_empty() {
         note("no keys; `weir key create --tenant NAME` makes one");
     }
     write_lines(out, args.format, &COLUMNS, &lines, None)
+}
+
+/// A tenant that is not there is a mistake; one without keys is none.
+fn known_tenant(store: &Store, name: &str) -> anyhow::Result<()> {
+    let tenants = store.tenants()?;
+    let mut names = tenants.iter().map(|tenant| &*tenant.name);
+    if names.clone().any(|known| known == name) {
+        return Ok(());
+    }
+    match nearest(name, &mut names) {
+        Some(near) => bail!("no tenant `{name}`; did you mean `{near}`?"),
+        None => Err(StoreError::UnknownTenant(name.to_owned()).into()),
+    }
+}
+
+/// A model that no upstream serves may be meant for later: it is told, and taken.
+fn tell_unserved(models: Option<&[String]>, config: &Config) {
+    unserved(models.unwrap_or_default(), config).iter().for_each(|text| note(text));
+}
+
+fn unserved(models: &[String], config: &Config) -> Vec<String> {
+    let served = || {
+        let models = config.upstreams.iter().flat_map(|upstream| &upstream.models);
+        models.map(|model| model.name.as_str())
+    };
+    // Without any upstream it is another machine's configuration that counts.
+    if served().next().is_none() {
+        return Vec::new();
+    }
+    let unserved = models.iter().filter(|model| !served().any(|served| served == *model));
+    let said = |model: &String| match nearest(model, served()) {
+        Some(near) => format!("no upstream serves `{model}` yet; did you mean `{near}`?"),
+        None => format!("no upstream serves `{model}` yet"),
+    };
+    unserved.map(said).collect()
 }
 
 fn set(
@@ -260,6 +306,9 @@ fn set(
     }
     let expires = args.options.expires(config, now_ms)?;
     let options = args.options;
+    if let Some(Models(models)) = &options.models {
+        tell_unserved(models.as_deref(), config);
+    }
     let key = store.set_key(&args.id, |key| {
         options.limits.apply(&mut key.limits);
         if let Some(name) = options.name {
@@ -274,6 +323,7 @@ fn set(
             key.expires_at_ms = expires_at_ms;
         }
     })?;
+    tell_key(&key);
     write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
 }
 
@@ -292,6 +342,7 @@ fn rotate(
         _ => format!("the old key ends at {}", rfc3339(until_ms)),
     };
     note(&old);
+    tell_key(&key);
     show_text(&key, &text, args.format, now_ms, out)
 }
 
@@ -324,6 +375,23 @@ impl Options {
         }
         Ok(Some(Some(at_ms)))
     }
+}
+
+/// Shows a key that has come to its end: people a sentence, programs the key.
+fn write_ended(
+    out: &mut dyn Write,
+    format: Format,
+    key: &KeyLine,
+    said: &str,
+) -> anyhow::Result<()> {
+    if format != Format::Table {
+        return write_one(out, format, &COLUMNS, key);
+    }
+    let name = match &*key.name {
+        "" => String::new(),
+        name => format!(" ({})", written_out(name, |_| false)),
+    };
+    Ok(writeln!(out, "key `{}`{name} of tenant `{}` {said}", key.id, key.tenant)?)
 }
 
 fn secret_of(text: &KeyText) -> Secret {
@@ -497,6 +565,8 @@ mod tests {
         let revoked = world.json(&format!("revoke {id}"));
         assert_eq!(revoked["status"], json!("revoked"));
         assert_eq!(revoked["revoked_at"], json!("2026-11-21T12:00:00Z"));
+        let said = world.weir(&format!("revoke {id}"));
+        assert!(said.starts_with(&format!("key `{id}` of tenant `acme` is revoked: ")), "{said}");
         let error = world.weir_at(NOW_MS, &format!("rotate {id}")).unwrap_err().to_string();
         assert!(error.contains("`weir key create` makes a new one"), "{error}");
     }
@@ -515,7 +585,8 @@ mod tests {
         assert_eq!(left(&world), 4);
         world.weir(&format!("revoke {first}"));
         let deleted = world.json(&format!("delete {first}"));
-        assert_eq!((&deleted["id"], &deleted["status"]), (&keys[0]["id"], &json!("revoked")));
+        assert_eq!((&deleted["id"], &deleted["status"]), (&keys[0]["id"], &json!("deleted")));
+        assert_eq!(deleted["revoked_at"], json!("2026-11-21T12:00:00Z"));
         world.weir(&format!("revoke {}", id(&keys[2])));
         let days = |days: i64| NOW_MS + days * 86_400_000;
         assert_eq!(
@@ -526,7 +597,11 @@ mod tests {
         let ended: Value = serde_json::from_str(&ended).unwrap();
         let ids: Vec<_> = ended.as_array().unwrap().iter().map(id).collect();
         assert_eq!(ids, [id(&keys[1]), id(&keys[2])]);
-        world.weir(&format!("delete {} --force", id(&keys[3])));
+        assert!(ended.as_array().unwrap().iter().all(|key| key["status"] == "deleted"));
+        let last = id(&keys[3]);
+        let said = world.weir(&format!("delete {last} --force"));
+        let deleted = "is deleted: nothing opens it any more; what it used stays in the ledger";
+        assert_eq!(said, format!("key `{last}` of tenant `acme` {deleted}\n"));
         assert_eq!(left(&world), 0);
         // A moment that is still to come ends nothing now.
         world.weir("create --tenant acme --expires 1h");
@@ -546,7 +621,53 @@ mod tests {
             (&json!("expired"), &json!("active"))
         );
         assert_eq!(world.json("list --tenant beta").as_array().unwrap().len(), 1);
-        assert_eq!(world.json("list --tenant nobody"), json!([]));
+        let error = |line: &str| world.weir_at(NOW_MS, line).unwrap_err().to_string();
+        assert_eq!(error("list --tenant acne"), "no tenant `acne`; did you mean `acme`?");
+        let unknown = "no tenant `nobody`; `weir tenant list` shows them";
+        assert_eq!(error("list --tenant nobody"), unknown);
+        open_store(&world.config, "key").unwrap().delete_ended_keys(i64::MAX).unwrap();
+        assert_eq!(world.json("list --tenant acme"), json!([]), "it is there, without keys");
+    }
+
+    #[test]
+    fn a_model_that_no_upstream_serves_is_told_and_taken() {
+        let mut world = World::new();
+        let names = |text: &str| models(text).unwrap().0.unwrap();
+        assert_eq!(unserved(&names("gpt-9"), &world.config), Vec::<String>::new(), "nobody knows");
+        let upstream = "[[upstream]]\nname = \"a\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+            models = [\"gpt-5.4\", \"o9\"]\n";
+        let parsed = Config::from_toml(upstream, crate::config::Secrets::Optional).unwrap();
+        world.config.upstreams = parsed.upstreams;
+        let told = [
+            "no upstream serves `gpt-5.5` yet; did you mean `gpt-5.4`?",
+            "no upstream serves `claude` yet",
+        ];
+        assert_eq!(unserved(&names("o9,gpt-5.5,claude"), &world.config), told);
+        let made = world.json("create --tenant acme --models nope");
+        assert_eq!(made["models"], json!(["nope"]));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_in_no_list_and_can_be_mended_revoked_and_deleted() {
+        let world = World::new();
+        let keys: Vec<Value> = (0..2).map(|_| world.json("create --tenant acme")).collect();
+        let id = |at: usize| keys[at]["id"].as_str().unwrap();
+        let damage = |set: &str| {
+            let path = world.config.data.dir.join("weir.sqlite");
+            let store = rusqlite::Connection::open(path).unwrap();
+            let update = format!("UPDATE keys SET {set} WHERE id = '{}'", id(0));
+            store.execute(&update, []).unwrap();
+        };
+        let listed = |world: &World| world.json("list").as_array().unwrap().len();
+        damage("rpm = -1");
+        assert_eq!(listed(&world), 1);
+        let set = world.json(&format!("set {} --rpm 7", id(0)));
+        assert_eq!((&set["rpm"], listed(&world)), (&json!(7), 2));
+        damage("models = '['");
+        assert_eq!(listed(&world), 1);
+        assert_eq!(world.json(&format!("revoke {}", id(0)))["status"], "revoked");
+        assert_eq!(world.json(&format!("delete {}", id(0)))["status"], "deleted");
+        assert_eq!(listed(&world), 1);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which names tenants and keys may have: they stand in tables, URLs and logs.
 
+use crate::visible::is_hidden;
+
 const TENANT_NAME_LEN: usize = 64;
 const KEY_NAME_LEN: usize = 100;
 
@@ -14,9 +16,9 @@ pub(crate) fn tenant_name(text: &str) -> Result<String, String> {
 
 /// Takes a key's name, which may be empty.
 pub(crate) fn key_name(text: &str) -> Result<String, String> {
-    if text.chars().count() > KEY_NAME_LEN || text.chars().any(char::is_control) {
+    if text.chars().count() > KEY_NAME_LEN || text.chars().any(is_hidden) {
         return Err(format!(
-            "a key's name has at most {KEY_NAME_LEN} characters, and no control characters"
+            "a key's name has at most {KEY_NAME_LEN} characters, and none that control or do not show"
         ));
     }
     Ok(text.to_owned())
@@ -37,7 +39,9 @@ mod tests {
         for good in ["", "ci on näher", &"ä".repeat(100)] {
             assert!(key_name(good).is_ok(), "{good}");
         }
-        for bad in ["a\nb", "\u{1b}[1m", &"x".repeat(101)] {
+        for bad in
+            ["a\nb", "\u{1b}[1m", "\u{85}", "a\u{202e}b", "a\u{200b}", "\u{2028}", &"x".repeat(101)]
+        {
             assert!(key_name(bad).is_err(), "{bad}");
         }
     }

@@ -6,6 +6,8 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::visible::written_out;
+
 /// In which form results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -187,19 +189,13 @@ pub(crate) fn plain_text(value: &Value) -> String {
     }
 }
 
-/// A value for people. Control characters are shown, not obeyed: a model's name can come from
-/// elsewhere, and a terminal does what it is told.
+/// A value for people. What does not show is written out: a model's name can come from elsewhere, and a
+/// terminal does what it is told.
 fn table_text(value: &Value) -> String {
     match value {
         Value::Number(number) => grouped(&number.to_string()),
         Value::Null => NO_VALUE.to_owned(),
-        other => {
-            let shown = |char: char| match char.is_control() {
-                true => char.escape_default().to_string(),
-                false => char.to_string(),
-            };
-            plain_text(other).chars().map(shown).collect()
-        }
+        other => written_out(&plain_text(other), |_| false),
     }
 }
 
@@ -227,11 +223,13 @@ const BLANK: [char; 3] = ['\t', '\r', '\n'];
 /// that begin within a cell.
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
-/// A cell of CSV. Texts come from tenants and upstreams, and whoever opens the file runs what they say.
+/// A cell of CSV. Texts come from tenants and upstreams, and whoever opens the file runs what they say, or
+/// sees what they want. What RFC 4180 has quotes for stays; other characters that do not show are written out.
 fn csv_cell(value: &Value) -> String {
     let text = plain_text(value);
     let is_text = !matches!(value, Value::Null | Value::Bool(_) | Value::Number(_));
-    if is_text { quoted(&defused(text)) } else { text }
+    let shown = |text: &str| written_out(text, |char| BLANK.contains(&char));
+    if is_text { quoted(&defused(shown(&text))) } else { text }
 }
 
 /// A text that is no formula wherever a cell may begin (OWASP, "CSV injection"): an apostrophe stands
@@ -339,6 +337,10 @@ mod tests {
             (json!("a\rb"), "\"a\rb\""),
             (json!("\",=1"), "\"\"\",'=1\""),
             (json!(["=1", "b"]), "'=1 b"),
+            // What does not show is written out, and begins no formula behind it.
+            (json!("a\u{202e}b"), "a\\u{202e}b"),
+            (json!("\u{200b}=1"), "\\u{200b}=1"),
+            (json!("\u{1b}[1m"), "\\u{1b}[1m"),
             (json!({"x": "y;=1"}), "\"{\"\"x\"\":\"\"y;'=1\"\"}\""),
         ] {
             assert_eq!(csv_cell(&value), cell, "{value}");
@@ -355,12 +357,15 @@ mod tests {
 
     #[test]
     fn a_table_aligns_numbers_groups_thousands_and_ends_with_the_totals() {
-        let lines = [json!({"name": "a\u{1b}[1m", "count": 1234567}), json!({"name": "b"})];
+        let lines = [json!({"name": "a\u{1b}[1m\u{202e}", "count": 1234567}), json!({"name": "b"})];
         let totals = json!({"name": "total", "count": 1000});
         let text = written(Format::Table, &lines, Some(&totals));
         let shape: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(shape.len(), 7, "{text}");
-        assert!(shape[3].contains("a\\u{1b}[1m") && shape[3].ends_with("1,234,567 │"), "{text}");
+        assert!(
+            shape[3].contains("a\\u{1b}[1m\\u{202e}") && shape[3].ends_with("1,234,567 │"),
+            "{text}"
+        );
         assert!(shape[4].ends_with("- │") && shape[5].ends_with("1,000 │"), "{text}");
         assert!(!text.contains("list"), "{text}");
     }

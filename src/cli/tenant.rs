@@ -15,6 +15,7 @@ use super::limits::{LimitArgs, LimitFields};
 use super::names::tenant_name;
 use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, counted, note, to_stdout, write_lines, write_one};
+use super::unreadable::tell_tenant;
 use super::when::rfc3339;
 
 /// Make, list, change and delete tenants
@@ -76,6 +77,9 @@ struct TenantLine {
     limits: LimitFields,
     time_zone: Option<String>,
     created_at: String,
+    /// Only where it is not there any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
 }
 
 const COLUMNS: [Column; 12] = [
@@ -92,6 +96,8 @@ const COLUMNS: [Column; 12] = [
     Column::shown("time_zone", "time zone"),
     Column::shown("created_at", "created"),
 ];
+
+const STATUS: Column = Column::shown("status", "status");
 
 /// Does what the arguments say.
 pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
@@ -111,14 +117,16 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             let time_zone = edit.time_zone.and_then(|zone| zone.0);
             store.create_tenant(&edit.name, &limits, time_zone.as_deref(), now_ms)?;
             let name = edit.name.into();
-            let tenant = Tenant { name, limits, time_zone, created_at_ms: now_ms };
+            let tenant =
+                Tenant { name, limits, time_zone, created_at_ms: now_ms, unreadable: Vec::new() };
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
         Action::List { format } => {
-            let tenants = store.tenants()?;
+            let mut tenants = store.tenants()?;
             if tenants.is_empty() {
                 note("no tenants yet; `weir tenant create` and `weir key create` make them");
             }
+            tenants.retain(|tenant| !tell_tenant(tenant));
             let lines: Vec<_> = tenants.iter().map(line).collect();
             write_lines(out, format, &COLUMNS, &lines, None)
         }
@@ -135,12 +143,23 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
                     tenant.time_zone = zone;
                 }
             })?;
+            tell_tenant(&tenant);
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
         Action::Delete { name, force, format } => {
             let (tenant, keys) = store.delete_tenant(&name, force, now_ms)?;
-            note(&format!("{} deleted with it", counted(keys as u64, "key")));
-            write_one(out, format, &COLUMNS, &line(&tenant))
+            let with_it = counted(keys as u64, "key");
+            if format == Format::Table {
+                let stays = "what they used stays in the ledger";
+                return Ok(writeln!(
+                    out,
+                    "tenant `{name}` is deleted, and {with_it} with it; {stays}"
+                )?);
+            }
+            note(&format!("{with_it} deleted with it"));
+            let columns: Vec<_> = COLUMNS.into_iter().chain([STATUS]).collect();
+            let line = TenantLine { status: Some("deleted"), ..line(&tenant) };
+            write_one(out, format, &columns, &line)
         }
     }
 }
@@ -151,6 +170,7 @@ fn line(tenant: &Tenant) -> TenantLine {
         limits: LimitFields::from(&tenant.limits),
         time_zone: tenant.time_zone.as_deref().map(str::to_owned),
         created_at: rfc3339(tenant.created_at_ms),
+        status: None,
     }
 }
 
@@ -220,10 +240,25 @@ mod tests {
         assert!(error.contains("has 1 active keys") && error.contains("--force"), "{error}");
         assert!(weir("list --format csv").unwrap().contains("acme,"));
         let deleted = parsed(weir("delete acme --force --format json").unwrap());
-        assert_eq!(deleted["name"], "acme");
+        assert_eq!((&deleted["name"], &deleted["status"]), (&json!("acme"), &json!("deleted")));
         let listed = weir("list --format csv").unwrap();
         assert!(listed.contains("beta,") && !listed.contains("acme,"), "{listed}");
         weir("create acme").unwrap();
+        let said = weir("delete beta").unwrap();
+        assert_eq!(
+            said,
+            "tenant `beta` is deleted, and 0 keys with it; what they used stays in the ledger\n"
+        );
+        weir("create beta").unwrap();
+        let csv = weir("delete beta --format csv").unwrap();
+        assert!(csv.lines().all(|line| line.ends_with(",status") || line.ends_with(",deleted")));
+
+        // One that can't be read is in no list, until it is set.
+        let store = rusqlite::Connection::open(dir.path().join("weir.sqlite")).unwrap();
+        store.execute("UPDATE tenants SET rpm = -1 WHERE name = 'acme'", []).unwrap();
+        assert!(!weir("list --format csv").unwrap().contains("acme,"));
+        weir("set acme --rpm 5").unwrap();
+        assert!(weir("list --format csv").unwrap().contains("acme,5,"));
 
         for (line, error) in [
             ("delete nobody", "no tenant `nobody`; `weir tenant list` shows them"),

@@ -7,7 +7,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +55,8 @@ pub(crate) struct Registry {
     current: ArcSwap<Snapshot>,
     /// Of the current snapshot; raised once it is current.
     number: AtomicU64,
+    /// Tenants and keys that can't be read, as of the current snapshot.
+    unreadable: AtomicU64,
     settings: Settings,
     clock: Clock,
     believed: Arc<Believed>,
@@ -73,10 +75,20 @@ struct State {
     deleted: HashMap<Arc<str>, Live>,
     /// By id.
     keys: HashMap<Arc<str>, Known>,
+    unreadable: Unreadable,
+    /// What tenants are called that are not there, although the store has keys of theirs.
+    missing: HashSet<Arc<str>>,
     /// Snapshots that were replaced. They are freed here, and not by the worker that looks last.
     replaced: Vec<Arc<Snapshot>>,
     /// Those of the last key: most keys have the same, and share them.
     limits: Arc<Limits>,
+}
+
+/// Whose rows have a value that can't be read, by name and by id.
+#[derive(Debug, Default)]
+struct Unreadable {
+    tenants: HashSet<Arc<str>>,
+    keys: HashSet<Arc<str>>,
 }
 
 /// A tenant that this process knows.
@@ -132,8 +144,9 @@ impl Registry {
         };
         let (current, state) = (ArcSwap::default(), Mutex::default());
         let quarter = AtomicI64::new(i64::MIN);
-        let number = AtomicU64::new(0);
-        let registry = Self { current, number, settings, clock, believed, quarter, state };
+        let (number, unreadable) = (AtomicU64::new(0), AtomicU64::new(0));
+        let registry =
+            Self { current, number, unreadable, settings, clock, believed, quarter, state };
         registry.refresh(store)?;
         registry.load_balances(store)?;
         Ok(registry)
@@ -147,6 +160,16 @@ impl Registry {
     /// How late it is, as far as that is believed, in Unix milliseconds.
     pub(crate) fn time_ms(&self, now: Now) -> i64 {
         self.believed.at(now)
+    }
+
+    /// The monotonic clock, in nanoseconds.
+    pub(crate) fn mono_ns(&self) -> u64 {
+        self.clock.mono_ns()
+    }
+
+    /// How many tenants and keys of the store can't be read.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
     }
 
     /// The store is another one, whose versions say nothing about the last one's.
@@ -165,18 +188,27 @@ impl Registry {
         let now = self.clock.now();
         let start = Now { unix_ms: latest_ms(store, &self.believed, now)?, ..now };
         // Should this fail half-way, nobody knows what is missing: the next one reads everything.
-        let changes = store.changes(state.version.take())?;
-        let version = changes.version;
-        let mut update = Update::new(self, store, &mut state, now, start, changes.is_all());
-        changes.each(|change| update.take(change))?;
-        let (snapshot, refreshed) = update.finish();
+        let mut known = state.version.take();
+        let (snapshot, refreshed, version) = loop {
+            let changes = store.changes(known)?;
+            let mut update = Update::new(self, store, &mut state, now, start, changes.is_all());
+            changes.each(|change| update.take(change))?;
+            if !update.needs_whole() {
+                let (snapshot, refreshed) = update.finish();
+                break (snapshot, refreshed, changes.version);
+            }
+            known = None;
+        };
+        let unreadable = state.unreadable.tenants.len() + state.unreadable.keys.len();
+        self.unreadable.store(unreadable as u64, Ordering::Relaxed);
         state.replaced.push(self.current.swap(Arc::new(snapshot)));
         self.number.fetch_add(1, Ordering::Release);
         state.version = Some(version);
         Ok(refreshed)
     }
 
-    /// The live state of a tenant, with the limits and in the zone that it has now.
+    /// The live state of a tenant, with the limits and in the zone that it has now. One that can't be read
+    /// keeps those that it had.
     fn live(
         &self,
         state: &mut State,
@@ -193,6 +225,9 @@ impl Registry {
                 Live { live, zone: zone.clone() }
             })
         });
+        if !tenant.unreadable.is_empty() {
+            return Ok(());
+        }
         known.live.set_tenant_limits(&tenant.limits, now);
         if known.zone != zone {
             self.move_to_zone(&known.live, &tenant.name, &zone, store)?;
@@ -201,19 +236,10 @@ impl Registry {
         Ok(())
     }
 
-    /// The tenant's own zone. One that this machine does not know is told, and the default taken.
+    /// The tenant's own zone, or the configured one.
     fn zone_of(&self, tenant: &Tenant) -> TimeZone {
-        let Some(name) = tenant.time_zone.as_deref() else {
-            return self.settings.time_zone.clone();
-        };
-        TimeZone::get(name).unwrap_or_else(|_| {
-            tracing::error!(
-                tenant = %tenant.name,
-                time_zone = name,
-                "the tenant's time zone is not known here; the configured one is used"
-            );
-            self.settings.time_zone.clone()
-        })
+        let own = tenant.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        own.unwrap_or_else(|| self.settings.time_zone.clone())
     }
 
     /// Moves a tenant's windows to another zone.

@@ -2,6 +2,7 @@
 //! changes, and when the clock turns out to have been wrong.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -19,6 +20,10 @@ pub(super) fn latest_ms(store: &Store, believed: &Believed, now: Now) -> Result<
     believed.opened(latest_ms);
     Ok(latest_ms)
 }
+
+/// How long requests have the lock for themselves while a tenant's keys follow to other windows, some at a
+/// time: whoever waits for it is awake by then.
+const TURN: Duration = Duration::from_micros(50);
 
 /// A tenant whose windows are to move.
 pub(super) struct Moving<'a> {
@@ -67,28 +72,37 @@ fn move_group<'a>(
         [old.day, old.month, new.day, new.month].map(|window| (window.start_ms, window.end_ms));
     let spans = [day, month, new_day, new_month, (doubted_from, new.day.end_ms)];
     let only = group.first().filter(|_| group.len() == 1).map(|one| one.tenant);
-    let sums = store.balances_of(only, spans)?.map(by_tenant);
+    let mut sums = store.balances_of(only, spans)?.map(by_tenant);
     let mut others = Vec::new();
     for (moving, doubted_ms) in group.into_iter().zip(doubted) {
-        let keys = sums.each_ref().map(|tenants| tenants.get(moving.tenant));
-        let of = |key_id: Option<&str>| {
-            let [old_daily, old_monthly, daily, monthly, doubted] = keys.map(|keys| match key_id {
-                Some(key_id) => keys.and_then(|keys| keys.get(key_id)).copied().unwrap_or_default(),
-                None => keys.map(sum).unwrap_or_default(),
-            });
-            let (old_daily, old_monthly) = (old_daily.plus(doubted), old_monthly.plus(doubted));
-            Rebuilt { old_daily, old_monthly, daily, monthly }
+        let keys = sums.each_mut().map(|all| all.remove(moving.tenant).unwrap_or_default());
+        let whole = rebuilt(keys.each_ref().map(sum));
+        let of = move |key_id: Option<&str>| match key_id {
+            Some(key_id) => {
+                let of_key = |keys: &OfKeys| keys.get(key_id).copied().unwrap_or_default();
+                rebuilt(keys.each_ref().map(of_key))
+            }
+            None => whole,
         };
         let old = OpenWindows { windows: old, doubted_ms };
-        if !moving.live.move_windows(zone.clone(), old, new, of) {
+        let others_turn = || std::thread::park_timeout(TURN);
+        if !moving.live.move_windows(zone.clone(), old, new, of, others_turn) {
             others.push(moving);
         }
     }
     Ok(others)
 }
 
-/// The used amounts of each key, by tenant.
-pub(super) type ByTenant = HashMap<String, HashMap<String, Used>>;
+/// Of what the ledger has: the old day and month, the new ones, and what the old ones count besides.
+fn rebuilt([old_daily, old_monthly, daily, monthly, doubted]: [Used; 5]) -> Rebuilt {
+    let (old_daily, old_monthly) = (old_daily.plus(doubted), old_monthly.plus(doubted));
+    Rebuilt { old_daily, old_monthly, daily, monthly }
+}
+
+/// The used amount of each key.
+type OfKeys = HashMap<String, Used>;
+/// The same by tenant.
+pub(super) type ByTenant = HashMap<String, OfKeys>;
 
 pub(super) fn by_tenant(balances: Vec<Balance>) -> ByTenant {
     let mut tenants = ByTenant::new();
@@ -100,6 +114,6 @@ pub(super) fn by_tenant(balances: Vec<Balance>) -> ByTenant {
     tenants
 }
 
-pub(super) fn sum(keys: &HashMap<String, Used>) -> Used {
+pub(super) fn sum(keys: &OfKeys) -> Used {
     keys.values().fold(Used::default(), |sum, used| sum.plus(*used))
 }

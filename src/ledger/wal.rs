@@ -25,3 +25,26 @@ impl WalWatch {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::log::tests::logged;
+
+    #[test]
+    fn a_large_wal_is_told_once_and_its_end_as_well() {
+        let mut watch = WalWatch::default();
+        for (bytes, told) in [
+            (LARGE_BYTES - 1, None),
+            (LARGE_BYTES, Some("WAL grows")),
+            (2 * LARGE_BYTES, None),
+            (0, Some("is small again")),
+            (1, None),
+            (LARGE_BYTES, Some("WAL grows")),
+        ] {
+            let said = logged(|| assert_eq!(watch.look(bytes), bytes));
+            assert_eq!(said.lines().count(), usize::from(told.is_some()), "{bytes}: {said}");
+            assert!(told.is_none_or(|told| said.contains(told)), "{bytes}: {said}");
+        }
+    }
+}

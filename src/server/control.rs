@@ -102,3 +102,39 @@ impl Control {
 fn time(unix_ms: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::Supervisor;
+
+    /// Health is answered before the start has come to its end. A start that fails has one error to tell, and
+    /// no thread that is missed.
+    #[tokio::test]
+    async fn a_start_that_fails_ends_the_control_plane_without_a_word() {
+        let clock = Clock::manual(0).0;
+        let control = Control {
+            alerting: Arc::default(),
+            failed_keys: Arc::new(FailedKeys::new(1)),
+            metrics: Arc::new(Metrics::new(1, Vec::new(), clock.clone())),
+            readiness: Arc::default(),
+            clock,
+        };
+        let admin = TcpListener::bind("127.0.0.1:0").expect("any port");
+        admin.set_nonblocking(true).expect("a socket of ours");
+        let (stage, staged) = watch::channel(Stage::Serving);
+        let supervisor = Supervisor::default();
+        let run = |thread| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(control.run(admin, staged, thread));
+        };
+        let thread = supervisor.spawn("weir-control", run).expect("a thread");
+        drop(stage);
+        tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("no panic");
+        tokio::select! {
+            biased;
+            thread = supervisor.failed() => panic!("{thread} is missed"),
+            () = std::future::ready(()) => {}
+        }
+    }
+}

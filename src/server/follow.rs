@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::gateway::snapshot::{Refreshed, Registry};
 use crate::ledger::store::{Store, StoreError};
 use crate::supervisor::{Supervised, Supervisor};
+use crate::telemetry::metrics::Shared;
 
 /// How often the store is asked whether something has changed, which costs one look at one number.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
@@ -33,10 +34,13 @@ impl Follower {
     pub(crate) fn start(
         registry: Arc<Registry>,
         store: Store,
+        metrics: Arc<Shared>,
         supervisor: &Supervisor,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
-        let run = move |thread| run(&registry, store, &stopped, thread);
+        // It was read just now.
+        metrics.keys_followed(registry.mono_ns(), registry.unreadable());
+        let run = move |thread| run(&registry, store, &metrics, &stopped, thread);
         let thread = supervisor.spawn("weir-registry", run)?;
         Ok(Self { stop, thread })
     }
@@ -50,26 +54,40 @@ impl Follower {
     }
 }
 
-fn run(registry: &Registry, mut store: Store, stopped: &Receiver<()>, thread: Supervised) {
+fn run(
+    registry: &Registry,
+    mut store: Store,
+    metrics: &Shared,
+    stopped: &Receiver<()>,
+    thread: Supervised,
+) {
     let mut wait = REFRESH_EVERY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         thread.step();
-        match follow(registry, &mut store) {
+        let followed = follow(registry, &mut store);
+        match &followed {
             Ok(refreshed) => {
-                if refreshed != Refreshed::default() {
+                metrics.keys_followed(registry.mono_ns(), registry.unreadable());
+                if *refreshed != Refreshed::default() {
                     tracing::debug!(?refreshed, "changed keys and tenants hold");
                 }
-                wait = REFRESH_EVERY;
             }
-            Err(error) => {
-                if wait == REFRESH_EVERY {
-                    tracing::error!(%error, "keys cannot be read; the known ones go on working");
-                }
-                wait = (wait * 2).min(RETRY_AT_MOST);
+            Err(error) if wait == REFRESH_EVERY => {
+                tracing::error!(%error, "keys cannot be read; the known ones go on working");
             }
+            Err(_) => {}
         }
+        wait = next_wait(wait, followed.is_ok());
     }
     thread.end();
+}
+
+/// How long until the store is asked again.
+fn next_wait(last: Duration, went_well: bool) -> Duration {
+    match went_well {
+        true => REFRESH_EVERY,
+        false => (last * 2).min(RETRY_AT_MOST),
+    }
 }
 
 /// What the command line changed, and what became of the clock. A store that takes this one's place is read
@@ -81,4 +99,20 @@ fn follow(registry: &Registry, store: &mut Store) -> Result<Refreshed, StoreErro
     let clock = registry.follow_clock(store);
     let refreshed = registry.refresh(store)?;
     clock.map(|()| refreshed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_asked_less_and_less_often_and_then_as_before() {
+        let mut wait = REFRESH_EVERY;
+        let mut next_ms = |went_well| {
+            wait = next_wait(wait, went_well);
+            wait.as_millis()
+        };
+        assert_eq!([false; 7].map(&mut next_ms), [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+        assert_eq!([true, false].map(next_ms), [250, 500]);
+    }
 }

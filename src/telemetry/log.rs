@@ -56,7 +56,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -75,17 +75,26 @@ mod tests {
         }
     }
 
-    fn written(filter: &str, json: bool) -> String {
+    /// What is logged meanwhile by this thread, from INFO on.
+    pub(crate) fn logged(run: impl FnOnce()) -> String {
+        logged_as("info", false, run)
+    }
+
+    fn logged_as(filter: &str, json: bool, run: impl FnOnce()) -> String {
         let paper = Paper::default();
         let writer = paper.clone();
         let log = Log { filter: filter.to_owned(), json };
         let subscriber = subscriber(&log, false, move || writer.clone()).expect("a good filter");
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(workers = 2, "serving");
-            tracing::debug!("request");
-        });
+        tracing::subscriber::with_default(subscriber, run);
         let bytes = paper.0.lock().expect("no test panics while it writes").clone();
         String::from_utf8(bytes).expect("logs are UTF-8")
+    }
+
+    fn written(filter: &str, json: bool) -> String {
+        logged_as(filter, json, || {
+            tracing::info!(workers = 2, "serving");
+            tracing::debug!("request");
+        })
     }
 
     #[test]

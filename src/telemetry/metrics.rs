@@ -43,6 +43,9 @@ pub(crate) struct Shared {
     /// monotonic clock in nanoseconds. None before the first.
     drain_passed_ns: OnceNs,
     journal_synced_ns: OnceNs,
+    /// When what the store has of tenants and keys was followed last.
+    keys_followed_ns: OnceNs,
+    keys_unreadable: AtomicU64,
     /// By [`QUOTAS`].
     quota_alerts: [AtomicU64; QUOTAS.len()],
     quotas_over: [AtomicU64; QUOTAS.len()],
@@ -155,5 +158,11 @@ impl Shared {
     /// Whatever was written to the journal by then survives a power cut.
     pub(crate) fn journal_synced(&self, mono_ns: u64) {
         self.journal_synced_ns.set(mono_ns);
+    }
+
+    /// Tenants and keys are as the store has them, but for so many that can't be read.
+    pub(crate) fn keys_followed(&self, mono_ns: u64, unreadable: u64) {
+        self.keys_followed_ns.set(mono_ns);
+        self.keys_unreadable.store(unreadable, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,4 @@
-//! What changes the books besides requests: limits that are set, balances from the ledger, other windows,
-//! keys that go. Each of these can put a quota above a threshold or below, which [`Crossed`] has to hear.
+//! What changes the books besides requests: limits that are set, balances from the ledger, keys that go. Each of these can put a quota above a threshold or below, which [`Crossed`] has to hear.
 //!
 //! [`Crossed`]: super::Crossed
 
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use super::Books;
 use crate::admit::ask::KeySlot;
 use crate::admit::denied::Scope;
-use crate::admit::quota::{Balances, Rebuilt};
+use crate::admit::quota::Balances;
 use crate::admit::window::Windows;
 use crate::clock::Now;
 use crate::tenancy::Limits;
@@ -27,29 +26,40 @@ impl Books {
         limits: &Arc<Limits>,
         now: Now,
     ) {
-        let (windows, burst) = (self.windows, self.rpm_burst);
-        if let Some(account) = self.keys.opened(slot) {
-            let before = account.over(&windows);
-            account.set_limits(limits, burst, now.mono_ns);
-            let after = account.over(&windows);
-            self.crossed.change(Scope::Key, before, after);
-        }
+        let windows = self.advance(now);
+        self.catch_up(slot);
         self.keys.set_limits(slot, limits.clone());
+        let Some(account) = self.keys.opened(slot) else { return };
+        account.enter(&windows);
+        let before = account.over(&windows);
+        account.set_limits(limits, self.rpm_burst, now.mono_ns);
+        let (after, is_over) = (account.over(&windows), account.is_over());
+        self.crossed.change(Scope::Key, before, after);
+        // A quota that was lowered below what is used: its requests are refused, and none would tell it.
+        if is_over {
+            self.tell(Some(slot));
+        }
     }
 
     /// Replaces the limits of the tenant as a whole.
     pub(in crate::admit) fn set_tenant_limits(&mut self, limits: &Limits, now: Now) {
-        let before = self.tenant.over(&self.windows);
+        let windows = self.advance(now);
+        self.tenant.enter(&windows);
+        let before = self.tenant.over(&windows);
         self.tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
-        self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
+        self.crossed.change(Scope::Tenant, before, self.tenant.over(&windows));
         if self.crossed.unmute() {
             self.count_all();
+        }
+        if self.tenant.is_over() {
+            self.tell(None);
         }
     }
 
     /// Its name has come back.
     fn count_all(&mut self) {
-        for slot in self.keys.iter() {
+        for slot in (0..self.keys.len()).map(KeySlot) {
+            self.catch_up(slot);
             let Some(account) = self.keys.opened(slot) else { continue };
             self.crossed.change(Scope::Key, 0, account.over(&self.windows));
         }
@@ -79,31 +89,6 @@ impl Books {
         self.crossed.change(Scope::Tenant, before, self.tenant.over(&self.windows));
     }
 
-    /// Moves everything to other windows, of another time zone or another clock; see `Account::rebase`.
-    pub(in crate::admit) fn rebase(
-        &mut self,
-        new: Windows,
-        ledger: impl Fn(Option<&str>) -> Rebuilt,
-    ) {
-        let old = std::mem::replace(&mut self.windows, new);
-        self.doubted_ms = None;
-        self.crossed.start_over(&new);
-        for slot in self.keys.iter() {
-            let rebuilt = ledger(Some(self.keys.key_id(slot)));
-            if rebuilt != Rebuilt::default() {
-                self.open(slot, 0);
-            }
-            let Some(account) = self.keys.opened(slot) else { continue };
-            // Balances of accounts that were idle may still be those of an earlier window.
-            account.enter(&old);
-            account.rebase(&new, &rebuilt);
-            self.crossed.change(Scope::Key, 0, account.over(&new));
-        }
-        self.tenant.enter(&old);
-        self.tenant.rebase(&new, &ledger(None));
-        self.crossed.change(Scope::Tenant, 0, self.tenant.over(&new));
-    }
-
     /// The key is gone. Its account goes as well, once nothing of it is in flight.
     pub(in crate::admit) fn leave(&mut self, slot: KeySlot) {
         if self.keys.leave(slot) {
@@ -114,6 +99,7 @@ impl Books {
     /// Nobody will ask for it, and nothing of it is in flight.
     #[cold]
     pub(super) fn free(&mut self, slot: KeySlot) {
+        self.catch_up(slot);
         if let Some(account) = self.keys.opened(slot) {
             self.crossed.change(Scope::Key, account.over(&self.windows), 0);
         }

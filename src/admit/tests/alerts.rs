@@ -45,3 +45,48 @@ fn each_threshold_is_told_once_a_window_of_key_and_tenant() {
         );
     }
 }
+
+/// A quota that is used up lets no request through that could tell it.
+#[test]
+fn a_quota_that_is_lowered_below_what_is_used_is_told_at_once() {
+    let none = Limits::default;
+    let key = Limits { daily_tokens: Some(1_000), ..none() };
+    let mut world = World::new(key, none());
+    // Before anybody has used something, however small it is.
+    let set_key = |world: &World, tokens| {
+        let limits = Limits { daily_tokens: Some(tokens), ..none() };
+        world.live.set_key_limits(world.slot, &limits.into(), world.now);
+    };
+    let set_tenant = |world: &World, requests| {
+        let limits = Limits { monthly_requests: Some(requests), ..none() };
+        world.live.set_tenant_limits(&limits, world.now);
+    };
+    set_key(&world, 0);
+    set_tenant(&world, 0);
+    assert_eq!(told(&world), []);
+    set_key(&world, 1_000);
+    set_tenant(&world, 9);
+    spend(&world, 500);
+    assert_eq!(told(&world), []);
+    set_key(&world, 600);
+    set_tenant(&world, 1);
+    let expected =
+        [(false, "tenant-monthly-requests", 100, 1, 1), (true, "key-daily-tokens", 80, 500, 600)];
+    assert_eq!(told(&world), expected);
+    let over = [("key-daily-tokens", 1), ("tenant-monthly-requests", 1)];
+    assert_eq!(super::over(&world.alerting, world.now), over);
+    // The same once more is nothing new, a lower one is.
+    set_key(&world, 600);
+    set_tenant(&world, 1);
+    assert_eq!(told(&world), []);
+    set_key(&world, 400);
+    assert_eq!(told(&world), [(true, "key-daily-tokens", 100, 500, 400)]);
+    assert_eq!(super::over(&world.alerting, world.now), over);
+    // Raised again, it is not told any more; and what was used yesterday is over.
+    set_key(&world, 9_000);
+    assert_eq!(super::over(&world.alerting, world.now), over[1..]);
+    world.jump("2026-05-11T12:00Z");
+    set_key(&world, 400);
+    set_tenant(&world, 9);
+    assert_eq!((told(&world), super::over(&world.alerting, world.now)), (vec![], vec![]));
+}

@@ -49,6 +49,10 @@ enum Op {
         zone: usize,
         lag: usize,
     },
+    /// Some more keys follow to where the zone has led.
+    MoveSome {
+        keys: usize,
+    },
     Pass {
         ms: u64,
     },
@@ -543,14 +547,17 @@ impl Walk {
                 self.model.end(at, reserved, None, true);
             }
             Op::SetLimits { account: TENANT, limits } => {
+                self.model.look_at(now.unix_ms);
                 self.live.set_tenant_limits(&limits, now);
                 self.model.set_limits(TENANT, &limits);
             }
             Op::SetLimits { account, limits } => {
+                self.model.look_at(now.unix_ms);
                 self.model.set_limits(account, &limits);
                 self.live.set_key_limits(self.slots[account], &limits.into(), now);
             }
             Op::SetZone { zone, lag } => self.set_zone(zone, lag),
+            Op::MoveSome { keys } => drop(self.live.move_some(keys)),
             Op::Pass { ms } => {
                 self.hand.advance_ms(ms);
                 self.model.accounts.iter_mut().for_each(|account| account.pass(ms));
@@ -573,8 +580,7 @@ impl Walk {
         let new = Windows::at(&zone, if is_believed { time_ms.max(day_ms) } else { time_ms });
         let doubted = doubted_ms.map_or((0, 0), |from_ms| (from_ms, new.day.end_ms));
         let model = &self.model;
-        let ledger = |key_id: Option<&str>| {
-            let account = key_id.map_or(TENANT, |id| id["key_".len()..].parse().expect("ours"));
+        let rebuilt = |account| {
             let [old_day, old_month] = spans(&old.windows);
             let doubted = model.in_ledger(account, doubted, lag);
             let [day, month] = spans(&new);
@@ -585,7 +591,14 @@ impl Walk {
                 monthly: model.in_ledger(account, month, lag),
             }
         };
-        assert!(self.live.move_windows(zone.clone(), old, new, ledger));
+        let rebuilt: Vec<_> = (0..=TENANT).map(rebuilt).collect();
+        let ledger = move |key_id: Option<&str>| {
+            let account = key_id.map_or(TENANT, |id| id["key_".len()..].parse().expect("ours"));
+            rebuilt[account]
+        };
+        // The keys follow while the walk goes on; to the model they are there.
+        while self.live.move_some(1) {}
+        assert!(self.live.begin_move(zone.clone(), old, new, Box::new(ledger)));
         self.model.set_zone(zone, new, lag);
     }
 
@@ -749,6 +762,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => which().prop_map(|which| Op::Drop { which }),
         2 => (0..=KEYS, limits()).prop_map(|(account, limits)| Op::SetLimits { account, limits }),
         1 => (0..ZONES.len(), 0usize..5).prop_map(|(zone, lag)| Op::SetZone { zone, lag }),
+        1 => (1..=KEYS).prop_map(|keys| Op::MoveSome { keys }),
         6 => (0u64..3000).prop_map(|ms| Op::Pass { ms }),
         3 => (0u64..90_000).prop_map(|ms| Op::Pass { ms }),
         2 => (0u64..40_000_000).prop_map(|ms| Op::Pass { ms }),

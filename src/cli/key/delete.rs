@@ -5,11 +5,12 @@ use std::io::Write;
 
 use anyhow::Context;
 
-use super::super::output::{Format, counted, note, write_lines, write_one};
+use super::super::output::{Format, counted, note, write_lines};
 use super::super::when::{Toward, When, when};
-use super::{COLUMNS, line};
+use super::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
 use crate::ledger::store::Store;
+use crate::tenancy::Key;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
@@ -28,7 +29,7 @@ pub(super) struct Args {
     format: Format,
 }
 
-/// Shows what was deleted, as it was.
+/// Shows what was deleted, as it was but for its status.
 pub(super) fn run(
     args: &Args,
     store: &mut Store,
@@ -38,13 +39,18 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     if let Some(id) = &args.id {
         let key = store.delete_key(id, args.force, now_ms)?;
-        return write_one(out, args.format, &COLUMNS, &line(&key, now_ms));
+        let said = "is deleted: nothing opens it any more; what it used stays in the ledger";
+        return write_ended(out, args.format, &deleted(&key, now_ms), said);
     }
     let when = args.ended_before.as_ref().context("the arguments name a key or a time")?;
     let until_ms = when.resolve(now_ms, Toward::Past, &config.limits.time_zone)?;
     // What ends later is alive.
     let keys = store.delete_ended_keys(until_ms.min(now_ms))?;
     note(&format!("{} deleted", counted(keys.len() as u64, "key")));
-    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
+    let lines: Vec<_> = keys.iter().map(|key| deleted(key, now_ms)).collect();
     write_lines(out, args.format, &COLUMNS, &lines, None)
+}
+
+fn deleted(key: &Key, now_ms: i64) -> KeyLine {
+    KeyLine { status: "deleted", ..line(key, now_ms) }
 }

@@ -12,6 +12,7 @@ use super::super::secret::Reference;
 use super::super::suggest::nearest;
 use super::super::{BaseUrl, Model, ModelName, OnDisconnect, Secrets, Upstream};
 use super::Context;
+use crate::visible::is_hidden;
 
 /// Bytes of a model's name.
 const MAX_NAME_BYTES: usize = 256;
@@ -186,7 +187,7 @@ fn model_name(key: &str, name: Option<String>, problems: &mut Problems) -> Strin
         return String::new();
     };
     let sound = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.trim() == name;
-    if !sound || name.chars().any(char::is_control) {
+    if !sound || name.chars().any(is_hidden) {
         problems.wrong(key, &name, "must be a model's name of 1 to 256 bytes");
     }
     name

@@ -14,6 +14,7 @@ use crate::identify::key_text::KeyText;
 use crate::identify::{Bearing, Unidentified};
 use crate::ledger::store::NewKey;
 use crate::ledger::store::samples::{Sample, new_key, store_with};
+use crate::telemetry::log::tests::logged;
 
 const AT_MS: i64 = 1_780_470_861_000;
 const MANY: u64 = 20_000;
@@ -152,15 +153,14 @@ fn a_failure_half_way_is_made_good_by_reading_everything() {
     world.store.set_key("key_3", |key| key.cut = true).unwrap();
     world.store.rotate_key("key_4", &new_key(90, "").secret, 6, 6).unwrap();
     world.store.delete_key("key_5", true, 6).unwrap();
-    world.store.set_key("key_6", |key| key.models = Some(vec!["m".to_owned()])).unwrap();
     let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
-    connection.execute("UPDATE keys SET models = '[' WHERE id = 'key_6'", []).unwrap();
+    connection.execute("ALTER TABLE secrets RENAME TO lost", []).unwrap();
     for _ in 0..2 {
         assert!(world.registry.refresh(&world.store).is_err());
         let current = world.registry.current();
         assert!(current.get(&new_key(5, "").secret.digest).is_some(), "the known ones go on");
     }
-    connection.execute("UPDATE keys SET models = NULL WHERE id = 'key_6'", []).unwrap();
+    connection.execute("ALTER TABLE lost RENAME TO secrets", []).unwrap();
     let refreshed = world.refresh();
     assert_eq!((refreshed.is_whole, refreshed.keys), (true, 49));
     world.assert_like_a_start();
@@ -305,10 +305,6 @@ fn a_key_whose_tenant_is_gone_is_nobody() {
         connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
         connection.execute(statement, []).unwrap();
         world.refresh();
-        let is_found = |world: &World, number| {
-            let digest = new_key(number, "").secret.digest;
-            world.registry.current().get(&digest).is_some()
-        };
         assert!(!is_found(&world, 1) && is_found(&world, 2), "{statement}");
         // As a start has it, and as long as the key only changes.
         world.assert_like_a_start();
@@ -319,6 +315,104 @@ fn a_key_whose_tenant_is_gone_is_nobody() {
         world.refresh();
         assert!(!is_found(&world, 1));
     }
+}
+
+/// Who is found by the secret of a key of [`new_key`].
+fn is_found(world: &World, number: u64) -> bool {
+    world.registry.current().get(&new_key(number, "").secret.digest).is_some()
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_until_it_is_mended_and_everything_else_is_followed() {
+    type Mend = fn(&mut Store);
+    let set_key: Mend = |store| {
+        let mend = |key: &mut crate::tenancy::Key| {
+            (key.limits.rpm, key.models) = (None, None);
+        };
+        drop(store.set_key("key_1", mend));
+    };
+    let set_tenant: Mend = |store| {
+        let mend = |tenant: &mut Tenant| {
+            (tenant.limits.concurrency, tenant.time_zone) = (None, None);
+        };
+        drop(store.set_tenant("acme", mend));
+    };
+    // What is wrong, which of three keys are refused by that, and what mends it.
+    let cases: [(&str, [bool; 3], Mend); 4] = [
+        ("UPDATE keys SET rpm = -1 WHERE id = 'key_1'", [true, false, false], set_key),
+        ("UPDATE keys SET models = '[' WHERE id = 'key_1'", [true, false, false], set_key),
+        (
+            "UPDATE tenants SET concurrency = 5000000000 WHERE name = 'acme'",
+            [true, true, false],
+            set_tenant,
+        ),
+        (
+            "UPDATE tenants SET time_zone = 'Mars' WHERE name = 'acme'",
+            [true, true, false],
+            set_tenant,
+        ),
+    ];
+    for (damage, refused, mend) in cases {
+        let mut world = World::new(&[], |store| {
+            let limits = Limits { daily_requests: Some(2), ..Limits::default() };
+            let first = NewKey { limits, ..new_key(1, "acme") };
+            store.create_keys([first, new_key(2, "acme"), new_key(3, "beta")], 5).unwrap();
+        });
+        let admit = |world: &World| {
+            let slot = world.identity(1).expect("it has its place").slot.clone();
+            slot.admit(ask(), world.clock.now())
+                .map(|permit| permit.settle(7, 0, world.clock.now()))
+        };
+        admit(&world).expect("one of two");
+        let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
+        connection.execute(damage, []).unwrap();
+        world.store.set_key("key_3", |key| key.cut = true).unwrap();
+        let said = logged(|| assert!(world.refresh().keys > 0));
+        assert_eq!(said.matches("cannot be read").count(), 1, "once, and by name: {said}");
+        assert!(said.contains("key_1") != said.contains("acme"), "{said}");
+        assert!(!said.contains("Mars") && !said.contains("5000000000"), "never the value: {said}");
+        let is_refused = |world: &World| [1, 2, 3].map(|number| !is_found(world, number));
+        assert_eq!((is_refused(&world), world.registry.unreadable()), (refused, 1), "{damage}");
+        assert!(world.identity(3).unwrap().cut, "the others are followed: {damage}");
+        // Others of the tenant, and the key itself, change as they like: it stays refused.
+        world.store.set_key("key_1", |key| key.name = "ci".to_owned()).unwrap();
+        world.store.set_key("key_2", |key| key.cut = true).unwrap();
+        assert!(!world.refresh().is_whole);
+        assert_eq!((is_refused(&world), world.registry.unreadable()), (refused, 1), "{damage}");
+        world.assert_like_a_start();
+        assert_eq!(world.started().unreadable(), 1, "a start succeeds: {damage}");
+
+        mend(&mut world.store);
+        world.refresh();
+        assert_eq!((is_refused(&world), world.registry.unreadable()), ([false; 3], 0), "{damage}");
+        world.assert_like_a_start();
+        // What it had used is not forgotten.
+        admit(&world).expect("the second of two");
+        assert_eq!(admit(&world).unwrap_err().limit_name(), "key-daily-requests", "{damage}");
+
+        connection.execute(damage, []).unwrap();
+        world.refresh();
+        assert_eq!(world.registry.unreadable(), 1);
+        world.store.delete_tenant("acme", true, 9).unwrap();
+        world.refresh();
+        assert_eq!(world.registry.unreadable(), 0, "{damage}");
+    }
+}
+
+#[test]
+fn a_tenant_that_is_made_takes_in_the_keys_that_were_without_one() {
+    let mut world = World::new(&[], |store| {
+        store.create_keys((1..4).map(|number| new_key(number, "acme")), 5).unwrap();
+    });
+    let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM tenants").unwrap();
+    world.refresh();
+    assert!([1, 2, 3].iter().all(|number| !is_found(&world, *number)));
+    world.store.create_tenant("acme", &Limits::default(), None, 9).unwrap();
+    assert!(world.refresh().is_whole);
+    assert!([1, 2, 3].iter().all(|number| is_found(&world, *number)));
+    world.store.set_tenant("acme", |tenant| tenant.limits.rpm = Some(3)).unwrap();
+    assert!(!world.refresh().is_whole, "once is enough");
 }
 
 #[test]

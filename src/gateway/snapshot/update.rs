@@ -1,7 +1,7 @@
 //! The way from one snapshot of the keys to the next: each change of the store is taken in turn, and costs
 //! what it is, not what there is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::admit::{SlotGuard, TenantLive};
@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::gateway::snapshot::{Identity, Known, Refreshed, Registry, Snapshot, State};
 use crate::identify::{Digest, Entry, KeysEdit};
 use crate::ledger::store::{Change, Store, StoreError};
-use crate::tenancy::{Key, Tenant};
+use crate::tenancy::{Key, Tenant, Unreadable};
 
 /// A snapshot that is being made.
 pub(super) struct Update<'r> {
@@ -17,14 +17,27 @@ pub(super) struct Update<'r> {
     store: &'r Store,
     state: &'r mut State,
     now: Now,
-    /// Where windows of new tenants begin to be counted.
+    /// The same by the time that is believed, and no earlier than the newest row: windows open by it.
     start: Now,
     edit: KeysEdit<Arc<Identity>>,
     /// Tenants are gone, and with them whatever key is still theirs.
     has_lost_tenants: bool,
     /// Where everything is read: what there is.
     whole: Option<Whole>,
+    /// What a tenant has become changes what all its keys are.
+    needs_whole: bool,
+    /// What is told once all went well.
+    told: Told,
     refreshed: Refreshed,
+}
+
+/// What a person has to mend in the store.
+#[derive(Default)]
+struct Told {
+    tenants: Vec<(Arc<str>, Vec<Unreadable>)>,
+    keys: Vec<(Arc<str>, Vec<Unreadable>)>,
+    /// By tenant how many keys it has left behind, and one of them.
+    orphans: BTreeMap<Arc<str>, (usize, Arc<str>)>,
 }
 
 #[derive(Default)]
@@ -47,14 +60,38 @@ impl<'r> Update<'r> {
             true => (Snapshot::default().edit(), Some(Whole::default())),
             false => (registry.current().edit(), None),
         };
+        if is_whole {
+            (state.unreadable, state.missing) = Default::default();
+        }
         let refreshed = Refreshed { is_whole, ..Refreshed::default() };
-        let has_lost_tenants = false;
-        Self { registry, store, state, now, start, edit, has_lost_tenants, whole, refreshed }
+        let (has_lost_tenants, needs_whole) = (false, false);
+        let told = Told::default();
+        Self {
+            registry,
+            store,
+            state,
+            now,
+            start,
+            edit,
+            has_lost_tenants,
+            whole,
+            needs_whole,
+            told,
+            refreshed,
+        }
+    }
+
+    /// Whether everything has to be read instead.
+    pub(super) fn needs_whole(&self) -> bool {
+        self.needs_whole && self.whole.is_none()
     }
 
     pub(super) fn take(&mut self, change: Change) -> Result<(), StoreError> {
         match change {
-            Change::KeyDeleted(id) => self.key_deleted(&id),
+            Change::KeyDeleted(id) => {
+                self.state.unreadable.keys.remove(&id);
+                self.key_deleted(&id);
+            }
             Change::TenantDeleted(name) => self.tenant_deleted(&name),
             Change::Tenant(tenant) => self.tenant(tenant)?,
             Change::Key(key) => self.key(key),
@@ -83,12 +120,22 @@ impl<'r> Update<'r> {
             let is_kept = |live: &Arc<TenantLive>| is_held(live) || has_used(live);
             self.state.deleted.retain(|_, tenant| is_kept(&tenant.live));
         }
+        self.told.tell();
         self.refreshed.shards = self.edit.copied();
         (self.edit.finish(), self.refreshed)
     }
 
     fn tenant(&mut self, tenant: Tenant) -> Result<(), StoreError> {
         self.refreshed.tenants += 1;
+        let State { unreadable, missing, .. } = &mut *self.state;
+        let was_unreadable = unreadable.tenants.remove(&tenant.name);
+        let is_unreadable = !tenant.unreadable.is_empty();
+        // Its keys have not changed, but open something again, or nothing any more.
+        self.needs_whole |= missing.remove(&tenant.name) || was_unreadable != is_unreadable;
+        if is_unreadable {
+            unreadable.tenants.insert(tenant.name.clone());
+            self.told.tenants.push((tenant.name.clone(), tenant.unreadable.clone()));
+        }
         self.registry.live(self.state, &tenant, self.store, self.start)?;
         if let Some(whole) = &mut self.whole {
             whole.tenants.insert(tenant.name);
@@ -98,6 +145,7 @@ impl<'r> Update<'r> {
 
     /// Its keys were deleted before it, by everybody who lets the store see to that.
     fn tenant_deleted(&mut self, name: &str) {
+        self.state.unreadable.tenants.remove(name);
         let Some((name, tenant)) = self.state.tenants.remove_entry(name) else { return };
         self.refreshed.deleted += 1;
         self.has_lost_tenants = true;
@@ -106,11 +154,20 @@ impl<'r> Update<'r> {
         self.state.deleted.insert(name, tenant);
     }
 
+    /// One that can't be read, or whose tenant can't, keeps its place and its limits, so that what it has used
+    /// is not forgotten; but nothing opens it.
     fn key(&mut self, key: Key) {
+        let is_unreadable = !key.unreadable.is_empty();
+        self.state.unreadable.keys.remove(&key.id);
+        if is_unreadable {
+            self.state.unreadable.keys.insert(key.id.clone());
+            self.told.keys.push((key.id.clone(), key.unreadable.clone()));
+        }
         // The store holds a key to a tenant, but not for whoever writes to it without foreign keys.
         let Some((tenant, live)) = self.state.tenants.get_key_value(&key.tenant) else {
             return self.orphan(&key.id, &key.tenant);
         };
+        let is_shut = is_unreadable || self.state.unreadable.tenants.contains(tenant);
         self.refreshed.keys += 1;
         if *self.state.limits != key.limits {
             self.state.limits = Arc::new(key.limits);
@@ -121,8 +178,9 @@ impl<'r> Update<'r> {
         // One that was given to another tenant begins there without a past.
         let slot = known.map(|known| &known.identity.slot);
         let slot = match slot.filter(|slot| Arc::ptr_eq(slot.live(), &live.live)) {
+            Some(slot) if is_unreadable => slot.clone(),
             Some(slot) => {
-                slot.live().set_key_limits(slot.slot(), limits, self.now);
+                slot.live().set_key_limits(slot.slot(), limits, self.start);
                 slot.clone()
             }
             None => Arc::new(SlotGuard::new(&live.live, &id, limits)),
@@ -137,8 +195,9 @@ impl<'r> Update<'r> {
             slot,
         });
         self.forget(&id);
-        let digests = key.secrets.iter().map(|secret| secret.digest).collect();
-        for secret in key.secrets {
+        let secrets = if is_shut { Vec::new() } else { key.secrets };
+        let digests = secrets.iter().map(|secret| secret.digest).collect();
+        for secret in secrets {
             let ends = [key.expires_at_ms, secret.expires_at_ms];
             let expires_at_ms = ends.into_iter().flatten().min();
             let is_revoked = key.revoked_at_ms.is_some();
@@ -159,14 +218,11 @@ impl<'r> Update<'r> {
         }
     }
 
-    /// Without a tenant there are no limits to hold a key to: it is nobody's.
-    fn orphan(&mut self, id: &str, tenant: &str) {
-        tracing::error!(
-            key = id,
-            tenant,
-            "the store has a key without its tenant: it is refused until `weir tenant create` makes \
-             the tenant and the key is set again, or `weir key delete` deletes it"
-        );
+    /// Without a tenant there are no limits to hold a key to: it is nobody's, until the tenant is made.
+    fn orphan(&mut self, id: &Arc<str>, tenant: &Arc<str>) {
+        let (count, _) = self.told.orphans.entry(tenant.clone()).or_insert_with(|| (0, id.clone()));
+        *count += 1;
+        self.state.missing.insert(tenant.clone());
         self.key_deleted(id);
     }
 
@@ -193,4 +249,38 @@ impl<'r> Update<'r> {
             self.edit.remove(digest, |identity| *identity.key_id == *id);
         }
     }
+}
+
+impl Told {
+    /// A line for each, however many keys it is about.
+    fn tell(&self) {
+        for (tenant, unreadable) in &self.tenants {
+            tracing::error!(
+                %tenant,
+                unreadable = %list(unreadable),
+                "the store has a tenant that cannot be read: all its keys are refused; `weir tenant list` \
+                 says what mends it"
+            );
+        }
+        for (key, unreadable) in &self.keys {
+            tracing::error!(
+                %key,
+                unreadable = %list(unreadable),
+                "the store has a key that cannot be read: it is refused; `weir key list` says what mends it"
+            );
+        }
+        for (tenant, (keys, first)) in &self.orphans {
+            tracing::error!(
+                %tenant,
+                keys,
+                %first,
+                "the store has keys without their tenant: they are refused until `weir tenant create` \
+                 makes the tenant, or `weir key delete` deletes them"
+            );
+        }
+    }
+}
+
+fn list(unreadable: &[Unreadable]) -> String {
+    unreadable.iter().map(Unreadable::to_string).collect::<Vec<_>>().join(", ")
 }

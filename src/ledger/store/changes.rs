@@ -20,9 +20,9 @@ const DELETED: &str = "SELECT kind, id FROM deletions WHERE version > ?1 ORDER B
 pub(crate) enum Change {
     KeyDeleted(Arc<str>),
     TenantDeleted(Arc<str>),
-    /// A new or changed tenant, as it is now.
+    /// A new or changed tenant, as it is now, readable or not.
     Tenant(Tenant),
-    /// A new or changed key, as it is now, or one whose secrets have changed.
+    /// A new or changed key, as it is now, readable or not, or one whose secrets have changed.
     Key(Key),
 }
 
@@ -68,7 +68,8 @@ impl Changes<'_> {
             let mut statement = self.tx.prepare_cached(DELETED)?;
             let mut rows = statement.query([self.since])?;
             while let Some(row) = rows.next()? {
-                let id = row.get(1)?;
+                // One that is no UTF-8 names what was never read.
+                let Ok(id) = row.get(1) else { continue };
                 each(match row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)? {
                     "tenant" => Change::TenantDeleted(id),
                     _ => Change::KeyDeleted(id),

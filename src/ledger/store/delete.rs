@@ -5,7 +5,8 @@ use rusqlite::{Transaction, params};
 
 use crate::tenancy::{Key, Tenant};
 
-use super::keys::rows::{key, tenant};
+use super::keys::rows::{KEY_AT, each_key, key, tenant};
+use super::writers::others_turn;
 use super::{Store, StoreError};
 
 /// Keys deleted in one transaction, at most: other writers wait for its end.
@@ -13,7 +14,7 @@ const BATCH: usize = 4_000;
 
 /// Keys that were revoked or had expired by ?2. What a clock that is ahead takes for expired stays: it may
 /// be alive, and a key that is deleted is gone for good.
-const ENDED: &str = "SELECT rowid, id FROM keys WHERE rowid > ?1 AND (revoked_at_ms <= ?2
+const ENDED: &str = "SELECT rowid FROM keys WHERE rowid > ?1 AND (revoked_at_ms <= ?2
     OR expires_at_ms <= (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta))
     ORDER BY rowid LIMIT ?3";
 const ALIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ?1 AND revoked_at_ms IS NULL
@@ -37,54 +38,81 @@ impl Store {
         if !force && !is_revoked && !has_expired {
             return Err(StoreError::KeyAlive(id.to_owned()));
         }
-        remove_key(&tx, id)?;
+        let rowid = "SELECT rowid FROM keys WHERE id = ?1";
+        remove_key(&tx, tx.query_row(rowid, [id], |row| row.get(0))?)?;
         tx.commit()?;
         Ok(key)
     }
 
     /// Deletes every key that was revoked or had expired by `until_ms` (milliseconds since the epoch),
-    /// beyond doubt: see [`ENDED`]. Returns them as they were.
+    /// beyond doubt: see [`ENDED`]. Returns them as they were. Between two batches other writers have a
+    /// turn.
     pub(crate) fn delete_ended_keys(&mut self, until_ms: i64) -> Result<Vec<Key>, StoreError> {
+        self.delete_ended_in_turns(until_ms, others_turn)
+    }
+
+    fn delete_ended_in_turns(
+        &mut self,
+        until_ms: i64,
+        mut others_turn: impl FnMut(),
+    ) -> Result<Vec<Key>, StoreError> {
         let mut deleted = Vec::new();
         let mut last_rowid = i64::MIN;
         loop {
             let tx = self.write_synced()?;
-            let ended = ids(&tx, ENDED, params![last_rowid, until_ms, BATCH as i64])?;
-            for (rowid, id) in &ended {
-                deleted.push(key(&tx, id)?);
-                remove_key(&tx, id)?;
+            let ended = rowids(&tx, ENDED, params![last_rowid, until_ms, BATCH as i64])?;
+            for rowid in &ended {
+                each_key(&tx, KEY_AT, [rowid], |key| {
+                    deleted.push(key);
+                    Ok(())
+                })?;
+                remove_key(&tx, *rowid)?;
                 last_rowid = *rowid;
             }
             tx.commit()?;
             if ended.len() < BATCH {
                 return Ok(deleted);
             }
+            others_turn();
         }
     }
 
     /// Deletes a tenant with its keys, of which none may be alive at `now_ms` (milliseconds since the
     /// epoch), or by the time that is confirmed, but with `force`. Returns it as it was, and how many keys it had.
+    /// Between two batches other writers have a turn.
     pub(crate) fn delete_tenant(
         &mut self,
         name: &str,
         force: bool,
         now_ms: i64,
     ) -> Result<(Tenant, usize), StoreError> {
+        self.delete_tenant_in_turns(name, force, now_ms, others_turn)
+    }
+
+    fn delete_tenant_in_turns(
+        &mut self,
+        name: &str,
+        force: bool,
+        now_ms: i64,
+        mut others_turn: impl FnMut(),
+    ) -> Result<(Tenant, usize), StoreError> {
         let mut keys = 0;
         loop {
             let tx = self.write_synced()?;
             let tenant = tenant(&tx, name)?;
-            let alive: u32 = tx.query_row(ALIVE, params![name, now_ms], |row| row.get(0))?;
-            if alive > 0 && !force {
-                return Err(StoreError::TenantInUse { name: name.to_owned(), keys: alive });
+            if !force {
+                let alive: u32 = tx.query_row(ALIVE, params![name, now_ms], |row| row.get(0))?;
+                if alive > 0 {
+                    return Err(StoreError::TenantInUse { name: name.to_owned(), keys: alive });
+                }
             }
-            let of_tenant = "SELECT rowid, id FROM keys WHERE tenant = ?1 LIMIT ?2";
-            let ids = ids(&tx, of_tenant, params![name, BATCH as i64])?;
-            for (_, id) in &ids {
-                remove_key(&tx, id)?;
+            let of_tenant = "SELECT rowid FROM keys WHERE tenant = ?1 LIMIT ?2";
+            let of_tenant = rowids(&tx, of_tenant, params![name, BATCH as i64])?;
+            for rowid in &of_tenant {
+                remove_key(&tx, *rowid)?;
             }
-            keys += ids.len();
-            let is_last = ids.len() < BATCH;
+            keys += of_tenant.len();
+            let is_last = of_tenant.len() < BATCH;
             if is_last {
                 tx.execute("DELETE FROM tenants WHERE name = ?1", [name])?;
             }
@@ -92,6 +120,7 @@ impl Store {
             if is_last {
                 return Ok((tenant, keys));
             }
+            others_turn();
         }
     }
 
@@ -110,19 +139,20 @@ impl Store {
     }
 }
 
-fn ids(
+fn rowids(
     tx: &Transaction<'_>,
     sql: &str,
     params: impl rusqlite::Params,
-) -> Result<Vec<(i64, String)>, StoreError> {
+) -> Result<Vec<i64>, StoreError> {
     let mut statement = tx.prepare_cached(sql)?;
-    let found = statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = statement.query_map(params, |row| row.get(0))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-fn remove_key(tx: &Transaction<'_>, id: &str) -> Result<(), StoreError> {
-    tx.prepare_cached("DELETE FROM secrets WHERE key_id = ?1")?.execute([id])?;
-    tx.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
+fn remove_key(tx: &Transaction<'_>, rowid: i64) -> Result<(), StoreError> {
+    let secrets = "DELETE FROM secrets WHERE key_id = (SELECT id FROM keys WHERE rowid = ?1)";
+    tx.prepare_cached(secrets)?.execute([rowid])?;
+    tx.prepare_cached("DELETE FROM keys WHERE rowid = ?1")?.execute([rowid])?;
     Ok(())
 }
 
@@ -200,7 +230,9 @@ mod tests {
         store.connection().execute(end, []).unwrap();
         assert_eq!(store.delete_ended_keys(39).unwrap(), []);
         let quarter = count as usize / 4;
-        assert_eq!(store.delete_ended_keys(40).unwrap().len(), 2 * quarter);
+        let mut turns = 0;
+        let deleted = store.delete_ended_in_turns(40, || turns += 1).unwrap();
+        assert_eq!((deleted.len(), turns), (2 * quarter, 1), "others write in between");
         store.confirm(None, 40).unwrap();
         assert_eq!(store.delete_ended_keys(99).unwrap(), [], "by a clock that may be wrong");
         store.confirm(Some(40), 41).unwrap();
@@ -213,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_tenant_goes_with_its_keys_and_only_without_those_that_live_unless_it_has_to() {
-        let (_dir, mut store) = store_with(&[Sample::default()]);
+        let (dir, mut store) = store_with(&[Sample::default()]);
         let count = BATCH as u64 + 1;
         store.create_keys((0..count).map(|number| new_key(number, "acme")), 1).unwrap();
         store.create_keys([new_key(count, "beta")], 1).unwrap();
@@ -222,8 +254,13 @@ mod tests {
         let error = store.delete_tenant("acme", false, 9).unwrap_err();
         assert!(matches!(error, StoreError::TenantInUse { keys: 2, .. }), "{error}");
         assert_eq!(ids(&store).len() as u64, count + 1, "none of its keys is gone");
-        let (tenant, keys) = store.delete_tenant("acme", true, 9).unwrap();
+        let other = rusqlite::Connection::open(dir.path().join(super::super::FILE_NAME)).unwrap();
+        other.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let mut turns = 0;
+        let write = || turns += other.execute("UPDATE meta SET removals = removals", []).unwrap();
+        let (tenant, keys) = store.delete_tenant_in_turns("acme", true, 9, write).unwrap();
         assert_eq!((&*tenant.name, keys as u64), ("acme", count));
+        assert_eq!(turns, 1, "between two batches others write");
         assert_eq!(store.delete_tenant("beta", false, 9).unwrap().1, 1);
         assert_eq!((store.tenants().unwrap(), ids(&store)), (vec![], vec![]));
         let error = store.delete_tenant("acme", true, 9).unwrap_err();

@@ -83,8 +83,6 @@ pub enum StoreError {
         "rows before {before} were deleted (data.keep_rows) before they were read: begin again"
     )]
     RowsExpired { before: String },
-    #[error("the store holds a value that can't be: {0}")]
-    Corrupt(String),
     #[error("no key `{0}`; `weir key list` shows them")]
     UnknownKey(String),
     /// Which is not repeated: somebody has to end that key, and this may be a log.

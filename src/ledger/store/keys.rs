@@ -4,14 +4,15 @@ pub(super) mod rows;
 
 use std::sync::Arc;
 
+use rusqlite::types::Value;
 use rusqlite::{Transaction, named_params};
 
 use crate::tenancy::{Key, Limits, Secret, Tenant};
 
 use super::{Store, StoreError};
 use rows::{
-    ALL_KEYS, ALL_TENANTS, each_key, each_tenant, key, limits_to_sql, models_to_sql, tenant,
-    with_limits,
+    ALL_KEYS, ALL_TENANTS, columns_of_key, columns_of_tenant, each_key, each_tenant, key,
+    limits_to_sql, models_to_sql, tenant, with_limits,
 };
 
 /// A key to be made; its id and secret come from whoever shows the key's text to its owner.
@@ -37,7 +38,7 @@ impl Store {
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
-    /// All tenants by name.
+    /// All tenants by name, those too that can't be read.
     pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         let mut all = Vec::new();
         each_tenant(&self.read()?, ALL_TENANTS, [], |tenant| {
@@ -47,7 +48,7 @@ impl Store {
         Ok(all)
     }
 
-    /// All keys, revoked and expired ones too, by tenant and age. The secret without an end, the
+    /// All keys, revoked, expired and unreadable ones too, by tenant and age. The secret without an end, the
     /// current one, comes first.
     pub(crate) fn keys(&self) -> Result<Vec<Key>, StoreError> {
         let mut all = Vec::new();
@@ -81,22 +82,14 @@ impl Store {
         change: impl FnOnce(&mut Tenant),
     ) -> Result<Tenant, StoreError> {
         let tx = self.write_synced()?;
-        let mut tenant = tenant(&tx, name)?;
-        change(&mut tenant);
-        let limits = limits_to_sql(&tenant.limits);
-        tx.execute(
-            "UPDATE tenants SET rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
-                daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
-                daily_requests = :daily_requests, monthly_requests = :monthly_requests,
-                daily_nano_usd = :daily_nano_usd, monthly_nano_usd = :monthly_nano_usd,
-                time_zone = :zone
-             WHERE name = :name",
-            with_limits(
-                &limits,
-                named_params! { ":name": name, ":zone": tenant.time_zone.as_deref() },
-            )
-            .as_slice(),
-        )?;
+        let mut changed = tenant(&tx, name)?;
+        let before = columns_of_tenant(&changed);
+        change(&mut changed);
+        for (column, value) in differing(before, columns_of_tenant(&changed)) {
+            let set = format!("UPDATE tenants SET {column} = ?2 WHERE name = ?1");
+            tx.execute(&set, (name, value))?;
+        }
+        let tenant = tenant(&tx, name)?;
         tx.commit()?;
         Ok(tenant)
     }
@@ -130,27 +123,13 @@ impl Store {
         change: impl FnOnce(&mut Key),
     ) -> Result<Key, StoreError> {
         let tx = self.write_synced()?;
-        let mut key = key(&tx, id)?;
-        change(&mut key);
-        let limits = limits_to_sql(&key.limits);
-        let others = named_params! {
-            ":id": id,
-            ":name": key.name,
-            ":models": models_to_sql(key.models.as_deref()),
-            ":expires": key.expires_at_ms,
-            ":clamp": key.clamp,
-            ":cut": key.cut,
-        };
-        tx.execute(
-            "UPDATE keys SET name = :name, models = :models, expires_at_ms = :expires,
-                rpm = :rpm, tpm = :tpm, concurrency = :concurrency,
-                daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens,
-                daily_requests = :daily_requests, monthly_requests = :monthly_requests,
-                daily_nano_usd = :daily_nano_usd, monthly_nano_usd = :monthly_nano_usd,
-                clamp = :clamp, cut = :cut
-             WHERE id = :id",
-            with_limits(&limits, others).as_slice(),
-        )?;
+        let mut changed = key(&tx, id)?;
+        let before = columns_of_key(&changed);
+        change(&mut changed);
+        for (column, value) in differing(before, columns_of_key(&changed)) {
+            tx.execute(&format!("UPDATE keys SET {column} = ?2 WHERE id = ?1"), (id, value))?;
+        }
+        let key = key(&tx, id)?;
         tx.commit()?;
         Ok(key)
     }
@@ -194,6 +173,15 @@ impl Store {
         tx.commit()?;
         Ok(key)
     }
+}
+
+/// The columns that are to be written: only what was changed, so that a value that can't be read stays what
+/// it is until somebody gives another one.
+fn differing(
+    before: Vec<(&'static str, Value)>,
+    after: Vec<(&'static str, Value)>,
+) -> impl Iterator<Item = (&'static str, Value)> {
+    before.into_iter().zip(after).filter(|(before, after)| before != after).map(|(_, after)| after)
 }
 
 /// True when its tenant is new.
@@ -302,6 +290,7 @@ mod tests {
             limits,
             time_zone: zone.map(Into::into),
             created_at_ms,
+            unreadable: Vec::new(),
         };
         let expected = [
             tenant("acme", Limits::default(), None, 10),
@@ -320,6 +309,7 @@ mod tests {
             expires_at_ms: new.expires_at_ms,
             revoked_at_ms: None,
             secrets: vec![new.secret.clone()],
+            unreadable: Vec::new(),
         };
         assert_eq!(reader.keys().unwrap(), [key(&new_key("key_1"), 10), key(&plain, 11)]);
     }

@@ -12,6 +12,9 @@ use crate::ledger::words::Words;
 /// How long a start waits.
 const START_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How long a work of many transactions leaves the lock alone between two of them. SQLite's waiters look every
+/// 100 milliseconds at the least (`sqliteDefaultBusyCallback`): what is free for less they may never see.
+const TURN: Duration = Duration::from_millis(120);
 
 /// Waits until nobody holds the write lock. `tell` hears at once that there is somebody, and then now and then
 /// how long it has been waited.
@@ -39,6 +42,11 @@ pub(super) fn wait_for(
         }
         std::thread::park_timeout(POLL);
     }
+}
+
+/// Lets whoever waits for the write lock have it.
+pub(super) fn others_turn() {
+    std::thread::park_timeout(TURN);
 }
 
 /// SQLite says "database is locked", and not by whom; of any error it does not say of which file.

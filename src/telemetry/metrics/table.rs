@@ -274,6 +274,23 @@ pub(super) const TABLE: &[Metric] = &[
         help: "Size of the store's WAL; it grows as long as a program reads the store without a pause.",
         read: |metrics| level_of(metrics.shared.store_wal_bytes.load(Relaxed)),
     },
+    Metric {
+        name: "weir_keys_unreadable",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Tenants and keys of the store that have a value which can't be read: they are refused, a \
+               person must act; weir tenant list and weir key list name them.",
+        read: |metrics| level_of(metrics.shared.keys_unreadable.load(Relaxed)),
+    },
+    Metric {
+        name: "weir_keys_refresh_age_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Since the tenants and keys were last those of the store; it is asked four times a second.",
+        read: |metrics| {
+            alone(Number::Level(seconds(metrics.age_ns(&metrics.shared.keys_followed_ns))))
+        },
+    },
 ];
 
 fn alone(number: Number) -> Samples {

@@ -1,8 +1,12 @@
 //! Tenants and keys as rows of the store, both ways.
 
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use rusqlite::types::{FromSql, Value, ValueRef};
 use rusqlite::{Params, Row, ToSql, Transaction};
 
-use crate::tenancy::{Key, Limits, Secret, Tenant};
+use crate::tenancy::{Key, Limits, Secret, Tenant, Unreadable};
 
 use super::super::{StoreError, from_sql, to_sql};
 
@@ -37,6 +41,7 @@ pub(in crate::ledger::store) const CHANGED_TENANTS: &str =
     tenants_where!("WHERE changed_at_version > ?1 ORDER BY changed_at_version");
 pub(super) const ALL_KEYS: &str = keys_where!("ORDER BY k.tenant, k.created_at_ms, k.id");
 pub(in crate::ledger::store) const ONE_KEY: &str = keys_where!("WHERE k.id = ?1");
+pub(in crate::ledger::store) const KEY_AT: &str = keys_where!("WHERE k.rowid = ?1");
 pub(in crate::ledger::store) const CHANGED_KEYS: &str =
     keys_where!("WHERE k.changed_at_version > ?1 ORDER BY k.changed_at_version, k.rowid");
 
@@ -71,11 +76,13 @@ pub(in crate::ledger::store) fn each_tenant(
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {
+        let mut cells = Cells::of(row);
         each(Tenant {
-            limits: limits_of(row)?,
-            name: row.get(9)?,
-            created_at_ms: row.get(10)?,
-            time_zone: row.get(11)?,
+            limits: cells.limits()?,
+            name: cells.text(9)?.into(),
+            created_at_ms: cells.or(10, 0)?,
+            time_zone: cells.time_zone(11)?,
+            unreadable: cells.unreadable,
         })?;
     }
     Ok(())
@@ -98,50 +105,126 @@ pub(in crate::ledger::store) fn each_key(
     let mut rows = statement.query(params)?;
     let mut last: Option<Key> = None;
     while let Some(row) = rows.next()? {
-        let id = row.get_ref(9)?.as_str().map_err(rusqlite::Error::from)?;
+        let id = row.get_ref(9)?.as_bytes().map_err(rusqlite::Error::from)?;
+        let id = String::from_utf8_lossy(id);
         if last.as_ref().is_none_or(|key| *key.id != *id) {
-            let key = key_of(row, id)?;
+            let key = key_of(row)?;
             last.replace(key).map(&mut whole).transpose()?;
         }
-        if let (Some(key), Some(digest)) = (&mut last, row.get(18)?) {
-            let (last4, expires_at_ms) = (row.get(19)?, row.get(20)?);
-            key.secrets.push(Secret { digest, last4, expires_at_ms });
+        if let Some(key) = &mut last {
+            let mut cells = Cells::of(row);
+            key.secrets.extend(cells.secret()?);
+            key.unreadable.append(&mut cells.unreadable);
         }
     }
     last.map(whole).unwrap_or(Ok(()))
 }
 
 /// Without its secrets.
-fn key_of(row: &Row<'_>, id: &str) -> Result<Key, StoreError> {
+fn key_of(row: &Row<'_>) -> Result<Key, StoreError> {
+    let mut cells = Cells::of(row);
     Ok(Key {
-        id: id.into(),
-        tenant: row.get(10)?,
-        name: row.get(11)?,
-        limits: limits_of(row)?,
-        models: models_of(id, row.get(12)?)?,
-        created_at_ms: row.get(13)?,
-        expires_at_ms: row.get(14)?,
-        revoked_at_ms: row.get(15)?,
-        clamp: row.get(16)?,
-        cut: row.get(17)?,
+        id: cells.text(9)?.into(),
+        tenant: cells.text(10)?.into(),
+        name: cells.text(11)?,
+        limits: cells.limits()?,
+        models: cells.models(12)?,
+        created_at_ms: cells.or(13, 0)?,
+        expires_at_ms: cells.or(14, None)?,
+        revoked_at_ms: cells.or(15, None)?,
+        clamp: cells.or(16, false)?,
+        cut: cells.or(17, false)?,
         secrets: Vec::new(),
+        unreadable: cells.unreadable,
     })
 }
 
-/// The nine limit columns, which come first.
-fn limits_of(row: &Row<'_>) -> Result<Limits, rusqlite::Error> {
-    let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(from_sql));
-    Ok(Limits {
-        rpm: row.get(0)?,
-        tpm: count(1)?,
-        concurrency: row.get(2)?,
-        daily_tokens: count(3)?,
-        monthly_tokens: count(4)?,
-        daily_requests: count(5)?,
-        monthly_requests: count(6)?,
-        daily_nano_usd: count(7)?,
-        monthly_nano_usd: count(8)?,
-    })
+/// A row as it is being read. A value that somebody else wrote, and that can't be what it should, is noted,
+/// and the reading goes on: one such value must not keep all others from being known.
+struct Cells<'r> {
+    row: &'r Row<'r>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl<'r> Cells<'r> {
+    fn of(row: &'r Row<'r>) -> Self {
+        Self { row, unreadable: Vec::new() }
+    }
+
+    fn note(&mut self, column: usize, found: &'static str) -> Result<(), StoreError> {
+        let column = self.row.as_ref().column_name(column)?.to_owned();
+        self.unreadable.push(Unreadable { column, found });
+        Ok(())
+    }
+
+    /// A column, or `stand_in` if it can't be read.
+    fn or<T: FromSql>(&mut self, column: usize, stand_in: T) -> Result<T, StoreError> {
+        if let Ok(value) = self.row.get(column) {
+            return Ok(value);
+        }
+        let found = match self.row.get_ref(column)? {
+            ValueRef::Null => "nothing",
+            ValueRef::Integer(_) => "a number out of range",
+            ValueRef::Real(_) => "a fraction",
+            ValueRef::Text(_) => "text that is not UTF-8",
+            ValueRef::Blob(_) => "bytes of another length",
+        };
+        self.note(column, found)?;
+        Ok(stand_in)
+    }
+
+    /// Of what is no text the part that is one: it has to be called something.
+    fn text(&mut self, column: usize) -> Result<String, StoreError> {
+        let bytes = self.row.get_ref(column)?.as_bytes().unwrap_or_default();
+        self.or(column, String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// The nine limit columns, which come first.
+    fn limits(&mut self) -> Result<Limits, StoreError> {
+        Ok(Limits {
+            rpm: self.or(0, Some(0))?,
+            tpm: self.count(1)?,
+            concurrency: self.or(2, Some(0))?,
+            daily_tokens: self.count(3)?,
+            monthly_tokens: self.count(4)?,
+            daily_requests: self.count(5)?,
+            monthly_requests: self.count(6)?,
+            daily_nano_usd: self.count(7)?,
+            monthly_nano_usd: self.count(8)?,
+        })
+    }
+
+    fn count(&mut self, column: usize) -> Result<Option<u64>, StoreError> {
+        let count: Option<i64> = self.or(column, Some(0))?;
+        if count.is_some_and(|count| count < 0) {
+            self.note(column, "a number out of range")?;
+        }
+        Ok(count.map(from_sql))
+    }
+
+    fn models(&mut self, column: usize) -> Result<Option<Vec<String>>, StoreError> {
+        let Some(json) = self.or::<Option<String>>(column, None)? else { return Ok(None) };
+        let models = serde_json::from_str(&json);
+        if models.is_err() {
+            self.note(column, "text that is no list of names in JSON")?;
+        }
+        Ok(Some(models.unwrap_or_else(|_| vec![String::new()])))
+    }
+
+    fn time_zone(&mut self, column: usize) -> Result<Option<Arc<str>>, StoreError> {
+        let zone: Option<Arc<str>> = self.or(column, None)?;
+        if zone.as_deref().is_some_and(|name| TimeZone::get(name).is_err()) {
+            self.note(column, "text that names no time zone")?;
+        }
+        Ok(zone)
+    }
+
+    /// The secret of this line, if it has one that can be read.
+    fn secret(&mut self) -> Result<Option<Secret>, StoreError> {
+        let Some(digest) = self.or(18, Some([0; 32]))? else { return Ok(None) };
+        let secret = Secret { digest, last4: self.text(19)?, expires_at_ms: self.or(20, None)? };
+        Ok(self.unreadable.is_empty().then_some(secret))
+    }
 }
 
 pub(super) fn limits_to_sql(limits: &Limits) -> [(&'static str, Option<i64>); 9] {
@@ -167,13 +250,36 @@ pub(super) fn with_limits<'a>(
     limits.chain(others.iter().copied()).collect()
 }
 
+/// The columns of a tenant that can be changed.
+pub(super) fn columns_of_tenant(tenant: &Tenant) -> Vec<(&'static str, Value)> {
+    let zone = tenant.time_zone.as_deref().map(str::to_owned);
+    let mut columns = columns_of_limits(&tenant.limits);
+    columns.push(("time_zone", zone.into()));
+    columns
+}
+
+/// The columns of a key that can be changed.
+pub(super) fn columns_of_key(key: &Key) -> Vec<(&'static str, Value)> {
+    let mut columns = columns_of_limits(&key.limits);
+    columns.extend([
+        ("name", key.name.clone().into()),
+        ("models", models_to_sql(key.models.as_deref()).into()),
+        ("expires_at_ms", key.expires_at_ms.into()),
+        ("clamp", key.clamp.into()),
+        ("cut", key.cut.into()),
+    ]);
+    columns
+}
+
+fn columns_of_limits(limits: &Limits) -> Vec<(&'static str, Value)> {
+    let limits = limits_to_sql(limits).into_iter();
+    limits.map(|(name, value)| (name.trim_start_matches(':'), value.into())).collect()
+}
+
 /// A list of models is kept as JSON.
 pub(super) fn models_to_sql(models: Option<&[String]>) -> Option<String> {
     models.map(|models| serde_json::to_string(models).expect("strings always become JSON"))
 }
 
-fn models_of(id: &str, json: Option<String>) -> Result<Option<Vec<String>>, StoreError> {
-    json.map(|json| serde_json::from_str(&json))
-        .transpose()
-        .map_err(|error| StoreError::Corrupt(format!("the models of key {id}: {error}")))
-}
+#[cfg(test)]
+mod tests;
