@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -53,6 +53,8 @@ pub(crate) struct Refusal {
     limit: Option<&'static str>,
     allow: Option<&'static str>,
     upstream_status: Option<u16>,
+    /// Nothing more is heard on this connection.
+    closes: bool,
 }
 
 impl Refusal {
@@ -72,6 +74,7 @@ impl Refusal {
             limit: None,
             allow: None,
             upstream_status: None,
+            closes: false,
         }
     }
 
@@ -112,10 +115,39 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
+    /// Where the message ends, or whom it is for, may be read in two ways: nothing behind it is heard.
+    fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
     /// RFC 9112 §3.2.
     pub(crate) fn host() -> Self {
         let message = "Invalid request. An HTTP/1.1 request has exactly one Host header.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message).closing()
+    }
+
+    /// RFC 9112 §6.1: `chunked` is the last coding, and there once.
+    pub(crate) fn chunked_not_once() -> Self {
+        let message = "Invalid request. A transfer-encoding is exactly one `chunked`.";
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message).closing()
+    }
+
+    /// RFC 9112 §6.1: a coding that is not understood is 501.
+    pub(crate) fn unknown_transfer_coding() -> Self {
+        let message = "This transfer-encoding is not supported; send `chunked` alone, or a length.";
+        Self::client("unsupported_transfer_encoding", StatusCode::NOT_IMPLEMENTED, message)
+            .closing()
+    }
+
+    /// More connections are open than may be: this one is told so once.
+    pub(crate) fn surplus_connection(what: &'static str) -> Self {
+        Self::overloaded(what).closing()
+    }
+
+    /// A tenant holds more bytes of request bodies than its share.
+    pub(crate) fn tenant_body_bytes() -> Self {
+        Self::rate_limited(1, "tenant-body-bytes")
     }
 
     pub(crate) fn unidentified() -> Self {
@@ -234,6 +266,11 @@ impl Refusal {
         Self::new(status, "server_error", "server_shutdown", message)
     }
 
+    /// The limit that said no, as `x-weir-limit` names it.
+    pub(crate) fn limit(&self) -> Option<&'static str> {
+        self.limit
+    }
+
     /// The body, as the API documents print it.
     pub(crate) fn body(&self, family: Family) -> Bytes {
         let error = Body { message: &self.message, kind: self.kind, code: self.code };
@@ -272,6 +309,9 @@ impl Refusal {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(status) = self.upstream_status {
             headers.insert(UPSTREAM_STATUS, HeaderValue::from(status));

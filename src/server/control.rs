@@ -27,6 +27,8 @@ pub(crate) struct Control {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
+    /// Names by which the administration listener may be called.
+    pub(crate) admin_hosts: Arc<[String]>,
 }
 
 impl Control {
@@ -43,9 +45,10 @@ impl Control {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
         };
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
+        let hosts = self.admin_hosts.clone();
         let served = async {
             let listener = tokio::net::TcpListener::from_std(admin)?;
-            admin::serve(listener, metrics, readiness, cut).await
+            admin::serve(listener, metrics, readiness, hosts, cut).await
         };
         let ended = tokio::select! {
             () = self.tick(&thread) => Ok(()),
