@@ -9,6 +9,7 @@ use super::{
     CHAT, EXPECT, LATE_MS, SOON_MS, assert_limited, assert_served, connections_left, head,
 };
 use crate::http::{assert_own_error, chat};
+use crate::process::get;
 use crate::traffic::simulated;
 use crate::world::{Upstream, World, eventually, patiently, request};
 
@@ -204,6 +205,22 @@ async fn slow_bodies_of_a_limited_key_take_nothing_from_others() {
     simulator.shutdown().await;
 }
 
+/// So many bytes of bodies, and more, are held.
+async fn bytes_held(world: &World, least: usize) {
+    let held = async {
+        loop {
+            let (_, metrics) = get(world.server().admin_address(), "/metrics").await;
+            let line = metrics.lines().find_map(|line| {
+                line.strip_prefix("weir_request_body_bytes_in_flight ")?.parse::<f64>().ok()
+            });
+            if line.expect("it is a metric") >= least as f64 {
+                return;
+            }
+        }
+    };
+    patiently("the bodies are held", held).await;
+}
+
 #[tokio::test]
 async fn a_tenant_s_bodies_leave_room_for_those_of_others() {
     let (simulator, builder) = simulated().await;
@@ -221,7 +238,9 @@ async fn a_tenant_s_bodies_leave_room_for_those_of_others() {
         let mut client = world.connect().await;
         client.send(head(&greedy, "content-encoding: gzip\r\n", 900_000).as_bytes()).await;
         client.send(&begun).await;
-        if number == 3 {
+        if number < 3 {
+            bytes_held(&world, (number + 1) * 6_000_000).await;
+        } else {
             let answer = client.answer().await;
             assert_limited(&answer, "rate_limit_exceeded", "tenant-body-bytes");
             assert_eq!(answer.header("retry-after"), Some("1"));
