@@ -267,6 +267,25 @@ mod tests {
         check("GET", "/", "404", r#""code":"not_found""#).await;
         check("POST", "/healthz", "405", r#""code":"method_not_allowed""#).await;
 
+        // As many as may be say nothing: whoever says something is answered, and only the oldest has ended.
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.expect("the listener is open"));
+        }
+        check("GET", "/healthz", "200", "\r\n\r\nok").await;
+        assert_eq!(silent[0].read(&mut [0]).await.ok().unwrap_or_default(), 0);
+        let still_open = silent[1].try_read(&mut [0]).expect_err("nothing is said on it");
+        assert_eq!(still_open.kind(), io::ErrorKind::WouldBlock);
+        drop(silent);
+
+        // Metrics are told to nobody who calls by a name that a web page may have.
+        let mut rebound = TcpStream::connect(address).await.expect("the listener is open");
+        let lines = "GET /metrics HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+        rebound.write_all(lines.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        rebound.read_to_string(&mut answer).await.expect("it answers in UTF-8");
+        assert!(answer.starts_with("HTTP/1.1 421") && !answer.contains("weir_"), "{answer}");
+
         // A connection that says nothing doesn't keep the server from ending.
         let silent = TcpStream::connect(address).await.expect("the listener is open");
         stop.send(()).expect("the server waits for it");
