@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::telemetry::seldom::Seldom;
 
 /// Connections at once. One more ends the oldest: a health check never waits behind those that say
 /// nothing.
@@ -90,6 +91,7 @@ pub(crate) async fn serve(
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     hosts: Arc<[String]>,
+    failed: Seldom,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     tracing::info!(listen = %listener.local_addr()?, "administration listener is open");
@@ -102,7 +104,7 @@ pub(crate) async fn serve(
     loop {
         let stream = tokio::select! {
             () = &mut shutdown => break,
-            stream = accept(&listener) => stream,
+            stream = accept(&listener, &failed) => stream,
             // Ended connections are taken out as they end, or the set would only grow.
             Some(_) = connections.join_next() => continue,
         };
@@ -123,12 +125,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, failed: &Seldom) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "administration connection not accepted");
+                if let Some(left_out) = failed.say() {
+                    tracing::warn!(%error, left_out, "administration connection not accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -239,10 +243,17 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let metrics = Arc::new(Metrics::new(1, Vec::new(), Clock::system()));
         let readiness = Arc::new(Readiness::default());
+        let failed = Seldom::new(Clock::system());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { stopped.await.expect("the test sends it") };
-        let server =
-            tokio::spawn(serve(listener, metrics, readiness.clone(), Arc::from([]), shutdown));
+        let server = tokio::spawn(serve(
+            listener,
+            metrics,
+            readiness.clone(),
+            Arc::from([]),
+            failed,
+            shutdown,
+        ));
 
         let check = async |method: &str, path: &str, status: &str, text: &str| {
             let answer = exchange(address, method, path).await;

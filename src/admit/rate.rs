@@ -111,6 +111,9 @@ impl Rate {
 
     /// How long until a request may be taken. Takes nothing.
     pub(super) fn wait(&mut self, mono_ns: u64) -> Option<Duration> {
+        if self.used_ns(mono_ns) == 0 {
+            return None;
+        }
         match self.spend(mono_ns) {
             Ok(spend) => {
                 self.put_back(spend);

@@ -34,7 +34,7 @@ const TURN_BYTES: usize = 256 * 1024;
 const DECODER_BYTES: u64 = 64 * 1024;
 /// Of a body that nobody wants, at most so much is read and forgotten before the answer.
 const IGNORED_BYTES: u64 = 64 * 1024;
-/// Frames that a connection which was not asked for any may need to hand on what it has read.
+/// So often the connection gets a turn to hand on what it has read of such a body.
 const ROUNDS: usize = 2;
 
 /// What bounds a request body.

@@ -14,6 +14,7 @@ use crate::identify::FailedKeys;
 use crate::server::Stage;
 use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::seldom::Seldom;
 
 /// How often quotas are asked what they have to tell.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -45,10 +46,10 @@ impl Control {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
         };
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
-        let hosts = self.admin_hosts.clone();
+        let (hosts, failed) = (self.admin_hosts.clone(), Seldom::new(self.clock.clone()));
         let served = async {
             let listener = tokio::net::TcpListener::from_std(admin)?;
-            admin::serve(listener, metrics, readiness, hosts, cut).await
+            admin::serve(listener, metrics, readiness, hosts, failed, cut).await
         };
         let ended = tokio::select! {
             () = self.tick(&thread) => Ok(()),
