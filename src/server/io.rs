@@ -171,3 +171,50 @@ impl Drop for ClientIo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A client's socket, and the client; `left`: bytes that are thrown away, if any are.
+    async fn pair(left: Option<u64>) -> (ClientIo, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let peer = TcpStream::connect(address).await.expect("it listens");
+        let (stream, from) = listener.accept().await.expect("somebody has come");
+        let client = Rc::new(Client::new(from.ip(), None));
+        client.lingers.set(left.is_some());
+        let write_deadline = Duration::from_secs(600);
+        let settings = IoSettings { write_deadline, linger_bytes: left.unwrap_or_default() };
+        (ClientIo::new(stream, client, &settings), peer)
+    }
+
+    async fn is_over(io: &mut ClientIo) -> bool {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *io).poll_shutdown(cx).is_ready())).await
+    }
+
+    async fn over(io: &mut ClientIo) {
+        poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await.expect("it ends in good order");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_who_is_still_sending_and_not_for_others() {
+        let (mut io, _peer) = pair(None).await;
+        assert!(is_over(&mut io).await);
+        let (mut io, mut peer) = pair(Some(1000)).await;
+        assert!(!is_over(&mut io).await);
+        assert_eq!(peer.read(&mut [0]).await.expect("an orderly end"), 0, "it hears of the end");
+        peer.write_all(&[0; 1000]).await.expect("it is taken");
+        drop(peer);
+        over(&mut io).await;
+        // Whoever goes on for ever is not heard for ever.
+        let (mut io, mut peer) = pair(Some(2)).await;
+        peer.write_all(&[0; 3]).await.expect("it is taken");
+        over(&mut io).await;
+    }
+}
