@@ -67,7 +67,8 @@ struct Exchange {
     event_id: EventId,
     arrived: Now,
     limits: KnownLimits,
-    /// Some of the request's body is not read: what follows on this connection can't be understood.
+    /// Some of the request's body is not read, or its end is in doubt: what follows on this connection
+    /// can't be understood.
     is_unread: bool,
 }
 
@@ -100,6 +101,7 @@ pub(crate) async fn handle(
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
+            exchange.is_unread |= refusal.closes;
             tracing::debug!(%event_id, code = refusal.code, "request refused");
             let family = row.map_or(Family::OpenAi, Endpoint::family);
             whole(refusal.status, refusal.headers(), refusal.body(family))

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ pub(crate) struct Refusal {
     allow: Option<&'static str>,
     upstream_status: Option<u16>,
     /// Nothing more is heard on this connection.
-    closes: bool,
+    pub(crate) closes: bool,
 }
 
 impl Refusal {
@@ -281,9 +281,6 @@ impl Refusal {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        if self.closes {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(status) = self.upstream_status {
             headers.insert(UPSTREAM_STATUS, HeaderValue::from(status));
