@@ -2,26 +2,32 @@
 //! It runs on the control plane and never touches a request. None of this needs a token, so keep
 //! the listener private.
 
+mod host;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::telemetry::seldom::Seldom;
 
-/// Connections at once; further ones wait in the listen queue.
+/// Connections at once. One more ends the oldest: a health check never waits behind those that say
+/// nothing.
 const MAX_CONNECTIONS: usize = 64;
 /// For the head of a request, and for an idle connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -84,22 +90,31 @@ pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    hosts: Arc<[String]>,
+    failed: Seldom,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     tracing::info!(listen = %listener.local_addr()?, "administration listener is open");
-    let router = router(metrics, readiness);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = router(Shown { metrics, readiness, hosts });
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let (stream, permit) = tokio::select! {
+        let stream = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &permits) => accepted,
+            stream = accept(&listener, &failed) => stream,
             // Ended connections are taken out as they end, or the set would only grow.
             Some(_) = connections.join_next() => continue,
         };
-        connections.spawn(connection(stream, router.clone(), closing.clone(), permit));
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(connections.spawn(connection(stream, router.clone(), closing.clone())));
     }
     drop(listener);
     close.send_replace(true);
@@ -110,29 +125,21 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let permit = permits.clone().acquire_owned().await.expect("nobody closes the semaphore");
+async fn accept(listener: &TcpListener, failed: &Seldom) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::warn!(%error, "administration connection not accepted");
+                if let Some(left_out) = failed.say() {
+                    tracing::warn!(%error, left_out, "administration connection not accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    mut closing: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, router: Router, mut closing: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -156,9 +163,11 @@ async fn connection(
 struct Shown {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    /// Names by which it may be called.
+    hosts: Arc<[String]>,
 }
 
-fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
+fn router(shown: Shown) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
@@ -167,7 +176,20 @@ fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
         .method_not_allowed_fallback(async || {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET is answered.")
         })
-        .with_state(Shown { metrics, readiness })
+        .layer(middleware::from_fn_with_state(shown.clone(), called_by_name))
+        .with_state(shown)
+}
+
+/// Refuses who calls by a name that is not ours, wherever more is told than whether the process is well: a
+/// web page can have its own name lead here, and read what the browser then gets (DNS rebinding).
+async fn called_by_name(State(shown): State<Shown>, request: Request, next: Next) -> Response {
+    let says_little = matches!(request.uri().path(), "/healthz" | "/readyz");
+    if says_little || host::is_ours(request.headers(), &shown.hosts) {
+        return next.run(request).await;
+    }
+    let message =
+        "This listener is not called so; ask by an address, or add the name to admin.hosts.";
+    refusal(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
 }
 
 async fn ready(State(shown): State<Shown>) -> Response {
@@ -207,7 +229,8 @@ mod tests {
     /// One exchange over a connection of its own.
     async fn exchange(address: std::net::SocketAddr, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("the listener is open");
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers in UTF-8");
@@ -220,9 +243,17 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let metrics = Arc::new(Metrics::new(1, Vec::new(), Clock::system()));
         let readiness = Arc::new(Readiness::default());
+        let failed = Seldom::new(Clock::system());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { stopped.await.expect("the test sends it") };
-        let server = tokio::spawn(serve(listener, metrics, readiness.clone(), shutdown));
+        let server = tokio::spawn(serve(
+            listener,
+            metrics,
+            readiness.clone(),
+            Arc::from([]),
+            failed,
+            shutdown,
+        ));
 
         let check = async |method: &str, path: &str, status: &str, text: &str| {
             let answer = exchange(address, method, path).await;
@@ -246,6 +277,25 @@ mod tests {
         check("GET", "/metrics", "200", "\nweir_uptime_seconds ").await;
         check("GET", "/", "404", r#""code":"not_found""#).await;
         check("POST", "/healthz", "405", r#""code":"method_not_allowed""#).await;
+
+        // As many as may be say nothing: whoever says something is answered, and only the oldest has ended.
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.expect("the listener is open"));
+        }
+        check("GET", "/healthz", "200", "\r\n\r\nok").await;
+        assert_eq!(silent[0].read(&mut [0]).await.ok().unwrap_or_default(), 0);
+        let still_open = silent[1].try_read(&mut [0]).expect_err("nothing is said on it");
+        assert_eq!(still_open.kind(), io::ErrorKind::WouldBlock);
+        drop(silent);
+
+        // Metrics are told to nobody who calls by a name that a web page may have.
+        let mut rebound = TcpStream::connect(address).await.expect("the listener is open");
+        let lines = "GET /metrics HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+        rebound.write_all(lines.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        rebound.read_to_string(&mut answer).await.expect("it answers in UTF-8");
+        assert!(answer.starts_with("HTTP/1.1 421") && !answer.contains("weir_"), "{answer}");
 
         // A connection that says nothing doesn't keep the server from ending.
         let silent = TcpStream::connect(address).await.expect("the listener is open");

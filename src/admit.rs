@@ -17,6 +17,9 @@
 //!
 //! A request that may be clamped first has its answer made small enough for the quotas ([`Clamp`]).
 //!
+//! Before its body is here, a request is asked whether any would be refused now, and gets a place among
+//! those in flight ([`Arriving`]): a client takes as long as it likes for its body.
+//!
 //! The yes is a [`Permit`]. It holds its place and its reservation until it is settled with what
 //! the request really used, revoked because nothing was ever sent, or dropped, which counts the
 //! whole reservation as used.
@@ -36,8 +39,10 @@ mod books;
 mod live;
 mod permit;
 mod slot_guard;
+mod arriving;
 
 pub(crate) use alert::{Alerting, Waiting};
+pub(crate) use arriving::Arriving;
 pub(crate) use ask::{Ask, Clamp};
 pub(crate) use books::Settings;
 pub(crate) use denied::{Denied, Level, Standing};

@@ -57,6 +57,8 @@ pub struct Server {
     pub workers: usize,
     /// Open client connections; further ones get 503 `overloaded`.
     pub max_connections: usize,
+    /// Of them from one address; at least 1, already resolved from 0 = half of all.
+    pub max_connections_per_address: usize,
     /// Header fields of one request.
     pub max_headers: usize,
     /// Bytes of one request head (and the size of the connection's read buffer), at least 8,192.
@@ -65,10 +67,14 @@ pub struct Server {
     pub max_body_bytes: u64,
     /// Bytes of all request bodies held at once, over all workers.
     pub max_inflight_body_bytes: u64,
+    /// Of them of one tenant: its share, and never less than one whole body and what decodes it.
+    pub max_tenant_body_bytes: u64,
     /// Failed keys per minute from one address before 429; 0 switches the limit off.
     pub failed_keys_per_minute: u32,
     /// Origins that browsers may call from; empty: any (`*`).
     pub cors_origins: Vec<String>,
+    /// A client that has said all may still be there to hear the answer.
+    pub half_close: bool,
 }
 
 /// Health, metrics and the administration API.
@@ -76,6 +82,8 @@ pub struct Server {
 pub struct Admin {
     pub listen: SocketAddr,
     pub token: Option<SecretString>,
+    /// Names by which it may be called, in lower case; addresses and `localhost` always may be.
+    pub hosts: Vec<String>,
 }
 
 /// Where the journal and the store live.
@@ -127,6 +135,10 @@ pub enum Unpriced {
 pub struct Deadlines {
     pub request_head_ms: u64,
     pub request_body_idle_ms: u64,
+    /// For a whole request body.
+    pub request_body_ms: u64,
+    /// What has to come of one on average, once the idle deadline is over; 0: any.
+    pub request_body_bytes_per_second: u64,
     /// Without any progress in writing the response.
     pub write_progress_ms: u64,
     /// For running requests after the first signal.

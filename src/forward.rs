@@ -6,7 +6,9 @@
 pub(crate) mod headers;
 mod body;
 mod connect;
+mod interim;
 mod pool;
+mod remarks;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -33,6 +35,7 @@ pub(crate) use crate::forward::body::Frames;
 pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::pool::Lease;
+pub(crate) use crate::forward::remarks::Remarks;
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +60,8 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
+    pub(crate) const COUNT: usize = Self::Protocol as usize + 1;
+
     /// Whether a byte of the request may have reached the upstream.
     pub(crate) fn is_sent(self) -> bool {
         matches!(self, Self::Reset | Self::HeadTimeout | Self::Protocol)
@@ -108,6 +113,7 @@ impl UsageOption {
 pub(crate) struct Upstream {
     pub(crate) config: Arc<config::Upstream>,
     pub(crate) usage_options: Arc<UsageOptions>,
+    pub(crate) remarks: Arc<Remarks>,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
     /// The same key without its scheme.
@@ -150,6 +156,7 @@ impl Upstream {
     pub(crate) fn new(
         config: Arc<config::Upstream>,
         usage_options: Arc<UsageOptions>,
+        remarks: Arc<Remarks>,
         resolve: Resolve,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
@@ -168,12 +175,13 @@ impl Upstream {
             }
         };
         let (authorization, api_key) = (credential("Bearer ")?, credential("")?);
-        let connector = Connector::new(&config, resolve).map_err(unusable)?;
+        let connector = Connector::new(&config, remarks.clone(), resolve).map_err(unusable)?;
         let idle = Duration::from_millis(config.pool_idle_ms);
         let pool = Rc::new(Pool::new(idle, config.pool_max_idle, shard.clone()));
         Ok(Self {
             config,
             usage_options,
+            remarks,
             host,
             authorization,
             api_key,
@@ -260,7 +268,8 @@ async fn exchange(
     let mut answer = pin!(None);
     let answered = poll_fn(|cx| {
         turn.take(cx, |cx| {
-            if let Some(request) = request.take() {
+            if let Some(mut request) = request.take() {
+                lease.interims().watch(&mut request);
                 answer.set(Some(lease.sender().try_send_request(request)));
                 // It has told the connection, which is driven here anyway.
                 turn.catch_up();
@@ -270,6 +279,8 @@ async fn exchange(
         })
     });
     match tokio::time::timeout_at(deadline, answered).await {
+        // However that ended, it is no answer to go by.
+        _ if lease.interims().are_too_many() => Err(Failure::Failed(SendError::Protocol)),
         Err(_) => Err(Failure::Failed(SendError::HeadTimeout)),
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))

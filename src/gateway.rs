@@ -18,6 +18,7 @@ mod settlement;
 pub(crate) mod snapshot;
 mod source;
 mod standing;
+mod transfer;
 mod windows;
 mod worker;
 
@@ -38,11 +39,11 @@ use hyper::body::Incoming;
 
 use crate::admit::Standing;
 use crate::clock::Now;
-use crate::gateway::admission::{admit, agree, ask_for, opened, record_open};
+use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
-use crate::gateway::client::Client;
+use crate::gateway::client::{Client, Surplus};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
-use crate::gateway::request_body::{ReadError, RequestBody};
+use crate::gateway::request_body::{Held, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identified, Identity};
@@ -54,21 +55,20 @@ use crate::telemetry::metrics;
 pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::endpoints::forwarded as forwarded_paths;
 pub(crate) use crate::gateway::outgoing::Outgoing;
-pub(crate) use crate::gateway::request_body::Bounds;
+pub(crate) use crate::gateway::request_body::{Bounds, Deadlines, Room};
 pub(crate) use crate::gateway::worker::{Shared, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Fields that are added to an answer, at most: limits, CORS, the id.
 const ADDED_HEADERS: usize = 10;
-/// What is read and forgotten of a body that was refused unread, so that its sender hears the answer.
-const DISCARD_BYTES: u64 = 1024 * 1024;
 
 /// What is known of a request from the moment it arrives, and what its answer has to carry.
 struct Exchange {
     event_id: EventId,
     arrived: Now,
     limits: KnownLimits,
-    /// Some of the request's body was not read: what follows on this connection can't be understood.
+    /// Some of the request's body is not read, or its end is in doubt: what follows on this connection
+    /// can't be understood.
     is_unread: bool,
 }
 
@@ -90,16 +90,18 @@ pub(crate) async fn handle(
 ) -> Result<Response<Outgoing>, Infallible> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
-    let limits = KnownLimits::Nobodys;
-    let mut exchange = Exchange { event_id, arrived, limits, is_unread: false };
+    let (limits, is_unread) = (KnownLimits::Nobodys, !request.body().is_end_stream());
+    let mut exchange = Exchange { event_id, arrived, limits, is_unread };
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
+    let is_old = request.version() < Version::HTTP_11;
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
-    let answer = Box::pin(serve(&worker, &client, request, row, &mut exchange));
+    let answer = Box::pin(answered(&worker, &client, request, row, &mut exchange));
     let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
+            exchange.is_unread |= refusal.closes;
             tracing::debug!(%event_id, code = refusal.code, "request refused");
             let family = row.map_or(Family::OpenAi, Endpoint::family);
             whole(refusal.status, refusal.headers(), refusal.body(family))
@@ -117,15 +119,18 @@ pub(crate) async fn handle(
     if exchange.is_unread {
         // hyper would close without a word, and a client that reuses the connection would find it dead.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        client.lingers.set(true);
     }
     worker.cors.decorate(origin, headers);
     let id = event_id.with_text(HeaderValue::from_str);
     headers.insert(REQUEST_ID, id.expect("a UUID is ASCII"));
+    client.ends_by_close.set(is_old && response.body().size_hint().exact().is_none());
     Ok(response)
 }
 
-/// The stages, in order.
-async fn serve(
+/// Serves a request, and finds out whether its body is out of the way. An answer does not wait for a body
+/// that it did not need: it says that the connection ends, and then what still comes is thrown away.
+async fn answered(
     worker: &Rc<Worker>,
     client: &Rc<Client>,
     request: Request<Incoming>,
@@ -133,18 +138,30 @@ async fn serve(
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (head, mut body) = request.into_parts();
-    let (endpoint, action) = match accept(client, &head, row) {
-        Ok(found) => found,
-        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
-    };
+    // A client that waits for `100 Continue` sends no body, and reading it would ask for it.
+    let is_held_back = head.headers.contains_key(EXPECT);
+    let answer = serve(worker, client, head, &mut body, row, exchange).await;
+    if exchange.is_unread && !is_held_back {
+        exchange.is_unread = !request_body::is_over(&mut body).await;
+    }
+    answer
+}
+
+/// The stages, in order.
+async fn serve(
+    worker: &Rc<Worker>,
+    client: &Rc<Client>,
+    head: Parts,
+    body: &mut Incoming,
+    row: Option<&'static Endpoint>,
+    exchange: &mut Exchange,
+) -> Result<Response<Outgoing>, Refusal> {
+    let (endpoint, action) = accept(client, &head, row)?;
     let Action::Keyed(keyed) = action else {
         let headers = Cors::preflight(&head.headers, endpoint.allow());
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     };
-    let identified = match identify(worker, client, &head, endpoint, exchange.arrived) {
-        Ok(identified) => identified,
-        Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
-    };
+    let identified = identify(worker, client, &head, endpoint, exchange.arrived)?;
     exchange.limits = KnownLimits::Of(identified.identity.clone());
     let allowed = identified.identity.models.as_deref();
     let forwarded = match keyed {
@@ -152,8 +169,9 @@ async fn serve(
         Keyed::ShowModel(id) => return Ok(own_json(models::show(&worker.routes, allowed, id)?)),
         Keyed::Forward(forwarded) => forwarded,
     };
+    let arriving = arrive(worker, &identified.identity, exchange)?;
     let RequestBody { frames, facts, held } =
-        inspect(worker, &head, &mut body, forwarded, exchange).await?;
+        inspect(worker, &identified.identity, &head, body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.
     client.turn.catch_up();
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
@@ -163,7 +181,7 @@ async fn serve(
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
     let price = route.price(now.unix_ms, identity.has_cost_quota())?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
-    let permit = admit(worker, &identity, ask, now, exchange)?;
+    let permit = admit(worker, &identity, arriving, ask, now, exchange)?;
     let clamp = permit.clamp();
     let opened = opened(worker, exchange.event_id, &identity, route, endpoint, &facts, &permit);
     let settlement =
@@ -208,12 +226,16 @@ fn accept<'h>(
     head: &'h Parts,
     row: Option<&'static Endpoint>,
 ) -> Result<(&'static Endpoint, Action<'h>), Refusal> {
-    if client.is_surplus {
-        return Err(Refusal::overloaded("Too many connections are open; try again soon."));
+    if let Some(surplus) = client.surplus {
+        return Err(Refusal::surplus_connection(match surplus {
+            Surplus::Connections => "Too many connections are open; try again soon.",
+            Surplus::OfAddress => "Too many connections from this address are open.",
+        }));
     }
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Refusal::host());
     }
+    transfer::check(&head.headers)?;
     endpoints::action(row, &head.method, head.uri.path())
 }
 
@@ -263,36 +285,26 @@ fn confirm(
 /// Reads the body and scans it on the way.
 async fn inspect(
     worker: &Worker,
+    identity: &Identity,
     head: &Parts,
     body: &mut Incoming,
     forwarded: &Forwarded,
     exchange: &mut Exchange,
 ) -> Result<RequestBody, Refusal> {
-    match request_body::read(body, &head.headers, forwarded, &worker.bounds).await {
-        Ok(body) => Ok(body),
+    let held = Held::new(&worker.bounds.room, identity.slot.live().body_bytes());
+    match request_body::read(body, &head.headers, forwarded, &worker.bounds, held).await {
+        Ok(body) => {
+            exchange.is_unread = false;
+            Ok(body)
+        }
         Err(ReadError::Refused(refusal)) => {
-            Err(unread(worker, head, body, exchange, refusal).await)
+            if let Some(limit) = refusal.limit() {
+                worker.shard.limited(limit);
+            }
+            Err(refusal)
         }
-        Err(ReadError::Stalled | ReadError::Gone) => {
-            exchange.is_unread = true;
-            Err(Refusal::body_stalled())
-        }
+        Err(ReadError::Late | ReadError::Gone) => Err(Refusal::body_stalled()),
     }
-}
-
-/// Refuses a request whose body has not been read. A client that waits for `100 Continue` sends none.
-async fn unread(
-    worker: &Worker,
-    head: &Parts,
-    body: &mut Incoming,
-    exchange: &mut Exchange,
-    refusal: Refusal,
-) -> Refusal {
-    if !body.is_end_stream() {
-        exchange.is_unread = head.headers.contains_key(EXPECT)
-            || !request_body::discard(body, DISCARD_BYTES, worker.bounds.idle).await;
-    }
-    refusal
 }
 
 /// An answer of Weir's own that is no refusal.

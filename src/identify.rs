@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::identify::key_text::KeyText;
 
-pub(crate) use crate::identify::failed_keys::FailedKeys;
+pub(crate) use crate::identify::failed_keys::{FailedKeys, network_of};
 pub(crate) use crate::identify::keys::{Keys, KeysEdit};
 
 /// Where Anthropic's clients have their key.

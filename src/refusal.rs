@@ -10,6 +10,8 @@
 //! `rate_limit_error` and `insufficient_quota` are the client's, `upstream_error` the upstream's,
 //! `server_error` ours.
 
+mod framing;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -53,6 +55,8 @@ pub(crate) struct Refusal {
     limit: Option<&'static str>,
     allow: Option<&'static str>,
     upstream_status: Option<u16>,
+    /// Nothing more is heard on this connection.
+    pub(crate) closes: bool,
 }
 
 impl Refusal {
@@ -72,6 +76,7 @@ impl Refusal {
             limit: None,
             allow: None,
             upstream_status: None,
+            closes: false,
         }
     }
 
@@ -112,10 +117,9 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
-    /// RFC 9112 §3.2.
-    pub(crate) fn host() -> Self {
-        let message = "Invalid request. An HTTP/1.1 request has exactly one Host header.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    /// A tenant holds more bytes of request bodies than its share.
+    pub(crate) fn tenant_body_bytes() -> Self {
+        Self::rate_limited(1, "tenant-body-bytes")
     }
 
     pub(crate) fn unidentified() -> Self {
@@ -232,6 +236,11 @@ impl Refusal {
         let message = "The gateway is shutting down and could not wait for the end of this answer.";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "server_error", "server_shutdown", message)
+    }
+
+    /// The limit that said no, as `x-weir-limit` names it.
+    pub(crate) fn limit(&self) -> Option<&'static str> {
+        self.limit
     }
 
     /// The body, as the API documents print it.

@@ -8,6 +8,7 @@ mod accept;
 mod control;
 mod follow;
 mod io;
+mod origins;
 mod serve;
 
 use std::net::SocketAddr;
@@ -23,14 +24,14 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Readiness;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
+use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
-use crate::gateway::{Bounds, Cors, Shared, Worker};
+use crate::gateway::{Bounds, Cors, Deadlines, Room, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::route::Routes;
-use crate::server::accept::Lane;
+use crate::server::accept::{Lane, Most};
 use crate::server::follow::Follower;
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Metrics;
@@ -108,6 +109,7 @@ impl Server {
             metrics: Arc::new(metrics),
             readiness: Arc::default(),
             clock: clock.clone(),
+            admin_hosts: config.admin.hosts.clone().into(),
         };
         let control::Control { alerting, metrics, readiness, .. } = parts.clone();
         // Whoever listens to it ends when it is dropped, should the start fail.
@@ -134,12 +136,16 @@ impl Server {
         let follower =
             Follower::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
-        let max_connections = config.server.max_connections;
+        let most = Most {
+            connections: config.server.max_connections,
+            of_address: config.server.max_connections_per_address,
+        };
+        let accept_clock = clock.clone();
         let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
             runtime.block_on(async {
                 match TcpListener::from_std(data) {
                     Ok(data) => {
-                        accept::run(data, lanes, max_connections, staged, thread).await;
+                        accept::run(data, lanes, most, accept_clock, staged, thread).await;
                     }
                     Err(error) => tracing::error!(%error, "the data listener cannot be used"),
                 }
@@ -181,12 +187,12 @@ impl Server {
         self.connections.iter().map(|open| open.load(Ordering::Relaxed)).collect()
     }
 
-    /// Requests in flight and tokens reserved, over all tenants: both are 0 when nothing runs.
+    /// Requests in flight, or with a body on its way, and tokens reserved, over all tenants: both are 0 when nothing runs.
     pub fn outstanding(&self) -> (u64, u64) {
         let tenants = self.registry.tenants();
         let totals = tenants.iter().map(|live| live.totals());
         totals.fold((0, 0), |(requests, tokens), one| {
-            (requests + one.in_flight, tokens + one.reserved_tokens())
+            (requests + one.in_flight + one.arriving, tokens + one.reserved_tokens())
         })
     }
 
@@ -283,9 +289,16 @@ impl Server {
 fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
     Bounds {
         max_body_bytes: config.server.max_body_bytes,
-        max_inflight_bytes: config.server.max_inflight_body_bytes,
-        idle: Duration::from_millis(config.deadlines.request_body_idle_ms),
-        inflight: metrics.shared.body_bytes.clone(),
+        deadlines: Deadlines {
+            idle: Duration::from_millis(config.deadlines.request_body_idle_ms),
+            whole: Duration::from_millis(config.deadlines.request_body_ms),
+            bytes_per_second: config.deadlines.request_body_bytes_per_second,
+        },
+        room: Room {
+            max_bytes: config.server.max_inflight_body_bytes,
+            max_tenant_bytes: config.server.max_tenant_body_bytes,
+            inflight: metrics.shared.body_bytes.clone(),
+        },
     }
 }
 
@@ -349,6 +362,7 @@ fn shared(
         upstreams: upstreams
             .map(|upstream| (upstream.clone(), Arc::new(UsageOptions::default())))
             .collect(),
+        remarks: config.upstreams.iter().map(|_| Arc::new(Remarks::new(&parts.clock))).collect(),
         resolve,
     }
 }

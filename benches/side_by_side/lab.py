@@ -139,6 +139,8 @@ backend simulator
         config, port = self.home / "weir.toml", machine.free_port()
         config.write_text(
             f'[server]\nlisten = "127.0.0.1:{port}"\nworkers = 2\n'
+            # The whole load comes from one address.
+            'max_connections_per_address = 10000\n'
             f'[admin]\nlisten = "127.0.0.1:{self.admin}"\n'
             f'[data]\ndir = "{self.home / "data"}"\n'
             f'[[upstream]]\nname = "simulator"\nbase_url = "http://127.0.0.1:{self.simulator}"\n'

@@ -24,6 +24,8 @@ pub(super) struct Account {
     /// How often the limits were set; the id of rates and buckets that are made then.
     changes: u64,
     in_flight: u32,
+    /// Requests whose body is on its way.
+    arriving: u32,
     /// Of all requests in flight, in whichever window they began.
     reserved: Amount,
     day: Balance,
@@ -66,6 +68,7 @@ impl Account {
             tokens: None,
             changes: 0,
             in_flight: 0,
+            arriving: 0,
             reserved: Amount::default(),
             day: Balance::new(windows.day.start_ms),
             month: Balance::new(windows.month.start_ms),
@@ -175,9 +178,25 @@ impl Account {
         self.day.left().min(self.month.left())
     }
 
-    /// Are as many in flight as may be?
+    /// Are as many in flight, or about to be, as may be?
     pub(super) fn is_full(&self) -> bool {
-        self.limits.concurrency.is_some_and(|most| self.in_flight >= most)
+        let running = self.in_flight.saturating_add(self.arriving);
+        self.limits.concurrency.is_some_and(|most| running >= most)
+    }
+
+    /// One more whose body is on its way.
+    pub(super) fn arrive(&mut self) {
+        self.arriving = self.arriving.saturating_add(1);
+    }
+
+    /// The body of one of them is here, or will never be.
+    pub(super) fn arrived(&mut self) {
+        self.arriving = self.arriving.saturating_sub(1);
+    }
+
+    /// How long until a request would pass the rate, if there is one. Takes nothing.
+    pub(super) fn request_wait(&mut self, mono_ns: u64) -> Option<Duration> {
+        self.rate.as_mut()?.wait(mono_ns)
     }
 
     /// Takes a request from the rate, if there is one; or says how long until that will do.
@@ -284,9 +303,9 @@ impl Account {
         day | told(&self.month, windows.month.start_ms) << Unit::ALL.len()
     }
 
-    /// Whether nothing is in flight.
+    /// Whether nothing is in flight, nor about to be.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight == 0 && self.arriving == 0
     }
 
     pub(super) fn standing(&self, mono_ns: u64) -> Standing {

@@ -1,5 +1,6 @@
 //! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
 
+mod arriving;
 mod change;
 mod moving;
 
@@ -82,6 +83,8 @@ pub(super) struct Reservation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) in_flight: u64,
+    /// Requests whose body is on its way.
+    pub(crate) arriving: u64,
     pub(super) reserved: Amount,
 }
 

@@ -3,7 +3,7 @@
 
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Mutex, MutexGuard};
@@ -40,6 +40,8 @@ pub(crate) struct TenantLive {
     /// A quota of cost holds for all its keys together. Outside of the lock, for it is asked before
     /// admission.
     has_cost_quota: AtomicBool,
+    /// Bytes of its requests' bodies that are held now; whoever holds them counts them.
+    body_bytes: Arc<AtomicU64>,
     /// Held for a few arithmetic operations, never across an await.
     books: Mutex<Books>,
 }
@@ -48,7 +50,11 @@ impl TenantLive {
     /// A tenant without keys, limits or past.
     pub(crate) fn new(name: Arc<str>, settings: Settings, now: Now) -> Arc<Self> {
         let books = Books::new(name, settings, now);
-        Arc::new(Self { has_cost_quota: AtomicBool::new(false), books: Mutex::new(books) })
+        Arc::new(Self {
+            has_cost_quota: AtomicBool::new(false),
+            body_bytes: Arc::default(),
+            books: Mutex::new(books),
+        })
     }
 
     /// Replaces the limits of the tenant as a whole. What was used stays used: rates keep it, token
@@ -67,6 +73,11 @@ impl TenantLive {
     /// Whether a quota of cost holds for the tenant as a whole.
     pub(crate) fn has_cost_quota(&self) -> bool {
         self.has_cost_quota.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of its requests' bodies that are held now.
+    pub(crate) fn body_bytes(&self) -> &Arc<AtomicU64> {
+        &self.body_bytes
     }
 
     /// A place for a key, which has not asked yet.
@@ -220,6 +231,26 @@ impl TenantLive {
 
     pub(super) fn reserve(&self, slot: KeySlot, ask: Ask, now: Now) -> Result<Reservation, Denied> {
         self.books().reserve(slot, ask, now)
+    }
+
+    /// Gives a place to a request whose body is on its way, unless any would be refused now.
+    pub(super) fn arrive(&self, slot: KeySlot, now: Now) -> Result<(), Denied> {
+        self.books().arrive(slot, now)
+    }
+
+    /// Turns that place into a reservation, or gives it back.
+    pub(super) fn reserve_arrived(
+        &self,
+        slot: KeySlot,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Reservation, Denied> {
+        self.books().reserve_arrived(slot, ask, now)
+    }
+
+    /// Gives it back.
+    pub(super) fn forsake(&self, slot: KeySlot) {
+        self.books().forsake(slot);
     }
 
     /// Sets more aside for a request in flight, if there is room; all of it or nothing.

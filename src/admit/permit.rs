@@ -33,6 +33,17 @@ impl TenantLive {
         let held = self.reserve(slot, ask, now)?;
         Ok(Permit { live: self.clone(), held, closed: false })
     }
+
+    /// The same for a request that has a place since its head was here.
+    pub(super) fn admit_arrived(
+        self: &Arc<Self>,
+        slot: KeySlot,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Permit, Denied> {
+        let held = self.reserve_arrived(slot, ask, now)?;
+        Ok(Permit { live: self.clone(), held, closed: false })
+    }
 }
 
 impl Permit {

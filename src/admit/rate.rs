@@ -109,6 +109,20 @@ impl Rate {
         Ok(RateSpend { before, receipt })
     }
 
+    /// How long until a request may be taken. Takes nothing.
+    pub(super) fn wait(&mut self, mono_ns: u64) -> Option<Duration> {
+        if self.used_ns(mono_ns) == 0 {
+            return None;
+        }
+        match self.spend(mono_ns) {
+            Ok(spend) => {
+                self.put_back(spend);
+                None
+            }
+            Err(wait) => Some(wait),
+        }
+    }
+
     /// Undoes the latest [`Self::spend`] to the letter; nothing may have come between.
     pub(super) fn put_back(&mut self, spend: RateSpend) {
         self.state = spend.before;

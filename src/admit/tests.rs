@@ -11,6 +11,7 @@ use crate::tenancy::Limits;
 
 mod model;
 mod alerts;
+mod arriving;
 
 const MS: u64 = 1_000_000;
 
@@ -79,7 +80,7 @@ fn used(requests: u64, tokens: u64) -> Used {
 }
 
 fn totals(in_flight: u64, tokens: u64) -> Totals {
-    Totals { in_flight, reserved: Amount { tokens, nano_usd: cost(tokens) } }
+    Totals { in_flight, arriving: 0, reserved: Amount { tokens, nano_usd: cost(tokens) } }
 }
 
 fn settings(rpm_burst: Option<u32>, time_zone: TimeZone, now: Now) -> Settings {

@@ -65,16 +65,23 @@ const SERVER: &[Key] = &[
     key("listen", Kind::Text(ADDRESS)),
     key("workers", Kind::Int(0, 1024)),
     key("max_connections", Kind::Int(1, 1_000_000)),
+    key("max_connections_per_address", Kind::Int(0, 1_000_000)),
     key("max_headers", Kind::Int(16, 1024)),
     // hyper's parser refuses buffers below 8 KiB.
     key("max_head_bytes", Kind::Int(8192, 1 << 20)),
     key("max_body_bytes", Kind::Int(1024, 1 << 30)),
     key("max_inflight_body_bytes", Kind::Int(1024, 1 << 40)),
+    key("max_tenant_body_percent", Kind::Int(1, 100)),
     key("failed_keys_per_minute", Kind::Int(0, 1_000_000)),
     key("cors_origins", Kind::Texts("origins, such as [\"https://app.example.com\"]")),
+    key("half_close", Kind::Bool),
 ];
 
-const ADMIN: &[Key] = &[key("listen", Kind::Text(ADDRESS)), key("token", Kind::Secret)];
+const ADMIN: &[Key] = &[
+    key("listen", Kind::Text(ADDRESS)),
+    key("token", Kind::Secret),
+    key("hosts", Kind::Texts("host names, such as [\"weir.example.com\"]")),
+];
 
 const DATA: &[Key] = &[
     key("dir", Kind::Text("a directory, such as \"weir-data\"")),
@@ -102,6 +109,8 @@ const LIMITS: &[Key] = &[
 const DEADLINES: &[Key] = &[
     key("request_head_ms", Kind::Int(1, DAY_MS)),
     key("request_body_idle_ms", Kind::Int(1, DAY_MS)),
+    key("request_body_ms", Kind::Int(1, DAY_MS)),
+    key("request_body_bytes_per_second", Kind::Int(0, 1 << 30)),
     key("write_progress_ms", Kind::Int(1, DAY_MS)),
     key("shutdown_ms", Kind::Int(0, DAY_MS)),
 ];

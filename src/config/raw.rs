@@ -41,12 +41,16 @@ pub(super) struct RawServer {
     /// 0: one per core.
     pub(super) workers: usize,
     pub(super) max_connections: usize,
+    /// 0: half of all.
+    pub(super) max_connections_per_address: usize,
     pub(super) max_headers: usize,
     pub(super) max_head_bytes: usize,
     pub(super) max_body_bytes: u64,
     pub(super) max_inflight_body_bytes: u64,
+    pub(super) max_tenant_body_percent: u64,
     pub(super) failed_keys_per_minute: u32,
     pub(super) cors_origins: Vec<String>,
+    pub(super) half_close: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +59,7 @@ pub(super) struct RawAdmin {
     pub(super) listen: String,
     /// A secret reference.
     pub(super) token: String,
+    pub(super) hosts: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +97,8 @@ pub(super) struct RawLimits {
 pub(super) struct RawDeadlines {
     pub(super) request_head_ms: u64,
     pub(super) request_body_idle_ms: u64,
+    pub(super) request_body_ms: u64,
+    pub(super) request_body_bytes_per_second: u64,
     pub(super) write_progress_ms: u64,
     pub(super) shutdown_ms: u64,
 }
@@ -178,19 +185,26 @@ impl Default for RawServer {
             listen: "127.0.0.1:8080".to_owned(),
             workers: 0,
             max_connections: 10_000,
+            max_connections_per_address: 0,
             max_headers: 100,
             max_head_bytes: 64 << 10,
             max_body_bytes: 32 << 20,
             max_inflight_body_bytes: 1 << 30,
+            max_tenant_body_percent: 25,
             failed_keys_per_minute: 60,
             cors_origins: Vec::new(),
+            half_close: false,
         }
     }
 }
 
 impl Default for RawAdmin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8081".to_owned(), token: "env:WEIR_ADMIN_TOKEN".to_owned() }
+        Self {
+            listen: "127.0.0.1:8081".to_owned(),
+            token: "env:WEIR_ADMIN_TOKEN".to_owned(),
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -230,6 +244,8 @@ impl Default for RawDeadlines {
         Self {
             request_head_ms: 10_000,
             request_body_idle_ms: 30_000,
+            request_body_ms: 300_000,
+            request_body_bytes_per_second: 4096,
             write_progress_ms: 60_000,
             shutdown_ms: 30_000,
         }

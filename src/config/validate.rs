@@ -46,6 +46,8 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
         deadlines: Deadlines {
             request_head_ms: raw.deadlines.request_head_ms,
             request_body_idle_ms: raw.deadlines.request_body_idle_ms,
+            request_body_ms: raw.deadlines.request_body_ms,
+            request_body_bytes_per_second: raw.deadlines.request_body_bytes_per_second,
             write_progress_ms: raw.deadlines.write_progress_ms,
             shutdown_ms: raw.deadlines.shutdown_ms,
         },
@@ -63,6 +65,9 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
     }
     config
 }
+
+/// What decompressing one body needs at most, which counts as held: a window of brotli's, and its state.
+const DECODER_BYTES: u64 = 17 << 20;
 
 fn server(raw: RawServer, problems: &mut Problems) -> Server {
     if raw.max_inflight_body_bytes < raw.max_body_bytes {
@@ -84,17 +89,26 @@ fn server(raw: RawServer, problems: &mut Problems) -> Server {
             );
         }
     }
+    let per_address = match raw.max_connections_per_address {
+        0 => raw.max_connections.div_ceil(2),
+        most => most,
+    };
+    // Both factors are bounded far below what would overflow.
+    let tenant_share = raw.max_inflight_body_bytes * raw.max_tenant_body_percent / 100;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Server {
         listen: address("server.listen", &raw.listen, problems),
         workers: if raw.workers == 0 { cores() } else { raw.workers },
         max_connections: raw.max_connections,
+        max_connections_per_address: per_address,
         max_headers: raw.max_headers,
         max_head_bytes: raw.max_head_bytes,
         max_body_bytes: raw.max_body_bytes,
         max_inflight_body_bytes: raw.max_inflight_body_bytes,
+        max_tenant_body_bytes: tenant_share.max(raw.max_body_bytes + DECODER_BYTES),
         failed_keys_per_minute: raw.failed_keys_per_minute,
         cors_origins: raw.cors_origins,
+        half_close: raw.half_close,
     }
 }
 
@@ -116,8 +130,9 @@ fn is_origin(text: &str) -> bool {
 
 fn admin(raw: RawAdmin, context: &Context<'_>, problems: &mut Problems) -> Admin {
     let listen = address("admin.listen", &raw.listen, problems);
+    let hosts = hosts(raw.hosts, problems);
     if raw.token.is_empty() {
-        return Admin { listen, token: None };
+        return Admin { listen, token: None, hosts };
     }
     let token = match Reference::parse(&raw.token, context.base) {
         Ok(_) if context.secrets == Secrets::Optional => None,
@@ -135,7 +150,22 @@ fn admin(raw: RawAdmin, context: &Context<'_>, problems: &mut Problems) -> Admin
             None
         }
     };
-    Admin { listen, token }
+    Admin { listen, token, hosts }
+}
+
+/// Names without a port, as they are compared.
+fn hosts(names: Vec<String>, problems: &mut Problems) -> Vec<String> {
+    for (index, name) in names.iter().enumerate() {
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            problems.wrong(
+                &format!("admin.hosts[{index}]"),
+                name,
+                "must be a host name without a port, such as \"weir.example.com\"",
+            );
+        }
+    }
+    names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
 fn durability(text: &str, problems: &mut Problems) -> Durability {

@@ -22,8 +22,9 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use crate::config;
-use crate::forward::SendError;
+use crate::forward::interim::{Interims, Sober};
 use crate::forward::pool::Connection;
+use crate::forward::{Remarks, SendError};
 use crate::gather::Gather;
 use crate::telemetry::metrics::{Level, Shard};
 
@@ -48,6 +49,7 @@ pub(crate) fn system_resolver() -> Resolve {
 /// Makes connections to one upstream.
 pub(crate) struct Connector {
     config: Arc<config::Upstream>,
+    remarks: Arc<Remarks>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     resolve: Resolve,
     known: Rc<Mutex<Option<Known>>>,
@@ -66,7 +68,11 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(config: &Arc<config::Upstream>, resolve: Resolve) -> Result<Self, String> {
+    pub(crate) fn new(
+        config: &Arc<config::Upstream>,
+        remarks: Arc<Remarks>,
+        resolve: Resolve,
+    ) -> Result<Self, String> {
         let tls = if config.base_url.tls {
             let host = config.base_url.host.clone();
             let name = ServerName::try_from(host)
@@ -75,7 +81,7 @@ impl Connector {
         } else {
             None
         };
-        Ok(Self { config: config.clone(), tls, resolve, known: Rc::default() })
+        Ok(Self { config: config.clone(), remarks, tls, resolve, known: Rc::default() })
     }
 
     /// Connects within `connect_ms`, whatever takes the time.
@@ -140,9 +146,11 @@ impl Connector {
     }
 
     fn tls_failed(&self, error: &io::Error) -> SendError {
+        let Some(left_out) = self.remarks.of(SendError::Tls).say() else { return SendError::Tls };
         tracing::error!(
             upstream = %self.config.name,
             %error,
+            left_out,
             "tls with the upstream failed; check its certificate, `base_url` and `ca_file`"
         );
         SendError::Tls
@@ -154,15 +162,17 @@ async fn handshake<T>(stream: T, shard: &Arc<Shard>) -> Result<Connection, SendE
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let interims = Interims::default();
+    let stream = Sober { stream: Gather(stream), interims: interims.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(Gather(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| SendError::Reset)?;
     let driver = Box::pin(async move {
         let _ = connection.await;
     });
-    Ok(Connection::new(sender, driver, shard.hold(Level::Upstream)))
+    Ok(Connection::new(sender, driver, interims, shard.hold(Level::Upstream)))
 }
 
 fn client_config(config: &config::Upstream) -> Result<ClientConfig, String> {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
+use crate::forward::interim::Interims;
 use crate::telemetry::metrics::{Held, Level, Shard};
 use crate::turn::Turn;
 
@@ -32,6 +33,7 @@ pub(crate) struct Connection {
     /// Gone once the connection has ended.
     driver: Option<Driver>,
     turn: Rc<Turn>,
+    interims: Interims,
     _counted: Held,
 }
 
@@ -59,8 +61,14 @@ pub(crate) struct Lease {
 }
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Frames>, driver: Driver, counted: Held) -> Self {
-        Self { sender, driver: Some(driver), turn: Rc::new(Turn::new()), _counted: counted }
+    pub(super) fn new(
+        sender: SendRequest<Frames>,
+        driver: Driver,
+        interims: Interims,
+        counted: Held,
+    ) -> Self {
+        let turn = Rc::new(Turn::new());
+        Self { sender, driver: Some(driver), turn, interims, _counted: counted }
     }
 
     /// Lets the connection read and write what it can now, as a part of its [`Turn`].
@@ -135,6 +143,10 @@ impl Lease {
 
     pub(super) fn sender(&mut self) -> &mut SendRequest<Frames> {
         &mut self.connection.as_mut().expect(HAS_CONNECTION).sender
+    }
+
+    pub(super) fn interims(&self) -> &Interims {
+        &self.connection().interims
     }
 
     /// To be taken by whoever waits for something on this connection, around all that it polls of it.

@@ -1,7 +1,7 @@
 //! The admit stage as the gateway uses it: what a request asks of the limits, what they say to it, and
 //! what is written down and agreed before it goes upstream.
 
-use crate::admit::{Ask, Clamp, Permit};
+use crate::admit::{Arriving, Ask, Clamp, Denied, Permit};
 use crate::clock::Now;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
 use crate::gateway::settlement::{Settlement, TOKENS_PER_OUTPUT_IMAGE};
@@ -51,26 +51,40 @@ pub(crate) fn ask_for(
     }
 }
 
+/// Asks the limits for a request of which only the head is here: where any would be refused now, nothing
+/// of its body is read. From here on it counts as in flight.
+pub(crate) fn arrive(
+    worker: &Worker,
+    identity: &Identity,
+    exchange: &mut Exchange,
+) -> Result<Arriving, Refusal> {
+    let arriving = identity.slot.arrive(exchange.arrived);
+    arriving.map_err(|denied| refused(worker, denied, exchange))
+}
+
 /// Asks the limits, and tells client and metrics what they said.
 pub(crate) fn admit(
     worker: &Worker,
     identity: &Identity,
+    arriving: Arriving,
     ask: Ask,
     now: Now,
     exchange: &mut Exchange,
 ) -> Result<Permit, Refusal> {
-    match identity.slot.admit(ask, now) {
+    match arriving.admit(&identity.slot, ask, now) {
         Ok(permit) => {
             worker.shard.admitted();
             exchange.limits = KnownLimits::Known(permit.standing());
             Ok(permit)
         }
-        Err(denied) => {
-            worker.shard.limited(denied.limit_name());
-            exchange.limits = KnownLimits::Known(denied.standing());
-            Err(denied.into())
-        }
+        Err(denied) => Err(refused(worker, denied, exchange)),
     }
+}
+
+fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal {
+    worker.shard.limited(denied.limit_name());
+    exchange.limits = KnownLimits::Known(denied.standing());
+    denied.into()
 }
 
 /// What becomes of the answer by its key and its model: whether its stream may be cut, whether its

@@ -100,21 +100,27 @@ fn not_passed_on(
     body: &Incoming,
 ) -> Option<(End, Refusal)> {
     if status == StatusCode::UNAUTHORIZED {
-        tracing::error!(
-            upstream = %upstream.config.name,
-            "the upstream does not accept our key; renew what `api_key` refers to"
-        );
+        if let Some(left_out) = upstream.remarks.unauthorized.say() {
+            tracing::error!(
+                upstream = %upstream.config.name,
+                left_out,
+                "the upstream does not accept our key; renew what `api_key` refers to"
+            );
+        }
         return Some((End::UpstreamRejected, Refusal::upstream_auth()));
     }
     if status.is_server_error() && !is_readable(content_type, body) {
         return Some((End::UpstreamError, Refusal::upstream_failed(status)));
     }
     if status.is_redirection() || status.is_informational() {
-        tracing::error!(
-            upstream = %upstream.config.name,
-            status = status.as_u16(),
-            "the upstream redirects, which is not followed; check `base_url`"
-        );
+        if let Some(left_out) = upstream.remarks.redirects.say() {
+            tracing::error!(
+                upstream = %upstream.config.name,
+                status = status.as_u16(),
+                left_out,
+                "the upstream redirects, which is not followed; check `base_url`"
+            );
+        }
         return Some((End::UpstreamError, Refusal::upstream_protocol()));
     }
     None

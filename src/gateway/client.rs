@@ -7,14 +7,26 @@ use std::task::{Context, Poll, Waker};
 
 use crate::turn::Turn;
 
+/// Of what there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    Connections,
+    /// From its address.
+    OfAddress,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// It is one too many, and is only told so.
-    pub(crate) is_surplus: bool,
+    pub(crate) surplus: Option<Surplus>,
     /// The client read nothing until the write deadline.
     pub(crate) is_stalled: Cell<bool>,
+    /// The answer is whole where the connection ends (HTTP/1.0): one that is cut must not end as others do.
+    pub(crate) ends_by_close: Cell<bool>,
+    /// The client may still be sending what nobody reads: closing at once would take the answer from it.
+    pub(crate) lingers: Cell<bool>,
     /// Taken by the connection's task around all that it does.
     pub(crate) turn: Turn,
     is_flushed: Cell<bool>,
@@ -22,11 +34,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(address: IpAddr, is_surplus: bool) -> Self {
+    pub(crate) fn new(address: IpAddr, surplus: Option<Surplus>) -> Self {
         Self {
             address,
-            is_surplus,
+            surplus,
             is_stalled: Cell::new(false),
+            ends_by_close: Cell::new(false),
+            lingers: Cell::new(false),
             turn: Turn::new(),
             is_flushed: Cell::new(false),
             waiting: RefCell::new(None),

@@ -46,8 +46,10 @@ pub(crate) struct Metered {
     /// Gone only while this is dropped.
     source: Option<Box<Source>>,
     drain: Option<Drain>,
-    /// What the meter has passed on and hyper has not taken.
+    /// What the meter has passed on; empty once hyper has taken all of it.
     out: Vec<Bytes>,
+    /// So many pieces of it were taken.
+    taken: usize,
     state: State,
     /// What the end waits for, in [`State::Recording`].
     receipt: Option<Recording>,
@@ -99,6 +101,7 @@ impl Metered {
             source,
             drain,
             out,
+            taken: 0,
             state,
             receipt,
             is_stream,
@@ -121,9 +124,8 @@ impl Metered {
             if self.state == State::Recording {
                 ready!(self.poll_recorded(cx));
             }
-            if !self.out.is_empty() {
-                // It is a short list, nearly always of one.
-                return Poll::Ready(Some(Ok(Frame::data(self.out.remove(0)))));
+            if let Some(piece) = self.next_piece() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let is_open = self.source().is_open();
             match self.state {
@@ -140,6 +142,16 @@ impl Metered {
                 },
             }
         }
+    }
+
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let piece = std::mem::take(self.out.get_mut(self.taken)?);
+        self.taken += 1;
+        if self.taken == self.out.len() {
+            self.out.clear();
+            self.taken = 0;
+        }
+        Some(piece)
     }
 
     /// What the upstream did is passed on, and booked where it is the end.
@@ -246,6 +258,7 @@ impl Metered {
     /// What the ledger does not have, the client must not take for complete.
     fn unrecorded(&mut self, was_between: bool) {
         self.out.clear();
+        self.taken = 0;
         self.is_unrecorded = true;
         self.cut(was_between, &Refusal::ledger_failed_at_end());
     }

@@ -2,41 +2,47 @@
 //! and scanned, and kept, to be sent on.
 
 mod coding;
+mod held;
 mod kept;
+mod pace;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
-use tokio::time::error::Elapsed;
 
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
 use crate::gateway::request_body::kept::Kept;
+use crate::gateway::request_body::pace::Pace;
 use crate::inspect::{self, Facts, Invalid, Scan};
 use crate::refusal::Refusal;
+
+pub(crate) use crate::gateway::request_body::held::{Held, Room};
+pub(crate) use crate::gateway::request_body::pace::Deadlines;
 
 /// Bytes that one step of a decoder gives at most.
 const STEP_BYTES: usize = 32 * 1024;
 /// Decoded bytes after which other requests of this worker get a turn.
 const TURN_BYTES: usize = 256 * 1024;
+/// What a decoder is, besides its window, and what it writes into.
+const DECODER_BYTES: u64 = 64 * 1024;
+/// Of a body that nobody wants, at most so much is read and forgotten before the answer.
+const IGNORED_BYTES: u64 = 64 * 1024;
+/// So often the connection gets a turn to hand on what it has read of such a body.
+const ROUNDS: usize = 2;
 
 /// What bounds a request body.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     pub(crate) max_body_bytes: u64,
-    pub(crate) max_inflight_bytes: u64,
-    pub(crate) idle: Duration,
-    /// Bytes of request bodies held now, over all workers.
-    pub(crate) inflight: Arc<AtomicU64>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) room: Room,
 }
 
 /// A whole request body and what the scan found in it.
@@ -48,44 +54,12 @@ pub(crate) struct RequestBody {
     pub(crate) held: Held,
 }
 
-/// Bytes counted as in flight; dropping it takes them off again.
-#[derive(Debug)]
-pub(crate) struct Held {
-    bytes: u64,
-    inflight: Arc<AtomicU64>,
-}
-
-impl Held {
-    #[cfg(test)]
-    pub(crate) fn nothing() -> Self {
-        Self { bytes: 0, inflight: Arc::default() }
-    }
-
-    /// Counts `more` bytes, or refuses when that is more than may be held at once.
-    fn add(&mut self, more: u64, max: u64) -> Result<(), Refusal> {
-        self.bytes += more;
-        let total = self.inflight.fetch_add(more, Ordering::Relaxed) + more;
-        if total > max {
-            return Err(Refusal::overloaded(
-                "Too many request bytes are in flight; try again soon.",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.inflight.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Why there is no whole body.
 #[derive(Debug)]
 pub(crate) enum ReadError {
     Refused(Refusal),
-    /// Nothing came for too long.
-    Stalled,
+    /// It came too slowly.
+    Late,
     /// The client went away; nobody hears an answer.
     Gone,
 }
@@ -132,39 +106,42 @@ impl Arrived<'_> {
     /// Counts and scans what comes next.
     fn look(&mut self, piece: &[u8]) -> Result<(), ReadError> {
         let length = piece.len() as u64;
-        if self.held.bytes + length > self.bounds.max_body_bytes {
+        if self.held.bytes() + length > self.bounds.max_body_bytes {
             return Err(Refusal::body_too_large(self.bounds.max_body_bytes).into());
         }
-        self.held.add(length, self.bounds.max_inflight_bytes)?;
+        self.held.add(length, &self.bounds.room)?;
         self.scan.push(piece)?;
         Ok(())
     }
 }
 
-/// Reads and scans the body of a request with these `headers` for this endpoint.
+/// Reads and scans the body of a request with these `headers` for this endpoint; `held` counts it.
 pub(crate) async fn read(
     body: &mut Incoming,
     headers: &HeaderMap,
     endpoint: &Forwarded,
     bounds: &Bounds,
+    held: Held,
 ) -> Result<RequestBody, ReadError> {
     let coding = Coding::of(headers).map_err(|_| Refusal::unknown_coding())?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bounds.max_body_bytes) {
         return Err(Refusal::body_too_large(bounds.max_body_bytes).into());
     }
-    let mut decoding = coding.map(Decoding::new).transpose()?;
+    let window = || held.another();
+    let mut decoding = match coding {
+        Some(coding) => Some(Decoding::new(coding, window(), bounds)?),
+        None => None,
+    };
     let scan = scan_for(endpoint, headers)?;
-    let held = Held { bytes: 0, inflight: bounds.inflight.clone() };
     // What is decoded is longer than what was announced.
     let kept = Kept::new(announced.filter(|_| decoding.is_none()));
     let mut arrived = Arrived { bounds, kept, scan, held };
-    while let Some(frame) =
-        next_frame(body, bounds.idle).await.map_err(|_: Elapsed| ReadError::Stalled)?
-    {
-        let Ok(frame) = frame else { return Err(ReadError::Gone) };
+    let mut pace = Pace::new(&bounds.deadlines);
+    while let Some(frame) = next_frame(body, &mut pace).await? {
         // Trailers of a request mean nothing to this API.
         let Ok(piece) = frame.into_data() else { continue };
+        pace.received(piece.len());
         match &mut decoding {
             None => arrived.take(piece)?,
             Some(decoding) => decoding.take(&piece, &mut arrived).await?,
@@ -178,16 +155,19 @@ pub(crate) async fn read(
     Ok(RequestBody { frames: kept.into_frames(), facts, held })
 }
 
-/// What comes next, or that nothing came for too long. Most bodies are here already, and need no clock.
+/// What comes next, or that it comes too late. Most bodies are here already, and need no clock.
 async fn next_frame(
     body: &mut Incoming,
-    idle: Duration,
-) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+    pace: &mut Pace<'_>,
+) -> Result<Option<Frame<Bytes>>, ReadError> {
     let mut frame = body.frame();
-    match poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await {
-        Poll::Ready(frame) => Ok(frame),
-        Poll::Pending => tokio::time::timeout(idle, frame).await,
-    }
+    let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await {
+        Poll::Ready(frame) => frame,
+        Poll::Pending => tokio::time::timeout_at(pace.deadline(), frame)
+            .await
+            .map_err(|_elapsed| ReadError::Late)?,
+    };
+    frame.transpose().map_err(|_error| ReadError::Gone)
 }
 
 /// What the body is read as: a form where the endpoint takes one and the client says so, else JSON.
@@ -210,12 +190,17 @@ struct Decoding {
     output: Vec<u8>,
     /// Bytes that came, before they were decoded.
     received: u64,
+    /// Counts what the decoder keeps of what it has given: its window fills with that, and no more.
+    window: Held,
+    window_left: u64,
 }
 
 impl Decoding {
-    fn new(coding: Coding) -> Result<Box<Self>, Corrupt> {
-        let decoder = Decoder::new(coding)?;
-        Ok(Box::new(Self { decoder, output: vec![0; STEP_BYTES], received: 0 }))
+    fn new(coding: Coding, mut window: Held, bounds: &Bounds) -> Result<Box<Self>, ReadError> {
+        window.add(DECODER_BYTES, &bounds.room)?;
+        let (decoder, output) = (Decoder::new(coding)?, vec![0; STEP_BYTES]);
+        let window_left = coding.window_bytes();
+        Ok(Box::new(Self { decoder, output, received: 0, window, window_left }))
     }
 
     /// Decodes `piece`, as far as the bounds allow.
@@ -233,7 +218,12 @@ impl Decoding {
                 0 if rest.is_empty() => return Ok(()),
                 0 if step.taken == 0 => return Err(Corrupt.into()),
                 0 => {}
-                given => arrived.take_copy(&self.output[..given])?,
+                given => {
+                    let kept = self.window_left.min(given as u64);
+                    self.window_left -= kept;
+                    self.window.add(kept, &arrived.bounds.room)?;
+                    arrived.take_copy(&self.output[..given])?;
+                }
             }
             turn += step.given;
             if turn >= TURN_BYTES {
@@ -244,20 +234,39 @@ impl Decoding {
     }
 }
 
-/// Reads on, and forgets, up to `max` bytes of a body that was refused: a client that is still sending
-/// would otherwise see a reset connection instead of the answer. Says whether that was all of it.
-pub(crate) async fn discard(body: &mut Incoming, max: u64, idle: Duration) -> bool {
-    let mut left = max;
+/// Whether nothing more comes of a body that nobody has read. What is here of it by now is forgotten; what
+/// is still on its way is not waited for.
+pub(crate) async fn is_over(body: &mut Incoming) -> bool {
+    let (mut left, mut rounds) = (IGNORED_BYTES, 0);
     loop {
-        let frame = match next_frame(body, idle).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return true,
-            Ok(Some(Err(_))) | Err(_) => return false,
-        };
-        let length = frame.data_ref().map_or(0, |piece| piece.len() as u64);
-        match left.checked_sub(length) {
-            Some(rest) => left = rest,
-            None => return false,
+        let mut frame = body.frame();
+        let frame = poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await;
+        match frame {
+            Poll::Ready(None) => return true,
+            Poll::Ready(Some(Err(_))) => return false,
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |piece| piece.len() as u64);
+                let Some(rest) = left.checked_sub(length) else { return false };
+                (left, rounds) = (rest, 0);
+            }
+            Poll::Pending if rounds == ROUNDS => return false,
+            Poll::Pending => {
+                rounds += 1;
+                next_turn().await;
+            }
         }
     }
+}
+
+/// Lets the connection, whose task this is, read what it has.
+async fn next_turn() {
+    let mut is_next = false;
+    poll_fn(|cx| match std::mem::replace(&mut is_next, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }

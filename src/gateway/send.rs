@@ -145,10 +145,22 @@ pub(crate) async fn not_answered(
             (End::NotSent, Used::nothing())
         }
     };
-    if error == SendError::Protocol {
-        tracing::error!(upstream = %upstream.config.name, "the upstream does not speak HTTP/1.1");
-    }
+    tell(upstream, error);
     booked(settlement, end, used, refusal).await
+}
+
+/// Tells the operator, once a minute for each cause. What TLS said was told where it was said.
+fn tell(upstream: &Upstream, cause: SendError) {
+    if cause == SendError::Tls {
+        return;
+    }
+    let Some(left_out) = upstream.remarks.of(cause).say() else { return };
+    let name = &upstream.config.name;
+    if cause == SendError::Protocol {
+        tracing::error!(upstream = %name, left_out, "the upstream does not speak HTTP/1.1");
+    } else {
+        tracing::warn!(upstream = %name, %cause, left_out, "the upstream does not answer");
+    }
 }
 
 /// Books a request that Weir answers itself after it was sent.

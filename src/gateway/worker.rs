@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::admin::Readiness;
 use crate::clock::Clock;
-use crate::forward::{Resolve, UnusableUpstream, Upstream, UsageOptions};
+use crate::forward::{Remarks, Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) cors: Arc<Cors>,
     pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOptions>)>,
+    /// What the log says of each of them.
+    pub(crate) remarks: Vec<Arc<Remarks>>,
     pub(crate) resolve: Resolve,
 }
 
@@ -79,9 +81,10 @@ impl Worker {
         journal: Journal,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
-        let upstreams = shared.upstreams.iter().map(|(config, usage_options)| {
-            let resolve = shared.resolve.clone();
-            Upstream::new(config.clone(), usage_options.clone(), resolve, shard.clone())
+        let upstreams = shared.upstreams.iter().zip(&shared.remarks);
+        let upstreams = upstreams.map(|((config, usage_options), remarks)| {
+            let (resolve, remarks) = (shared.resolve.clone(), remarks.clone());
+            Upstream::new(config.clone(), usage_options.clone(), remarks, resolve, shard.clone())
         });
         Ok(Self {
             clock: shared.clock.clone(),

@@ -59,7 +59,7 @@ impl<C: Clock + Clone> FailedKeys<C> {
 }
 
 /// An IPv4 address counts alone, an IPv6 one by its /64: that is what one subscriber owns.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),

@@ -12,13 +12,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
+use crate::gateway::client::Surplus;
 use crate::server::Stage;
+use crate::server::origins::{Origin, Origins};
 use crate::supervisor::Supervised;
+use crate::telemetry::seldom::Seldom;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
 /// Over the cap, this many more are told so with a 503; any further ones are closed.
 const SURPLUS: usize = 256;
+/// The same for those of one address. They are few: each stays until its request's head is here.
+const SURPLUS_OF_ADDRESS: usize = 16;
 /// Connections that may wait for one worker to take them.
 pub(crate) const WAITING: usize = 1024;
 /// After a failed accept (no descriptors left), before the next one.
@@ -31,18 +37,28 @@ pub(crate) struct Arrival {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) address: SocketAddr,
     /// One more than may be open: it is only told so.
-    pub(crate) is_surplus: bool,
+    pub(crate) surplus: Option<Surplus>,
     pub(crate) place: Place,
 }
 
-/// A connection's place at its worker, counted until it is dropped.
+/// A connection's place at its worker and among those of its address, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place {
+    open: Arc<AtomicUsize>,
+    _origin: Origin,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// How many connections may be open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    pub(crate) connections: usize,
+    pub(crate) of_address: usize,
 }
 
 /// The way to one worker.
@@ -67,10 +83,13 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) async fn run(
     listener: TcpListener,
     lanes: Vec<Lane>,
-    max_connections: usize,
+    most: Most,
+    clock: Clock,
     mut stage: watch::Receiver<Stage>,
     thread: Supervised,
 ) {
+    let origins = Origins::default();
+    let [failed, crowded] = [(); 2].map(|()| Seldom::new(clock.clone()));
     let mut next = 0;
     loop {
         let accepted = tokio::select! {
@@ -80,11 +99,27 @@ pub(crate) async fn run(
         thread.step();
         match accepted {
             Ok((stream, address)) => {
+                let origin = origins.enter(address.ip());
+                if origin.before() >= most.of_address
+                    && let Some(left_out) = crowded.say()
+                {
+                    tracing::warn!(
+                        left_out,
+                        "an address has as many connections as one may; if it is a proxy's, raise \
+                         server.max_connections_per_address"
+                    );
+                }
                 // A connection that broke while it was accepted concerns nobody.
-                let _ = dispatch(&lanes, &mut next, stream, address, max_connections);
+                let _ = dispatch(&lanes, &mut next, stream, address, origin, most);
             }
             Err(error) => {
-                tracing::error!(%error, "cannot accept; raise the limit of open files if it is that");
+                if let Some(left_out) = failed.say() {
+                    tracing::error!(
+                        %error,
+                        left_out,
+                        "cannot accept; raise the limit of open files if it is that"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -96,15 +131,24 @@ fn dispatch(
     next: &mut usize,
     stream: TcpStream,
     address: SocketAddr,
-    max_connections: usize,
+    origin: Origin,
+    most: Most,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
     let open: usize = lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).sum();
-    if open >= max_connections.saturating_add(SURPLUS) {
+    let over = open.checked_sub(most.connections);
+    let over_address = origin.before().checked_sub(most.of_address);
+    if over.is_some_and(|over| over >= SURPLUS)
+        || over_address.is_some_and(|over| over >= SURPLUS_OF_ADDRESS)
+    {
         return Ok(());
     }
-    let is_surplus = open >= max_connections;
+    let surplus = match (over, over_address) {
+        (Some(_), _) => Some(Surplus::Connections),
+        (None, Some(_)) => Some(Surplus::OfAddress),
+        (None, None) => None,
+    };
     // Of workers with equally few, the one after the last that got one. One that has failed has none, and
     // would get them all.
     let order = (0..lanes.len()).map(|offset| (*next + offset) % lanes.len());
@@ -114,8 +158,8 @@ fn dispatch(
     *next = chosen + 1;
     let lane = &lanes[chosen];
     lane.open.fetch_add(1, Ordering::Relaxed);
-    let place = Place(lane.open.clone());
+    let place = Place { open: lane.open.clone(), _origin: origin };
     // A worker that is far behind, or gone because the server stops: the connection is closed.
-    let _ = lane.sender.try_send(Arrival { stream, address, is_surplus, place });
+    let _ = lane.sender.try_send(Arrival { stream, address, surplus, place });
     Ok(())
 }

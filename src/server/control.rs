@@ -14,6 +14,7 @@ use crate::identify::FailedKeys;
 use crate::server::Stage;
 use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::seldom::Seldom;
 
 /// How often quotas are asked what they have to tell.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -27,6 +28,8 @@ pub(crate) struct Control {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
+    /// Names by which the administration listener may be called.
+    pub(crate) admin_hosts: Arc<[String]>,
 }
 
 impl Control {
@@ -43,9 +46,10 @@ impl Control {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
         };
         let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
+        let (hosts, failed) = (self.admin_hosts.clone(), Seldom::new(self.clock.clone()));
         let served = async {
             let listener = tokio::net::TcpListener::from_std(admin)?;
-            admin::serve(listener, metrics, readiness, cut).await
+            admin::serve(listener, metrics, readiness, hosts, failed, cut).await
         };
         let ended = tokio::select! {
             () = self.tick(&thread) => Ok(()),
@@ -114,6 +118,7 @@ mod tests {
     async fn a_start_that_fails_ends_the_control_plane_without_a_word() {
         let clock = Clock::manual(0).0;
         let control = Control {
+            admin_hosts: Arc::default(),
             alerting: Arc::default(),
             failed_keys: Arc::new(FailedKeys::new(1)),
             metrics: Arc::new(Metrics::new(1, Vec::new(), clock.clone())),

@@ -23,7 +23,7 @@ use crate::gateway::client::Client;
 use crate::gateway::{self, Worker};
 use crate::server::Stage;
 use crate::server::accept::Arrival;
-use crate::server::io::ClientIo;
+use crate::server::io::{ClientIo, IoSettings};
 use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Level;
 
@@ -38,22 +38,26 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     http: http1::Builder,
-    write_deadline: Duration,
+    io: IoSettings,
 }
 
 impl Settings {
     pub(crate) fn new(config: &Config) -> Self {
-        let Server { max_headers, max_head_bytes, .. } = config.server;
+        let Server { max_headers, max_head_bytes, half_close, .. } = config.server;
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(config.deadlines.request_head_ms))
-            .max_buf_size(max_head_bytes);
+            .max_buf_size(max_head_bytes)
+            .half_close(half_close);
         if max_headers != HYPER_MAX_HEADERS {
             // hyper then keeps its places for header fields on the heap, which costs every request.
             http.max_headers(max_headers);
         }
-        let write_deadline = Duration::from_millis(config.deadlines.write_progress_ms);
-        Self { http, write_deadline }
+        let io = IoSettings {
+            write_deadline: Duration::from_millis(config.deadlines.write_progress_ms),
+            linger_bytes: config.server.max_body_bytes,
+        };
+        Self { http, io }
     }
 }
 
@@ -120,11 +124,11 @@ async fn connection(
     arrival: Arrival,
     open: Open,
 ) -> io::Result<()> {
-    let Arrival { stream, address, is_surplus, place } = arrival;
+    let Arrival { stream, address, surplus, place } = arrival;
     let _held = worker.shard.hold(Level::Client);
-    let client = Rc::new(Client::new(address.ip(), is_surplus));
+    let client = Rc::new(Client::new(address.ip(), surplus));
     let stream = TcpStream::from_std(stream)?;
-    let io = ClientIo::new(stream, client.clone(), settings.write_deadline);
+    let io = ClientIo::new(stream, client.clone(), &settings.io);
     let service = service_fn(|request| gateway::handle(worker.clone(), client.clone(), request));
     let turn = &client.turn;
     let mut connection = pin!(settings.http.serve_connection(io, service));

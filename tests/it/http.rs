@@ -310,7 +310,8 @@ async fn request_bytes_in_flight_have_a_bound() {
 #[tokio::test]
 async fn connections_have_a_bound() {
     let (simulator, builder) = simulated().await;
-    let world = builder.set("server.max_connections", 2).start().await;
+    let two = builder.set("server.max_connections", 2);
+    let world = two.set("server.max_connections_per_address", 2).start().await;
     let models = request("GET", "/v1/models", &world.key, "", "");
     let mut open = Vec::new();
     for _ in 0..2 {

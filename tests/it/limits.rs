@@ -5,7 +5,7 @@ mod clock;
 mod cost;
 mod keys;
 mod overrun;
-mod thousand;
+pub mod thousand;
 mod windows;
 
 use std::sync::Arc;

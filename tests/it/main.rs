@@ -11,6 +11,7 @@ mod faults;
 mod http;
 mod discretion;
 mod limits;
+mod neighbours;
 mod cost;
 mod endpoints;
 mod lifecycle;

@@ -130,6 +130,8 @@ impl Builder {
         default("server.workers", "1".into());
         // A new key is tried until it works.
         default("server.failed_keys_per_minute", "0".into());
+        // What `request` and `get` say.
+        default("admin.hosts", "[\"weir.test\", \"x\"]".into());
         default("data.dir", quoted(&dir.path().join("data")));
         default("log.filter", "\"off\"".into());
         default("upstream.name", "\"up\"".into());

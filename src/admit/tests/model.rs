@@ -684,6 +684,7 @@ impl Walk {
     fn compare(&self) {
         let totals = Totals {
             in_flight: self.model.in_flight.len() as u64,
+            arriving: 0,
             reserved: self
                 .model
                 .in_flight

@@ -24,6 +24,18 @@ pub(super) enum Coding {
     Zstd,
 }
 
+impl Coding {
+    /// The largest window of its decoder.
+    pub(super) fn window_bytes(self) -> u64 {
+        match self {
+            Self::Gzip | Self::Deflate => 32 << 10,
+            // RFC 7932 §9.1, without the extension for large windows.
+            Self::Brotli => 16 << 20,
+            Self::Zstd => 1 << ZSTD_WINDOW_LOG,
+        }
+    }
+}
+
 /// The coding is not one of ours, or is one of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unknown;

@@ -14,7 +14,7 @@ use crate::clock::{Believed, Clock, ManualClock};
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
-use crate::gateway::request_body::Bounds;
+use crate::gateway::request_body::{Bounds, Deadlines, Room};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
@@ -46,17 +46,19 @@ impl World {
         let believed = Arc::new(Believed::new(AT_MS, clock.now()));
         let time = (clock.clone(), believed.clone());
         let registry = Registry::load(&config, &store, time, Arc::default());
-        let inflight = Arc::default();
-        let idle = Duration::ZERO;
+        let room = Room { max_bytes: 1, max_tenant_bytes: 1, inflight: Arc::default() };
+        let deadlines =
+            Deadlines { idle: Duration::ZERO, whole: Duration::ZERO, bytes_per_second: 0 };
         let shared = Shared {
             registry: Arc::new(registry.expect("a whole store")),
             routes: routes.clone(),
             failed_keys: Arc::new(FailedKeys::new(1)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),
-            bounds: Bounds { max_body_bytes: 1, max_inflight_bytes: 1, idle, inflight },
+            bounds: Bounds { max_body_bytes: 1, deadlines, room },
             cors: Arc::new(Cors::new(&[])),
             upstreams: Vec::new(),
+            remarks: Vec::new(),
             resolve: system_resolver(),
         };
         let directory = Directory::open(dir, 1 << 20, Durability::Crash).expect("a directory");
@@ -73,7 +75,7 @@ impl World {
         };
         Self {
             worker: Rc::new(worker.expect("it has no upstreams")),
-            client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), false)),
+            client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), None)),
             routes,
             directory,
             live: TenantLive::new("acme".into(), settings, clock.now()),

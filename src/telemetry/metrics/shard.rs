@@ -41,7 +41,7 @@ pub(super) const STATUSES: [u16; 19] =
 pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The codes of refusals, ours and those for upstream faults.
-pub(super) const REFUSALS: [&str; 30] = [
+pub(super) const REFUSALS: [&str; 31] = [
     "invalid_api_key",
     "not_found",
     "method_not_allowed",
@@ -51,6 +51,7 @@ pub(super) const REFUSALS: [&str; 30] = [
     "request_too_large",
     "request_timeout",
     "unsupported_media_type",
+    "unsupported_transfer_encoding",
     "request_exceeds_limit",
     "rate_limit_exceeded",
     "insufficient_quota",
@@ -74,8 +75,8 @@ pub(super) const REFUSALS: [&str; 30] = [
     OTHER,
 ];
 
-/// What can refuse a request for now: the names in `x-weir-limit`, and the limit per address.
-pub(super) const LIMITS: [&str; 20] = [
+/// What can refuse a request for now: the names in `x-weir-limit`, which are those of admission, and others.
+pub(super) const LIMITS: [&str; 21] = [
     "key-requests",
     "key-tokens",
     "key-concurrency",
@@ -95,6 +96,7 @@ pub(super) const LIMITS: [&str; 20] = [
     "tenant-daily-usd",
     "tenant-monthly-usd",
     "failed-keys",
+    "tenant-body-bytes",
     OTHER,
 ];
 
@@ -291,8 +293,7 @@ impl Shard {
         self.admitted.add(1);
     }
 
-    /// Counts a request that a limit stopped, by the limit's name in `x-weir-limit`, or
-    /// `failed-keys`.
+    /// Counts a request that a limit stopped, by the limit's name in `x-weir-limit`.
     pub(crate) fn limited(&self, limit: &str) {
         self.limited[place(&LIMITS, limit)].add(1);
     }

@@ -188,3 +188,23 @@ async fn row_13_a_few_interim_answers_are_left_out() {
     assert_eq!(answer.header("link"), None);
     world.finish().await;
 }
+
+/// One more than are left out, whether or not an answer follows.
+#[tokio::test]
+async fn row_13_too_many_interim_answers() {
+    for follows in [false, true] {
+        let upstream = Upstream::start().await;
+        let world = World::before(&upstream).start().await;
+        let mut client = world.post(CHAT).await;
+        let (mut call, _) = upstream.call().await;
+        let interims = "HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n".repeat(11);
+        let last = if follows { "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" } else { "" };
+        call.write(interims + last).await;
+        let answer = client.answer().await;
+        assert_refused(&world, &answer, 502, "upstream_protocol", Some("false"));
+        let booked = Booked::unanswered("upstream_error", Tokens::Estimated(0), 502);
+        booked.check_only(&world, answer.event_id()).await;
+        call.closed().await;
+        world.finish().await;
+    }
+}

@@ -24,7 +24,7 @@ fn rounds() -> usize {
 
 /// Lets this process have enough files open, where a shell's usual 1,024 would not do: an admitted request
 /// is open four times in it, at the client, on both sides of the gateway, at the upstream.
-fn allow_open(requests: usize) {
+pub fn allow_open(requests: usize) {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());

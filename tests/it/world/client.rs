@@ -1,10 +1,10 @@
 //! A client that sees every byte: whether a body ended as it should is not left to a library.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::patiently;
 use super::wire::{Head, Over, Wire};
@@ -57,6 +57,14 @@ pub struct Answer {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = patiently("a connection", TcpStream::connect(address)).await;
+        Self { wire: Wire::new(stream.expect("the server listens")), framing: Framing::Over }
+    }
+
+    /// As [`Client::connect`], from another address of this machine's.
+    pub async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("all of 127.0.0.0/8 is this machine");
+        let stream = patiently("a connection", socket.connect(address)).await;
         Self { wire: Wire::new(stream.expect("the server listens")), framing: Framing::Over }
     }
 
@@ -153,6 +161,20 @@ impl Client {
         let head = self.head().await;
         let (body, is_whole) = self.rest().await;
         Answer { status: head.status(), head, body, is_whole }
+    }
+
+    /// All that comes until the connection ends, and whether it ends in good order.
+    pub async fn until_end(&mut self) -> (Vec<u8>, bool) {
+        loop {
+            if let Err(over) = self.wire.fill("the server ends the connection").await {
+                return (std::mem::take(&mut self.wire.buffer), over == Over::Closed);
+            }
+        }
+    }
+
+    /// Sends what the server may not take any more.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        patiently("bytes are taken", self.wire.stream.write_all(bytes)).await.is_ok()
     }
 
     /// The server closes this connection, and nothing more comes.

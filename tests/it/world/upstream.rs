@@ -127,6 +127,14 @@ impl Call {
         self.wire.reset();
     }
 
+    /// Whether the gateway's end is open, as far as is known by now.
+    pub async fn is_open(&mut self) -> bool {
+        tokio::task::yield_now().await;
+        let mut byte = [0];
+        let read = self.wire.stream.try_read(&mut byte);
+        matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Waits until the gateway has closed its end (or reset it), without having sent anything more.
     pub async fn closed(&mut self) {
         let over = self.wire.fill("the gateway closes its upstream connection").await;

@@ -1,0 +1,83 @@
+//! Interim responses (1xx) of an upstream. A few are left out, as they are nobody's business here; an upstream
+//! that sends no end of them would keep its worker busy until the head deadline, so it is read no more.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// So many are left out before an answer.
+const MOST: u32 = 10;
+
+/// How many there were since the last request of a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interims(Arc<AtomicU32>);
+
+impl Interims {
+    /// Has hyper count those of this request, which is the next one on the connection.
+    pub(super) fn watch<B>(&self, request: &mut Request<B>) {
+        self.0.store(0, Ordering::Relaxed);
+        let count = self.0.clone();
+        hyper::ext::on_informational(request, move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    pub(super) fn are_too_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > MOST
+    }
+}
+
+/// A stream that is read no more after too many: hyper would read them for as long as there are any.
+#[derive(Debug)]
+pub(super) struct Sober<T> {
+    pub(super) stream: T,
+    pub(super) interims: Interims,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Sober<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.interims.are_too_many() {
+            return Poll::Ready(Err(io::Error::other("too many interim responses")));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Sober<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,33 @@
+//! What the log says of an upstream. Any request can be the cause of such a line, so each kind is written
+//! once a minute, for all workers together.
+
+use crate::clock::Clock;
+use crate::forward::SendError;
+use crate::telemetry::seldom::Seldom;
+
+/// One upstream's lines.
+#[derive(Debug)]
+pub(crate) struct Remarks {
+    /// By [`SendError`].
+    unanswered: [Seldom; SendError::COUNT],
+    /// It does not accept our key.
+    pub(crate) unauthorized: Seldom,
+    /// It answers with a redirect.
+    pub(crate) redirects: Seldom,
+}
+
+impl Remarks {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        let line = || Seldom::new(clock.clone());
+        Self {
+            unanswered: std::array::from_fn(|_| line()),
+            unauthorized: line(),
+            redirects: line(),
+        }
+    }
+
+    /// Why there is no response.
+    pub(crate) fn of(&self, error: SendError) -> &Seldom {
+        &self.unanswered[error as usize]
+    }
+}
