@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
-use crate::gateway::{Bounds, Cors, Shared, Worker};
+use crate::gateway::{Bounds, Cors, Owners, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
@@ -127,7 +127,8 @@ impl Server {
         )?;
         let time = (clock.clone(), ledger.believed());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
-        let shared = shared(config, routes, &registry, &parts, resolve);
+        let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
+        let shared = shared(config, routes, &registry, owners, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
@@ -333,6 +334,7 @@ fn shared(
     config: &Config,
     routes: Arc<Routes>,
     registry: &Arc<Registry>,
+    owners: Arc<Owners>,
     parts: &control::Control,
     resolve: Resolve,
 ) -> Shared {
@@ -340,6 +342,7 @@ fn shared(
     Shared {
         registry: registry.clone(),
         routes,
+        owners,
         failed_keys: parts.failed_keys.clone(),
         readiness: parts.readiness.clone(),
         clock: parts.clock.clone(),

@@ -21,6 +21,7 @@ mod error;
 mod expire;
 mod forget;
 mod keys;
+mod owners;
 mod place;
 mod prices;
 mod recompute;
@@ -71,7 +72,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;
 
 /// Prepared statements kept per connection: more than this file's modules have.
-const STATEMENTS_KEPT: usize = 32;
+const STATEMENTS_KEPT: usize = 40;
+
+/// Responses whose owner is kept, unless somebody says otherwise.
+const OWNERS_KEPT: usize = 1_000_000;
 
 /// One connection to the store. It is not shared between threads: each opens its own.
 #[derive(Debug)]
@@ -88,6 +92,8 @@ pub(crate) struct Store {
     syncs_commits: bool,
     /// A commit failed that was to be synced: what is in the WAL may never reach the disk.
     is_doubtful: bool,
+    /// Responses whose owner is kept.
+    most_owners: usize,
 }
 
 /// What becomes of a file with an older schema.
@@ -186,9 +192,17 @@ impl Store {
             return Err(StoreError::Gone { path });
         }
         siblings.add(files);
-        let (is_abandoned, was_away) = (false, false);
-        let (syncs_commits, is_doubtful) = (false, false);
-        Ok(Self { conn, path, files, is_abandoned, was_away, siblings, syncs_commits, is_doubtful })
+        Ok(Self {
+            conn,
+            path,
+            files,
+            is_abandoned: false,
+            was_away: false,
+            siblings,
+            syncs_commits: false,
+            is_doubtful: false,
+            most_owners: OWNERS_KEPT,
+        })
     }
 
     /// Whether the files that are open are still those in the data directory. What is written to others
@@ -234,6 +248,7 @@ impl Store {
             store.sync_commits()?;
         }
         store.is_doubtful = self.is_doubtful;
+        store.most_owners = self.most_owners;
         Ok(store)
     }
 
@@ -375,13 +390,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(6_i64));
-
-        conn.pragma_update(None, "user_version", 7).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 7, ours: 6, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(7_i64));
+
+        conn.pragma_update(None, "user_version", 8).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 8, ours: 7, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(8_i64));
     }
 
     /// Who comes beside a server changes nothing of what an older or newer one has made.
@@ -581,7 +596,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 6, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 7, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
