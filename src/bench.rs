@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::admit::{Ask, Settings, SlotGuard, TenantLive};
 use crate::clock::{Believed, Clock};
-use crate::config::Durability;
+use crate::config::{Durability, HeaderList};
 use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
@@ -180,7 +180,14 @@ impl Metering {
     /// A stream; `hide_usage`: usage is looked for and taken out.
     pub fn stream(hide_usage: bool) -> Self {
         let hide = if hide_usage { Hide::Last } else { Hide::Nothing };
-        Self::new(Setup { kind: Kind::Sse, coding: None, hide, answers: 1, model: None })
+        Self::new(Setup {
+            kind: Kind::Sse,
+            coding: None,
+            hide,
+            answers: 1,
+            model: None,
+            wants_ids: false,
+        })
     }
 
     /// A JSON body.
@@ -191,6 +198,7 @@ impl Metering {
             hide: Hide::Nothing,
             answers: 1,
             model: None,
+            wants_ids: false,
         })
     }
 
@@ -243,6 +251,7 @@ fn row(event_id: EventId) -> Row {
         attempts: 1,
         flags: Flags::default(),
         upstream_request_id: Some("req_0123456789abcdef".into()),
+        owners: Box::default(),
     };
     Row { opened, closed }
 }
@@ -334,6 +343,7 @@ impl Draining {
 pub fn rewrite(request: &mut HeaderMap, response: &mut HeaderMap) {
     let host = HeaderValue::from_static("api.example.com");
     let authorization = HeaderValue::from_static("Bearer sk-upstream");
-    headers::toward_upstream(request, &host, Some(&authorization), None);
-    headers::toward_client(response, false, false);
+    let also = HeaderList::default();
+    headers::toward_upstream(request, &host, Some(&authorization), None, &also);
+    headers::toward_client(response, false, false, &also);
 }

@@ -9,6 +9,8 @@ mod variables;
 mod source;
 mod secret;
 mod base_url;
+mod header_list;
+mod id_kinds;
 mod validate;
 
 use std::net::SocketAddr;
@@ -23,6 +25,8 @@ use crate::price::Prices;
 use crate::tenancy::Limits;
 
 pub use self::error::ConfigErrors;
+pub use self::header_list::HeaderList;
+pub use self::id_kinds::{IdKind, IdKinds};
 
 /// Whether the secrets that the configuration refers to have to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct Data {
     pub segment_bytes: u64,
     /// For how long single requests are kept; their sums stay. `None`: for ever.
     pub keep_rows: Option<std::time::Duration>,
+    /// Of so many responses it is remembered whose they are.
+    pub response_owners: usize,
 }
 
 /// What a ledger record has to survive.
@@ -172,6 +178,13 @@ pub struct Upstream {
     pub pool_idle_ms: u64,
     /// Idle connections kept per worker.
     pub pool_max_idle: usize,
+    /// Header fields that cross besides those that always do.
+    pub request_headers: HeaderList,
+    pub response_headers: HeaderList,
+    /// What tenants share there is kept apart; else all of it is theirs alike.
+    pub separate_tenants: bool,
+    /// Kinds of ids that pass whoever made what they name.
+    pub allow_ids: IdKinds,
 }
 
 /// A Base URL, taken apart: `https://host:port/prefix`, without a trailing `/v1`.

@@ -196,7 +196,14 @@ impl Upstream {
     /// both forms, because servers of Anthropic's API differ in which one they take.
     pub(crate) fn rewrite(&self, headers: &mut HeaderMap, with_api_key: bool) {
         let api_key = self.api_key.as_ref().filter(|_| with_api_key);
-        headers::toward_upstream(headers, &self.host, self.authorization.as_ref(), api_key);
+        let (host, authorization) = (&self.host, self.authorization.as_ref());
+        headers::toward_upstream(
+            headers,
+            host,
+            authorization,
+            api_key,
+            &self.config.request_headers,
+        );
     }
 
     /// Sends `outbound` and waits for the head of the response.

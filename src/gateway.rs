@@ -12,6 +12,7 @@ mod event_ids;
 mod metered;
 mod models;
 mod outgoing;
+mod owners;
 mod request_body;
 mod send;
 mod settlement;
@@ -55,12 +56,15 @@ use crate::telemetry::metrics;
 pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::endpoints::forwarded as forwarded_paths;
 pub(crate) use crate::gateway::outgoing::Outgoing;
+pub(crate) use crate::gateway::owners::Owners;
 pub(crate) use crate::gateway::request_body::{Bounds, Deadlines, Room};
 pub(crate) use crate::gateway::worker::{Shared, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What Anthropic's API calls it, and its SDKs read.
+const ANTHROPICS_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Fields that are added to an answer, at most: limits, CORS, the id.
-const ADDED_HEADERS: usize = 10;
+const ADDED_HEADERS: usize = 11;
 
 /// What is known of a request from the moment it arrives, and what its answer has to carry.
 struct Exchange {
@@ -97,14 +101,14 @@ pub(crate) async fn handle(
     let is_old = request.version() < Version::HTTP_11;
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
     let answer = Box::pin(answered(&worker, &client, request, row, &mut exchange));
+    let family = row.map_or(Family::OpenAi, Endpoint::family);
     let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             exchange.is_unread |= refusal.closes;
             tracing::debug!(%event_id, code = refusal.code, "request refused");
-            let family = row.map_or(Family::OpenAi, Endpoint::family);
-            whole(refusal.status, refusal.headers(), refusal.body(family))
+            whole(refusal.status, refusal.headers(), refusal.body(family, event_id))
         }
     };
     let label = row.map_or(metrics::Endpoint::Unknown, |row| row.label);
@@ -122,8 +126,11 @@ pub(crate) async fn handle(
         client.lingers.set(true);
     }
     worker.cors.decorate(origin, headers);
-    let id = event_id.with_text(HeaderValue::from_str);
-    headers.insert(REQUEST_ID, id.expect("a UUID is ASCII"));
+    let id = event_id.with_text(HeaderValue::from_str).expect("a UUID is ASCII");
+    if family == Family::Anthropic {
+        headers.insert(ANTHROPICS_REQUEST_ID, id.clone());
+    }
+    headers.insert(REQUEST_ID, id);
     client.ends_by_close.set(is_old && response.body().size_hint().exact().is_none());
     Ok(response)
 }
@@ -179,6 +186,8 @@ async fn serve(
     let now = worker.clock.now();
     let identity = confirm(worker, client, &head, endpoint, identified, now, exchange)?;
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
+    let upstream = &worker.upstreams[route.upstream];
+    worker.owners.check(&facts.named, &identity, &upstream.config)?;
     let price = route.price(now.unix_ms, identity.has_cost_quota())?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, arriving, ask, now, exchange)?;
@@ -188,8 +197,8 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
-    let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
+    let plan =
+        Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp, &identity.tenant);
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,

@@ -8,12 +8,15 @@
 
 mod api;
 mod name;
+mod ids;
 mod reader;
 mod splice;
+mod apart;
 mod multipart;
 
 use crate::json::{Malformed, Scanner};
 pub(crate) use api::Api;
+pub(crate) use ids::Named;
 use multipart::Multipart;
 pub(crate) use multipart::is_form;
 use reader::Reader;
@@ -56,6 +59,8 @@ pub(crate) struct Facts {
     /// Image parts, inline or by address.
     pub(crate) images: u32,
     pub(crate) body_bytes: u64,
+    /// What it names that lies with the upstream's account.
+    pub(crate) named: Named,
     places: Places,
 }
 
@@ -169,6 +174,7 @@ impl Facts {
             media_bytes: 0,
             images: 0,
             body_bytes: 0,
+            named: Named::default(),
             places,
         }
     }

@@ -17,6 +17,7 @@ mod keys;
 mod facts;
 mod capture;
 mod name;
+mod id;
 mod text;
 mod dialect;
 mod decimal;
@@ -72,7 +73,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, coding, hide, answers, model } = setup;
+        let Setup { kind, coding, hide, answers, model, wants_ids } = setup;
         let tap = coding.filter(|_| kind != Kind::Opaque).map(|coding| Box::new(Tap::new(coding)));
         // What is compressed passes as it is.
         let is_edited = matches!(kind, Kind::Json | Kind::Sse) && tap.is_none();
@@ -85,7 +86,7 @@ impl Meter {
             public_model: model.map(|(_, to)| name::json_string(to)),
             lines: Lines::new(),
             scanner: Scanner::new(),
-            document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from)),
+            document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from), wants_ids),
             event: Event::none(),
             tally: Tally::new(answers),
             done: false,
@@ -135,15 +136,13 @@ impl Meter {
         }
     }
 
-    /// Whether the end has been seen: `data: [DONE]`, the blank line of the event that is the last
-    /// one in an API that has no such mark, or the last byte of a JSON body. What completes it may
-    /// be in `out` of the very push that made this true.
+    /// Whether the end has been seen: `data: [DONE]`, the blank line of the event that is the last one in an API
+    /// without such a mark, or a JSON body's last byte. It may be in `out` of the push that made this true.
     pub(crate) fn done(&self) -> bool {
         self.done
     }
 
-    /// Whether an event of ours can be put after the bytes that have left; what is held must be
-    /// discarded first.
+    /// Whether an event of ours can be put after the bytes that have left; what is held must be discarded first.
     pub(crate) fn between_events(&self) -> bool {
         let whole = |outlet: &Outlet| self.event.open && outlet.released() == self.event.at;
         match (self.kind, &self.outlet) {
@@ -207,6 +206,7 @@ impl Meter {
             is_start: pick.is_some_and(|pick| pick.is_start),
             raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
+            response_ids: self.document.ids.known(),
             finish_reason: tally.finish_reason,
             done: self.done,
             error: tally.error,

@@ -10,6 +10,7 @@
 //! `rate_limit_error` and `insufficient_quota` are the client's, `upstream_error` the upstream's,
 //! `server_error` ours.
 
+mod apart;
 mod framing;
 
 use std::borrow::Cow;
@@ -21,9 +22,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::admit::Denied;
+use crate::config::IdKind;
 use crate::forward::SendError;
 use crate::identify::Unidentified;
 use crate::inspect::Invalid;
+use crate::ledger::record::EventId;
 use crate::route::{UnknownModel, UnpricedModel};
 
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -49,6 +52,8 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     kind: &'static str,
     pub(crate) code: &'static str,
+    /// The field that is wrong, where OpenAI names it.
+    param: Option<IdKind>,
     message: Cow<'static, str>,
     retry_after: Option<u64>,
     should_retry: Option<bool>,
@@ -70,6 +75,7 @@ impl Refusal {
             status,
             kind,
             code,
+            param: None,
             message: message.into(),
             retry_after: None,
             should_retry: None,
@@ -243,23 +249,27 @@ impl Refusal {
         self.limit
     }
 
-    /// The body, as the API documents print it.
-    pub(crate) fn body(&self, family: Family) -> Bytes {
-        let error = Body { message: &self.message, kind: self.kind, code: self.code };
-        let outer = (family == Family::Anthropic).then_some("error");
-        let body = serde_json::to_vec(&Envelope { kind: outer, error });
+    /// The body, as the API documents print it; Anthropic's errors name their request as well
+    /// (<https://docs.anthropic.com/en/api/errors>).
+    pub(crate) fn body(&self, family: Family, id: EventId) -> Bytes {
+        let Self { message, kind, code, param, .. } = self;
+        let error = Body { message, kind, code, param: param.map(IdKind::name) };
+        let is_anthropic = family == Family::Anthropic;
+        let outer = is_anthropic.then_some("error");
+        let request_id = is_anthropic.then(|| id.to_text());
+        let body = serde_json::to_vec(&Envelope { kind: outer, error, request_id });
         Bytes::from(body.expect("strings always serialise"))
     }
 
     /// The same as an event of a stream in the form that official SDKs raise as an error: for OpenAI's
     /// a plain `data:` line.
-    pub(crate) fn event(&self, family: Family) -> Bytes {
+    pub(crate) fn event(&self, family: Family, id: EventId) -> Bytes {
         let name: &[u8] = match family {
             Family::OpenAi => b"",
             Family::Anthropic => b"event: error\n",
         };
         let mut event = [name, b"data: "].concat();
-        event.extend_from_slice(&self.body(family));
+        event.extend_from_slice(&self.body(family, id));
         event.extend_from_slice(b"\n\n");
         Bytes::from(event)
     }
@@ -294,6 +304,8 @@ struct Envelope<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
     error: Body<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -302,6 +314,8 @@ struct Body<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
 }
 
 impl From<Unidentified> for Refusal {

@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
-use crate::gateway::{Bounds, Cors, Deadlines, Room, Shared, Worker};
+use crate::gateway::{Bounds, Cors, Deadlines, Owners, Room, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
@@ -129,7 +129,8 @@ impl Server {
         )?;
         let time = (clock.clone(), ledger.believed());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
-        let shared = shared(config, routes, &registry, &parts, resolve);
+        let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
+        let shared = shared(config, routes, &registry, owners, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
@@ -347,6 +348,7 @@ fn shared(
     config: &Config,
     routes: Arc<Routes>,
     registry: &Arc<Registry>,
+    owners: Arc<Owners>,
     parts: &control::Control,
     resolve: Resolve,
 ) -> Shared {
@@ -354,6 +356,7 @@ fn shared(
     Shared {
         registry: registry.clone(),
         routes,
+        owners,
         failed_keys: parts.failed_keys.clone(),
         readiness: parts.readiness.clone(),
         clock: parts.clock.clone(),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 /// What a key or a tenant may use. `None` is not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -19,6 +21,16 @@ pub struct Limits {
     /// Cost, in billionths of a dollar.
     pub daily_nano_usd: Option<u64>,
     pub monthly_nano_usd: Option<u64>,
+}
+
+/// What a value that a tenant gave is for one that all tenants share: another for each tenant, always the
+/// same, and nothing that tells either. No name has a NUL, so that no two pairs are alike.
+pub(crate) fn set_apart(tenant: &str, value: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(tenant);
+    digest.update([0]);
+    digest.update(value);
+    digest.finalize().into()
 }
 
 impl Limits {

@@ -144,6 +144,7 @@ backend simulator
             f'[admin]\nlisten = "127.0.0.1:{self.admin}"\n'
             f'[data]\ndir = "{self.home / "data"}"\n'
             f'[[upstream]]\nname = "simulator"\nbase_url = "http://127.0.0.1:{self.simulator}"\n'
+            'request_headers = ["x-sim-*"]\n'
             f'api_key = "env:BENCH_UPSTREAM_KEY"\nmodels = ["{MODEL}"]\n'
         )
         self.key = make_key(self.binary, config)

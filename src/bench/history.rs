@@ -121,6 +121,7 @@ impl History {
             durability: Durability::Crash,
             segment_bytes: 64 << 20,
             keep_rows: None,
+            response_owners: 1_000,
         };
         let report =
             verify(&data, &self.windows("UTC"), self.last_ms(), Mend::default(), &mut |_, _| ());

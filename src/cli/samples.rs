@@ -33,6 +33,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             durability: Durability::Crash,
             segment_bytes: 1 << 20,
             keep_rows: None,
+            response_owners: 1_000,
         },
         limits: Admission {
             new_key: Limits { rpm: Some(60), ..Limits::default() },

@@ -46,6 +46,7 @@ const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\"";
 const DAY_MS: i64 = 86_400_000;
 /// Token counts and the like: anything that can be counted in this life.
 const MANY: i64 = 1 << 60;
+const FIELDS: &str = "header fields, such as [\"http-referer\", \"x-acme-*\"]";
 const U32: i64 = u32::MAX as i64;
 
 /// The whole file.
@@ -88,6 +89,7 @@ const DATA: &[Key] = &[
     key("durability", Kind::Text("\"crash\" or \"power\"")),
     key("segment_bytes", Kind::Int(64 << 10, 1 << 30)),
     key("keep_rows", Kind::Text("days, such as \"400d\", or \"\" for ever")),
+    key("response_owners", Kind::Int(1_000, 100_000_000)),
 ];
 
 const LIMITS: &[Key] = &[
@@ -132,6 +134,10 @@ const UPSTREAM: &[Key] = &[
     key("total_ms", Kind::Int(0, DAY_MS)),
     key("pool_idle_ms", Kind::Int(0, DAY_MS)),
     key("pool_max_idle", Kind::Int(0, 100_000)),
+    key("request_headers", Kind::Texts(FIELDS)),
+    key("response_headers", Kind::Texts(FIELDS)),
+    key("separate_tenants", Kind::Bool),
+    key("allow_ids", Kind::Texts("kinds of ids, such as [\"file_id\"]")),
 ];
 
 /// A model under another name.

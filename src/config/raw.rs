@@ -70,6 +70,7 @@ pub(super) struct RawData {
     pub(super) segment_bytes: u64,
     /// Days, such as "400d"; empty: for ever.
     pub(super) keep_rows: String,
+    pub(super) response_owners: usize,
 }
 
 /// In all of these 0 stands for "not limited".
@@ -124,6 +125,10 @@ pub(super) struct RawUpstream {
     pub(super) total_ms: u64,
     pub(super) pool_idle_ms: u64,
     pub(super) pool_max_idle: usize,
+    pub(super) request_headers: Vec<String>,
+    pub(super) response_headers: Vec<String>,
+    pub(super) separate_tenants: bool,
+    pub(super) allow_ids: Vec<String>,
 }
 
 /// `"gpt-5.4"`, or `{ name = "gpt-5.4", upstream_name = "gpt-5.4-2026" }`.
@@ -214,6 +219,7 @@ impl Default for RawData {
             dir: "weir-data".to_owned(),
             durability: "crash".to_owned(),
             keep_rows: String::new(),
+            response_owners: 1_000_000,
             segment_bytes: 64 << 20,
         }
     }
@@ -271,6 +277,10 @@ impl Default for RawUpstream {
             total_ms: 0,
             pool_idle_ms: 15_000,
             pool_max_idle: 64,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            separate_tenants: true,
+            allow_ids: Vec::new(),
         }
     }
 }

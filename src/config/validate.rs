@@ -41,6 +41,7 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
             durability: durability(&raw.data.durability, problems),
             segment_bytes: raw.data.segment_bytes,
             keep_rows: keep_rows(&raw.data.keep_rows, problems),
+            response_owners: raw.data.response_owners,
         },
         limits: limits(&raw.limits, problems),
         deadlines: Deadlines {

@@ -88,7 +88,8 @@ fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal 
 }
 
 /// What becomes of the answer by its key and its model: whether its stream may be cut, whether its
-/// cost is missed, and whether its length is learned, which only an answer without any bound teaches.
+/// cost is missed, whose it is where the upstream keeps it, and whether its length is learned, which only an
+/// answer without any bound teaches.
 pub(crate) fn agree(
     settlement: &mut Settlement,
     identity: &Identity,
@@ -98,6 +99,9 @@ pub(crate) fn agree(
     clamp: Option<u64>,
 ) {
     settlement.cuts = identity.cut;
+    if forwarded.api == Api::Responses && facts.named.is_stored {
+        settlement.keeper = Some(identity.tenant.clone());
+    }
     if settlement.price.is_none() && identity.has_cost_quota() {
         settlement.flags.set(Flags::UNPRICED);
     }

@@ -19,7 +19,7 @@ use crate::gateway::metered::{Drain, Metered};
 use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
-use crate::gateway::{Outgoing, REQUEST_ID, Worker};
+use crate::gateway::{ANTHROPICS_REQUEST_ID, Outgoing, REQUEST_ID, Worker};
 use crate::meter::{Coding, Kind, Meter, Setup};
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
@@ -40,7 +40,9 @@ pub(crate) async fn answer(
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
     settlement.upstream_status = Some(head.status.as_u16());
-    settlement.upstream_request_id = text(&head.headers, &REQUEST_ID).map(Into::into);
+    settlement.upstream_request_id = text(&head.headers, &REQUEST_ID)
+        .or_else(|| text(&head.headers, &ANTHROPICS_REQUEST_ID))
+        .map(Into::into);
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
     let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
@@ -50,14 +52,22 @@ pub(crate) async fn answer(
     }
     settlement.status = head.status.as_u16();
     let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter =
-        Meter::new(Setup { kind, coding, hide: asked.hide, answers: asked.answers, model: names });
+    let meter = Meter::new(Setup {
+        kind,
+        coding,
+        hide: asked.hide,
+        answers: asked.answers,
+        model: names,
+        wants_ids: settlement.keeper.is_some(),
+    });
     let (is_stream, is_edited) = (meter.is_stream(), meter.edits());
     let announced = body.size_hint().exact();
     // A stream has no length: an error event may have to follow what came of it.
     let left = announced.filter(|_| !is_edited && !is_stream);
-    forward::headers::toward_client(&mut head.headers, is_stream, is_edited);
+    let also = &upstream.config.response_headers;
+    forward::headers::toward_client(&mut head.headers, is_stream, is_edited, also);
     head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
+    let id = settlement.event_id;
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = first_event(&mut source, is_stream).await;
     if let Some(Event::Failed(end, refusal)) = first {
@@ -69,7 +79,7 @@ pub(crate) async fn answer(
     }
     let drain = drain(upstream);
     let (worker, client) = (worker.clone(), client.clone());
-    let mut metered = Metered::new(worker, client, source, is_stream, family, left, drain);
+    let mut metered = Metered::new(worker, client, source, is_stream, (family, id), left, drain);
     if let Some(event) = first {
         metered.take(event);
         poll_fn(|cx| metered.poll_recorded(cx)).await;

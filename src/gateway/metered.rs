@@ -21,6 +21,7 @@ use crate::gateway::client::Client;
 use crate::gateway::settlement::Booking;
 use crate::gateway::source::{Event, Source};
 use crate::ledger::journal::AppendError;
+use crate::ledger::record::EventId;
 use crate::refusal::{Family, Refusal};
 use crate::usage::{End, Flags};
 
@@ -54,8 +55,8 @@ pub(crate) struct Metered {
     /// What the end waits for, in [`State::Recording`].
     receipt: Option<Recording>,
     is_stream: bool,
-    /// In whose form a failure is told.
-    family: Family,
+    /// In whose form a failure is told, and of which request.
+    voice: (Family, EventId),
     /// Bytes of the announced Content-Length that have not arrived.
     left: Option<u64>,
     is_unrecorded: bool,
@@ -87,7 +88,7 @@ impl Metered {
         client: Rc<Client>,
         source: Box<Source>,
         is_stream: bool,
-        family: Family,
+        voice: (Family, EventId),
         left: Option<u64>,
         drain: Option<Drain>,
     ) -> Self {
@@ -105,7 +106,7 @@ impl Metered {
             state,
             receipt,
             is_stream,
-            family,
+            voice,
             left,
             is_unrecorded,
         }
@@ -282,7 +283,8 @@ impl Metered {
         self.source().close();
         self.state = State::Failing;
         if self.is_stream && is_between_events {
-            self.out.push(refusal.event(self.family));
+            let (family, id) = self.voice;
+            self.out.push(refusal.event(family, id));
         }
         self.client.expect_flush();
     }

@@ -2,9 +2,9 @@
 //! without the usage options where the upstream may not know them.
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::forward::{Inbound, Outbound, SendError, Upstream, UsageOption};
 use crate::gateway::endpoints::Forwarded;
@@ -13,7 +13,10 @@ use crate::inspect::{self, Ask, Facts};
 use crate::meter::Hide;
 use crate::refusal::{Family, Refusal};
 use crate::route::Route;
+use crate::tenancy::set_apart;
 use crate::usage::{End, Flags};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What goes upstream for one client request.
 pub(crate) struct Plan {
@@ -35,7 +38,8 @@ pub(crate) struct Asked {
 
 impl Plan {
     /// The client's request with its head rewritten and what has to be spliced in. `clamp`: the most
-    /// that each answer may be, in tokens.
+    /// that each answer may be, in tokens. `tenant`: whose values are set apart.
+    #[expect(clippy::too_many_arguments, reason = "what a request is, and where it goes")]
     pub(crate) fn new(
         upstream: &Upstream,
         route: &Route,
@@ -44,13 +48,28 @@ impl Plan {
         facts: &Facts,
         endpoint: &Forwarded,
         clamp: Option<u64>,
+        tenant: &str,
     ) -> Self {
+        if upstream.config.separate_tenants {
+            set_key_apart(&mut head.headers, tenant);
+        }
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         let path_and_query = head.uri.into_parts().path_and_query;
         let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let ask = if endpoint.has_usage_option { ask(upstream, facts) } else { Ask::Nothing };
         let model = route.upstream_model.as_deref();
-        let body = |ask| inspect::apply(frames, &facts.splices(model, ask, clamp));
+        let apart = match upstream.config.separate_tenants {
+            true => facts.apart(frames, tenant),
+            false => Vec::new(),
+        };
+        let body = |ask| {
+            let mut splices = facts.splices(model, ask, clamp);
+            if !apart.is_empty() {
+                splices.extend_from_slice(&apart);
+                splices.sort_by_key(|splice| splice.at.start);
+            }
+            inspect::apply(frames, &splices)
+        };
         let outbound = Outbound {
             method: head.method,
             path_and_query,
@@ -62,6 +81,15 @@ impl Plan {
             .then(|| Box::new(Outbound { body: body(Ask::Nothing), ..outbound.clone() }));
         Self { outbound, plain, ask, hide: hide(ask, facts), answers: facts.n }
     }
+}
+
+/// Two tenants may choose the same key, and one would get what the other had asked for.
+fn set_key_apart(headers: &mut HeaderMap, tenant: &str) {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return };
+    let hash = set_apart(tenant, key.as_bytes());
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HeaderValue::from_str(&hex).expect("hexadecimal digits are ASCII");
+    headers.insert(IDEMPOTENCY_KEY, hex);
 }
 
 /// What Weir asks a stream for. A client that asks for running usage itself gets what it asked for, and

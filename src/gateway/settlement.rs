@@ -54,6 +54,8 @@ pub(crate) struct Settlement {
     pub(crate) upstream_status: Option<u16>,
     pub(crate) flags: Flags,
     pub(crate) upstream_request_id: Option<Box<str>>,
+    /// Whose the response is that the upstream keeps, if it does.
+    pub(crate) keeper: Option<Arc<str>>,
     ttfb_ms: Option<u64>,
     in_flight: Option<InFlight>,
     /// The request's bytes are counted until the upstream has answered.
@@ -92,6 +94,7 @@ pub(crate) struct Used {
     pub(crate) source: Option<UsageSource>,
     pub(crate) raw: Option<Box<str>>,
     pub(crate) model_served: Option<Box<str>>,
+    pub(crate) response_ids: Box<[Box<str>]>,
     /// Images in the answer.
     pub(crate) images: u64,
     /// Remarks on the numbers.
@@ -156,6 +159,7 @@ impl Settlement {
             upstream_status: None,
             flags: Flags::default(),
             upstream_request_id: None,
+            keeper: None,
             ttfb_ms: None,
             held: Some(held),
         })
@@ -266,6 +270,7 @@ impl Settlement {
             source: Some(source),
             raw: reading.raw_usage,
             model_served: reading.model_served,
+            response_ids: reading.response_ids,
             images: reading.output_images.into(),
             flags,
         }
@@ -322,6 +327,10 @@ impl Settlement {
             duration_ms = duration_ns / 1_000_000,
             "request settled"
         );
+        let owners = self.keeper.take().map(|tenant| {
+            let ids = used.response_ids.iter();
+            ids.map(|id| self.worker.owners.add(&tenant, id)).collect()
+        });
         let closed = Closed {
             event_id: self.event_id,
             end,
@@ -338,6 +347,7 @@ impl Settlement {
             attempts: self.attempts,
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
+            owners: owners.unwrap_or_default(),
         };
         let _in_flight = self.in_flight.take();
         let receipt = self.worker.close(&closed);

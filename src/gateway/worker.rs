@@ -13,6 +13,7 @@ use crate::forward::{Remarks, Resolve, UnusableUpstream, Upstream, UsageOptions}
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
+use crate::gateway::owners::Owners;
 use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) failed_keys: Arc<FailedKeys>,
+    pub(crate) owners: Arc<Owners>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
     pub(crate) bounds: Bounds,
@@ -50,6 +52,7 @@ pub(crate) struct Worker {
     pub(crate) cors: Arc<Cors>,
     pub(crate) bounds: Bounds,
     pub(crate) failed_keys: Arc<FailedKeys>,
+    pub(crate) owners: Arc<Owners>,
     /// In the configuration's order.
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) routes: Arc<Routes>,
@@ -94,6 +97,7 @@ impl Worker {
             cors: shared.cors.clone(),
             bounds: shared.bounds.clone(),
             failed_keys: shared.failed_keys.clone(),
+            owners: shared.owners.clone(),
             routes: shared.routes.clone(),
             registry: shared.registry.clone(),
             readiness: shared.readiness.clone(),

@@ -32,6 +32,26 @@ pub(super) enum Name {
     FileData,
     InputAudio,
     Data,
+    // From here to `Free`: for ids that name what others may have made ([`Ids`](super::ids::Ids)).
+    Type,
+    /// What an item holds itself: an image, or reasoning that only the upstream can read.
+    Result,
+    Role,
+    Id,
+    PreviousResponseId,
+    Conversation,
+    Container,
+    ContainerId,
+    FileId,
+    VectorStoreIds,
+    Store,
+    // Set apart by tenant.
+    PromptCacheKey,
+    CacheSalt,
+    User,
+    SafetyIdentifier,
+    /// Below it any word may stand.
+    Free,
     #[default]
     Other,
 }
@@ -63,6 +83,18 @@ impl Name {
     /// A set with this name only.
     pub(super) const fn bit(self) -> u16 {
         1 << self as u16
+    }
+
+    /// Whether ids are looked for in its value, if the first that is looked for is `from`.
+    #[inline]
+    pub(super) fn is_watched(self, from: Self) -> bool {
+        (from as u16..Self::Free as u16).contains(&(self as u16))
+    }
+
+    /// Whether its value goes upstream as another for each tenant.
+    pub(super) fn is_set_apart(self) -> bool {
+        let one = matches!(self, Self::PromptCacheKey | Self::CacheSalt);
+        one || matches!(self, Self::User | Self::SafetyIdentifier)
     }
 
     /// Whether it decides in `stream_options`, and nowhere else.
@@ -104,7 +136,45 @@ impl Name {
             b"file_data" => Self::FileData,
             b"input_audio" => Self::InputAudio,
             b"data" => Self::Data,
+            _ => Self::watched(key),
+        }
+    }
+
+    /// By length first: most keys are none of these. Whatever the case, because some servers' is not the
+    /// matter either; but what frees what is below it has to be meant.
+    fn watched(key: &[u8]) -> Self {
+        let first = |names: &[(&[u8], Self)]| {
+            let found = names.iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
+            found.map_or(Self::Other, |(_, name)| *name)
+        };
+        let watched: Self = match key.len() {
+            2 => first(&[(b"id", Self::Id)]),
+            4 => first(&[(b"type", Self::Type), (b"role", Self::Role), (b"user", Self::User)]),
+            5 => first(&[(b"store", Self::Store)]),
+            6 => first(&[(b"result", Self::Result)]),
+            7 => first(&[(b"file_id", Self::FileId)]),
+            8 => first(&[(b"file_ids", Self::FileId)]),
+            9 => first(&[(b"container", Self::Container)]),
+            10 => first(&[(b"cache_salt", Self::CacheSalt)]),
+            12 => first(&[
+                (b"conversation", Self::Conversation),
+                (b"container_id", Self::ContainerId),
+            ]),
+            16 => first(&[
+                (b"vector_store_ids", Self::VectorStoreIds),
+                (b"prompt_cache_key", Self::PromptCacheKey),
+            ]),
+            17 => first(&[
+                (b"safety_identifier", Self::SafetyIdentifier),
+                (b"encrypted_content", Self::Result),
+            ]),
+            20 => first(&[(b"previous_response_id", Self::PreviousResponseId)]),
             _ => Self::Other,
+        };
+        match (watched, key) {
+            (Self::Other, b"parameters" | b"schema" | b"input_schema") => Self::Free,
+            (Self::Other, b"arguments" | b"metadata") => Self::Free,
+            _ => watched,
         }
     }
 }

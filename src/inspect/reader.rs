@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ids::Ids;
 use super::name::{Key, Name, decode, keep};
 use super::splice::{Bound, Options, Places};
 use super::{Api, Facts, Invalid, MODEL_MAX};
@@ -37,6 +38,7 @@ pub(super) struct Reader {
     best_of: u64,
     /// Items of the list of prompts.
     prompts: u64,
+    ids: Ids,
     /// The first thing wrong. Nothing is read after it.
     invalid: Option<Invalid>,
 }
@@ -69,6 +71,7 @@ impl Reader {
             facts: Facts::new(Places { added_bound: api.bound(), ..Places::default() }),
             best_of: 1,
             prompts: 0,
+            ids: Ids::new(api),
             invalid: None,
         }
     }
@@ -80,6 +83,9 @@ impl Sink for Reader {
         self.current = Use::Nothing;
         if self.invalid.is_some() {
             return;
+        }
+        if token != Token::Key && self.ids.watches(self.names[depth]) {
+            self.ids.begin(&self.names, token, depth, at);
         }
         match (token, depth) {
             (Token::Key, _) => {
@@ -98,6 +104,7 @@ impl Sink for Reader {
                 self.current = Use::Measure;
             }
             (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
+            (Token::Object, 2) => self.ids.item_begins(),
             _ => {}
         }
         if self.is_stream_option(depth) {
@@ -107,6 +114,9 @@ impl Sink for Reader {
 
     #[inline]
     fn text(&mut self, piece: &[u8]) {
+        if self.ids.is_reading() {
+            self.ids.text(piece);
+        }
         match self.current {
             Use::Nothing => {}
             Use::Key => self.key.extend(piece),
@@ -136,6 +146,13 @@ impl Sink for Reader {
         if self.invalid.is_some() {
             return;
         }
+        if self.ids.is_reading() && token != Token::Key {
+            let ended = self.ids.end(&self.names, depth, end);
+            self.invalid = ended.err();
+        }
+        if (token, depth) == (Token::Object, 2) {
+            self.ids.item_ends(&self.names);
+        }
         match (token, depth) {
             (Token::Key, _) => self.key_ended(self.key.name(), depth),
             _ if self.current == Use::Measure => {
@@ -157,7 +174,8 @@ impl Sink for Reader {
             }
             return;
         }
-        if token == Token::String && self.names[1].is_read() && self.invalid.is_none() {
+        let is_measured = token == Token::String && self.names[1].is_read();
+        if is_measured && !self.ids.watches(self.names[depth]) && self.invalid.is_none() {
             self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
             return;
         }
@@ -187,7 +205,9 @@ impl Reader {
         let prompts = if takes_list { self.prompts.max(1) } else { 1 };
         let n = self.facts.n.saturating_mul(prompts);
         let made = self.facts.n.max(self.best_of).saturating_mul(prompts);
-        Ok(Facts { max_output_tokens, n, made, body_bytes, ..self.facts })
+        let Ids { named, apart, .. } = self.ids;
+        let places = Places { apart, ..self.facts.places };
+        Ok(Facts { max_output_tokens, n, made, body_bytes, named, places, ..self.facts })
     }
 
     /// Whether a value at this depth is that of an option in `stream_options` that decides.
@@ -216,6 +236,9 @@ impl Reader {
     }
 
     fn key_ended(&mut self, name: Name, depth: usize) {
+        if let Err(invalid) = self.ids.key(name, depth) {
+            self.invalid = Some(invalid);
+        }
         if depth == 1 && name.single().is_some() && self.known & name.bit() == 0 {
             // It decides elsewhere; here it is one of the fields that only pass.
             self.names[1] = Name::Other;

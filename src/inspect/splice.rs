@@ -32,6 +32,8 @@ pub(super) struct Places {
     pub(super) newer_bound: Option<Bound>,
     /// What is put in where no bound is set; `None`: the answer can't be held to one.
     pub(super) added_bound: Option<Name>,
+    /// Strings, quotes included, that go upstream as others for each tenant.
+    pub(super) apart: Vec<Range<u64>>,
 }
 
 /// A bound of the answer, as it stands in the body: a number, or null, which is none.

@@ -176,7 +176,8 @@ mod tests {
 
     fn data(dir: &Path) -> Data {
         let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
-        Data { dir: dir.to_owned(), durability, segment_bytes, keep_rows: None }
+        let (keep_rows, response_owners) = (None, 1_000);
+        Data { dir: dir.to_owned(), durability, segment_bytes, keep_rows, response_owners }
     }
 
     fn requests(dir: &Path) -> u64 {

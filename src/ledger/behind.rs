@@ -67,7 +67,13 @@ mod tests {
     fn what_ended_some_seconds_ago_and_is_not_stored_is_counted_from_its_first() {
         let dir = tempfile::tempdir().unwrap();
         let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
-        let data = Data { dir: dir.path().to_owned(), durability, segment_bytes, keep_rows: None };
+        let data = Data {
+            dir: dir.path().to_owned(),
+            durability,
+            segment_bytes,
+            keep_rows: None,
+            response_owners: 1_000,
+        };
         let store = Store::open(dir.path()).unwrap();
         let directory = Arc::new(Directory::open(dir.path(), 1 << 20, durability).unwrap());
         let mut journal = Journal::new(directory.clone());

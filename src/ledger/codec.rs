@@ -6,7 +6,7 @@ mod names;
 
 use std::sync::Arc;
 
-use crate::ledger::record::{Closed, EventId, Opened};
+use crate::ledger::record::{Closed, EventId, Opened, ResponseOwner};
 use crate::price::PriceVersion;
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -80,6 +80,10 @@ pub(crate) fn encode_closed(closed: &Closed, out: &mut Vec<u8>) {
         put_u64(out, u64::from(closed.attempts));
         put_u64(out, u64::from(closed.flags.0));
         put_optional_text(out, closed.upstream_request_id.as_deref());
+        // Records of earlier versions end here, and so do those without any.
+        for owner in &closed.owners {
+            out.extend_from_slice(&owner.0.to_le_bytes());
+        }
     });
 }
 
@@ -213,6 +217,7 @@ impl<'a> Reader<'a, '_> {
             attempts: u32::try_from(self.u64()?).ok()?,
             flags: Flags(u32::try_from(self.u64()?).ok()?),
             upstream_request_id: self.optional_text()?,
+            owners: self.owners()?,
         })
     }
 
@@ -247,6 +252,12 @@ impl<'a> Reader<'a, '_> {
 
     fn event_id(&mut self) -> Option<EventId> {
         Some(EventId(self.take(16)?.try_into().ok()?))
+    }
+
+    /// What may stand at a record's end.
+    fn owners(&mut self) -> Option<Box<[ResponseOwner]>> {
+        let (owners, []) = self.rest.as_chunks() else { return None };
+        Some(owners.iter().map(|owner| ResponseOwner(u64::from_le_bytes(*owner))).collect())
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -284,110 +295,4 @@ impl<'a> Reader<'a, '_> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn opened(n: u8) -> Opened {
-        Opened {
-            event_id: EventId([n; 16]),
-            started_at_ms: 1_780_470_861_000 + i64::from(n),
-            tenant: "acme".into(),
-            key_id: "key_1".into(),
-            model: "gpt-5.4".into(),
-            upstream: "yisu".into(),
-            endpoint: "/v1/chat/completions".into(),
-            estimated_input_tokens: 8,
-            reserved_tokens: 1032,
-            streamed: true,
-            price_version: PriceVersion::from_number(0x0123_4567_89ab),
-        }
-    }
-
-    pub(crate) fn closed(n: u8) -> Closed {
-        Closed {
-            event_id: EventId([n; 16]),
-            end: End::Complete,
-            usage_source: UsageSource::Reported,
-            usage: Usage {
-                input: 8,
-                output: 12,
-                audio_ms: 3_500,
-                reported_cost_nano_usd: n.checked_sub(1).map(u64::from),
-                total: u64::MAX,
-                ..Usage::default()
-            },
-            cost_nano_usd: Some(n.into()),
-            output_images: 2,
-            raw_usage: Some(r#"{"prompt_tokens":8}"#.into()),
-            model_served: Some("".into()),
-            status: 200,
-            upstream_status: None,
-            ttfb_ms: Some(0),
-            duration_ms: 17,
-            attempts: 1,
-            flags: Flags::NO_DONE,
-            upstream_request_id: None,
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let mut bytes = Vec::new();
-        encode_opened(&opened(1), &mut bytes);
-        let first = bytes.len();
-        encode_closed(&closed(1), &mut bytes);
-        let mut names = Names::default();
-        assert_eq!(decode(&bytes, &mut names), Step::Record(Record::Opened(opened(1)), first));
-        let rest = bytes.len() - first;
-        assert_eq!(
-            decode(&bytes[first..], &mut names),
-            Step::Record(Record::Closed(closed(1)), rest)
-        );
-    }
-
-    #[test]
-    fn a_cut_record_is_partial_and_a_changed_one_damaged() {
-        let mut bytes = Vec::new();
-        encode_closed(&closed(3), &mut bytes);
-        for cut in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..cut], &mut Names::default()), Step::Partial, "cut {cut}");
-        }
-        for at in 4..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[at] ^= 0x10;
-            assert_eq!(decode(&changed, &mut Names::default()), Step::Damaged, "byte {at}");
-        }
-    }
-
-    /// What no record can be is not waited for: it would be the end of all that is behind it.
-    #[test]
-    fn a_length_that_no_record_has_is_damage() {
-        for (length, is_possible) in [
-            (0, false),
-            (1, true),
-            (MAX_RECORD_BYTES, true),
-            (MAX_RECORD_BYTES + 1, false),
-            (u32::MAX as usize, false),
-        ] {
-            let mut bytes = (length as u32).to_le_bytes().to_vec();
-            bytes.extend([0; 5]);
-            let payload = &bytes[..FRAME_BYTES];
-            let step = if is_possible { Step::Partial } else { Step::Damaged };
-            assert_eq!(decode(payload, &mut Names::default()), step, "{length}");
-            let stated = is_possible.then_some(FRAME_BYTES + length);
-            assert_eq!(stated_length(&bytes), stated, "{length}");
-        }
-    }
-
-    #[test]
-    fn a_text_past_its_limit_is_cut_at_a_character() {
-        let mut long = closed(4);
-        long.raw_usage = Some("界".repeat(2000).into());
-        let mut bytes = Vec::new();
-        encode_closed(&long, &mut bytes);
-        let Step::Record(Record::Closed(read), _) = decode(&bytes, &mut Names::default()) else {
-            panic!("a whole record")
-        };
-        assert_eq!(read.raw_usage.expect("it was given").len(), 2046);
-    }
-}
+pub(crate) mod tests;

@@ -134,6 +134,7 @@ fn drain(data: &Data, tell: &mut dyn FnMut(&Awaited, Duration)) -> Result<Drain,
     let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
     let mut store = open_patiently(data, tell)?;
+    store.keep_response_owners(data.response_owners);
     if data.durability == Durability::Power {
         store.sync_commits()?;
     }
@@ -240,7 +241,13 @@ mod tests {
     fn a_journal_that_another_directory_replaced_is_not_served_from() {
         let dir = tempfile::tempdir().expect("a directory");
         let (durability, segment_bytes, keep_rows) = (Durability::Crash, 1 << 20, None);
-        let data = Data { dir: dir.path().to_owned(), durability, segment_bytes, keep_rows };
+        let data = Data {
+            dir: dir.path().to_owned(),
+            durability,
+            segment_bytes,
+            keep_rows,
+            response_owners: 1_000,
+        };
         let (lock, _drain) = for_server(&data).expect("nobody is there");
         let (journal, moved) = (data.dir.join("journal"), data.dir.join("moved"));
         let mut hold = Hold::new(lock, &data);
@@ -258,7 +265,13 @@ mod tests {
     fn a_server_makes_no_store_where_a_journal_is_left() {
         let dir = tempfile::tempdir().expect("a directory");
         let (durability, segment_bytes, keep_rows) = (Durability::Crash, 1 << 20, None);
-        let data = Data { dir: dir.path().to_owned(), durability, segment_bytes, keep_rows };
+        let data = Data {
+            dir: dir.path().to_owned(),
+            durability,
+            segment_bytes,
+            keep_rows,
+            response_owners: 1_000,
+        };
         drop(for_server(&data).expect("nothing was recorded yet"));
         let segment = dir.path().join("journal/0000000000000001.wj");
         std::fs::write(&segment, b"").expect("writes");

@@ -58,7 +58,13 @@ pub struct Closed {
     pub attempts: u32,
     pub flags: Flags,
     pub upstream_request_id: Option<Box<str>>,
+    /// Of a response that the upstream keeps: whose it is, and its items.
+    pub owners: Box<[ResponseOwner]>,
 }
+
+/// The id of a response or of an item and its tenant, as a hash of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseOwner(pub u64);
 
 /// One request, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +132,7 @@ impl Closed {
             attempts: 1,
             flags: Flags::default(),
             upstream_request_id: None,
+            owners: Box::default(),
         }
     }
 }

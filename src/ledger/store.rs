@@ -23,6 +23,7 @@ mod expire;
 mod forget;
 mod keys;
 mod meaning;
+mod owners;
 mod place;
 mod prices;
 mod recompute;
@@ -75,7 +76,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;
 
 /// Prepared statements kept per connection: more than this file's modules have.
-const STATEMENTS_KEPT: usize = 32;
+const STATEMENTS_KEPT: usize = 40;
+
+/// Responses whose owner is kept, unless somebody says otherwise.
+const OWNERS_KEPT: usize = 1_000_000;
 
 /// One connection to the store. It is not shared between threads: each opens its own.
 #[derive(Debug)]
@@ -93,6 +97,8 @@ pub(crate) struct Store {
     /// A commit failed that was to be synced, or copying the WAL did: what is in it may never reach the disk.
     is_doubtful: bool,
     content: Content,
+    /// Responses whose owner is kept.
+    most_owners: usize,
 }
 
 /// What becomes of a file with an older schema.
@@ -200,19 +206,17 @@ impl Store {
             return Err(StoreError::Gone { path });
         }
         siblings.add(files);
-        let (is_abandoned, was_away) = (false, false);
-        let (syncs_commits, is_doubtful) = (false, false);
-        let content = Content::default();
         Ok(Self {
             conn,
             path,
             files,
-            is_abandoned,
-            was_away,
+            is_abandoned: false,
+            was_away: false,
             siblings,
-            syncs_commits,
-            is_doubtful,
-            content,
+            syncs_commits: false,
+            is_doubtful: false,
+            content: Content::default(),
+            most_owners: OWNERS_KEPT,
         })
     }
 
@@ -264,6 +268,7 @@ impl Store {
             store.sync_commits()?;
         }
         store.is_doubtful = self.is_doubtful;
+        store.most_owners = self.most_owners;
         Ok(store)
     }
 
@@ -405,13 +410,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(6_i64));
-
-        conn.pragma_update(None, "user_version", 7).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 7, ours: 6, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(7_i64));
+
+        conn.pragma_update(None, "user_version", 8).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 8, ours: 7, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(8_i64));
     }
 
     /// Who comes beside a server changes nothing of what an older or newer one has made.
@@ -611,7 +616,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 6, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 7, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

@@ -29,6 +29,7 @@ fn a_store_that_is_locked_holds_up_neither_syncs_nor_what_is_told_of_the_drain()
         durability: Durability::Crash,
         segment_bytes: 1 << 20,
         keep_rows: None,
+        response_owners: 1_000,
     };
     let (clock, hand) = Clock::manual(0);
     let metrics = Metrics::new(1, Vec::new(), clock.clone());

@@ -404,7 +404,8 @@ mod tests {
         drop(store);
         let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
         let dir_path = dir.path().to_owned();
-        let data = Data { dir: dir_path, durability, segment_bytes, keep_rows: None };
+        let (keep_rows, response_owners) = (None, 1_000);
+        let data = Data { dir: dir_path, durability, segment_bytes, keep_rows, response_owners };
         let mut report = Report::default();
         let store = report.begin(&data, 0, &mut |_, _| ()).expect("nobody else is there");
         let _server = DirectoryLock::take(dir.path(), SERVE).expect("it is free again");

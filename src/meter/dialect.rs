@@ -6,10 +6,14 @@ use std::ops::Range;
 
 use super::capture::Captures;
 use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
+use super::id::Ids;
 use super::keys::{Key, Place, Word, child};
 use super::name::Name;
 use super::text::Text;
 use crate::json::{Sink, Token};
+
+/// Of the members of the items in a list at the top.
+const ITEM_DEPTH: usize = 3;
 
 /// Nothing that matters stands deeper.
 const DEPTH: usize = 12;
@@ -22,6 +26,7 @@ enum Reading {
     Text,
     Image { any: bool },
     Model,
+    Id,
     Kind,
     Index,
     Error,
@@ -34,6 +39,7 @@ pub(super) struct Document {
     /// What the model said, over all documents.
     pub(super) text: Text,
     pub(super) name: Name,
+    pub(super) ids: Ids,
     /// One document of many; else a whole body.
     event: bool,
     /// What to add to an offset in the document for one in the stream. With several data lines it
@@ -51,12 +57,13 @@ pub(super) struct Document {
 
 impl Document {
     /// `event`: one of many in a stream. `rename`: the upstream's name of the model, if it is to be
-    /// found for replacing.
-    pub(super) fn new(event: bool, rename: Option<&str>) -> Self {
+    /// found for replacing. `wants_ids`: a response's ids are to be found.
+    pub(super) fn new(event: bool, rename: Option<&str>, wants_ids: bool) -> Self {
         Self {
             facts: Facts::default(),
             text: Text::default(),
             name: Name::new(rename),
+            ids: Ids::new(wants_ids),
             event,
             base: 0,
             places: [Place::Elsewhere; DEPTH],
@@ -110,12 +117,24 @@ impl Document {
                     (Key::Usage, Token::Object) => self.captures.begin(slot, depth, at),
                     (Key::Model, Token::String) => self.read_model(None),
                     (Key::Error, _) => self.error(token),
+                    (Key::Id, Token::String) if self.event && container == Place::Response => {
+                        self.read_id();
+                    }
                     _ => {}
                 }
             }
             Place::Choices => self.choice(token),
             Place::Choice => self.choice_value(token),
+            // An item of a response's `output`.
+            Place::Answer if (self.key, token, depth) == (Key::Id, Token::String, ITEM_DEPTH) => {
+                self.read_id();
+            }
             Place::Delta | Place::Answer => self.said(token, container == Place::Delta),
+            Place::Item => {
+                if (self.key, token) == (Key::Id, Token::String) {
+                    self.read_id();
+                }
+            }
             Place::Pictures => self.picture(token),
             Place::Elsewhere => {}
         }
@@ -142,6 +161,8 @@ impl Document {
             }
             (Key::Error, _) => self.error(token),
             (Key::Model, Token::String) => self.read_model(Some(self.base.wrapping_add(at))),
+            // An event's own is no response's.
+            (Key::Id, Token::String) if !self.event => self.read_id(),
             (Key::Type, Token::String) => {
                 self.facts.kind.clear();
                 self.reading = Reading::Kind;
@@ -205,6 +226,12 @@ impl Document {
     fn read_model(&mut self, at: Option<u64>) {
         self.reading = Reading::Model;
         self.name.begin(at);
+    }
+
+    fn read_id(&mut self) {
+        if self.ids.begin() {
+            self.reading = Reading::Id;
+        }
     }
 
     /// A value in a list of the images API, or in one of its events.
@@ -281,6 +308,7 @@ impl Sink for Document {
             Reading::Text => self.text.push(piece),
             Reading::Image { .. } => self.reading = Reading::Image { any: true },
             Reading::Model => self.name.text(piece),
+            Reading::Id => self.ids.text(piece),
             Reading::Kind => self.facts.kind.push(piece),
             Reading::Error => self.facts.error = true,
             Reading::Index => {
@@ -298,6 +326,7 @@ impl Sink for Document {
         match (token, self.reading) {
             (Token::Key, Reading::Key) => self.key = Key::of(self.word.bytes()),
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
+            (Token::String, Reading::Id) => self.ids.end(),
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object, _) => {
                 if self.captures.end(depth, end) == Some(Slot::Top) {

@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Other,
+    Id,
+    /// An item of a response, in the events about it.
+    Item,
     Usage,
     Svg,
     Groq,
@@ -53,6 +56,8 @@ pub(super) enum Place {
     Answer,
     /// The list of the images API, and its elements
     Pictures,
+    /// `item`, at the top
+    Item,
 }
 
 /// A short text, gathered in pieces; a longer one is remembered as too long.
@@ -66,9 +71,11 @@ impl Key {
     /// By length first: most keys are none of these, and one look tells.
     pub(super) fn of(name: &[u8]) -> Self {
         match name.len() {
+            2 if name == b"id" => Self::Id,
             3 if name == b"url" => Self::Url,
             4 => match name {
                 b"data" => Self::Data,
+                b"item" => Self::Item,
                 b"text" => Self::Text,
                 b"type" => Self::Type,
                 _ => Self::Other,
@@ -135,6 +142,7 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
         (Place::Root, Key::Groq, true) => Place::Groq,
         (Place::Root, Key::Message, true) => Place::Start,
         (Place::Root, Key::Response, true) => Place::Response,
+        (Place::Root, Key::Item, true) => Place::Item,
         (Place::Root, Key::Choices, false) => Place::Choices,
         (Place::Root, Key::Delta, true) => Place::Delta,
         (Place::Root, Key::Content | Key::Output, false) => Place::Answer,

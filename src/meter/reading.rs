@@ -15,6 +15,8 @@ pub(crate) struct Reading {
     pub(crate) raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.
     pub(crate) model_served: Option<Box<str>>,
+    /// The response's id and those of its items, where they are wanted.
+    pub(crate) response_ids: Box<[Box<str>]>,
     /// A choice has finished, or an API that knows no choices has said its last.
     pub(crate) finish_reason: bool,
     /// As [`super::Meter::done`].

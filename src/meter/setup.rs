@@ -26,6 +26,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) answers: u64,
     /// What the upstream calls the model, and what the client calls it.
     pub(crate) model: Option<(&'a str, &'a str)>,
+    /// It is of the Responses API, and somebody wants to know its ids.
+    pub(crate) wants_ids: bool,
 }
 
 /// Which usage in a stream the client is not to see, because Weir asked for it and the client did

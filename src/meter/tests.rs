@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+mod id;
 mod picking;
 
 /// So that no fixture goes missing unnoticed.
@@ -72,7 +73,7 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn meter(kind: Kind, hide: Hide, model: Option<(&str, &str)>) -> Meter {
-    Meter::new(Setup { kind, coding: None, hide, answers: 1, model })
+    Meter::new(Setup { kind, coding: None, hide, answers: 1, model, wants_ids: false })
 }
 
 /// What leaves when `pieces` are pushed, the end included.
@@ -474,8 +475,14 @@ fn every_fixture_is_read_right_when_it_is_compressed() {
         let stream = encoder.finish().expect("a Vec takes all");
         let (kind, coding) = (fixture.kind, Some(Coding::Gzip));
         for size in [1, 100, stream.len()] {
-            let setup =
-                Setup { kind, coding, hide: Hide::All, answers: 1, model: Some(("m", "n")) };
+            let setup = Setup {
+                kind,
+                coding,
+                hide: Hide::All,
+                answers: 1,
+                model: Some(("m", "n")),
+                wants_ids: false,
+            };
             let mut meter = Meter::new(setup);
             assert!(!meter.edits() && !meter.between_events());
             assert_eq!(meter.is_stream(), kind == Kind::Sse);
@@ -484,7 +491,8 @@ fn every_fixture_is_read_right_when_it_is_compressed() {
             assert!(!meter.reading().is_blind);
         }
         let coding = Some(Coding::Unknown);
-        let setup = Setup { kind, coding, hide: Hide::All, answers: 1, model: None };
+        let setup =
+            Setup { kind, coding, hide: Hide::All, answers: 1, model: None, wants_ids: false };
         let mut blind = Meter::new(setup);
         assert_eq!(run(&mut blind, [&*fixture.stream]), fixture.stream);
         assert_eq!(blind.reading(), Reading { is_blind: true, ..Reading::default() });

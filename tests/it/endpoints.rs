@@ -79,7 +79,8 @@ async fn every_route_is_transparent() {
     let answer = b"\x00\xffany \r\n bytes";
     for Sample { path, content_type, body, .. } in samples() {
         let target = format!("{path}?api-version=1%2F2&&x=%20");
-        let headers = "x-new: 1\r\nanthropic-version: 2023-06-01\r\nanthropic-beta: a,b\r\n";
+        let headers =
+            "x-stainless-x: 1\r\nanthropic-version: 2023-06-01\r\nanthropic-beta: a,b\r\n";
         let mut client = world.connect().await;
         client.send(&post(&target, &world.key, &content_type, headers, &body)).await;
         let (mut call, received) = upstream.call().await;
@@ -93,7 +94,7 @@ async fn every_route_is_transparent() {
         assert_eq!(head.header("authorization"), Some(&*format!("Bearer {UPSTREAM_KEY}")));
         let own = (path == "/v1/messages").then_some(UPSTREAM_KEY);
         assert_eq!(head.header("x-api-key"), own, "{path}");
-        for name in ["x-new", "anthropic-version", "anthropic-beta"] {
+        for name in ["x-stainless-x", "anthropic-version", "anthropic-beta"] {
             assert!(head.header(name).is_some(), "{name}");
         }
         assert!(!head.raw.contains(&world.key), "{path}");

@@ -10,6 +10,7 @@ mod sdk;
 mod faults;
 mod http;
 mod discretion;
+mod apart;
 mod limits;
 mod neighbours;
 mod cost;

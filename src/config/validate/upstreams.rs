@@ -10,7 +10,9 @@ use super::super::error::Problems;
 use super::super::raw::{RawModel, RawModelName, RawUpstream};
 use super::super::secret::Reference;
 use super::super::suggest::nearest;
-use super::super::{BaseUrl, Model, ModelName, OnDisconnect, Secrets, Upstream};
+use super::super::{
+    BaseUrl, HeaderList, IdKind, IdKinds, Model, ModelName, OnDisconnect, Secrets, Upstream,
+};
 use super::Context;
 use crate::visible::is_hidden;
 
@@ -70,6 +72,14 @@ fn upstream(
         total_ms: raw.total_ms,
         pool_idle_ms: raw.pool_idle_ms,
         pool_max_idle: raw.pool_max_idle,
+        request_headers: headers(&format!("{at}.request_headers"), &raw.request_headers, problems),
+        response_headers: headers(
+            &format!("{at}.response_headers"),
+            &raw.response_headers,
+            problems,
+        ),
+        separate_tenants: raw.separate_tenants,
+        allow_ids: allow_ids(&format!("{at}.allow_ids"), &raw.allow_ids, problems),
     }
 }
 
@@ -80,6 +90,30 @@ fn running_usage(at: &str, asks: bool, is_injected: bool, problems: &mut Problem
         problems.wrong(&key, "true", "needs inject_usage = true");
     }
     asks
+}
+
+fn headers(key: &str, raw: &[String], problems: &mut Problems) -> HeaderList {
+    let mut list = HeaderList::default();
+    for (index, text) in raw.iter().enumerate() {
+        if let Err(wanted) = list.add(text) {
+            problems.wrong(&format!("{key}[{index}]"), text, wanted);
+        }
+    }
+    list
+}
+
+fn allow_ids(key: &str, raw: &[String], problems: &mut Problems) -> IdKinds {
+    let mut kinds = IdKinds::default();
+    for (index, text) in raw.iter().enumerate() {
+        match IdKind::ALL.into_iter().find(|kind| kind.name() == text) {
+            Some(kind) => kinds.add(kind),
+            None => {
+                let names = IdKind::ALL.map(IdKind::name).join(", ");
+                problems.wrong(&format!("{key}[{index}]"), text, format!("must be one of {names}"));
+            }
+        }
+    }
+    kinds
 }
 
 /// The name stands in the ledger and in messages, so it is kept plain.

@@ -14,6 +14,7 @@ use crate::clock::{Believed, Clock, ManualClock};
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
+use crate::gateway::owners::Owners;
 use crate::gateway::request_body::{Bounds, Deadlines, Room};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::worker::Shared;
@@ -53,6 +54,7 @@ impl World {
             registry: Arc::new(registry.expect("a whole store")),
             routes: routes.clone(),
             failed_keys: Arc::new(FailedKeys::new(1)),
+            owners: Arc::new(Owners::new(1_000)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),
             bounds: Bounds { max_body_bytes: 1, deadlines, room },

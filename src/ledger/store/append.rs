@@ -10,7 +10,7 @@ use crate::ledger::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::day_sums::{Folded, add_late};
-use super::{Store, StoreError, Sums, to_sql};
+use super::{Store, StoreError, Sums, owners, to_sql};
 
 /// How far a journal segment has been drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +121,10 @@ impl Store {
         positions: &[Position],
         mut step: impl FnMut(),
     ) -> Result<usize, StoreError> {
+        let most_owners = self.most_owners;
         let tx = self.write()?;
         let mut additions = Additions::new();
+        let mut new_owners = Vec::new();
         let mut new = 0;
         // In the order of their ids they go to the end of the table: workers' segments are read one
         // after the other, which would fill the table's pages from two sides. Of one event's rows,
@@ -136,6 +138,7 @@ impl Store {
             for (at, row) in rows.iter().enumerate() {
                 if at < written || one.write(std::slice::from_ref(row))? == 1 {
                     new += 1;
+                    new_owners.extend_from_slice(&row.closed.owners);
                     let opened = &row.opened;
                     let hour = super::sums::hour_of(opened.started_at_ms);
                     let rollup = (hour, &*opened.key_id, &*opened.model, &*opened.tenant);
@@ -152,6 +155,7 @@ impl Store {
                 add_late(&tx, *rollup, sums)?;
             }
         }
+        owners::add(&tx, &new_owners, most_owners)?;
         for position in positions {
             tx.prepare_cached(SET_POSITION)?
                 .execute(params![position.segment, to_sql(position.offset)])?;

@@ -75,6 +75,7 @@ impl Sample<'_> {
             attempts: 1,
             flags: Flags::default(),
             upstream_request_id: Some("req_1".into()),
+            owners: Box::default(),
         };
         Row { opened, closed }
     }

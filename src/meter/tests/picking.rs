@@ -14,6 +14,7 @@ fn read(answers: u64, events: &[&str]) -> Read {
         hide: Hide::Nothing,
         answers,
         model: None,
+        wants_ids: false,
     });
     let mut out = Vec::new();
     for event in events {

@@ -41,13 +41,15 @@ pub(super) const STATUSES: [u16; 19] =
 pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The codes of refusals, ours and those for upstream faults.
-pub(super) const REFUSALS: [&str; 31] = [
+pub(super) const REFUSALS: [&str; 33] = [
     "invalid_api_key",
     "not_found",
     "method_not_allowed",
     "invalid_request",
     "model_not_found",
     "model_unpriced",
+    "previous_response_not_found",
+    "id_not_allowed",
     "request_too_large",
     "request_timeout",
     "unsupported_media_type",

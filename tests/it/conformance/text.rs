@@ -50,9 +50,10 @@ async fn s03_listed_parameters_and_others_pass_unchanged() {
         "response_format":{"type":"text"},"tools":[],"tool_choice":"none","#;
     let unlisted = r#""max_tokens":64,"n":1,"seed":-7,"stop":["\u4f60"],"x":{"x":[1.0,null,1E2]},"#;
     let body = format!("{listed}{unlisted}{}", &CHAT[1..]);
-    site.ask("x-unknown: stays\r\n", &body).await.assert_reported(8, 12, 20);
+    site.ask("x-stainless-any: stays\r\nx-unknown: 1\r\n", &body).await.assert_reported(8, 12, 20);
     let served = site.simulator.served();
-    assert_eq!(served[0].headers["x-unknown"], "stays");
+    assert_eq!(served[0].headers["x-stainless-any"], "stays");
+    assert!(!served[0].headers.contains_key("x-unknown"), "what is not listed stays back");
     site.finish().await;
 }
 

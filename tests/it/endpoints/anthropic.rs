@@ -96,7 +96,7 @@ async fn a_stream_that_fails_says_so_by_name() {
         drop(call);
         let (rest, is_whole) = client.rest().await;
         let rest = String::from_utf8(rest).expect("text");
-        assert!(rest.starts_with(begins) && rest.ends_with("}}\n\n") && !is_whole, "{rest}");
+        assert!(rest.starts_with(begins) && rest.ends_with("}\n\n") && !is_whole, "{rest}");
     }
     let rows = world.rows_eventually(2).await;
     assert!(rows.iter().all(|row| row.end == "upstream_truncated"));

@@ -144,7 +144,7 @@ async fn decoded_bytes_count_as_in_flight() {
         .set("server.max_inflight_body_bytes", 250_000)
         .start()
         .await;
-    let body = format!(r#"{{"model":"{MODEL}","messages":[],"user":"{}"}}"#, " ".repeat(90_000));
+    let body = format!(r#"{{"model":"{MODEL}","messages":[],"seen":"{}"}}"#, " ".repeat(90_000));
     let request =
         post(CHAT, &world.key, JSON, "content-encoding: gzip\r\n", &gzip(body.as_bytes()));
     let mut first = world.connect().await;

@@ -173,7 +173,7 @@ impl Body for Pieces {
     }
 }
 
-/// Answers as `x-fixture` and `x-cut` ask.
+/// Answers as `x-sim-fixture` and `x-sim-cut` ask.
 async fn answer(
     fixtures: Rc<Vec<Fixture>>,
     request: Request<Incoming>,
@@ -182,7 +182,7 @@ async fn answer(
         let value = request.headers()[name].to_str().expect("ASCII");
         value.parse().expect("a number")
     };
-    let (fixture, cut) = (&fixtures[number("x-fixture")], number("x-cut"));
+    let (fixture, cut) = (&fixtures[number("x-sim-fixture")], number("x-sim-cut"));
     let pieces = [fixture.stream.slice(..cut), fixture.stream.slice(cut..)];
     let kind = if fixture.is_stream { "text/event-stream" } else { "application/json" };
     // Read to its end, so that the connection is used again.
@@ -229,7 +229,7 @@ async fn run(
             Some(client) => client,
             None => world.connect().await,
         };
-        let headers = format!("x-fixture: {number}\r\nx-cut: {cut}\r\n");
+        let headers = format!("x-sim-fixture: {number}\r\nx-sim-cut: {cut}\r\n");
         let body = if hides { ASK } else { ASK_USAGE };
         let raw = request("POST", "/v1/chat/completions", &world.key, &headers, body);
         connection.send(raw.as_bytes()).await;

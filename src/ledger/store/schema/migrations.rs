@@ -3,7 +3,8 @@
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
-pub(super) const MIGRATIONS: [&str; 6] = [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS];
+pub(super) const MIGRATIONS: [&str; 7] =
+    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -275,3 +276,12 @@ const CONFIRMED: &str = "ALTER TABLE meta ADD COLUMN confirmed_ms INTEGER";
 
 /// How often segments of the journal were removed: what the transaction changes that is synced for it.
 const REMOVALS: &str = "ALTER TABLE meta ADD COLUMN removals INTEGER NOT NULL DEFAULT 0";
+
+/// Whose the latest responses are, as hashes, in the order in which they were stored: an index by hash would
+/// write a page for each.
+const OWNERS: &str = "
+CREATE TABLE response_owners (
+    number INTEGER PRIMARY KEY,
+    owner INTEGER NOT NULL
+) STRICT;
+";
