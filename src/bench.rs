@@ -180,7 +180,15 @@ impl Metering {
     /// A stream; `hide_usage`: usage is looked for and taken out.
     pub fn stream(hide_usage: bool) -> Self {
         let hide = if hide_usage { Hide::Last } else { Hide::Nothing };
-        Self::new(Setup { kind: Kind::Sse, coding: None, hide, answers: 1, model: None })
+        Self::new(Setup {
+            kind: Kind::Sse,
+            coding: None,
+            hide,
+            answers: 1,
+            has_output: true,
+            hears: false,
+            model: None,
+        })
     }
 
     /// A JSON body.
@@ -190,6 +198,8 @@ impl Metering {
             coding: None,
             hide: Hide::Nothing,
             answers: 1,
+            has_output: true,
+            hears: false,
             model: None,
         })
     }
