@@ -112,7 +112,7 @@ impl Stated {
             Some(total) if total < stated => aligned.differs = true,
             Some(total) => {
                 let more = total - stated;
-                let is_one_of = |parts: &[u64]| parts.iter().any(|part| *part == more);
+                let is_one_of = |parts: &[u64]| parts.contains(&more);
                 let parts = [reasoning, count(AUDIO_OUTPUT), count(IMAGE_OUTPUT)];
                 let read = [cached, written, cache, count(AUDIO_INPUT), count(IMAGE_INPUT)];
                 let is_silent = self.counts[OUTPUT].is_none() && self.counts[INPUT].is_some();
