@@ -185,6 +185,8 @@ impl Metering {
             coding: None,
             hide,
             answers: 1,
+            has_output: true,
+            hears: false,
             model: None,
             wants_ids: false,
         })
@@ -197,6 +199,8 @@ impl Metering {
             coding: None,
             hide: Hide::Nothing,
             answers: 1,
+            has_output: true,
+            hears: false,
             model: None,
             wants_ids: false,
         })

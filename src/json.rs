@@ -4,7 +4,8 @@
 //!
 //! Strictness is serde_json's, nesting limit included, with one difference: the bytes of strings are
 //! not checked to be UTF-8, because most of them only pass through. Whoever decodes a string checks
-//! it then.
+//! it then. A lenient scanner, for answers only, also takes the numbers that are none (`NaN`,
+//! `Infinity`, `-Infinity`), which servers in Python write.
 
 mod number;
 mod plain;
@@ -87,6 +88,7 @@ pub(crate) struct Scanner {
     silent: Option<usize>,
     /// Once malformed, always malformed.
     failed: Option<Malformed>,
+    lenient: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +96,19 @@ enum State {
     Between(Expect),
     Text(Token, Text),
     Number(Number),
-    /// In `true`, `false` or `null`, with so many bytes seen.
-    Literal(Token, u8),
+    /// In a word, with so many bytes of it seen.
+    Literal(Word, u8),
+}
+
+/// The words that are values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    True,
+    False,
+    Null,
+    /// Numbers that JSON does not have, and Python's `json.dumps` writes all the same.
+    NaN,
+    Infinity,
 }
 
 /// Between two tokens: what may come, apart from whitespace.
@@ -127,6 +140,11 @@ impl Scanner {
         Self::default()
     }
 
+    /// One that takes `NaN`, `Infinity` and `-Infinity`, too: numbers in whose text no digit stands.
+    pub(crate) fn lenient() -> Self {
+        Self { lenient: true, ..Self::default() }
+    }
+
     /// Scans the next piece of the input.
     ///
     /// # Errors
@@ -140,7 +158,7 @@ impl Scanner {
             let step = match self.state {
                 State::Text(token, part) => self.text(token, part, piece, at, sink),
                 State::Number(part) => self.number(part, piece, at, sink),
-                State::Literal(token, seen) => self.literal(token, seen, piece, at, sink),
+                State::Literal(word, seen) => self.literal(word, seen, piece, at, sink),
                 State::Between(expect) if self.silent.is_some() => {
                     self.structure::<S, true>(expect, piece, at, sink)
                 }
@@ -180,7 +198,7 @@ impl Scanner {
 
     /// Begins again, with the next piece at offset 0.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { lenient: self.lenient, ..Self::default() };
     }
 
     fn offset(&self, index: usize) -> u64 {
@@ -215,6 +233,10 @@ impl Scanner {
 
     /// The rest of a number that began in an earlier piece.
     fn number<S: Sink>(&mut self, part: Number, piece: &[u8], from: usize, sink: &mut S) -> Step {
+        if self.lenient && part == Number::Minus && piece[from] == b'I' {
+            self.state = State::Literal(Word::Infinity, 0);
+            return Ok(from);
+        }
         let (to, part) = part.advance(piece, from)?;
         self.speak(|_| give(&piece[from..to], sink));
         match part {
@@ -224,28 +246,28 @@ impl Scanner {
         Ok(to)
     }
 
-    /// The rest of `true`, `false` or `null`, as far as this piece goes.
+    /// The rest of a word, as far as this piece goes.
     fn literal<S: Sink>(
         &mut self,
-        token: Token,
+        word: Word,
         seen: u8,
         piece: &[u8],
         from: usize,
         sink: &mut S,
     ) -> Step {
         let mut at = from;
-        for expected in &literal(token)[usize::from(seen)..] {
+        for expected in &word.text()[usize::from(seen)..] {
             match piece.get(at) {
                 Some(byte) if byte == expected => at += 1,
                 Some(_) => return Err((at, "an invalid literal")),
                 None => {
-                    // At most five bytes, so the sum fits.
-                    self.state = State::Literal(token, seen + (at - from) as u8);
+                    // At most eight bytes, so the sum fits.
+                    self.state = State::Literal(word, seen + (at - from) as u8);
                     return Ok(at);
                 }
             }
         }
-        self.close(token, at, sink);
+        self.close(word.token(), at, sink);
         Ok(at)
     }
 
@@ -284,11 +306,24 @@ fn give<S: Sink + ?Sized>(text: &[u8], sink: &mut S) {
     }
 }
 
-fn literal(token: Token) -> &'static [u8] {
-    match token {
-        Token::True => b"true",
-        Token::False => b"false",
-        _ => b"null",
+impl Word {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::True => b"true",
+            Self::False => b"false",
+            Self::Null => b"null",
+            Self::NaN => b"NaN",
+            Self::Infinity => b"Infinity",
+        }
+    }
+
+    fn token(self) -> Token {
+        match self {
+            Self::True => Token::True,
+            Self::False => Token::False,
+            Self::Null => Token::Null,
+            Self::NaN | Self::Infinity => Token::Number,
+        }
     }
 }
 
@@ -429,6 +464,42 @@ mod tests {
         for document in raw {
             assert!(!check(document.as_bytes()), "{document:?}");
         }
+    }
+
+    /// Python's numbers that are none, cut everywhere: values like any other, but only if asked for.
+    #[test]
+    fn numbers_that_are_none_are_values_of_a_lenient_scanner() {
+        let lenient = |pieces: Vec<&[u8]>| {
+            let (mut scanner, mut sink) = (Scanner::lenient(), Recorder::default());
+            let pushed = pieces.into_iter().try_for_each(|piece| scanner.push(piece, &mut sink));
+            let verdict = pushed.and_then(|()| scanner.finish(&mut sink));
+            (sink, verdict)
+        };
+        for (value, text) in [("NaN", ""), ("Infinity", ""), ("-Infinity", "-")] {
+            for (left, right) in
+                [("", ""), ("[", "]"), ("[1, ", " ,2]"), (r#"{"a":"#, r#","b":[]}"#)]
+            {
+                let input = format!("{left}{value}{right}");
+                assert!(!check(input.as_bytes()), "{input}");
+                let (whole, verdict) = lenient(vec![input.as_bytes()]);
+                assert_eq!(verdict, Ok(()), "{input}");
+                let number = whole.seen.iter().find(|token| token.2 == left.len() as u64);
+                let number = number.expect("a token begins there");
+                assert_eq!((number.0, &*number.4), (Token::Number, text.as_bytes()), "{input}");
+                assert_eq!(number.3, (left.len() + value.len()) as u64, "{input}");
+                for cut in 0..=input.len() {
+                    let (head, tail) = input.as_bytes().split_at(cut);
+                    let (cut_there, verdict) = lenient(vec![head, tail]);
+                    assert_eq!((cut_there, verdict), (lenient(vec![input.as_bytes()]).0, Ok(())));
+                }
+            }
+        }
+        for input in ["nan", "+Infinity", "--Infinity", "-NaN", "-Inf", "Nan", "inf", "[1NaN]"] {
+            assert!(lenient(vec![input.as_bytes()]).1.is_err(), "{input}");
+        }
+        let mut scanner = Scanner::lenient();
+        scanner.reset();
+        assert_eq!(scanner.push(b"[NaN]", &mut Recorder::default()), Ok(()));
     }
 
     #[test]

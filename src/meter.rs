@@ -16,19 +16,20 @@ mod sse;
 mod keys;
 mod facts;
 mod capture;
+mod picture;
 mod name;
 mod id;
 mod text;
 mod dialect;
 mod decimal;
-mod object;
 mod stated;
+mod names;
+mod object;
 mod tally;
 mod outlet;
 mod hide;
 mod event;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -65,6 +66,14 @@ pub(crate) struct Meter {
     event: Event,
     tally: Tally,
     done: bool,
+    /// Something has come.
+    is_begun: bool,
+    /// Bytes of data in the events that are over, but for the end mark.
+    content: u64,
+    /// A document broke.
+    is_broken: bool,
+    /// Where the present line begins.
+    line_at: u64,
     /// `None` if nothing is ever edited.
     outlet: Option<Outlet>,
     /// Offset in the stream of the next byte to be scanned.
@@ -73,8 +82,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, coding, hide, answers, model, wants_ids } = setup;
-        let tap = coding.filter(|_| kind != Kind::Opaque).map(|coding| Box::new(Tap::new(coding)));
+        let Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids } = setup;
+        let tap = coding
+            .filter(|_| !matches!(kind, Kind::Opaque | Kind::Page))
+            .map(|coding| Box::new(Tap::new(coding)));
         // What is compressed passes as it is.
         let is_edited = matches!(kind, Kind::Json | Kind::Sse) && tap.is_none();
         let model = model.filter(|(from, to)| from != to && is_edited);
@@ -85,11 +96,15 @@ impl Meter {
             hide,
             public_model: model.map(|(_, to)| name::json_string(to)),
             lines: Lines::new(),
-            scanner: Scanner::new(),
+            scanner: Scanner::lenient(),
             document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from), wants_ids),
             event: Event::none(),
-            tally: Tally::new(answers),
+            tally: Tally::new(answers, has_output, hears),
             done: false,
+            is_begun: false,
+            content: 0,
+            is_broken: false,
+            line_at: 0,
             outlet: (hide != Hide::Nothing || model.is_some()).then(Outlet::default),
             at: 0,
         }
@@ -105,6 +120,7 @@ impl Meter {
         if frame.is_empty() {
             return;
         }
+        self.is_begun = true;
         if let Some(mut tap) = self.tap.take() {
             // Without an outlet nothing but the frame leaves.
             tap.push(&frame, |piece| self.scan(piece, &mut Vec::new()));
@@ -126,7 +142,7 @@ impl Meter {
     pub(crate) fn finish(&mut self, out: &mut Vec<Bytes>) {
         // Strictly, an event without its blank line is none; what it states was used all the same.
         if self.event.scanned > 0 && !(self.kind == Kind::Json && self.done) {
-            self.absorb();
+            self.is_broken |= !self.absorb() && self.kind == Kind::Json && !self.error();
             self.event.scanned = 0;
         }
         self.pass(out);
@@ -163,79 +179,10 @@ impl Meter {
         }
     }
 
-    /// Whether it is a stream whose events are read.
-    pub(crate) fn is_stream(&self) -> bool {
-        self.kind == Kind::Sse && !self.is_blind()
-    }
-
-    /// Whether a stream that ends here may be whole; of one that could not be read nobody knows.
-    pub(crate) fn may_end(&self) -> bool {
-        self.done || self.finish_reason() || self.error() || self.is_blind()
-    }
-
-    /// Whether an error has been stated; as [`Reading::error`].
-    pub(crate) fn error(&self) -> bool {
-        self.tally().error
-    }
-
-    /// As [`Reading::finish_reason`].
-    pub(crate) fn finish_reason(&self) -> bool {
-        self.tally().finish_reason
-    }
-
-    /// How far a stream has come. Cheap enough to be asked after every piece.
-    pub(crate) fn progress(&self) -> Progress {
-        let pick = self.tally.pick.as_ref();
-        let is_final = pick.is_some_and(|pick| pick.is_final);
-        let has_ended = self.tally.has_ended();
-        Progress {
-            total_tokens: pick.filter(|pick| !pick.is_start).map(|pick| pick.usage.total),
-            output_text_bytes: self.document.text.bytes(),
-            output_images: self.tally.images,
-            is_over: self.done || is_final || has_ended || self.tally.error,
-        }
-    }
-
-    /// What has been said so far. May be called at any time.
-    pub(crate) fn reading(&self) -> Reading {
-        let tally = self.tally();
-        let pick = tally.pick.as_ref();
-        Reading {
-            usage: pick.map(|pick| pick.usage),
-            is_final: pick.is_some_and(|pick| pick.is_final),
-            is_start: pick.is_some_and(|pick| pick.is_start),
-            raw_usage: pick.and_then(|pick| pick.raw.clone()),
-            model_served: self.document.name.model(),
-            response_ids: self.document.ids.known(),
-            finish_reason: tally.finish_reason,
-            done: self.done,
-            error: tally.error,
-            suspect: tally.suspect,
-            is_blind: self.is_blind(),
-            output_text_bytes: self.document.text.bytes(),
-            output_images: tally.images,
-        }
-    }
-
-    fn is_blind(&self) -> bool {
-        self.tap.as_ref().is_some_and(|tap| tap.is_blind())
-    }
-
-    /// What counts so far.
-    fn tally(&self) -> Cow<'_, Tally> {
-        if self.kind != Kind::Json || self.done {
-            return Cow::Borrowed(&self.tally);
-        }
-        // A body that was cut may have stated its usage already.
-        let mut tally = self.tally.clone();
-        tally.absorb(&self.document, true);
-        Cow::Owned(tally)
-    }
-
     /// Reads the next bytes, decoded.
     fn scan(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
         match self.kind {
-            Kind::Opaque => {}
+            Kind::Opaque | Kind::Page => {}
             Kind::Text => self.document.text.add(piece.len()),
             Kind::Json => self.scan_body(piece, out),
             Kind::Sse => self.scan_events(piece, out),
@@ -243,6 +190,7 @@ impl Meter {
     }
 
     fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
+        self.event.len += frame.len() as u64;
         self.scan_json(frame, out);
         self.at += frame.len() as u64;
         self.clear();
@@ -254,15 +202,20 @@ impl Meter {
     fn scan_events(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
         let mut rest = frame;
         while !rest.is_empty() {
+            if self.lines.is_line_start() {
+                self.line_at = self.at;
+            }
             let (part, len) = self.lines.next(rest);
             let (run, more) = rest.split_at(len);
             rest = more;
-            let event = matches!(part, Part::Field | Part::Data { .. });
+            let event = matches!(part, Part::Field | Part::Data { .. } | Part::Stray { .. });
             if event && !self.event.open {
                 self.event = Event::begin(self.at, self.hide == Hide::Nothing);
             }
-            if let Part::Data { first } = part {
-                self.scan_data(run, first, out);
+            match part {
+                Part::Data { first } => self.scan_data(run, first, out),
+                Part::Stray { first } => self.scan_stray(run, first, out),
+                _ => {}
             }
             let from = self.at;
             self.at += len as u64;
@@ -279,6 +232,11 @@ impl Meter {
 
     /// A piece of a data line's value.
     fn scan_data(&mut self, piece: &[u8], first: bool, out: &mut Vec<Bytes>) {
+        if first && self.document.is_object && self.scanner.is_complete() {
+            // No document goes on after its end: a blank line is missing.
+            self.next_event(out);
+        }
+        self.event.len += piece.len() as u64;
         self.done |= self.event.completes_end_mark(piece, first);
         if first && self.event.scanned > 0 {
             // The data lines of an event are joined by line feeds.
@@ -290,6 +248,28 @@ impl Meter {
         }
     }
 
+    /// A piece of a line that is no field: of the document that the data line before has begun, or of
+    /// one that stands there without a name.
+    fn scan_stray(&mut self, piece: &[u8], first: bool, out: &mut Vec<Bytes>) {
+        let begins = first && piece[0] == b'{';
+        let goes_on = self.document.is_object && !self.event.broken && !self.scanner.is_complete();
+        if goes_on || (begins && (self.event.scanned == 0 || self.scanner.is_complete())) {
+            self.scan_data(piece, first, out);
+        }
+    }
+
+    /// An event ends where its last line did, and with the present line another one has begun.
+    fn next_event(&mut self, out: &mut Vec<Bytes>) {
+        let was_passing = self.event.passing;
+        let dropped = self.decide(self.line_at, out);
+        self.pass_rename(out);
+        if let (Some(outlet), false) = (&mut self.outlet, dropped) {
+            outlet.clear(self.line_at);
+        }
+        self.close();
+        self.event = Event::begin(self.line_at, was_passing);
+    }
+
     /// The next bytes of the document, which stand at `self.at` in the stream.
     fn scan_json(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
         if self.event.broken {
@@ -297,7 +277,15 @@ impl Meter {
         }
         let scanned = self.event.scanned;
         self.document.stands(self.at.wrapping_sub(scanned));
-        self.event.broken = self.scanner.push(piece, &mut self.document).is_err();
+        if let Err(malformed) = self.scanner.push(piece, &mut self.document) {
+            self.event.broken = true;
+            // A page for people, whatever its type says.
+            let byte = malformed.at.checked_sub(scanned).and_then(|at| piece.get(at as usize));
+            let is_page = self.kind == Kind::Json && !self.document.is_object;
+            let is_page = is_page && byte == Some(&b'<');
+            self.tally.error |= is_page;
+            self.is_broken |= self.kind == Kind::Json && !is_page;
+        }
         self.document.captures.collect(piece, scanned);
         self.event.scanned += piece.len() as u64;
         if self.event.broken {
@@ -314,10 +302,20 @@ impl Meter {
 
     /// A blank line has ended the event.
     fn end_event(&mut self, out: &mut Vec<Bytes>) {
+        let dropped = self.decide(self.at, out);
+        self.pass(out);
+        self.clear();
+        self.close();
+        self.event.dropped = dropped;
+    }
+
+    /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether
+    /// nothing.
+    fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         let whole = self.event.scanned > 0 && self.absorb();
+        self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();
-        let short = self.at - self.event.at <= HOLD_LIMIT;
-        let mut dropped = false;
+        let short = end - self.event.at <= HOLD_LIMIT;
         if whole
             && short
             && !self.event.passing
@@ -326,9 +324,9 @@ impl Meter {
             match hide::verdict(self.hide, &self.document.facts, outlet) {
                 Verdict::Pass => {}
                 Verdict::Drop => {
-                    self.cut(self.event.at..self.at, out);
+                    self.cut(self.event.at..end, out);
                     self.event.rename = None;
-                    dropped = true;
+                    return true;
                 }
                 Verdict::TakeOut(span) => {
                     if self.event.rename.as_ref().is_some_and(|name| name.start < span.start) {
@@ -338,10 +336,7 @@ impl Meter {
                 }
             }
         }
-        self.pass(out);
-        self.clear();
-        self.close();
-        self.event.dropped = dropped;
+        false
     }
 
     /// Takes in what the document said, if it is whole.
@@ -356,6 +351,9 @@ impl Meter {
 
     /// No event is open any more.
     fn close(&mut self) {
+        if !self.event.is_mark {
+            self.content += self.event.len;
+        }
         self.event = Event::none();
         self.scanner.reset();
         self.document.reset();

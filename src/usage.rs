@@ -20,7 +20,7 @@ pub struct Usage {
     pub audio_ms: u64,
     /// What the upstream itself says that this cost, in nano-USD; zero is a statement, too.
     pub reported_cost_nano_usd: Option<u64>,
-    /// The upstream's own total where it gave one, else input + output.
+    /// Input and output, which are brought in line with the upstream's own total.
     pub total: u64,
 }
 
@@ -121,7 +121,7 @@ impl End {
 }
 
 impl Flags {
-    /// A stream ended cleanly with a `finish_reason` but without `[DONE]`.
+    /// A stream ended cleanly with a `finish_reason` or its usage, but without `[DONE]`.
     pub const NO_DONE: Self = Self(1);
     /// The upstream stated usage that cannot be: negative, decreasing, not a number, too large.
     pub const USAGE_SUSPECT: Self = Self(1 << 1);
@@ -131,16 +131,20 @@ impl Flags {
     pub const DRAINED: Self = Self(1 << 3);
     /// The request was sent again without the usage option, which the upstream had refused.
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
-    /// The upstream's total is not its input plus its output.
+    /// The upstream's total is not its input plus its output, and nothing that it states says why.
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
     /// The answer came compressed in a way that is not read, or not to its end.
     pub const ENCODED: Self = Self(1 << 9);
+    /// An answer, or a part of it, is in no form that is read.
+    pub const UNREAD: Self = Self(1 << 11);
+    /// The upstream answered with success and gave no answer.
+    pub const NO_ANSWER: Self = Self(1 << 12);
     /// The model has no price, and a quota of cost let the request pass all the same.
     pub const UNPRICED: Self = Self(1 << 16);
     /// The row was dated by a clock that was ahead, and got another date afterwards.
     pub const REDATED: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
@@ -149,6 +153,8 @@ impl Flags {
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
         (Self::ENCODED, "encoded"),
+        (Self::UNREAD, "unread"),
+        (Self::NO_ANSWER, "no_answer"),
         (Self::REDATED, "redated"),
     ];
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
@@ -45,6 +46,8 @@ pub(crate) async fn answer(
         .map(Into::into);
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
+    let is_success = head.status.is_success();
+    let is_unsure = asked.is_stream && is_success && Kind::may_be_stream(content_type);
     let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
@@ -52,24 +55,24 @@ pub(crate) async fn answer(
     }
     settlement.status = head.status.as_u16();
     let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter = Meter::new(Setup {
-        kind,
-        coding,
-        hide: asked.hide,
-        answers: asked.answers,
-        model: names,
-        wants_ids: settlement.keeper.is_some(),
-    });
-    let (is_stream, is_edited) = (meter.is_stream(), meter.edits());
+    let (id, wants_ids) = (settlement.event_id, settlement.keeper.is_some());
+    let Asked { hide, answers, has_output, hears, .. } = asked;
+    let setup = Setup { kind, coding, hide, answers, has_output, hears, model: names, wants_ids };
     let announced = body.size_hint().exact();
+    let meter = Meter::new(setup);
+    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
+    let first = if is_unsure {
+        Some(telling_event(&mut source, setup).await)
+    } else {
+        let is_stream = source.meter.is_stream();
+        first_event(&mut source, is_stream).await
+    };
+    let (is_stream, is_edited) = (source.meter.is_stream(), source.meter.edits());
     // A stream has no length: an error event may have to follow what came of it.
     let left = announced.filter(|_| !is_edited && !is_stream);
     let also = &upstream.config.response_headers;
     forward::headers::toward_client(&mut head.headers, is_stream, is_edited, also);
     head.headers.insert(ORIGIN, HeaderValue::from_static("upstream"));
-    let id = settlement.event_id;
-    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
-    let first = first_event(&mut source, is_stream).await;
     if let Some(Event::Failed(end, refusal)) = first {
         let settled = source.refuse(end, refusal.status).await;
         return Err(settled.map_or_else(|_| Refusal::ledger_failed_at_end(), |()| refusal));
@@ -100,6 +103,32 @@ async fn first_event(source: &mut Source, is_stream: bool) -> Option<Event> {
         Poll::Pending => Poll::Pending,
     })
     .await
+}
+
+/// The first of a body whose type may say something else than it is: as many bytes in one piece as tell
+/// what it is, which its meter then knows.
+async fn telling_event(source: &mut Source, setup: Setup<'_>) -> Event {
+    let mut joined = BytesMut::new();
+    let piece = loop {
+        match poll_fn(|cx| source.poll_event(cx)).await {
+            Event::Data(piece) if joined.is_empty() && tells(&piece, setup.coding) => break piece,
+            Event::Data(piece) => joined.extend_from_slice(&piece),
+            // It will be said again once these few bytes have been looked at.
+            Event::End if !joined.is_empty() => break joined.freeze(),
+            event => return event,
+        }
+        if tells(&joined, setup.coding) {
+            break joined.freeze();
+        }
+    };
+    if let Ok(kind) = Kind::told_by(&piece, setup.coding) {
+        source.meter = Meter::new(Setup { kind, ..setup });
+    }
+    Event::Data(piece)
+}
+
+fn tells(first: &[u8], coding: Option<Coding>) -> bool {
+    Kind::told_by(first, coding) != Err(true)
 }
 
 /// Answers of an upstream that are not the client's business, or that no client could read.

@@ -55,6 +55,8 @@ pub(crate) struct Forwarded {
     pub(crate) has_usage_option: bool,
     /// The answer costs tokens, which are reserved; else only the input does.
     pub(crate) has_output: bool,
+    /// It listens to audio, whose length may be what is billed.
+    pub(crate) hears: bool,
     /// Whose clients call it: what a key and an error look like.
     pub(crate) family: Family,
 }
@@ -65,6 +67,7 @@ const WORDS: Forwarded = Forwarded {
     takes_form: false,
     has_usage_option: false,
     has_output: true,
+    hears: false,
     family: Family::OpenAi,
 };
 const CHAT: Forwarded = Forwarded { api: Api::Chat, has_usage_option: true, ..WORDS };
@@ -73,7 +76,7 @@ const RESPONSES: Forwarded = Forwarded { api: Api::Responses, ..WORDS };
 const MESSAGES: Forwarded = Forwarded { api: Api::Messages, family: Family::Anthropic, ..WORDS };
 const IMAGES: Forwarded = Forwarded { api: Api::Images, ..WORDS };
 const IMAGE_FORM: Forwarded = Forwarded { takes_form: true, ..IMAGES };
-const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, ..WORDS };
+const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, hears: true, ..WORDS };
 /// Numbers that cost what was read for them.
 const JUDGEMENT: Forwarded = Forwarded { has_output: false, ..WORDS };
 

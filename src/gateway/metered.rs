@@ -224,7 +224,7 @@ impl Metered {
         let is_stream = self.is_stream;
         let source = self.source();
         let is_error = source.meter.error();
-        let no_done = is_stream && !source.meter.done() && source.meter.finish_reason();
+        let no_done = is_stream && !source.meter.done() && source.meter.ends_unmarked();
         let end = match source.settlement().map(|settlement| settlement.status) {
             Some(status) if status >= 500 => End::UpstreamError,
             Some(status) if status >= 400 => End::UpstreamRejected,

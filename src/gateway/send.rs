@@ -24,8 +24,7 @@ pub(crate) struct Plan {
     /// The client's own bytes, where the upstream may not know the option that was spliced in.
     plain: Option<Box<Outbound>>,
     ask: Ask,
-    hide: Hide,
-    answers: u64,
+    asked: Asked,
 }
 
 /// What the client asked for, as far as it decides how the answer is read.
@@ -34,6 +33,10 @@ pub(crate) struct Asked {
     pub(crate) hide: Hide,
     /// Answers to one request, at least.
     pub(crate) answers: u64,
+    pub(crate) is_stream: bool,
+    /// As in [`Forwarded`].
+    pub(crate) has_output: bool,
+    pub(crate) hears: bool,
 }
 
 impl Plan {
@@ -79,7 +82,10 @@ impl Plan {
         let may_ask_again = option(upstream, ask).is_some_and(|option| !option.is_accepted());
         let plain = may_ask_again
             .then(|| Box::new(Outbound { body: body(Ask::Nothing), ..outbound.clone() }));
-        Self { outbound, plain, ask, hide: hide(ask, facts), answers: facts.n }
+        let Forwarded { has_output, hears, .. } = *endpoint;
+        let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
+        let asked = Asked { hide, answers, is_stream, has_output, hears };
+        Self { outbound, plain, ask, asked }
     }
 }
 
@@ -132,11 +138,11 @@ pub(crate) async fn send(
     plan: Plan,
     settlement: &mut Settlement,
 ) -> Result<(Inbound, Asked), SendError> {
-    let Plan { outbound, plain, ask, hide, answers } = plan;
+    let Plan { outbound, plain, ask, asked } = plan;
     settlement.attempts = 1;
     let inbound = upstream.send(outbound).await?;
     let Some(option) = option(upstream, ask) else {
-        return Ok((inbound, Asked { hide, answers }));
+        return Ok((inbound, asked));
     };
     let status = inbound.response.status();
     if status.is_success() {
@@ -145,7 +151,7 @@ pub(crate) async fn send(
     let may_be_the_option =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     let Some(plain) = plain.filter(|_| may_be_the_option) else {
-        return Ok((inbound, Asked { hide, answers }));
+        return Ok((inbound, asked));
     };
     drop(inbound);
     settlement.attempts += 1;
@@ -154,7 +160,7 @@ pub(crate) async fn send(
         option.refused();
         settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
     }
-    Ok((inbound, Asked { hide: Hide::Nothing, answers }))
+    Ok((inbound, Asked { hide: Hide::Nothing, ..asked }))
 }
 
 /// Books a request that got no answer.

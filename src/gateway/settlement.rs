@@ -255,6 +255,7 @@ impl Settlement {
             Some(usage) => (usage, UsageSource::Running),
             None => (self.estimate(&reading), UsageSource::Estimated),
         };
+        let usage = if reading.is_undivided { self.divided(usage, &reading) } else { usage };
         let mut flags = Flags::default();
         if reading.suspect {
             flags.set(Flags::USAGE_SUSPECT);
@@ -262,8 +263,16 @@ impl Settlement {
         if reading.is_blind {
             flags.set(Flags::ENCODED);
         }
-        if usage.total != usage.input.saturating_add(usage.output) {
+        if reading.total_differs {
             flags.set(Flags::TOTAL_DIFFERS);
+        }
+        if reading.is_unread {
+            flags.set(Flags::UNREAD);
+        }
+        // Of an answer that was broken off nobody knows what it would have been.
+        let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        if reading.is_no_answer && end == End::Complete && is_success {
+            flags.set(Flags::NO_ANSWER);
         }
         Used {
             usage,
@@ -284,9 +293,17 @@ impl Settlement {
         Usage { output, image_output: seen.image_output, total, ..stated }
     }
 
+    /// Of a total that was stated alone, the answer is what was seen of it, and the rest the prompt.
+    fn divided(&self, stated: Usage, reading: &Reading) -> Usage {
+        let output = self.estimate(reading).output.min(stated.total);
+        Usage { input: stated.total - output, output, ..stated }
+    }
+
     fn estimate(&self, reading: &Reading) -> Usage {
         let input = self.estimated_input;
-        let text = reading.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
+        // Of what could not be read the size is all that is known.
+        let bytes = reading.output_text_bytes.max(reading.unread_bytes);
+        let text = bytes.div_ceil(BYTES_PER_TOKEN);
         let images = u64::from(reading.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
         let output = text.saturating_add(images);
         let total = input.saturating_add(output);

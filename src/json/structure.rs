@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::number::Number;
 use super::plain::plain;
 use super::string::Text;
-use super::{Expect, Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, give, literal};
+use super::{Expect, Fault, MAX_DEPTH, Scanner, Sink, State, Step, Token, Word, give};
 
 impl Scanner {
     /// From `at` on, as far as the piece goes or until the silence begins or ends. Not to be called
@@ -95,6 +95,10 @@ impl Scanner {
                 None => Err(self.odd_number::<S, SILENT>(piece, at, sink)),
             },
             b't' | b'f' | b'n' => match self.word::<S, SILENT>(piece, at, sink) {
+                Some(end) => Ok(Some(end)),
+                None => Err(Ok(at + 1)),
+            },
+            b'N' | b'I' if self.lenient => match self.word::<S, SILENT>(piece, at, sink) {
                 Some(end) => Ok(Some(end)),
                 None => Err(Ok(at + 1)),
             },
@@ -187,6 +191,12 @@ impl Scanner {
                 self.cut_off::<S, SILENT>(Token::Number, at, &piece[at..], state, sink);
                 Ok(to)
             }
+            Err((to, _)) if self.lenient && piece[at..].starts_with(b"-I") => {
+                // The minus is its only text, as it would be if the piece ended there.
+                let state = State::Literal(Word::Infinity, 0);
+                self.cut_off::<S, SILENT>(Token::Number, at, &piece[at..to], state, sink);
+                Ok(to)
+            }
             Err(fault) => {
                 self.cut_off::<S, SILENT>(Token::Number, at, &[], self.state, sink);
                 Err(fault)
@@ -194,7 +204,7 @@ impl Scanner {
         }
     }
 
-    /// `true`, `false` or `null`, by its first byte. If it is cut off or broken, it is only begun.
+    /// A word that is a value, by its first byte. If it is cut off or broken, it is only begun.
     #[inline]
     fn word<S: Sink, const SILENT: bool>(
         &mut self,
@@ -202,18 +212,20 @@ impl Scanner {
         at: usize,
         sink: &mut S,
     ) -> Option<usize> {
-        let token = match piece[at] {
-            b't' => Token::True,
-            b'f' => Token::False,
-            _ => Token::Null,
+        let word = match piece[at] {
+            b't' => Word::True,
+            b'f' => Word::False,
+            b'N' => Word::NaN,
+            b'I' => Word::Infinity,
+            _ => Word::Null,
         };
-        let word = literal(token);
-        if !piece[at..].starts_with(word) {
-            self.cut_off::<S, SILENT>(token, at, &[], State::Literal(token, 1), sink);
+        let (token, len) = (word.token(), word.text().len());
+        if !piece[at..].starts_with(word.text()) {
+            self.cut_off::<S, SILENT>(token, at, &[], State::Literal(word, 1), sink);
             return None;
         }
-        self.whole::<S, SILENT>(token, at..at + word.len(), &[], sink);
-        Some(at + word.len())
+        self.whole::<S, SILENT>(token, at..at + len, &[], sink);
+        Some(at + len)
     }
 
     /// A container begins at `at`; what must follow.

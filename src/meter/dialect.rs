@@ -1,19 +1,20 @@
 //! Where each API states what the meter wants to know: usage, model, finish, errors, and how much
 //! was said. One [`Document`] watches one JSON document at a time, a response's body or one event's
-//! data, token by token; it keeps a few numbers and at most 2 KiB of each usage object.
+//! data, token by token; it keeps a few numbers and at most 2 KiB of a usage object.
+
+mod values;
 
 use std::ops::Range;
 
 use super::capture::Captures;
-use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
+use super::decimal::scaled;
+use super::facts::{Facts, Loose, Slot};
 use super::id::Ids;
 use super::keys::{Key, Place, Word, child};
 use super::name::Name;
+use super::picture::Pictures;
 use super::text::Text;
 use crate::json::{Sink, Token};
-
-/// Of the members of the items in a list at the top.
-const ITEM_DEPTH: usize = 3;
 
 /// Nothing that matters stands deeper.
 const DEPTH: usize = 12;
@@ -24,12 +25,33 @@ enum Reading {
     Nothing,
     Key,
     Text,
-    Image { any: bool },
+    Image {
+        any: bool,
+    },
     Model,
     Id,
     Kind,
     Index,
     Error,
+    /// A value in a usage object.
+    Usage,
+    /// A picture that may be said again.
+    Picture,
+    /// The same, if its item is one of the tool that makes pictures.
+    Result,
+    ItemType,
+    Finish,
+    /// Something that a choice says, and that is not its text.
+    Filled,
+    /// The same by a name that means nothing here: it may be the answer.
+    Strange,
+    /// `object`, which may be `error`.
+    Object,
+    Status,
+    Code,
+    Note,
+    Detail,
+    Loose(Loose),
 }
 
 /// Watches documents, one after the other.
@@ -40,6 +62,8 @@ pub(super) struct Document {
     pub(super) text: Text,
     pub(super) name: Name,
     pub(super) ids: Ids,
+    /// The present document is an object.
+    pub(super) is_object: bool,
     /// One document of many; else a whole body.
     event: bool,
     /// What to add to an offset in the document for one in the stream. With several data lines it
@@ -53,6 +77,17 @@ pub(super) struct Document {
     word: Word,
     reading: Reading,
     pub(super) captures: Captures,
+    pictures: Pictures,
+    /// What the present item is, and what its tool made.
+    is_drawing: bool,
+    result: Option<u64>,
+    /// The stream says its answer in deltas.
+    says_deltas: bool,
+    /// Bytes of text before the present message; and those of the present choice's.
+    message_from: u64,
+    repeated: u64,
+    /// Something was said, over all documents, of which nobody knows what it is.
+    pub(super) is_strange: bool,
 }
 
 impl Document {
@@ -64,6 +99,7 @@ impl Document {
             text: Text::default(),
             name: Name::new(rename),
             ids: Ids::new(wants_ids),
+            is_object: false,
             event,
             base: 0,
             places: [Place::Elsewhere; DEPTH],
@@ -73,6 +109,13 @@ impl Document {
             word: Word::default(),
             reading: Reading::Nothing,
             captures: Captures::default(),
+            pictures: Pictures::default(),
+            is_drawing: false,
+            result: None,
+            says_deltas: false,
+            message_from: 0,
+            repeated: 0,
+            is_strange: false,
         }
     }
 
@@ -83,7 +126,9 @@ impl Document {
         self.facts = Facts { choice, ..Facts::default() };
         self.reading = Reading::Nothing;
         self.key = Key::Other;
+        self.is_object = false;
         self.captures.reset();
+        self.pictures.reset();
         self.name.reset();
     }
 
@@ -102,175 +147,44 @@ impl Document {
         }
         self.key = Key::Other;
     }
-
-    /// A value begins in a container that matters.
-    fn value(&mut self, container: Place, token: Token, depth: usize, at: u64) {
-        match container {
-            Place::Root => self.root_value(token, depth, at),
-            Place::Groq | Place::Start | Place::Response => {
-                let slot = match container {
-                    Place::Groq => Slot::Groq,
-                    Place::Start => Slot::Message,
-                    _ => Slot::Response,
-                };
-                match (self.key, token) {
-                    (Key::Usage, Token::Object) => self.captures.begin(slot, depth, at),
-                    (Key::Model, Token::String) => self.read_model(None),
-                    (Key::Error, _) => self.error(token),
-                    (Key::Id, Token::String) if self.event && container == Place::Response => {
-                        self.read_id();
-                    }
-                    _ => {}
-                }
-            }
-            Place::Choices => self.choice(token),
-            Place::Choice => self.choice_value(token),
-            // An item of a response's `output`.
-            Place::Answer if (self.key, token, depth) == (Key::Id, Token::String, ITEM_DEPTH) => {
-                self.read_id();
-            }
-            Place::Delta | Place::Answer => self.said(token, container == Place::Delta),
-            Place::Item => {
-                if (self.key, token) == (Key::Id, Token::String) {
-                    self.read_id();
-                }
-            }
-            Place::Pictures => self.picture(token),
-            Place::Elsewhere => {}
-        }
-    }
-
-    fn root_value(&mut self, token: Token, depth: usize, at: u64) {
-        match (self.key, token) {
-            (Key::Usage, _) => {
-                let found = match token {
-                    Token::Object => Member::Proper,
-                    Token::Null => Member::Null,
-                    _ => Member::Odd,
-                };
-                self.facts.usage = self.facts.usage.and(found);
-                self.facts.usage_key_at = self.key_at;
-                if token == Token::Object {
-                    self.captures.begin(Slot::Top, depth, at);
-                }
-            }
-            (Key::Svg, Token::Object) => self.captures.begin(Slot::Svg, depth, at),
-            (Key::Choices, _) => {
-                let found = if token == Token::Array { Member::Proper } else { Member::Odd };
-                self.facts.choices = self.facts.choices.and(found);
-            }
-            (Key::Error, _) => self.error(token),
-            (Key::Model, Token::String) => self.read_model(Some(self.base.wrapping_add(at))),
-            // An event's own is no response's.
-            (Key::Id, Token::String) if !self.event => self.read_id(),
-            (Key::Type, Token::String) => {
-                self.facts.kind.clear();
-                self.reading = Reading::Kind;
-            }
-            (Key::Remarks, token) => self.facts.remarks |= token != Token::Null,
-            (Key::Delta, Token::String) => self.said(token, false),
-            (Key::Image, Token::String) => self.picture(token),
-            // The events of the Responses API repeat in the end what their deltas said.
-            (Key::Text, Token::String) if !self.event => self.said(token, false),
-            _ => {}
-        }
-    }
-
-    fn choice(&mut self, token: Token) {
-        if self.facts.choice.len() == CHOICES_LIMIT {
-            self.facts.more_choices = true;
-            return;
-        }
-        let empty = token == Token::Object;
-        self.facts.choice.push(Choice { index: 0, finished: false, empty });
-    }
-
-    fn choice_value(&mut self, token: Token) {
-        if self.facts.more_choices {
-            return;
-        }
-        let Some(choice) = self.facts.choice.last_mut() else { return };
-        match (self.key, token) {
-            (_, Token::Null) | (Key::Delta | Key::Message, Token::Object) => {}
-            (Key::Index, Token::Number) => self.reading = Reading::Index,
-            (Key::FinishReason, _) => {
-                choice.finished = true;
-                choice.empty = false;
-            }
-            (Key::Text, Token::String) => {
-                choice.empty = false;
-                self.text.begin();
-                self.reading = Reading::Text;
-            }
-            _ => choice.empty = false,
-        }
-    }
-
-    /// A value in what the model said; `delta`: directly in a choice's delta or message.
-    fn said(&mut self, token: Token, delta: bool) {
-        if delta
-            && token != Token::Null
-            && let Some(choice) = self.facts.choice.last_mut()
-        {
-            choice.empty = false;
-        }
-        self.text.begin();
-        self.reading = match (self.key, token) {
-            (Key::Content | Key::Text | Key::Delta, Token::String) => Reading::Text,
-            (Key::Image, Token::String) => Reading::Image { any: false },
-            _ => Reading::Nothing,
-        };
-    }
-
-    /// A model's name begins; `at`: its offset in the stream, if it may be replaced.
-    fn read_model(&mut self, at: Option<u64>) {
-        self.reading = Reading::Model;
-        self.name.begin(at);
-    }
-
-    fn read_id(&mut self) {
-        if self.ids.begin() {
-            self.reading = Reading::Id;
-        }
-    }
-
-    /// A value in a list of the images API, or in one of its events.
-    fn picture(&mut self, token: Token) {
-        if let (Key::Image | Key::Url, Token::String) = (self.key, token) {
-            self.reading = Reading::Image { any: false };
-            self.facts.images_api = true;
-        }
-    }
-
-    fn error(&mut self, token: Token) {
-        match token {
-            Token::Object | Token::Array | Token::True => self.facts.error = true,
-            // An empty one is no error, and has no text to come.
-            Token::String => self.reading = Reading::Error,
-            _ => {}
-        }
-    }
 }
 
 impl Sink for Document {
     fn begin(&mut self, token: Token, depth: usize, at: u64) {
         self.reading = Reading::Nothing;
         let container = if depth == 0 { Place::Elsewhere } else { self.place(depth) };
+        let in_usage = self.captures.is_open();
         if token == Token::Key {
-            if container != Place::Elsewhere {
+            if in_usage || container != Place::Elsewhere {
                 self.reading = Reading::Key;
                 self.word.clear();
                 self.key_at = self.base.wrapping_add(at);
             }
             return;
         }
-        if container != Place::Elsewhere {
+        let is_container = matches!(token, Token::Object | Token::Array);
+        if in_usage && !is_container {
+            return self.read_word(Reading::Usage);
+        }
+        if !in_usage && container != Place::Elsewhere {
             self.value(container, token, depth, at);
         }
-        if matches!(token, Token::Object | Token::Array) {
+        if is_container {
             let object = token == Token::Object;
-            self.inside =
-                if depth == 0 { Place::root(object) } else { child(container, self.key, object) };
+            self.is_object |= depth == 0 && object;
+            self.inside = match () {
+                () if in_usage && !self.captures.inside(token) => Place::Elsewhere,
+                () if self.captures.is_open() => Place::Usage,
+                () if depth == 0 => Place::root(object),
+                () => child(container, self.key, object),
+            };
+            match self.inside {
+                Place::Item | Place::RepeatedItem => (self.is_drawing, self.result) = (false, None),
+                Place::Delta => self.says_deltas = true,
+                Place::Message => self.message_from = self.text.bytes(),
+                Place::Choice => self.repeated = 0,
+                _ => {}
+            }
             self.enter(depth, self.inside);
         }
     }
@@ -283,6 +197,15 @@ impl Sink for Document {
     /// Nothing but a key or a value in a container that matters is spoken of, apart from the root.
     #[inline]
     fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
+        if self.captures.is_open() {
+            // As long as it can be when it comes in pieces.
+            let text = if text.len() <= Word::LIMIT { text } else { &[] };
+            match token {
+                Token::Key => self.captures.key(text),
+                _ => self.captures.value(token, text),
+            }
+            return;
+        }
         if token == Token::Key {
             self.key = Key::of(text);
             self.key_at = self.base.wrapping_add(span.start);
@@ -304,9 +227,41 @@ impl Sink for Document {
     fn text(&mut self, piece: &[u8]) {
         match self.reading {
             Reading::Nothing => {}
-            Reading::Key => self.word.push(piece),
-            Reading::Text => self.text.push(piece),
-            Reading::Image { .. } => self.reading = Reading::Image { any: true },
+            Reading::Key
+            | Reading::Usage
+            | Reading::ItemType
+            | Reading::Object
+            | Reading::Code
+            | Reading::Loose(_) => self.word.push(piece),
+            Reading::Text => {
+                self.text.push(piece);
+                self.fill();
+            }
+            Reading::Image { .. } => {
+                self.reading = Reading::Image { any: true };
+                self.fill();
+            }
+            Reading::Picture => {
+                self.pictures.push(piece);
+                self.fill();
+            }
+            Reading::Result => self.pictures.push(piece),
+            Reading::Finish => {
+                if let Some(choice) = self.facts.choice.last_mut() {
+                    choice.finished = true;
+                    choice.empty = false;
+                }
+            }
+            Reading::Filled => self.fill(),
+            Reading::Strange => {
+                self.is_strange = true;
+                self.fill();
+            }
+            Reading::Status => {
+                self.facts.error |= piece.iter().any(|byte| matches!(byte, b'1'..=b'9'));
+            }
+            Reading::Note => self.facts.signs.message = true,
+            Reading::Detail => self.facts.signs.detail = true,
             Reading::Model => self.name.text(piece),
             Reading::Id => self.ids.text(piece),
             Reading::Kind => self.facts.kind.push(piece),
@@ -324,19 +279,61 @@ impl Sink for Document {
 
     fn end(&mut self, token: Token, depth: usize, end: u64) {
         match (token, self.reading) {
+            (Token::Key, Reading::Key) if self.captures.is_open() => {
+                self.captures.key(self.word.bytes());
+            }
             (Token::Key, Reading::Key) => self.key = Key::of(self.word.bytes()),
+            (_, Reading::Usage) => self.captures.value(token, self.word.bytes()),
+            (_, Reading::Picture) => {
+                let print = self.pictures.end();
+                self.count(print);
+            }
+            (_, Reading::Result) => self.result = self.pictures.end(),
+            (_, Reading::ItemType) => {
+                self.is_drawing = self.word.bytes() == b"image_generation_call";
+            }
+            (_, Reading::Object) => self.facts.error |= self.word.bytes() == b"error",
+            (_, Reading::Code) => self.facts.signs.code = is_error_code(self.word.bytes()),
+            (_, Reading::Loose(loose)) => {
+                let places = if loose == Loose::Duration { 3 } else { 0 };
+                self.facts.loose[loose as usize] = number(self.word.bytes(), places);
+            }
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
-            (Token::Object, _) => {
+            (Token::Object | Token::Array, _) => {
                 if self.captures.end(depth, end) == Some(Slot::Top) {
                     self.facts.usage_end_at = self.base.wrapping_add(end);
                 }
+                match self.place(depth + 1) {
+                    Place::Item | Place::RepeatedItem if self.is_drawing => {
+                        let print = self.result.take();
+                        self.count(print);
+                    }
+                    Place::Message if self.event => {
+                        self.repeated = self.text.bytes().saturating_sub(self.message_from);
+                    }
+                    // A message beside deltas says all of them again.
+                    Place::Choice if self.says_deltas => self.text.take_back(self.repeated),
+                    _ => {}
+                }
                 self.key = Key::Other;
             }
-            (Token::Array, _) => self.key = Key::Other,
             _ => {}
         }
         self.reading = Reading::Nothing;
     }
+}
+
+/// Whether a `code` that stands beside a message may be that of an error: some write one in every answer.
+fn is_error_code(code: &[u8]) -> bool {
+    let is_fine: [&[u8]; 6] = [b"", b"0", b"200", b"20000", b"ok", b"success"];
+    !is_fine.iter().any(|fine| fine.eq_ignore_ascii_case(code))
+}
+
+/// A number that stands alone, in digits; some write it as a string.
+fn number(text: &[u8], places: i64) -> Option<u64> {
+    let is_number = text.iter().any(u8::is_ascii_digit)
+        && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    is_number.then(|| scaled(text, places))?.filter(|number| *number <= 1 << 53)
 }

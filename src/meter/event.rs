@@ -13,6 +13,10 @@ pub(super) struct Event {
     pub(super) at: u64,
     /// Bytes of JSON that have been scanned.
     pub(super) scanned: u64,
+    /// Bytes of data, whatever they are.
+    pub(super) len: u64,
+    /// It is the end mark.
+    pub(super) is_mark: bool,
     /// It is no JSON document, or one that is broken.
     pub(super) broken: bool,
     /// Its bytes leave as they come; else they wait for the verdict.
@@ -48,6 +52,7 @@ impl Event {
         let matched = if piece[..len] == expected[..len] { matched + len } else { 0 };
         let complete = matched == DONE.len();
         self.done_matched = if complete { 0 } else { matched };
+        self.is_mark |= complete;
         complete
     }
 }

@@ -29,9 +29,10 @@ pub(super) fn verdict(hide: Hide, facts: &Facts, outlet: &Outlet) -> Verdict {
     span.map_or(Verdict::Pass, Verdict::TakeOut)
 }
 
-/// No choice, or (LiteLLM) only choices that say nothing; and nothing else of worth.
+/// No choice, however that is written, or (LiteLLM) only choices that say nothing; and nothing else of
+/// worth.
 fn only_usage(facts: &Facts) -> bool {
-    facts.choices == Member::Proper
+    facts.may_be_usage_only()
         && !facts.more_choices
         && facts.choice.iter().all(|choice| choice.empty)
         && !facts.remarks

@@ -5,8 +5,6 @@
 pub(super) enum Key {
     Other,
     Id,
-    /// An item of a response, in the events about it.
-    Item,
     Usage,
     Svg,
     Groq,
@@ -35,6 +33,30 @@ pub(super) enum Key {
     Aside,
     /// Content filters and moderation.
     Remarks,
+    /// `image_url`, a link or an object with one.
+    ImageUrl,
+    /// An item of the Responses API, in an event; and what its tool made.
+    Item,
+    Result,
+    ToolUsage,
+    ImageGen,
+    Timings,
+    Metadata,
+    PromptEvalCount,
+    EvalCount,
+    Duration,
+    /// What tells an error that is not called `error`.
+    Object,
+    BaseResp,
+    StatusCode,
+    Success,
+    Code,
+    Note,
+    Detail,
+    /// What stands around every answer, and says nothing of it.
+    Envelope,
+    /// Strings that name or order what is said, and say nothing themselves.
+    Label,
 }
 
 /// A container, by what its members mean.
@@ -50,14 +72,28 @@ pub(super) enum Place {
     Response,
     Choices,
     Choice,
-    /// A choice's `delta` or `message`, or a `delta` at the top
+    /// A choice's `delta`, or one at the top
     Delta,
+    /// A choice's `message`
+    Message,
     /// Anything inside what the model said
     Answer,
     /// The list of the images API, and its elements
     Pictures,
-    /// `item`, at the top
+    /// The list of the Responses API and its elements, where nothing else has said them
+    Items,
     Item,
+    /// The same where the stream has said their text before
+    Repeated,
+    RepeatedItem,
+    /// `image_url`
+    Link,
+    /// `tool_usage`
+    ToolUsage,
+    /// `base_resp` of MiniMax
+    BaseResp,
+    /// A usage object, or one of its details
+    Usage,
 }
 
 /// A short text, gathered in pieces; a longer one is remembered as too long.
@@ -72,10 +108,16 @@ impl Key {
     pub(super) fn of(name: &[u8]) -> Self {
         match name.len() {
             2 if name == b"id" => Self::Id,
-            3 if name == b"url" => Self::Url,
+            3 => match name {
+                b"url" => Self::Url,
+                b"msg" => Self::Note,
+                _ => Self::Other,
+            },
             4 => match name {
+                b"code" => Self::Code,
                 b"data" => Self::Data,
                 b"item" => Self::Item,
+                b"name" | b"role" => Self::Label,
                 b"text" => Self::Text,
                 b"type" => Self::Type,
                 _ => Self::Other,
@@ -89,20 +131,30 @@ impl Key {
                 _ => Self::Other,
             },
             6 => match name {
+                b"detail" | b"errors" => Self::Detail,
+                b"object" => Self::Object,
                 b"output" => Self::Output,
+                b"result" => Self::Result,
+                b"status" => Self::Label,
                 b"x_groq" => Self::Groq,
                 _ => Self::Other,
             },
             7 => match name {
                 b"choices" => Self::Choices,
+                b"created" => Self::Envelope,
                 b"content" => Self::Content,
                 b"message" => Self::Message,
                 b"refusal" => Self::Text,
+                b"success" => Self::Success,
+                b"timings" => Self::Timings,
+                b"call_id" => Self::Label,
                 _ => Self::Other,
             },
             8 => match name {
                 b"b64_json" => Self::Image,
+                b"duration" => Self::Duration,
                 b"logprobs" => Self::Aside,
+                b"provider" => Self::Envelope,
                 b"response" => Self::Response,
                 b"thinking" => Self::Text,
                 _ => Self::Other,
@@ -116,14 +168,26 @@ impl Key {
         match name {
             b"arguments" | b"reasoning" => Self::Text,
             b"svg_usage" => Self::Svg,
+            b"base_resp" => Self::BaseResp,
+            b"error_msg" => Self::Note,
+            b"image_gen" => Self::ImageGen,
+            b"image_url" => Self::ImageUrl,
+            b"signature" => Self::Label,
+            b"error_code" => Self::Code,
+            b"eval_count" => Self::EvalCount,
+            b"service_tier" | b"system_fingerprint" => Self::Envelope,
             b"moderation" => Self::Remarks,
+            b"tool_usage" => Self::ToolUsage,
             b"transcript" => Self::Text,
             b"annotations" => Self::Aside,
+            b"status_code" => Self::StatusCode,
             b"image_base64" => Self::Image,
             b"partial_json" => Self::Text,
             b"finish_reason" => Self::FinishReason,
+            b"usageMetadata" => Self::Metadata,
             b"reasoning_content" => Self::Text,
             b"reasoning_details" => Self::Aside,
+            b"prompt_eval_count" => Self::PromptEvalCount,
             b"prompt_filter_results" => Self::Remarks,
             _ => Self::Other,
         }
@@ -142,15 +206,26 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
         (Place::Root, Key::Groq, true) => Place::Groq,
         (Place::Root, Key::Message, true) => Place::Start,
         (Place::Root, Key::Response, true) => Place::Response,
-        (Place::Root, Key::Item, true) => Place::Item,
         (Place::Root, Key::Choices, false) => Place::Choices,
         (Place::Root, Key::Delta, true) => Place::Delta,
-        (Place::Root, Key::Content | Key::Output, false) => Place::Answer,
+        (Place::Root, Key::Content, false) => Place::Answer,
+        (Place::Root, Key::Output, false) => Place::Items,
+        (Place::Items, _, true) => Place::Item,
+        (Place::Response, Key::Output, false) => Place::Repeated,
+        (Place::Repeated, _, true) | (Place::Root, Key::Item, true) => Place::RepeatedItem,
+        (Place::Root, Key::BaseResp, true) => Place::BaseResp,
+        (Place::Root | Place::Response, Key::ToolUsage, true) => Place::ToolUsage,
         (Place::Root, Key::Data, false) => Place::Pictures,
         (Place::Choices, _, true) => Place::Choice,
-        (Place::Choice, Key::Delta | Key::Message, true) => Place::Delta,
-        (Place::Delta | Place::Answer, Key::Aside, _) => Place::Elsewhere,
-        (Place::Delta | Place::Answer, _, _) => Place::Answer,
+        (Place::Choice, Key::Delta, true) => Place::Delta,
+        (Place::Choice, Key::Message, true) => Place::Message,
+        (Place::Delta | Place::Message | Place::Answer | Place::Item, Key::Aside, _) => {
+            Place::Elsewhere
+        }
+        (Place::Delta | Place::Message | Place::Answer | Place::Item, Key::ImageUrl, true) => {
+            Place::Link
+        }
+        (Place::Delta | Place::Message | Place::Answer | Place::Item, _, _) => Place::Answer,
         (Place::Pictures, _, true) => Place::Pictures,
         _ => Place::Elsewhere,
     }
@@ -158,7 +233,7 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
 
 impl Word {
     /// Longer than every word that is looked for.
-    const LIMIT: usize = 40;
+    pub(super) const LIMIT: usize = 40;
 
     pub(super) fn clear(&mut self) {
         self.len = 0;

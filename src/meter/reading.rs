@@ -1,5 +1,9 @@
 //! What the meter knows of a response, for whoever settles it or may have to cut it.
 
+use std::borrow::Cow;
+
+use super::tally::Tally;
+use super::{Kind, Meter};
 use crate::usage::Usage;
 
 /// What a response has said so far.
@@ -19,12 +23,24 @@ pub(crate) struct Reading {
     pub(crate) response_ids: Box<[Box<str>]>,
     /// A choice has finished, or an API that knows no choices has said its last.
     pub(crate) finish_reason: bool,
+    /// Usage in a chunk of its own was the last that came.
+    pub(crate) ends_with_usage: bool,
     /// As [`super::Meter::done`].
     pub(crate) done: bool,
     /// An error was stated at the top of a document.
     pub(crate) error: bool,
     /// Usage was stated that cannot be.
     pub(crate) suspect: bool,
+    /// The upstream's total is not its input plus its output, and nothing that it states says why.
+    pub(crate) total_differs: bool,
+    /// The usage is a total alone, which stands in `input`; some of it was output.
+    pub(crate) is_undivided: bool,
+    /// Bytes that came for an answer, if none of them could be read as one.
+    pub(crate) unread_bytes: u64,
+    /// Some of what came is broken, or all of it is in no form that is known.
+    pub(crate) is_unread: bool,
+    /// Nothing came, or only the forms of an answer with nothing in them.
+    pub(crate) is_no_answer: bool,
     /// It came compressed, and not all of it could be read.
     pub(crate) is_blind: bool,
     /// Bytes of text that the model said, decoded.
@@ -41,4 +57,103 @@ pub(crate) struct Progress {
     pub(crate) output_images: u32,
     /// All of it has been said: each choice has finished, the final usage or an error was stated.
     pub(crate) is_over: bool,
+}
+
+impl Meter {
+    /// Whether it is a stream whose events are read.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.kind == Kind::Sse && !self.is_blind()
+    }
+
+    /// Whether a stream that ends here may be whole; of one that could not be read nobody knows.
+    pub(crate) fn may_end(&self) -> bool {
+        self.done || self.ends_unmarked() || self.error() || self.is_blind()
+    }
+
+    /// Whether an error has been stated; as [`Reading::error`].
+    pub(crate) fn error(&self) -> bool {
+        self.kind == Kind::Page || self.tally().error
+    }
+
+    /// Whether the answer has said its last without the mark that should follow: a choice has finished,
+    /// or the usage of the whole has come in a chunk of its own.
+    pub(crate) fn ends_unmarked(&self) -> bool {
+        let tally = self.tally();
+        tally.finish_reason || tally.ends_with_usage
+    }
+
+    /// How far a stream has come. Cheap enough to be asked after every piece.
+    pub(crate) fn progress(&self) -> Progress {
+        let pick = self.tally.pick.as_ref();
+        let is_final = pick.is_some_and(|pick| pick.is_final);
+        let has_ended = self.tally.has_ended();
+        Progress {
+            total_tokens: pick.filter(|pick| !pick.is_start).map(|pick| pick.usage.total),
+            output_text_bytes: self.document.text.bytes(),
+            output_images: self.tally.images.saturating_add(self.document.text.pictures()),
+            is_over: self.done || is_final || has_ended || self.tally.error,
+        }
+    }
+
+    /// What has been said so far. May be called at any time.
+    pub(crate) fn reading(&self) -> Reading {
+        let tally = self.tally();
+        let pick = tally.pick.as_ref();
+        let output_text_bytes = self.document.text.bytes();
+        let output_images = tally.images.saturating_add(self.document.text.pictures());
+        let error = self.kind == Kind::Page || tally.error;
+        let has_said = pick.is_some() || output_text_bytes > 0 || output_images > 0;
+        let content = self.content + if self.event.is_mark { 0 } else { self.event.len };
+        let is_known = tally.answered || tally.shell;
+        let is_foreign = content > 0 && (!is_known || self.document.is_strange || self.is_broken);
+        let is_foreign = is_foreign && tally.has_output && !has_said && !error;
+        Reading {
+            usage: tally.usage(),
+            is_final: pick.is_some_and(|pick| pick.is_final),
+            is_start: pick.is_some_and(|pick| pick.is_start),
+            raw_usage: pick.and_then(|pick| pick.raw.clone()),
+            model_served: self.document.name.model(),
+            response_ids: self.document.ids.known(),
+            finish_reason: tally.finish_reason,
+            ends_with_usage: tally.ends_with_usage,
+            done: self.done,
+            error,
+            suspect: tally.suspect,
+            total_differs: pick.is_some_and(|pick| pick.differs),
+            is_undivided: pick.is_some_and(|pick| pick.is_undivided),
+            unread_bytes: if is_foreign { content } else { 0 },
+            is_unread: is_foreign || self.is_broken,
+            is_no_answer: !error
+                && !has_said
+                && !is_foreign
+                && !self.is_blind()
+                && self.is_empty(content, &tally),
+            is_blind: self.is_blind(),
+            output_text_bytes,
+            output_images,
+        }
+    }
+
+    /// Whether what came holds no answer.
+    fn is_empty(&self, content: u64, tally: &Tally) -> bool {
+        match self.kind {
+            Kind::Json | Kind::Sse => !tally.answered && (content == 0 || tally.shell),
+            _ => !self.is_begun,
+        }
+    }
+
+    pub(super) fn is_blind(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_blind())
+    }
+
+    /// What counts so far.
+    fn tally(&self) -> Cow<'_, Tally> {
+        if self.kind != Kind::Json || self.done {
+            return Cow::Borrowed(&self.tally);
+        }
+        // A body that was cut may have stated its usage already.
+        let mut tally = self.tally.clone();
+        tally.absorb(&self.document, true);
+        Cow::Owned(tally)
+    }
 }

@@ -1,6 +1,6 @@
 //! How a response is to be metered, and what its head says of its form.
 
-use super::tap::Coding;
+use super::tap::{Coding, Tap};
 
 /// How a response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) enum Kind {
     Sse,
     /// Plain text, such as a transcript: only its size counts.
     Text,
+    /// A page for people: what stands between Weir and the model has answered, with an error.
+    Page,
     /// Not at all.
     Opaque,
 }
@@ -24,6 +26,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) hide: Hide,
     /// Answers that the client asked for (`n`), at least.
     pub(crate) answers: u64,
+    /// The endpoint answers with tokens; else its total is its input.
+    pub(crate) has_output: bool,
+    /// It listens to audio, whose length may stand at the top of its answer.
+    pub(crate) hears: bool,
     /// What the upstream calls the model, and what the client calls it.
     pub(crate) model: Option<(&'a str, &'a str)>,
     /// It is of the Responses API, and somebody wants to know its ids.
@@ -47,8 +53,7 @@ pub(crate) enum Hide {
 impl Kind {
     /// By the response's head; unknown types are opaque.
     pub(crate) fn of(content_type: Option<&str>) -> Self {
-        let full = content_type.unwrap_or_default();
-        let media = full.split(';').next().unwrap_or_default().trim();
+        let media = media(content_type);
         let is = |known: &str| media.eq_ignore_ascii_case(known);
         let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
         if is("text/event-stream") {
@@ -60,8 +65,57 @@ impl Kind {
         } else if ["text/plain", "text/vtt", "text/srt", "application/x-subrip"].into_iter().any(is)
         {
             Self::Text
+        } else if is("text/html") {
+            Self::Page
         } else {
             Self::Opaque
         }
     }
+
+    /// Whether an answer to a request for a stream may be one, whatever its type says: servers between
+    /// Weir and the model drop the type, or put another one there.
+    pub(crate) fn may_be_stream(content_type: Option<&str>) -> bool {
+        let media = media(content_type);
+        let is_text =
+            media.get(.."text/".len()).is_some_and(|text| text.eq_ignore_ascii_case("text/"));
+        let kind = Self::of(content_type);
+        kind != Self::Sse && (media.is_empty() || is_text || kind == Self::Json)
+    }
+
+    /// What such an answer is by its first bytes. `Err(true)`: more of them would tell; `Err(false)`: it
+    /// is what its type says.
+    pub(crate) fn told_by(first: &[u8], coding: Option<Coding>) -> Result<Self, bool> {
+        /// More bytes of a code that stand for nothing are not waited for.
+        const CODED: usize = 4096;
+        let Some(coding) = coding else { return Self::told_by_plain(first) };
+        let (mut tap, mut decoded) = (Tap::new(coding), Vec::new());
+        tap.push(first, |piece| {
+            if decoded.is_empty() {
+                decoded.extend_from_slice(piece);
+            }
+        });
+        if tap.is_blind() || first.len() > CODED {
+            return Self::told_by_plain(&decoded).map_err(|_| false);
+        }
+        Self::told_by_plain(&decoded)
+    }
+
+    fn told_by_plain(first: &[u8]) -> Result<Self, bool> {
+        /// What begins the lines of an event stream (WHATWG HTML §9.2.6).
+        const STARTS: [&[u8]; 6] = [b"\xEF\xBB\xBF", b"data:", b"event:", b"id:", b"retry:", b":"];
+        /// Blanks keep a connection alive, and are not waited for without end.
+        const BLANKS: usize = 64;
+        let rest = first.trim_ascii_start();
+        match rest.first() {
+            None => Err(first.len() < BLANKS),
+            Some(b'{' | b'[') => Ok(Self::Json),
+            Some(b'<') => Ok(Self::Page),
+            Some(_) if STARTS.iter().any(|start| rest.starts_with(start)) => Ok(Self::Sse),
+            Some(_) => Err(STARTS.iter().any(|start| start.starts_with(rest))),
+        }
+    }
+}
+
+fn media(content_type: Option<&str>) -> &str {
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }

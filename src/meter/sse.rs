@@ -14,6 +14,9 @@ pub(super) enum Part {
     Field,
     /// A piece of a data line's value; `first` if the line's value begins here.
     Data { first: bool },
+    /// A piece of a line that is no field by its first byte. Strictly it says nothing; but so goes on
+    /// a document that an upstream prints over several lines after one `data:`.
+    Stray { first: bool },
     /// The blank line that ends an event; of a CRLF only the CR.
     End,
     /// The LF of a CRLF whose CR was an `End`.
@@ -44,6 +47,10 @@ enum State {
     Data {
         first: bool,
     },
+    /// In a line that is no field.
+    Stray {
+        first: bool,
+    },
     /// In another field's line.
     Other,
     Comment,
@@ -57,6 +64,12 @@ impl Lines {
     /// Whether a line begins with the next byte, and no event is open.
     pub(super) fn is_between(&self) -> bool {
         !self.open && matches!(self.state, State::Start | State::Bom(0))
+    }
+
+    /// Whether the next byte begins a line.
+    #[inline]
+    pub(super) fn is_line_start(&self) -> bool {
+        matches!(self.state, State::Start | State::Bom(0))
     }
 
     /// What the first bytes of `bytes` (which is not empty) are, and how many: at least one.
@@ -99,6 +112,14 @@ impl Lines {
                     self.state = State::Data { first: false };
                     return (Part::Data { first }, len);
                 }
+                State::Stray { first } => {
+                    let len = line_len(bytes);
+                    if len == 0 {
+                        return self.line_end(bytes, Part::Field);
+                    }
+                    self.state = State::Stray { first: false };
+                    return (Part::Stray { first }, len);
+                }
                 State::Other => return self.skip(bytes, Part::Field),
                 State::Comment => {
                     let part = if self.open { Part::Field } else { Part::Between };
@@ -119,7 +140,8 @@ impl Lines {
             b':' => self.state = State::Comment,
             _ => {
                 self.open = true;
-                self.state = State::Name(0);
+                let stray = State::Stray { first: true };
+                self.state = if is_stray(bytes[0]) { stray } else { State::Name(0) };
                 // By far the commonest line of all, in one step.
                 if bytes.starts_with(b"data: ") {
                     self.state = State::Data { first: true };
@@ -172,6 +194,12 @@ impl Lines {
         }
         (part, 1)
     }
+}
+
+/// Whether a line that begins so is none of an event's fields, but may be a piece of JSON: the names of
+/// all fields begin with other letters than JSON's words.
+fn is_stray(first: u8) -> bool {
+    !first.is_ascii_alphabetic() || matches!(first, b't' | b'f' | b'n' | b'N' | b'I')
 }
 
 fn line_len(bytes: &[u8]) -> usize {

@@ -3,9 +3,8 @@
 //! adds up what is cumulative.
 
 use super::dialect::Document;
-use super::facts::{CHOICES_LIMIT, Choice, Facts, Member, Slot};
-use super::object::Insane;
-use super::stated::Stated;
+use super::facts::{CHOICES_LIMIT, Choice, Facts, Loose, Member, Slot};
+use super::stated::{AUDIO_MS, Aligned, Context, INPUT, Insane, OUTPUT, Stated};
 use crate::usage::Usage;
 
 /// What the documents of one response have said so far.
@@ -14,10 +13,15 @@ pub(super) struct Tally {
     pub(super) pick: Option<Pick>,
     /// Answers that the client asked for, at least.
     answers: u64,
+    /// The endpoint answers with tokens.
+    pub(super) has_output: bool,
+    /// The endpoint listens, so that a duration at the top is that of what it heard.
+    hears: bool,
     /// Anthropic's first half, with the input.
     start: Option<Stated>,
-    /// What the images API states apart from `usage`, and comes on top of it.
+    /// What is stated apart from `usage`, and comes on top of it.
     apart: Option<Usage>,
+    duration_ms: Option<u64>,
     choices: Vec<Running>,
     /// Events that ended an answer.
     ends: u64,
@@ -25,7 +29,12 @@ pub(super) struct Tally {
     /// An API that does not say `[DONE]` has said its last.
     pub(super) is_over: bool,
     pub(super) error: bool,
+    /// The last that came was the usage in a chunk of its own: nothing is to follow but `[DONE]`.
+    pub(super) ends_with_usage: bool,
     pub(super) suspect: bool,
+    /// Something came in which an API gives its answers, and there was an answer in it.
+    pub(super) shell: bool,
+    pub(super) answered: bool,
     pub(super) images: u32,
 }
 
@@ -40,6 +49,11 @@ pub(super) struct Pick {
     pub(super) is_start: bool,
     /// It came in a chunk of its own (`"choices":[]`).
     alone: bool,
+    /// It stands outside of any usage object, and gives way to one.
+    is_weak: bool,
+    /// As [`Aligned::differs`] and [`Aligned::is_undivided`].
+    pub(super) differs: bool,
+    pub(super) is_undivided: bool,
 }
 
 /// One choice of a stream.
@@ -56,14 +70,15 @@ struct Origin {
     alone: bool,
     is_final: bool,
     is_start: bool,
+    is_weak: bool,
     /// The only choice beside which it stands.
     choice: Option<u64>,
 }
 
 impl Tally {
-    /// `answers`: so many the client asked for.
-    pub(super) fn new(answers: u64) -> Self {
-        Self { answers, ..Self::default() }
+    /// `answers`: so many the client asked for. `has_output`, `hears`: as in [`super::Setup`].
+    pub(super) fn new(answers: u64, has_output: bool, hears: bool) -> Self {
+        Self { answers, has_output, hears, ..Self::default() }
     }
 
     /// Takes in what a document said. `body`: it is the whole response, not one event of it.
@@ -87,11 +102,19 @@ impl Tally {
             self.is_over |= !is_image || self.ends >= self.answers;
         }
         self.error |= matches!(kind, b"response.failed" | b"error");
+        self.shell |= facts.shell;
+        self.answered |= facts.answered || ends;
+        self.error |= is_error(facts, document);
+        let alone = facts.has_no_choice();
+        if !facts.choice.is_empty() || (alone && facts.usage == Member::Proper) {
+            self.ends_with_usage = alone;
+        }
         let finished = !self.choices.is_empty()
             && self.choices.len() as u64 >= self.answers
             && self.choices.iter().all(|one| one.finished);
         let origin = Origin {
-            alone: facts.choices == Member::Proper && facts.choice.is_empty(),
+            alone,
+            is_weak: false,
             is_final: body || ends || kind == b"message_delta" || finished,
             is_start: kind == b"message_start",
             choice: match facts.choice[..] {
@@ -99,13 +122,37 @@ impl Tally {
                 _ => None,
             },
         };
-        for slot in Slot::ALL {
-            if let Some(raw) = document.captures.found(slot)
-                && self.state(slot, raw, facts, origin).is_err()
-            {
-                self.suspect = true;
-            }
+        for (slot, raw, stated) in document.captures.found() {
+            let stated = stated.and_then(|stated| self.state(slot, stated, raw, facts, origin));
+            self.suspect |= stated.is_err();
         }
+        self.state_loose(facts, origin);
+    }
+
+    /// What stands at the top of the document for want of a usage object.
+    fn state_loose(&mut self, facts: &Facts, origin: Origin) {
+        let count = |loose: Loose| facts.loose[loose as usize];
+        let mut stated =
+            Stated::of([(INPUT, count(Loose::PromptEvalCount)), (OUTPUT, count(Loose::EvalCount))]);
+        if self.hears {
+            self.duration_ms = count(Loose::Duration).or(self.duration_ms);
+            stated.counts[AUDIO_MS] = self.duration_ms;
+        }
+        if stated.states_use() {
+            let origin = Origin { is_weak: true, ..origin };
+            // Each count alone is at most 2^53.
+            let stated = self.state(Slot::Top, stated, &[], facts, origin);
+            self.suspect |= stated.is_err();
+        }
+    }
+
+    /// The usage that counts, with the length of what was heard wherever that was stated.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let mut usage = self.pick.as_ref()?.usage;
+        if usage.audio_ms == 0 {
+            usage.audio_ms = self.duration_ms.unwrap_or(0);
+        }
+        Some(usage)
     }
 
     /// Everything that has begun has finished.
@@ -126,44 +173,62 @@ impl Tally {
     fn state(
         &mut self,
         slot: Slot,
+        mut stated: Stated,
         raw: &[u8],
         facts: &Facts,
-        origin: Origin,
+        mut origin: Origin,
     ) -> Result<(), Insane> {
-        let mut stated = Stated::parse(raw)?;
-        self.suspect |= stated.is_cost_insane;
+        self.suspect |= stated.is_cost_insane || stated.is_odd;
         if !stated.states_use() {
+            return Ok(());
+        }
+        origin.is_weak |= slot == Slot::Timings;
+        if origin.is_weak && self.pick.as_ref().is_some_and(|pick| !pick.is_weak) {
             return Ok(());
         }
         match (slot, &self.start) {
             (Slot::Message, _) => self.start = Some(stated),
             (Slot::Top, Some(start)) => stated = start.overlaid(&stated),
+            (Slot::Choice(place), _) => {
+                origin.choice = facts.choice.get(place).map(|choice| choice.index);
+                origin.alone = false;
+            }
             _ => {}
         }
-        let all_images = facts.images_api && slot != Slot::Svg;
-        let mut usage = stated.usage(all_images)?;
-        if slot == Slot::Svg {
-            self.apart = Some(usage);
+        let all_images = match slot {
+            Slot::Svg => false,
+            Slot::ImageTool => true,
+            _ => facts.images_api,
+        };
+        let has_output = self.has_output;
+        let mut aligned = stated.aligned(Context { all_images, has_output })?;
+        if slot.is_apart() {
+            let apart = self.apart.take().map_or(aligned.usage, |it| on_top(it, aligned.usage));
+            (self.apart, aligned.usage) = (Some(apart), apart);
+            if self.pick.as_ref().is_some_and(|pick| !pick.is_weak) {
+                return Ok(());
+            }
+            origin.is_weak = true;
         } else if let Some(apart) = self.apart.take() {
-            usage = beside(usage, apart, usage.input + apart.input);
+            aligned.usage = on_top(aligned.usage, apart);
         }
-        if is_zero(&usage) {
+        if is_zero(&aligned.usage) {
             // All zeros say something only where nothing else is said.
             if self.pick.is_none() {
-                self.set(usage, raw, origin);
+                self.set(aligned, raw, origin);
             }
             return Ok(());
         }
-        self.consider(usage, raw, origin);
+        self.consider(aligned, raw, origin);
         Ok(())
     }
 
-    /// The last one counts, one that came alone before all others, and none that takes back what
-    /// another had counted.
-    fn consider(&mut self, usage: Usage, raw: &[u8], origin: Origin) {
-        let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage));
-        let before = before.map(|pick| (pick.usage, pick.alone));
-        if let Some((total, alone)) = before {
+    /// The last one counts, and one that came alone before all others. One of the whole answer may
+    /// correct what was said on the way; another may not take back what had been counted of the output.
+    fn consider(&mut self, mut aligned: Aligned, raw: &[u8], origin: Origin) {
+        let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage) && !pick.is_weak);
+        let before = before.map(|pick| (pick.usage, pick.alone, pick.is_final));
+        if let Some((total, alone, was_final)) = before {
             if alone && !origin.alone {
                 return;
             }
@@ -172,33 +237,57 @@ impl Tally {
                 Some(index) => self.running(index),
                 None => Some(total),
             };
-            let less = running.is_some_and(|last| takes_back(&usage, &last));
-            self.suspect |= less;
-            if less && alone == origin.alone {
-                return;
+            if let Some(last) = running {
+                fill_in(&mut aligned.usage, &last);
+                let less = takes_back(&aligned.usage, &last);
+                self.suspect |= less || aligned.usage.input < last.input;
+                let corrects = (origin.alone && !alone) || (origin.is_final && !was_final);
+                if less && !corrects {
+                    return;
+                }
             }
         }
-        let Some(index) = origin.choice else { return self.set(usage, raw, origin) };
+        let Some(index) = origin.choice else { return self.set(aligned, raw, origin) };
         let Some(choice) = self.choices.iter_mut().find(|one| one.index == index) else {
             self.suspect = true;
             return;
         };
-        choice.usage = Some(usage);
+        choice.usage = Some(aligned.usage);
         let several = self.choices.iter().filter_map(|one| one.usage);
         let several =
             several.reduce(|left, right| beside(left, right, left.input.max(right.input)));
-        self.set(several.unwrap_or(usage), raw, origin);
+        aligned.usage = several.unwrap_or(aligned.usage);
+        self.set(aligned, raw, origin);
     }
 
     fn running(&self, index: u64) -> Option<Usage> {
         self.choices.iter().find(|one| one.index == index).and_then(|one| one.usage)
     }
 
-    fn set(&mut self, usage: Usage, raw: &[u8], origin: Origin) {
-        let Origin { alone, is_final, is_start, .. } = origin;
-        let raw = std::str::from_utf8(raw).ok().map(Box::from);
-        self.pick = Some(Pick { usage, raw, is_final: is_final || alone, is_start, alone });
+    fn set(&mut self, aligned: Aligned, raw: &[u8], origin: Origin) {
+        let Origin { alone, is_final, is_start, is_weak, .. } = origin;
+        let Aligned { usage, differs, is_undivided } = aligned;
+        // What was copied of it may end within a character.
+        let text = raw.utf8_chunks().next().map(|chunk| chunk.valid()).filter(|it| !it.is_empty());
+        self.pick = Some(Pick {
+            usage,
+            raw: text.map(Box::from),
+            is_final: is_final || alone,
+            is_start,
+            alone,
+            is_weak,
+            differs,
+            is_undivided,
+        });
     }
+}
+
+/// Whether a document that gives no answer speaks of an error in words that stand for other things, too.
+fn is_error(facts: &Facts, document: &Document) -> bool {
+    let signs = facts.signs;
+    let speaks = signs.detail || (signs.code && signs.message);
+    let is_else = facts.answered || facts.shell || document.captures.found().next().is_some();
+    speaks && !is_else && facts.usage == Member::Absent
 }
 
 /// The events after which an API without `[DONE]` says no more of an answer.
@@ -223,7 +312,31 @@ fn is_zero(usage: &Usage) -> bool {
 }
 
 fn takes_back(usage: &Usage, last: &Usage) -> bool {
-    usage.output < last.output || usage.input < last.input || usage.audio_ms < last.audio_ms
+    usage.output < last.output || usage.audio_ms < last.audio_ms
+}
+
+/// Zeros are how some servers leave out what they have stated before.
+fn fill_in(usage: &mut Usage, last: &Usage) {
+    if usage.input == 0 {
+        let Usage { input, cached, cache_write, audio_input, image_input, .. } = *last;
+        *usage = Usage { input, cached, cache_write, audio_input, image_input, ..*usage };
+    }
+    if usage.output == 0 {
+        let Usage { output, reasoning, audio_output, image_output, .. } = *last;
+        *usage = Usage { output, reasoning, audio_output, image_output, ..*usage };
+    }
+    usage.total = usage.input + usage.output;
+}
+
+/// What a tool used, besides: another prompt and another answer.
+fn on_top(usage: Usage, apart: Usage) -> Usage {
+    Usage {
+        cached: usage.cached + apart.cached,
+        cache_write: usage.cache_write + apart.cache_write,
+        audio_input: usage.audio_input + apart.audio_input,
+        image_input: usage.image_input + apart.image_input,
+        ..beside(usage, apart, usage.input + apart.input)
+    }
 }
 
 /// Two statements about one prompt that go together: of what was read the details were read once,

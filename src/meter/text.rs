@@ -1,11 +1,19 @@
 //! How much the model said: the size of its text once decoded, for the estimate where no usage is
 //! stated.
 
-/// Counts the bytes of texts that come as raw JSON strings, in pieces.
+/// What begins the bytes of a data URL (RFC 2397).
+const BASE64: &[u8] = b";base64,";
+/// So many characters of base64 are a picture; fewer may well be text that a model wrote.
+const PICTURE: u64 = 1024;
+
+/// Counts the bytes of texts that come as raw JSON strings, in pieces. A picture that stands among them
+/// as a data URL is no text.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     bytes: u64,
+    pictures: u32,
     escape: Escape,
+    url: Url,
 }
 
 /// Where in an escape sequence of a counted text.
@@ -17,15 +25,36 @@ enum Escape {
     Digits(u8),
 }
 
+/// Where in a data URL, which may go on in the next string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Url {
+    #[default]
+    None,
+    /// So many bytes of what begins its payload have come.
+    Begun(usize),
+    /// So many characters of the payload.
+    Payload(u64),
+}
+
 impl Text {
     /// The sum over all texts.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Pictures that stood in them.
+    pub(super) fn pictures(&self) -> u32 {
+        self.pictures
+    }
+
     /// Text that is not in JSON.
     pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    /// So much of it had been said before.
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// A string begins.
@@ -37,22 +66,50 @@ impl Text {
     pub(super) fn push(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while let Some(&byte) = rest.first() {
-            let passed = match self.escape {
-                Escape::None => {
-                    let plain = memchr::memchr(b'\\', rest);
+            let passed = match (self.escape, self.url) {
+                (Escape::None, Url::None) => {
+                    let plain = memchr::memchr2(b'\\', b';', rest);
                     self.bytes += plain.unwrap_or(rest.len()) as u64;
-                    if plain.is_some() {
-                        self.escape = Escape::Begun;
+                    match plain.map(|plain| rest[plain]) {
+                        Some(b';') => self.url = Url::Begun(0),
+                        Some(_) => self.escape = Escape::Begun,
+                        None => {}
                     }
-                    plain.map_or(rest.len(), |plain| plain + 1)
+                    plain.map_or(rest.len(), |plain| plain + usize::from(rest[plain] == b'\\'))
                 }
-                Escape::Begun => {
+                (Escape::None, Url::Begun(seen)) if byte == BASE64[seen] => {
+                    self.bytes += 1;
+                    let is_whole = seen + 1 == BASE64.len();
+                    self.url = if is_whole { Url::Payload(0) } else { Url::Begun(seen + 1) };
+                    1
+                }
+                (Escape::None, Url::Payload(_)) if is_base64(byte) => {
+                    let run = rest.iter().take_while(|byte| is_base64(**byte)).count();
+                    self.payload(run as u64);
+                    run
+                }
+                (Escape::None, Url::Payload(_)) if byte == b'\\' => {
+                    self.escape = Escape::Begun;
+                    1
+                }
+                (Escape::None, _) => {
+                    self.url = Url::None;
+                    0
+                }
+                // A slash may be written so, and is base64.
+                (Escape::Begun, Url::Payload(_)) if byte == b'/' => {
+                    self.escape = Escape::None;
+                    self.payload(1);
+                    1
+                }
+                (Escape::Begun, _) => {
                     let unicode = byte == b'u';
+                    self.url = Url::None;
                     self.bytes += if unicode { 3 } else { 1 };
                     self.escape = if unicode { Escape::Digits(4) } else { Escape::None };
                     1
                 }
-                Escape::Digits(left) => {
+                (Escape::Digits(left), _) => {
                     self.escape = if left > 1 { Escape::Digits(left - 1) } else { Escape::None };
                     1
                 }
@@ -60,6 +117,23 @@ impl Text {
             rest = &rest[passed..];
         }
     }
+
+    /// So many more characters of a payload: text, until there are too many.
+    fn payload(&mut self, more: u64) {
+        let Url::Payload(before) = self.url else { return };
+        let after = before + more;
+        self.url = Url::Payload(after);
+        if after < PICTURE {
+            self.bytes += more;
+        } else if before < PICTURE {
+            self.bytes -= before;
+            self.pictures = self.pictures.saturating_add(1);
+        }
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_')
 }
 
 #[cfg(test)]
@@ -92,6 +166,34 @@ mod tests {
                 text.push(b"ab");
                 assert_eq!(text.bytes(), before + 2, "{raw}");
             }
+        }
+    }
+
+    #[test]
+    fn a_picture_in_a_text_is_no_text_however_it_is_cut() {
+        let picture = "iVBORw0KGgo/".repeat(100);
+        let escaped = picture.replace('/', r"\/");
+        for (raw, bytes, pictures) in [
+            (format!("See ![a](data:image/png;base64,{picture}) and"), 36, 1),
+            (format!("See ![a](data:image/png;base64,{escaped}) and"), 36, 1),
+            (format!(";base64,{picture} ;base64,{picture}"), 17, 2),
+            ("(data:image/gif;base64,R0lGODlhAQ==) a;b;base64;c".to_owned(), 49, 0),
+            (r"data:text/plain;base64,QUJD\n;;base64,x".to_owned(), 38, 0),
+        ] {
+            for cut in 0..=raw.len() {
+                let mut text = Text::default();
+                text.begin();
+                text.push(&raw.as_bytes()[..cut]);
+                text.push(&raw.as_bytes()[cut..]);
+                assert_eq!((text.bytes(), text.pictures()), (bytes, pictures), "cut at {cut}");
+            }
+            let mut text = Text::default();
+            let is_escaped = raw.contains('\\');
+            for string in raw.as_bytes().chunks(if is_escaped { raw.len() } else { 5 }) {
+                text.begin();
+                text.push(string);
+            }
+            assert_eq!((text.bytes(), text.pictures()), (bytes, pictures), "{raw} as deltas");
         }
     }
 }

@@ -7,6 +7,7 @@ mod edits;
 mod encoded;
 mod pace;
 mod running;
+mod types;
 
 use crate::world::{Builder, Call, Received, Upstream, World};
 

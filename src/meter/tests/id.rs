@@ -3,8 +3,7 @@
 use super::*;
 
 fn ids_of(kind: Kind, wants_ids: bool, pieces: &[&[u8]]) -> Vec<String> {
-    let model = None;
-    let setup = Setup { kind, coding: None, hide: Hide::Nothing, answers: 1, model, wants_ids };
+    let setup = Setup { wants_ids, ..WORDS.setup(kind, Hide::Nothing, None) };
     let mut meter = Meter::new(setup);
     run(&mut meter, pieces.iter().copied());
     meter.reading().response_ids.iter().map(|id| id.to_string()).collect()
@@ -33,7 +32,7 @@ fn the_ids_of_a_response_are_read_however_it_is_cut_where_they_are_wanted() {
         // An answer that is broken off has one all the same.
         (Kind::Json, r#"{"id":"resp_1","outp"#, &["resp_1"]),
         (Kind::Json, &format!(r#"{{"id":"{long}"}}"#), &[]),
-        (Kind::Sse, &stream, &["resp_1", "rs_1", "msg_1"]),
+        (Kind::Sse, &stream, &["resp_1", "a", "rs_1", "msg_1"]),
         (Kind::Sse, "data: {\"item\":[{\"id\":\"m\"}],\"id\":\"x\"}\n\n", &[]),
         (Kind::Opaque, r#"{"id":"resp_1"}"#, &[]),
     ];

@@ -3,19 +3,14 @@
 use bytes::Bytes;
 
 use super::super::{Hide, Kind, Meter, Setup};
+use super::WORDS;
 
 /// `input`, `output` and `total`; whether it is final, suspect, and done.
 type Read = (Option<(u64, u64, u64)>, bool, bool, bool);
 
 fn read(answers: u64, events: &[&str]) -> Read {
-    let mut meter = Meter::new(Setup {
-        kind: Kind::Sse,
-        coding: None,
-        hide: Hide::Nothing,
-        answers,
-        model: None,
-        wants_ids: false,
-    });
+    let setup = WORDS.setup(Kind::Sse, Hide::Nothing, None);
+    let mut meter = Meter::new(Setup { answers, ..setup });
     let mut out = Vec::new();
     for event in events {
         meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
@@ -153,7 +148,7 @@ fn the_statement_that_counts() {
             "the upstream's own total",
             1,
             vec![chunk(&[], r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9}"#)],
-            (Some((3, 4, 9)), true, false, false),
+            (of(3, 6), true, false, false),
         ),
         (
             "a cost alone leaves open what was used",

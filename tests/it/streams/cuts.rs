@@ -26,12 +26,15 @@ use super::{ASK, ASK_USAGE};
 use crate::world::{Client, World, request};
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 128;
+const FIXTURES: usize = 220;
 /// Between two cuts where nothing is edited, beside those that are interesting; a prime, so that it falls
 /// out of step with whatever repeats in a stream.
 const STRIDE: usize = 29;
 /// What a fixture says of usage that is no number of tokens.
 const NOT_TOKENS: [&str; 2] = ["audio_ms", "reported_cost_nano_usd"];
+/// Fixtures of endpoints that are not asked here, and that have rules of their own; src/meter/tests.rs
+/// has them.
+const ELSEWHERE: [&str; 4] = ["audio/verbose", "embeddings/", "moderations/", "voyage/"];
 /// Clients that ask at the same time.
 const CLIENTS: usize = 4;
 
@@ -70,10 +73,14 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 impl Fixture {
-    /// Where it is cut: 0 is not at all. With usage hidden that is everywhere.
+    fn is_elsewhere(&self) -> bool {
+        ELSEWHERE.iter().any(|name| self.name.starts_with(name))
+    }
+
+    /// Where it is cut: 0 is not at all. Where something is hidden that is everywhere.
     fn cuts(&self, hides: bool) -> BTreeSet<usize> {
         let len = self.stream.len();
-        if hides {
+        if hides && self.hidden != self.stream {
             return (0..len.max(1)).collect();
         }
         let mut cuts: BTreeSet<usize> = (0..len).step_by(STRIDE).collect();
@@ -102,7 +109,8 @@ impl Fixture {
 
     /// How the ledger has it ended.
     fn end(&self) -> &'static str {
-        let is_over = ["done", "finish_reason", "error"].iter().any(|name| self.says(name));
+        let is_over =
+            ["done", "finish_reason", "error", "usage_last"].iter().any(|name| self.says(name));
         match () {
             () if self.is_stream && !is_over => "upstream_truncated",
             () if self.says("error") => "upstream_error",
@@ -134,22 +142,34 @@ impl Fixture {
         };
         assert_eq!((&row["end"], &row["usage_source"]), (&json!(end), &json!(source)), "{name}");
         assert_eq!(row["model_served"], self.expected["model"], "{name}");
-        let no_done = self.is_stream && self.says("finish_reason") && !self.says("done");
-        let count = |name: &str| usage[name].as_u64().unwrap_or(0);
+        let is_over = self.says("finish_reason") || self.says("usage_last");
+        let no_done = self.is_stream && is_over && !self.says("done");
         let flags = [
             (no_done, "no_done"),
             (self.says("suspect"), "usage_suspect"),
-            (count("total") != count("input") + count("output"), "total_differs"),
+            (self.says("differs"), "total_differs"),
+            (self.says("unread"), "unread"),
+            (self.says("no_answer") && end == "complete", "no_answer"),
         ];
         let flags: Vec<_> = flags.iter().filter(|(is_set, _)| *is_set).map(|it| it.1).collect();
         assert_eq!(row["flags"], json!(flags), "{name}");
-        assert_eq!(row["raw_usage"].is_null(), usage.is_null(), "{name}");
+        let has_raw = !usage.is_null() && !self.says("loose");
+        assert_eq!(row["raw_usage"].is_null(), !has_raw, "{name}");
         let counts = usage.as_object().into_iter().flatten();
-        let said = self.expected["text_bytes"].as_u64().unwrap_or(0).div_ceil(4);
+        let bytes = |name: &str| self.expected[name].as_u64().unwrap_or(0);
+        let said = bytes("text_bytes").max(bytes("unread_bytes")).div_ceil(4);
+        if usage.is_null() {
+            let images = bytes("images") * 1560;
+            assert_eq!(row["output_tokens"], said + images, "{name}");
+        }
         for (count, expected) in counts.filter(|(name, _)| !NOT_TOKENS.contains(&&***name)) {
             let expected = match &**count {
                 // What was stated before the answer began leaves out the answer.
                 "output" if self.says("start") => json!(said),
+                // Of a total alone, what was seen is the answer.
+                "input" if self.says("undivided") => {
+                    json!(usage["total"].as_u64().map(|it| it - said))
+                }
                 "total" if self.says("start") => json!(usage["input"].as_u64().map(|it| it + said)),
                 _ => expected.clone(),
             };
@@ -247,7 +267,8 @@ async fn every_fixture_is_the_same_however_it_is_cut() {
     let fixtures = Rc::new(fixtures());
     assert_eq!(fixtures.len(), FIXTURES);
     let mut cases = Vec::new();
-    for (number, fixture) in fixtures.iter().enumerate() {
+    let asked = fixtures.iter().enumerate().filter(|(_, fixture)| !fixture.is_elsewhere());
+    for (number, fixture) in asked {
         for hides in [false, true] {
             cases.extend(fixture.cuts(hides).into_iter().map(|cut| Case { number, hides, cut }));
         }

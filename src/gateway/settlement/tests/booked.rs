@@ -60,8 +60,21 @@ fn remarks_on_the_numbers_are_those_of_the_reading() {
     assert_eq!(flags(all.clone()), Flags::default());
     assert_eq!(flags(Reading { suspect: true, ..all.clone() }), one(Flags::USAGE_SUSPECT));
     assert_eq!(flags(Reading { is_blind: true, ..all.clone() }), one(Flags::ENCODED));
-    let usage = Some(Usage { total: 25, ..usage(11, 13) });
-    assert_eq!(flags(Reading { usage, ..all }), one(Flags::TOTAL_DIFFERS));
+    let differs = Reading { total_differs: true, ..all.clone() };
+    assert_eq!(flags(differs), one(Flags::TOTAL_DIFFERS));
+    assert_eq!(flags(Reading { is_unread: true, ..all.clone() }), one(Flags::UNREAD));
+    // Whether there was no answer, an upstream says that was asked and had success.
+    let empty = Reading { is_no_answer: true, ..Reading::default() };
+    for (status, end, flag) in [
+        (200, End::Complete, one(Flags::NO_ANSWER)),
+        (204, End::Complete, one(Flags::NO_ANSWER)),
+        (200, End::ClientClosed, Flags::default()),
+        (429, End::Complete, Flags::default()),
+    ] {
+        let mut settlement = world.settlement(1);
+        settlement.upstream_status = Some(status);
+        assert_eq!(settlement.used(empty.clone(), end).flags, flag, "{status} {end:?}");
+    }
 }
 
 #[tokio::test]
