@@ -4,6 +4,7 @@
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
 mod admission;
+mod allowed;
 mod answer;
 pub(crate) mod client;
 mod cors;
@@ -162,6 +163,9 @@ async fn serve(
     let identity = confirm(worker, client, &head, endpoint, identified, now, exchange)?;
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
     let price = route.price(now.unix_ms, identity.has_cost_quota())?;
+    let upstream = &worker.upstreams[route.upstream];
+    let refusable = &worker.bounds.refusable;
+    let target = allowed::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, ask, now, exchange)?;
     let clamp = permit.clamp();
@@ -170,8 +174,7 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
-    let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
+    let plan = Plan::new(upstream, route, head, target, &frames, &facts, forwarded, clamp);
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,

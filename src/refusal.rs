@@ -146,6 +146,28 @@ impl Refusal {
         Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
+    /// A query that says what the body says.
+    pub(crate) fn decides_in_query(name: &'static str) -> Self {
+        let message = format!(
+            "Invalid request. `{name}` decides about a request, and stands in its body, not in the query."
+        );
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
+    /// `name`: as it stands in the operator's list.
+    pub(crate) fn field_not_allowed(name: &str) -> Self {
+        let message = format!(
+            "Invalid request. The field `{name}` is not allowed by the operator of this gateway."
+        );
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn background() -> Self {
+        let message = "Invalid request. `background` is not allowed by the operator of this gateway: \
+                       an answer that is made in the background cannot be fetched through it.";
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
     pub(crate) fn corrupt_coding() -> Self {
         let message = "Invalid request. The body is not what its content-encoding says.";
         Self::client("invalid_request", StatusCode::BAD_REQUEST, message)

@@ -27,6 +27,7 @@ use crate::forward::{Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Shared, Worker};
 use crate::identify::FailedKeys;
+use crate::inspect::Refusable;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::route::Routes;
@@ -285,6 +286,9 @@ fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
         max_inflight_bytes: config.server.max_inflight_body_bytes,
         idle: Duration::from_millis(config.deadlines.request_body_idle_ms),
         inflight: metrics.shared.body_bytes.clone(),
+        refusable: Arc::new(Refusable::new(
+            config.upstreams.iter().map(|upstream| &*upstream.refuse_fields),
+        )),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gateway::request_body::Bounds;
 use crate::gateway::snapshot::Registry;
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
+use crate::inspect::NOTHING;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::report::{Filter, Request, requests};
@@ -54,7 +55,13 @@ impl World {
             failed_keys: Arc::new(FailedKeys::new(1)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),
-            bounds: Bounds { max_body_bytes: 1, max_inflight_bytes: 1, idle, inflight },
+            bounds: Bounds {
+                max_body_bytes: 1,
+                max_inflight_bytes: 1,
+                idle,
+                inflight,
+                refusable: Arc::new(NOTHING.clone()),
+            },
             cors: Arc::new(Cors::new(&[])),
             upstreams: Vec::new(),
             resolve: system_resolver(),
