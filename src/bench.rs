@@ -238,6 +238,7 @@ fn row(event_id: EventId) -> Row {
         end: End::Complete,
         usage_source: UsageSource::Reported,
         usage: Usage { input: 57, output: 20, total: 77, ..Usage::default() },
+        price_version: None,
         cost_nano_usd: Some(442_500),
         output_images: 0,
         raw_usage: Some(raw.into()),

@@ -135,12 +135,14 @@ impl Flags {
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
     /// The answer came compressed in a way that is not read, or not to its end.
     pub const ENCODED: Self = Self(1 << 9);
+    /// The answer names another model, whose price is not known: it is charged as the one asked for.
+    pub const MODEL_DIFFERS: Self = Self(1 << 10);
     /// The model has no price, and a quota of cost let the request pass all the same.
     pub const UNPRICED: Self = Self(1 << 16);
     /// The row was dated by a clock that was ahead, and got another date afterwards.
     pub const REDATED: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
@@ -149,6 +151,7 @@ impl Flags {
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
         (Self::ENCODED, "encoded"),
+        (Self::MODEL_DIFFERS, "model_differs"),
         (Self::REDATED, "redated"),
     ];
 
