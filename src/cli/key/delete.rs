@@ -38,7 +38,7 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     if let Some(id) = &args.id {
         let key = store.delete_key(id, args.force, now_ms)?;
-        return write_one(out, args.format, &COLUMNS, &line(&key, now_ms));
+        return write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format));
     }
     let text = args.ended_before.as_deref().context("the arguments name a key or a time")?;
     let until_ms =
@@ -46,6 +46,6 @@ pub(super) fn run(
     // What ends later is alive.
     let keys = store.delete_ended_keys(until_ms.min(now_ms))?;
     note(&format!("{} keys deleted", keys.len()));
-    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
+    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms, args.format)).collect();
     write_lines(out, args.format, &COLUMNS, &lines, None)
 }
