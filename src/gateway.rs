@@ -318,6 +318,9 @@ fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Outgoi
 }
 
 #[cfg(test)]
+mod readers;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

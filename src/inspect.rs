@@ -26,7 +26,7 @@ pub(crate) use multipart::is_form;
 use reader::Reader;
 #[cfg(test)]
 pub(crate) use refusable::NOTHING;
-pub(crate) use refusable::{Refusable, Seen};
+pub(crate) use refusable::{NotAllowed, Refusable, Seen};
 use splice::Places;
 pub(crate) use splice::{Ask, apply};
 

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::admit::Denied;
 use crate::forward::SendError;
 use crate::identify::Unidentified;
-use crate::inspect::Invalid;
+use crate::inspect::{Invalid, NotAllowed};
 use crate::route::{UnknownModel, UnpricedModel};
 
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -114,8 +114,7 @@ impl Refusal {
 
     /// RFC 9112 §3.2.
     pub(crate) fn host() -> Self {
-        let message = "Invalid request. An HTTP/1.1 request has exactly one Host header.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("An HTTP/1.1 request has exactly one Host header")
     }
 
     pub(crate) fn unidentified() -> Self {
@@ -146,36 +145,17 @@ impl Refusal {
         Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
-    /// A query that says what the body says.
-    pub(crate) fn decides_in_query(name: &'static str) -> Self {
-        let message = format!(
-            "Invalid request. `{name}` decides about a request, and stands in its body, not in the query."
-        );
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
-    }
-
-    /// `name`: as it stands in the operator's list.
-    pub(crate) fn field_not_allowed(name: &str) -> Self {
-        let message = format!(
-            "Invalid request. The field `{name}` is not allowed by the operator of this gateway."
-        );
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
-    }
-
-    pub(crate) fn background() -> Self {
-        let message = "Invalid request. `background` is not allowed by the operator of this gateway: \
-                       an answer that is made in the background cannot be fetched through it.";
+    fn invalid(why: impl std::fmt::Display) -> Self {
+        let message = format!("Invalid request. {why}.");
         Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
     }
 
     pub(crate) fn corrupt_coding() -> Self {
-        let message = "Invalid request. The body is not what its content-encoding says.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("The body is not what its content-encoding says")
     }
 
     pub(crate) fn body_stalled() -> Self {
-        let message = "Invalid request. The request body did not arrive in time.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("The request body did not arrive in time")
     }
 
     pub(crate) fn overloaded(what: &'static str) -> Self {
@@ -325,8 +305,13 @@ impl From<Unidentified> for Refusal {
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        let message = format!("Invalid request. {invalid}.");
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid(invalid)
+    }
+}
+
+impl From<NotAllowed> for Refusal {
+    fn from(not_allowed: NotAllowed) -> Self {
+        Self::invalid(not_allowed)
     }
 }
 

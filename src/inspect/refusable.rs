@@ -20,6 +20,22 @@ pub(crate) struct Refusable {
     lists: Vec<Seen>,
 }
 
+/// What the operator of an upstream does not let pass. The messages are public.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAllowed {
+    /// A query that says what the body says; nobody can allow that.
+    #[error("`{0}` decides about a request, and stands in its body, not in the query")]
+    InQuery(&'static str),
+    /// The name as it stands in the operator's list.
+    #[error("The field `{0}` is not allowed by the operator of this gateway")]
+    Field(String),
+    #[error(
+        "`background` is not allowed by the operator of this gateway: an answer that is made in the \
+         background cannot be fetched through it"
+    )]
+    Background,
+}
+
 /// Names out of the lists, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u128);

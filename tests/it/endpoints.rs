@@ -4,6 +4,7 @@
 pub mod samples;
 mod bodies;
 mod anthropic;
+mod checked;
 
 use serde_json::Value;
 use weir::simulator::Served;
