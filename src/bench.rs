@@ -6,7 +6,7 @@
 mod history;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -14,11 +14,11 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::admit::{Ask, Settings, SlotGuard, TenantLive};
 use crate::clock::{Believed, Clock};
-use crate::config::{Durability, HeaderList};
+use crate::config::{Config, Durability, HeaderList, Secrets};
 use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
-use crate::inspect::{self, Api, Facts, Scan};
+use crate::inspect::{self, Api, Facts, Refusable, Scan};
 use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
@@ -42,12 +42,18 @@ pub fn forwarded_paths() -> Vec<&'static str> {
 
 /// Scans a request body that comes in `frames`; returns the estimate of its tokens.
 pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut scan = Scan::json(Api::Chat);
+    let mut scan = Scan::json(Api::Chat, &REFUSABLE);
     for frame in frames {
         scan.push(frame).expect("the bench's body is valid");
     }
     scan.finish().expect("the bench's body is whole").estimated_input_tokens()
 }
+
+/// What the default upstream refuses.
+static REFUSABLE: LazyLock<Refusable> = LazyLock::new(|| {
+    let config = Config::from_toml("", Secrets::Optional).expect("the defaults are valid");
+    Refusable::new(config.upstreams.iter().map(|upstream| &*upstream.refuse_fields))
+});
 
 /// A request body that was scanned.
 pub struct Inspected {
@@ -57,7 +63,7 @@ pub struct Inspected {
 
 impl Inspected {
     pub fn new(body: Bytes) -> Self {
-        let mut scan = Scan::json(Api::Chat);
+        let mut scan = Scan::json(Api::Chat, &REFUSABLE);
         scan.push(&body).expect("the bench's body is valid");
         Self { facts: scan.finish().expect("the bench's body is whole"), frames: [body] }
     }
@@ -244,6 +250,7 @@ fn row(event_id: EventId) -> Row {
         end: End::Complete,
         usage_source: UsageSource::Reported,
         usage: Usage { input: 57, output: 20, total: 77, ..Usage::default() },
+        price_version: None,
         cost_nano_usd: Some(442_500),
         output_images: 0,
         raw_usage: Some(raw.into()),

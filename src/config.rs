@@ -8,6 +8,7 @@ pub(crate) mod suggest;
 mod variables;
 mod source;
 mod secret;
+mod refused;
 mod base_url;
 mod header_list;
 mod id_kinds;
@@ -162,6 +163,12 @@ pub struct Upstream {
     pub inject_usage: bool,
     /// Ask streams for their usage with every chunk, too, and hide it again.
     pub running_usage: bool,
+    /// Parameters of a request's query that go upstream.
+    pub allow_query: Vec<String>,
+    /// Fields of a request's body that are refused, in lower case; at the end of one `*` stands for any.
+    pub refuse_fields: Vec<String>,
+    /// Let answers be made in the background.
+    pub allow_background: bool,
     pub on_disconnect: OnDisconnect,
     /// How long and how many at once (per worker) a drain after a disconnect may be.
     pub drain_ms: u64,

@@ -4,6 +4,7 @@
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
 mod admission;
+mod allowed;
 mod answer;
 pub(crate) mod client;
 mod cors;
@@ -189,6 +190,8 @@ async fn serve(
     let upstream = &worker.upstreams[route.upstream];
     worker.owners.check(&facts.named, &identity, &upstream.config)?;
     let price = route.price(now.unix_ms, identity.has_cost_quota())?;
+    let refusable = &worker.bounds.refusable;
+    let target = allowed::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, arriving, ask, now, exchange)?;
     let clamp = permit.clamp();
@@ -197,8 +200,17 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
-    let plan =
-        Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp, &identity.tenant);
+    let plan = Plan::new(
+        upstream,
+        route,
+        head,
+        target,
+        &frames,
+        &facts,
+        forwarded,
+        clamp,
+        &identity.tenant,
+    );
     drop((frames, facts));
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
@@ -334,6 +346,9 @@ fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Outgoi
     }
     response
 }
+
+#[cfg(test)]
+mod readers;
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,14 @@
 //!
 //! The keys that decide can follow megabytes of base64, so the whole body is scanned, frame by frame
 //! as it arrives. Nothing is built from it and nothing of it is copied but the model's name; what the
-//! upstream needs otherwise is spliced into the client's own bytes. Whatever is not named here passes
-//! untouched: unknown fields are the upstream's business.
+//! upstream needs otherwise is spliced into the client's own bytes. Which fields decide, and what else
+//! the readers behind Weir may take for one of them, is in `decisive.rs`; which ones an operator does not
+//! let pass, in `refusable.rs`. Whatever is not named there passes untouched: unknown fields are the
+//! upstream's business.
 
 mod api;
+mod decisive;
+mod refusable;
 mod name;
 mod ids;
 mod reader;
@@ -14,12 +18,18 @@ mod splice;
 mod apart;
 mod multipart;
 
+use http::HeaderValue;
+
 use crate::json::{Malformed, Scanner};
 pub(crate) use api::Api;
+pub(crate) use decisive::decisive;
 pub(crate) use ids::Named;
 use multipart::Multipart;
 pub(crate) use multipart::is_form;
 use reader::Reader;
+#[cfg(test)]
+pub(crate) use refusable::NOTHING;
+pub(crate) use refusable::{NotAllowed, Refusable, Seen};
 use splice::Places;
 pub(crate) use splice::{Ask, apply};
 
@@ -42,13 +52,19 @@ pub(crate) struct Facts {
     pub(crate) include_usage: Option<bool>,
     /// `stream_options.continuous_usage_stats`, if it is a boolean.
     pub(crate) continuous_usage: Option<bool>,
-    /// Tokens of one answer: `max_completion_tokens` or `max_output_tokens`, else `max_tokens`, where
-    /// the API has them. Saturated at `u64::MAX`.
+    /// `background` is `true`: the answer is made after the response has ended.
+    pub(crate) background: bool,
+    /// Tokens of one answer at most: the largest of all bounds, if one is the API's own and none says that
+    /// there is none. Saturated at `u64::MAX`.
     pub(crate) max_output_tokens: Option<u64>,
+    /// Tokens of one answer that some upstream may make by a bound, if it knows the word; no less is
+    /// reserved.
+    pub(crate) least_output_tokens: u64,
     /// Answers asked for, at least 1: `n` (at most `u32::MAX`), for every prompt of a list where the API
     /// takes one.
     pub(crate) n: u64,
-    /// Answers that are made for them: `best_of` may ask for more, of which the best are shown.
+    /// Answers that are made for them: `best_of` may ask for more, of which the best are shown, and so may
+    /// other servers' words for it.
     pub(crate) made: u64,
     /// Tokens that the client has made of its text already.
     pub(crate) tokens: u64,
@@ -61,6 +77,10 @@ pub(crate) struct Facts {
     pub(crate) body_bytes: u64,
     /// What it names that lies with the upstream's account.
     pub(crate) named: Named,
+    /// Fields that some operator refuses.
+    pub(crate) refusable: Seen,
+    /// What the body was read as, and goes on as.
+    pub(crate) content_type: HeaderValue,
     places: Places,
 }
 
@@ -80,6 +100,13 @@ pub(crate) enum Invalid {
     /// Parsers disagree about which of two counts, so what we admit might not be what is served.
     #[error("duplicate key `{0}`")]
     Duplicate(&'static str),
+    /// Some of them take no notice of case, and would take it for the key itself.
+    #[error("a key differs from `{0}` only in how it is written; write `{0}`")]
+    Spelling(&'static str),
+    #[error("a key is not valid Unicode")]
+    KeyNotUnicode,
+    #[error("a request has one content type")]
+    ContentTypes,
     #[error("`{key}` must be {expected}")]
     Type { key: &'static str, expected: &'static str },
     #[error("`model` must not be empty")]
@@ -96,27 +123,28 @@ pub(crate) enum Invalid {
     clippy::large_enum_variant,
     reason = "nearly every body is JSON, which costs no allocation"
 )]
-pub(crate) enum Scan {
-    Json(Json),
-    Form(Box<Multipart>),
+pub(crate) enum Scan<'f> {
+    Json(Json<'f>),
+    Form(Box<Multipart<'f>>),
 }
 
 /// A JSON document being scanned.
 #[derive(Debug)]
-pub(crate) struct Json {
+pub(crate) struct Json<'f> {
     scanner: Scanner,
-    reader: Reader,
+    reader: Reader<'f>,
     body_bytes: u64,
 }
 
-impl Scan {
-    pub(crate) fn json(api: Api) -> Self {
-        Self::Json(Json { scanner: Scanner::new(), reader: Reader::new(api), body_bytes: 0 })
+impl<'f> Scan<'f> {
+    pub(crate) fn json(api: Api, refusable: &'f Refusable) -> Self {
+        let reader = Reader::new(api, refusable);
+        Self::Json(Json { scanner: Scanner::new(), reader, body_bytes: 0 })
     }
 
     /// `content_type`: that of the request, which names the form's boundary.
-    pub(crate) fn form(api: Api, content_type: &str) -> Result<Self, Invalid> {
-        Ok(Self::Form(Box::new(Multipart::new(api, content_type)?)))
+    pub(crate) fn form(content_type: &str, refusable: &'f Refusable) -> Result<Self, Invalid> {
+        Ok(Self::Form(Box::new(Multipart::new(content_type, refusable)?)))
     }
 
     /// Scans the next frame.
@@ -142,7 +170,7 @@ impl Scan {
     }
 }
 
-impl Json {
+impl Json<'_> {
     fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
         let verdict = self.scanner.push(piece, &mut self.reader);
         self.body_bytes += piece.len() as u64;
@@ -160,13 +188,15 @@ impl Json {
 }
 
 impl Facts {
-    fn new(places: Places) -> Self {
+    fn new(places: Places, content_type: HeaderValue) -> Self {
         Self {
             model: String::new(),
             stream: false,
             include_usage: None,
             continuous_usage: None,
+            background: false,
             max_output_tokens: None,
+            least_output_tokens: 0,
             n: 1,
             made: 1,
             tokens: 0,
@@ -175,6 +205,8 @@ impl Facts {
             images: 0,
             body_bytes: 0,
             named: Named::default(),
+            refusable: Seen::default(),
+            content_type,
             places,
         }
     }
@@ -203,7 +235,7 @@ mod tests {
         api: Api,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Facts, Invalid> {
-        let mut scan = Scan::json(api);
+        let mut scan = Scan::json(api, &NOTHING);
         for piece in pieces {
             if let Err(invalid) = scan.push(piece) {
                 assert_eq!(scan.push(b" "), Err(invalid), "repeated");
@@ -252,20 +284,79 @@ mod tests {
 
     #[test]
     fn limits_and_counts() {
-        // Rest of the body, most output tokens, n.
+        const MAX: u64 = u64::MAX;
+        // Rest of the body, most output tokens, least that is reserved, n, answers made.
         let cases = [
-            ("", None, 1),
-            (r#","max_tokens":5,"n":3"#, Some(5), 3),
-            (r#","max_completion_tokens":7,"max_tokens":5"#, Some(7), 1),
-            (r#","max_completion_tokens":null,"max_tokens":5,"n":null"#, Some(5), 1),
-            (r#","max_tokens":0,"n":0"#, Some(0), 1),
-            (r#","max_t\u006fkens":18446744073709551615"#, Some(u64::MAX), 1),
-            (r#","max_tokens":99999999999999999999999,"n":4294967296"#, Some(u64::MAX), 4294967295),
-            (r#","extra":{"n":9,"max_tokens":[8],"stream":1,"model":2},"x":1e9"#, None, 1),
+            ("", None, 0, 1, 1),
+            (r#","max_tokens":5,"n":3"#, Some(5), 5, 3, 3),
+            (r#","max_completion_tokens":7,"max_tokens":5"#, Some(7), 7, 1, 1),
+            (r#","max_completion_tokens":2,"max_tokens":100000"#, Some(100_000), 100_000, 1, 1),
+            (r#","max_completion_tokens":null,"max_tokens":5,"n":null"#, Some(5), 5, 1, 1),
+            (r#","max_t\u006fkens":18446744073709551615"#, Some(MAX), MAX, 1, 1),
+            (
+                r#","max_tokens":99999999999999999999999,"n":4294967296"#,
+                Some(MAX),
+                MAX,
+                4294967295,
+                4294967295,
+            ),
+            (r#","extra":{"n":9,"max_tokens":[8],"stream":1,"model":2},"x":1e9"#, None, 0, 1, 1),
+            // No bound, to some reader at least.
+            (r#","max_tokens":-1,"n":0"#, None, 0, 1, 1),
+            (r#","max_tokens":0"#, None, 0, 1, 1),
+            (r#","max_tokens":-1,"max_completion_tokens":7"#, None, 7, 1, 1),
+            (r#","max_tokens":9,"n_predict":-1"#, None, 9, 1, 1),
+            // Other servers' words raise what is reserved, and are not believed to bound.
+            (r#","n_predict":9"#, None, 9, 1, 1),
+            (r#","max_tokens":5,"num_predict":9"#, Some(9), 9, 1, 1),
+            (r#","max_tokens":5,"max_new_tokens":4"#, Some(5), 5, 1, 1),
+            (r#","max_tokens":5,"options":{"num_predict":9}"#, Some(9), 9, 1, 1),
+            (r#","options":{"a":{"num_predict":"x"},"n":7},"max_tokens":5"#, Some(5), 5, 1, 1),
+            (r#","options":[{"num_predict":9}]"#, None, 0, 1, 1),
+            (r#","max_tokens":5,"min_tokens":9"#, Some(9), 9, 1, 1),
+            (r#","max_tokens":5,"min_tokens":0,"min_new_tokens":-1"#, Some(5), 5, 1, 1),
+            (r#","max_tokens_to_sample":3,"max_output_tokens":4"#, None, 4, 1, 1),
+            (r#","n":2,"best_of":9,"use_beam_search":true"#, None, 0, 2, 9),
+            (r#","n":2,"n_cmpl":3,"num_return_sequences":4"#, None, 0, 2, 4),
         ];
-        for (rest, max_output_tokens, n) in cases {
+        for (rest, max_output_tokens, least, n, made) in cases {
             let facts = valid(&format!(r#"{{"model":"m"{rest}}}"#));
-            assert_eq!((facts.max_output_tokens, facts.n), (max_output_tokens, n), "{rest}");
+            let found = (facts.max_output_tokens, facts.least_output_tokens, facts.n, facts.made);
+            assert_eq!(found, (max_output_tokens, least, n, made), "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_operators_refuse_is_seen_however_it_is_written() {
+        let lists = [["models", "mock_*"].map(str::to_owned)];
+        let refusable = Refusable::new(lists.iter().map(|list| &list[..]));
+        for (key, is_seen) in [
+            ("models", true),
+            ("MODELS", true),
+            (r"mod\u0065ls", true),
+            ("mode\\u017fs", false),
+            ("model\\u017f", true),
+            ("mock_response", true),
+            ("MOCK_", true),
+            ("mock", false),
+            ("mode", false),
+        ] {
+            let body = format!(r#"{{"model":"m","metadata":{{"models":1}},"{key}":[]}}"#);
+            for pieces in [1, body.len()] {
+                let mut scan = Scan::json(Api::Chat, &refusable);
+                body.as_bytes().chunks(pieces).for_each(|piece| scan.push(piece).expect(&body));
+                let seen = scan.finish().expect(&body).refusable;
+                assert_eq!(refusable.refused(0, seen).is_some(), is_seen, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_background_answer_is_known() {
+        for (value, expected) in [("true", true), ("false", false), ("null", false)] {
+            let body = format!(r#"{{"model":"m","background":{value}}}"#);
+            let facts = scan_for(Api::Responses, [body.as_bytes()]).expect(&body);
+            assert_eq!(facts.background, expected);
         }
     }
 
@@ -303,25 +394,30 @@ mod tests {
         assert_eq!(valid(elsewhere).text_bytes, 6);
     }
 
-    /// What decides at one API only passes at another.
+    /// What decides at one API only raises what is reserved at another, or passes.
     #[test]
     fn each_api_has_fields_of_its_own() {
         let all =
             r#""max_tokens":5,"max_completion_tokens":7,"max_output_tokens":11,"n":2,"best_of":3"#;
         let body = format!(r#"{{"model":"m",{all}}}"#);
+        let foreign = r#"{"model":"m","max_output_tokens":11}"#;
         let odd = r#"{"model":"m","n":"x","best_of":[],"stream_options":7,"max_output_tokens":{}}"#;
-        for (api, max, n, takes_odd) in [
-            (Api::Chat, Some(7), 2, false),
-            (Api::Completions, Some(5), 3, false),
-            (Api::Responses, Some(11), 1, false),
-            (Api::Messages, Some(5), 1, true),
-            (Api::Images, None, 2, false),
-            (Api::Other, None, 1, true),
+        for (api, max, max_foreign, n, made, takes_odd) in [
+            (Api::Chat, Some(11), None, 2, 3, false),
+            (Api::Completions, Some(11), None, 2, 3, false),
+            (Api::Responses, Some(11), Some(11), 1, 3, false),
+            (Api::Messages, Some(11), None, 1, 3, false),
+            (Api::Images, None, None, 2, 2, false),
+            (Api::Other, None, None, 1, 1, true),
         ] {
             let facts = scan_for(api, [body.as_bytes()]).expect("valid");
-            assert_eq!((facts.max_output_tokens, facts.made), (max, n), "{api:?}");
-            assert_eq!(facts.n, n.min(2), "{api:?}");
+            let found = (facts.max_output_tokens, facts.n, facts.made);
+            assert_eq!(found, (max, n, made), "{api:?}");
             assert_eq!(scan_for(api, [odd.as_bytes()]).is_ok(), takes_odd, "{api:?}");
+            let facts = scan_for(api, [foreign.as_bytes()]).expect("valid");
+            assert_eq!(facts.max_output_tokens, max_foreign, "{api:?}");
+            let is_words = !matches!(api, Api::Images | Api::Other);
+            assert_eq!(facts.least_output_tokens, if is_words { 11 } else { 0 }, "{api:?}");
         }
     }
 
@@ -405,7 +501,6 @@ mod tests {
             ("3", "the body must be a JSON object"),
             ("{}", "`model` is missing"),
             (r#"{"messages":[{"model":"m"}]}"#, "`model` is missing"),
-            (r#"{"Model":"m"}"#, "`model` is missing"),
             (r#"{"model":null}"#, "`model` must be a string"),
             (r#"{"model":["m"]}"#, "`model` must be a string"),
             (r#"{"model":""}"#, "`model` must not be empty"),
@@ -426,15 +521,48 @@ mod tests {
                 "duplicate key `include_usage`",
             ),
             (
-                r#"{"stream_options":{"continuous_usage_stats":1,"continuous_usage_stats":1}}"#,
+                r#"{"stream_options":{"continuous_usage_stats":true,"continuous_usage_stats":1}}"#,
                 "duplicate key `continuous_usage_stats`",
             ),
+            (r#"{"n_predict":1,"n_predict":1}"#, "duplicate key `n_predict`"),
+            (r#"{"service_tier":"a","service_tier":"b"}"#, "duplicate key `service_tier`"),
+            (
+                r#"{"options":{"num_predict":1,"x":2,"num_predict":1}}"#,
+                "duplicate key `num_predict`",
+            ),
+            (
+                r#"{"Model":"m"}"#,
+                "a key differs from `model` only in how it is written; write `model`",
+            ),
+            (
+                r#"{"max_to\u212aens":1}"#,
+                "a key differs from `max_tokens` only in how it is written; write `max_tokens`",
+            ),
+            (
+                r#"{"ſtream":true}"#,
+                "a key differs from `stream` only in how it is written; write `stream`",
+            ),
+            (
+                r#"{"stream_options":{"Include_usage":true}}"#,
+                "a key differs from `include_usage` only in how it is written; write `include_usage`",
+            ),
+            (
+                r#"{"options":{"NUM_PREDICT":9}}"#,
+                "a key differs from `num_predict` only in how it is written; write `num_predict`",
+            ),
+            (r#"{"\ud800":1,"model":"m"}"#, "a key is not valid Unicode"),
+            (r#"{"background":"true"}"#, "`background` must be a boolean"),
+            (r#"{"stream_options":{"include_usage":"true"}}"#, "`include_usage` must be a boolean"),
+            (r#"{"stream_options":{"include_usage":[]}}"#, "`include_usage` must be a boolean"),
+            (r#"{"options":{"num_predict":"9"}}"#, "`num_predict` must be a non-negative integer"),
             (r#"{"stream":"true"}"#, "`stream` must be a boolean"),
             (r#"{"stream":1}"#, "`stream` must be a boolean"),
             (r#"{"stream_options":true}"#, "`stream_options` must be an object"),
             (r#"{"stream_options":[]}"#, "`stream_options` must be an object"),
             (r#"{"max_tokens":"5"}"#, "`max_tokens` must be a non-negative integer"),
-            (r#"{"max_tokens":-5}"#, "`max_tokens` must be a non-negative integer"),
+            (r#"{"max_tokens":-5.5}"#, "`max_tokens` must be a non-negative integer"),
+            (r#"{"n":-1}"#, "`n` must be a non-negative integer"),
+            (r#"{"n":1e-2}"#, "`n` must be a non-negative integer"),
             (r#"{"max_tokens":5.0}"#, "`max_tokens` must be a non-negative integer"),
             (r#"{"n":1e2}"#, "`n` must be a non-negative integer"),
             (
@@ -454,11 +582,12 @@ mod tests {
 
     #[test]
     fn what_does_not_concern_us_passes() {
-        let bodies: [&[u8]; 6] = [
+        let bodies: [&[u8]; 7] = [
             b"{\"model\":\"m\",\"user\":\"\xff\xfe\"}",
             br#"{"model":"m","include_usage":1,"include_usage":[[2]]}"#,
             br#"{"model":"m","user":1,"user":2,"":0,"":{}}"#,
-            br#"{"model":"m","stream_options":{"include_usage":"yes","x":1,"x":2}}"#,
+            br#"{"model":"m","stream_options":{"include_usage":null,"x":1,"x":2}}"#,
+            br#"{"model":"m","Temperature":1,"metadata":{"Model":"x","\ud800":1},"Stop":[]}"#,
             br#"{"model":"m","metadata":{"model":1,"model":2,"n":"x","include_usage":0}}"#,
             b"\r\n\t {\"model\" : \"m\"}\n\n",
         ];
@@ -592,7 +721,9 @@ mod tests {
             prop_assert_eq!(&facts.model, &model);
             prop_assert_eq!(facts.stream, value["stream"] == json!(true));
             prop_assert_eq!(facts.include_usage, value["stream_options"]["include_usage"].as_bool());
-            let max = value["max_completion_tokens"].as_u64().or(value["max_tokens"].as_u64());
+            let bounds = ["max_completion_tokens", "max_tokens"].map(|name| value[name].as_u64());
+            let is_bounded = !bounds.contains(&Some(0));
+            let max = bounds[0].max(bounds[1]).filter(|_| is_bounded);
             prop_assert_eq!(facts.max_output_tokens, max);
             prop_assert_eq!(facts.n, value["n"].as_u64().unwrap_or(1).max(1));
 

@@ -25,7 +25,7 @@ use crate::admit::Denied;
 use crate::config::IdKind;
 use crate::forward::SendError;
 use crate::identify::Unidentified;
-use crate::inspect::Invalid;
+use crate::inspect::{Invalid, NotAllowed};
 use crate::ledger::record::EventId;
 use crate::route::{UnknownModel, UnpricedModel};
 
@@ -156,14 +156,17 @@ impl Refusal {
         Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
-    pub(crate) fn corrupt_coding() -> Self {
-        let message = "Invalid request. The body is not what its content-encoding says.";
+    fn invalid(why: impl std::fmt::Display) -> Self {
+        let message = format!("Invalid request. {why}.");
         Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
     }
 
+    pub(crate) fn corrupt_coding() -> Self {
+        Self::invalid("The body is not what its content-encoding says")
+    }
+
     pub(crate) fn body_stalled() -> Self {
-        let message = "Invalid request. The request body did not arrive in time.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("The request body did not arrive in time")
     }
 
     pub(crate) fn overloaded(what: &'static str) -> Self {
@@ -326,8 +329,13 @@ impl From<Unidentified> for Refusal {
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        let message = format!("Invalid request. {invalid}.");
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid(invalid)
+    }
+}
+
+impl From<NotAllowed> for Refusal {
+    fn from(not_allowed: NotAllowed) -> Self {
+        Self::invalid(not_allowed)
     }
 }
 

@@ -2,6 +2,7 @@
 //! model serves it.
 
 mod learned;
+mod served;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use crate::config::{Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
 pub(crate) use learned::Learned;
+pub(crate) use served::{Served, Warned};
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,8 @@ pub(crate) struct Route {
     pub(crate) prices: Schedule,
     /// What becomes of a request that needs a price where there is none.
     unpriced: Unpriced,
+    /// That answers to it name another model.
+    pub(crate) warned: Warned,
     /// Seconds since the Unix epoch.
     pub(crate) created: i64,
     pub(crate) owned_by: String,
@@ -85,6 +89,7 @@ impl Routes {
                     learned: entry.learn_reservation.then(Arc::default),
                     prices: config.prices.of(&listed.name),
                     unpriced: config.limits.unpriced,
+                    warned: Warned::default(),
                     created: entry.created,
                     owned_by: entry.owned_by,
                 });

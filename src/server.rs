@@ -28,6 +28,7 @@ use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_re
 use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Deadlines, Owners, Room, Shared, Worker};
 use crate::identify::FailedKeys;
+use crate::inspect::Refusable;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::route::Routes;
@@ -300,6 +301,9 @@ fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
             max_tenant_bytes: config.server.max_tenant_body_bytes,
             inflight: metrics.shared.body_bytes.clone(),
         },
+        refusable: Arc::new(Refusable::new(
+            config.upstreams.iter().map(|upstream| &*upstream.refuse_fields),
+        )),
     }
 }
 

@@ -135,6 +135,8 @@ impl Flags {
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
     /// The answer came compressed in a way that is not read, or not to its end.
     pub const ENCODED: Self = Self(1 << 9);
+    /// The answer names another model, whose price is not known: it is charged as the one asked for.
+    pub const MODEL_DIFFERS: Self = Self(1 << 10);
     /// An answer, or a part of it, is in no form that is read.
     pub const UNREAD: Self = Self(1 << 11);
     /// The upstream answered with success and gave no answer.
@@ -144,7 +146,7 @@ impl Flags {
     /// The row was dated by a clock that was ahead, and got another date afterwards.
     pub const REDATED: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 12] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
@@ -153,6 +155,7 @@ impl Flags {
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
         (Self::ENCODED, "encoded"),
+        (Self::MODEL_DIFFERS, "model_differs"),
         (Self::UNREAD, "unread"),
         (Self::NO_ANSWER, "no_answer"),
         (Self::REDATED, "redated"),

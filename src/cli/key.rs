@@ -1,6 +1,7 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
 mod delete;
+mod models;
 
 use std::io::Write;
 
@@ -22,6 +23,7 @@ use super::open::{open_or_make_store, open_store};
 use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
 use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
+use models::{Models, models, note_unserved};
 
 /// Make, list, change, rotate, revoke and delete keys
 #[derive(Clone, Debug, clap::Args)]
@@ -128,10 +130,6 @@ struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct End(Option<When>);
 
-/// The models as they were typed; `None`: all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Models(Option<Vec<String>>);
-
 /// A key as output shows it.
 #[derive(Debug, Serialize)]
 struct KeyLine {
@@ -196,13 +194,14 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         Action::Revoke(args) => {
             let key = store()?.revoke_key(&args.id, now_ms)?;
             let said = "is revoked: nothing opens it any more, and it stays so";
-            write_ended(out, args.format, &line(&key, now_ms), said)
+            write_ended(out, args.format, &line(&key, now_ms, args.format), said)
         }
         Action::Delete(args) => delete::run(&args, &mut store()?, config, now_ms, out),
     }
 }
 
 fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+    note_unserved(args.options.models.as_ref(), config);
     let text = KeyText::generate()?;
     let expires_at_ms = args.options.expires(config, now_ms)?.flatten();
     let mut limits = config.limits.new_key.clone();
@@ -248,7 +247,7 @@ fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Write) -> anyhow:
         known_tenant(store, name)?;
     }
     keys.retain(|key| !tell_key(key));
-    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms)).collect();
+    let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms, args.format)).collect();
     if lines.is_empty() {
         note("no keys; `weir key create --tenant NAME` makes one");
     }
@@ -305,6 +304,7 @@ fn set(
         ));
     }
     let expires = args.options.expires(config, now_ms)?;
+    note_unserved(args.options.models.as_ref(), config);
     let options = args.options;
     if let Some(Models(models)) = &options.models {
         tell_unserved(models.as_deref(), config);
@@ -324,7 +324,7 @@ fn set(
         }
     })?;
     tell_key(&key);
-    write_one(out, args.format, &COLUMNS, &line(&key, now_ms))
+    write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
 
 fn rotate(
@@ -354,7 +354,7 @@ fn show_text(
     now_ms: i64,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let line = KeyLine { key: Some(text.reveal().to_owned()), ..line(key, now_ms) };
+    let line = KeyLine { key: Some(text.reveal().to_owned()), ..line(key, now_ms, format) };
     let columns: Vec<_> = std::iter::once(KEY).chain(COLUMNS).collect();
     write_one(out, format, &columns, &line)?;
     note("keep the key: it is shown only this once");
@@ -398,12 +398,14 @@ fn secret_of(text: &KeyText) -> Secret {
     Secret { digest: text.digest(), last4: text.last4().to_owned(), expires_at_ms: None }
 }
 
-fn line(key: &Key, now_ms: i64) -> KeyLine {
+/// JSON says null where people read `all`.
+fn line(key: &Key, now_ms: i64, format: Format) -> KeyLine {
     let status = match key {
         Key { revoked_at_ms: Some(_), .. } => "revoked",
         Key { expires_at_ms: Some(end), .. } if *end <= now_ms => "expired",
         _ => "active",
     };
+    let all = format != Format::Json;
     let old = key.secrets.iter().filter_map(|secret| secret.expires_at_ms);
     KeyLine {
         id: key.id.to_string(),
@@ -412,7 +414,7 @@ fn line(key: &Key, now_ms: i64) -> KeyLine {
         name: key.name.clone(),
         status,
         last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
-        models: key.models.clone(),
+        models: key.models.clone().or_else(|| all.then(|| vec!["all".to_owned()])),
         limits: LimitFields::from(&key.limits),
         clamp: key.clamp,
         cut: key.cut,
@@ -429,18 +431,6 @@ fn end(text: &str) -> Result<End, String> {
         return Ok(End(None));
     }
     when(text).map(Some).map(End)
-}
-
-/// Takes a list of models, or `all`.
-fn models(text: &str) -> Result<Models, String> {
-    if text == "all" || text == "none" {
-        return Ok(Models(None));
-    }
-    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) {
-        return Err("names of models, separated by commas, or `all`".to_owned());
-    }
-    Ok(Models(Some(names)))
 }
 
 fn overlap(text: &str) -> Result<i64, String> {
@@ -546,6 +536,21 @@ mod tests {
             assert_eq!(world.json(&format!("set {id} {options}")), key, "{options}");
             assert_eq!(world.json("list"), json!([key]), "{options}");
         }
+    }
+
+    #[test]
+    fn a_key_for_every_model_says_so_to_people() {
+        let world = World::new();
+        world.weir("create --tenant acme");
+        world.weir("create --tenant acme --models gpt-5.4,gpt-5");
+        for format in ["table", "csv"] {
+            let list = world.weir(&format!("list --format {format}"));
+            let is_all = |line: &&str| line.contains("acme") && line.contains("all");
+            assert_eq!(list.lines().filter(is_all).count(), 1, "{list}");
+        }
+        let names = ["gpt-5.4", "gpt-5"].map(str::to_owned);
+        let config = Config::from_toml("", crate::config::Secrets::Optional).unwrap();
+        assert_eq!(models::unserved(names.iter(), &config).collect::<Vec<_>>(), ["gpt-5"]);
     }
 
     #[test]
@@ -691,6 +696,8 @@ mod tests {
             ("create --tenant acme --daily-usd 1,5", "an amount in dollars, such as"),
             ("create --tenant acme --cut=maybe", "true, false"),
             ("create --tenant acme --models a,,b", "separated by commas"),
+            ("create --tenant acme --models none", "`all` for every model"),
+            ("set key_x --models none", "`all` for every model"),
             ("rotate key_x --overlap long", "a span such as 24h"),
         ] {
             let found = format!("{:#}", world.weir_at(NOW_MS, line).unwrap_err());

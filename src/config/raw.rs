@@ -3,12 +3,16 @@
 
 use serde::Deserialize;
 
+use super::refused;
+
 /// Where requests go when the file names no upstream.
 pub(super) const DEFAULT_UPSTREAM: &str = "yisu";
 /// The Base URL of the default upstream.
 pub(super) const DEFAULT_BASE_URL: &str = "https://api.yisu.com";
 /// The models that the default upstream serves.
 pub(super) const DEFAULT_MODELS: [&str; 2] = ["gpt-5.4", "gpt-5.4-image-2"];
+/// What SDKs put into a query: Azure's the version of its API, Anthropic's that it is a beta's.
+pub(super) const DEFAULT_QUERY: [&str; 2] = ["api-version", "beta"];
 /// Where the default upstream's key is found.
 pub(super) const DEFAULT_KEY: &str = "env:WEIR_UPSTREAM_API_KEY";
 /// Reserved for an answer whose length the request does not limit, in tokens.
@@ -114,6 +118,9 @@ pub(super) struct RawUpstream {
     pub(super) models: Option<Vec<RawModelName>>,
     pub(super) inject_usage: bool,
     pub(super) running_usage: bool,
+    pub(super) allow_query: Vec<String>,
+    pub(super) refuse_fields: Vec<String>,
+    pub(super) allow_background: bool,
     pub(super) on_disconnect: String,
     pub(super) drain_ms: u64,
     pub(super) drain_max: usize,
@@ -267,6 +274,9 @@ impl Default for RawUpstream {
             models: None,
             inject_usage: true,
             running_usage: false,
+            allow_query: DEFAULT_QUERY.map(str::to_owned).into(),
+            refuse_fields: refused::DEFAULT.map(str::to_owned).into(),
+            allow_background: false,
             on_disconnect: "cancel".to_owned(),
             drain_ms: 30_000,
             drain_max: 64,

@@ -37,6 +37,8 @@ pub(crate) fn ask_for(
         }
         None => route.usual_output_tokens(),
     };
+    // A bound in another server's words is no bound to all, but may be obeyed.
+    let each = if forwarded.has_output { each.max(facts.least_output_tokens) } else { each };
     let output_tokens = each.saturating_mul(facts.made);
     let clamp = may_clamp.then(|| Clamp {
         choices: facts.made,

@@ -8,11 +8,12 @@ mod pace;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 
@@ -20,7 +21,7 @@ use crate::gateway::endpoints::Forwarded;
 use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
 use crate::gateway::request_body::kept::Kept;
 use crate::gateway::request_body::pace::Pace;
-use crate::inspect::{self, Facts, Invalid, Scan};
+use crate::inspect::{self, Facts, Invalid, Refusable, Scan};
 use crate::refusal::Refusal;
 
 pub(crate) use crate::gateway::request_body::held::{Held, Room};
@@ -43,6 +44,8 @@ pub(crate) struct Bounds {
     pub(crate) max_body_bytes: u64,
     pub(crate) deadlines: Deadlines,
     pub(crate) room: Room,
+    /// The fields that some upstream's operator refuses.
+    pub(crate) refusable: Arc<Refusable>,
 }
 
 /// A whole request body and what the scan found in it.
@@ -86,7 +89,7 @@ impl From<Corrupt> for ReadError {
 struct Arrived<'b> {
     bounds: &'b Bounds,
     kept: Kept,
-    scan: Scan,
+    scan: Scan<'b>,
     held: Held,
 }
 
@@ -133,7 +136,7 @@ pub(crate) async fn read(
         Some(coding) => Some(Decoding::new(coding, window(), bounds)?),
         None => None,
     };
-    let scan = scan_for(endpoint, headers)?;
+    let scan = scan_for(endpoint, headers, &bounds.refusable)?;
     // What is decoded is longer than what was announced.
     let kept = Kept::new(announced.filter(|_| decoding.is_none()));
     let mut arrived = Arrived { bounds, kept, scan, held };
@@ -170,17 +173,24 @@ async fn next_frame(
     frame.transpose().map_err(|_error| ReadError::Gone)
 }
 
-/// What the body is read as: a form where the endpoint takes one and the client says so, else JSON.
-fn scan_for(endpoint: &Forwarded, headers: &HeaderMap) -> Result<Scan, Invalid> {
-    let mut types = headers.get_all(CONTENT_TYPE).iter().filter(|_| endpoint.takes_form);
-    let content_type = types.next().map_or(Ok(""), |value| value.to_str());
-    match (content_type, types.next()) {
-        (Ok(content_type), None) if inspect::is_form(content_type) => {
-            Scan::form(endpoint.api, content_type)
+/// What the body is read as, and then goes on as: a form where the endpoint takes one and the client says
+/// so, else JSON, whatever the client calls it. Of two types nobody knows which one the upstream goes by.
+pub(crate) fn scan_for<'f>(
+    endpoint: &Forwarded,
+    headers: &HeaderMap,
+    refusable: &'f Refusable,
+) -> Result<Scan<'f>, Invalid> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let content_type = types.next();
+    if types.next().is_some() {
+        return Err(Invalid::ContentTypes);
+    }
+    match content_type.filter(|_| endpoint.takes_form).map(HeaderValue::to_str) {
+        Some(Err(_)) => Err(Invalid::Boundary),
+        Some(Ok(content_type)) if inspect::is_form(content_type) => {
+            Scan::form(content_type, refusable)
         }
-        (Ok(_), None) => Ok(Scan::json(endpoint.api)),
-        // Which of two the upstream goes by is not known.
-        _ => Err(Invalid::Boundary),
+        _ => Ok(Scan::json(endpoint.api, refusable)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! without the usage options where the upstream may not know them.
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -40,13 +41,15 @@ pub(crate) struct Asked {
 }
 
 impl Plan {
-    /// The client's request with its head rewritten and what has to be spliced in. `clamp`: the most
-    /// that each answer may be, in tokens. `tenant`: whose values are set apart.
-    #[expect(clippy::too_many_arguments, reason = "what a request is, and where it goes")]
+    /// The client's request with its head rewritten and what has to be spliced in. `target`: what may go
+    /// upstream of its own. `clamp`: the most that each answer may be, in tokens. `tenant`: whose values are
+    /// set apart.
+    #[expect(clippy::too_many_arguments, reason = "whose request, to where, and how it is edited")]
     pub(crate) fn new(
         upstream: &Upstream,
         route: &Route,
         mut head: Parts,
+        target: PathAndQuery,
         frames: &[Bytes],
         facts: &Facts,
         endpoint: &Forwarded,
@@ -57,8 +60,8 @@ impl Plan {
             set_key_apart(&mut head.headers, tenant);
         }
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
-        let path_and_query = head.uri.into_parts().path_and_query;
-        let path_and_query = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // After that, so that nothing in the head takes it out: what was read as JSON is JSON to the upstream.
+        head.headers.insert(CONTENT_TYPE, facts.content_type.clone());
         let ask = if endpoint.has_usage_option { ask(upstream, facts) } else { Ask::Nothing };
         let model = route.upstream_model.as_deref();
         let apart = match upstream.config.separate_tenants {
@@ -75,7 +78,7 @@ impl Plan {
         };
         let outbound = Outbound {
             method: head.method,
-            path_and_query,
+            path_and_query: target,
             headers: head.headers,
             body: body(ask),
         };

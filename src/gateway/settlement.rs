@@ -16,8 +16,8 @@ use crate::gateway::request_body::Held;
 use crate::ledger::journal::{AppendError, Receipt};
 use crate::ledger::record::{Closed, EventId, Opened};
 use crate::meter::{Progress, Reading};
-use crate::price::{Billed, Price};
-use crate::route::{Learned, Route};
+use crate::price::{Billed, Price, PriceVersion};
+use crate::route::{Learned, Route, Served};
 use crate::telemetry::metrics::{Held as InFlight, Level};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
@@ -41,6 +41,7 @@ pub(crate) struct Settlement {
     pub(crate) event_id: EventId,
     arrived: Now,
     model_index: usize,
+    started_at_ms: i64,
     /// What held when it began: what it is charged by, however long it takes.
     pub(crate) price: Option<Price>,
     estimated_input: u64,
@@ -150,6 +151,7 @@ impl Settlement {
             event_id: opened.event_id,
             arrived,
             model_index: route.index,
+            started_at_ms: opened.started_at_ms,
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
             cuts: false,
@@ -324,6 +326,8 @@ impl Settlement {
         }
         self.flags.set(used.flags);
         let source = used.source.unwrap_or(UsageSource::Estimated);
+        let served = used.model_served.as_deref().filter(|_| source != UsageSource::None);
+        let price_version = served.and_then(|name| self.charge_as(name));
         let billed = Billed { usage: &used.usage, source, images: used.images };
         let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));
         let duration_ns = now.mono_ns.saturating_sub(self.arrived.mono_ns);
@@ -353,6 +357,7 @@ impl Settlement {
             end,
             usage_source: source,
             usage: used.usage,
+            price_version,
             cost_nano_usd,
             output_images: used.images,
             raw_usage: used.raw,
@@ -370,6 +375,27 @@ impl Settlement {
         let receipt = self.worker.close(&closed);
         let counting = Some(Counting { worker: self.worker.clone(), end, duration_ns });
         Booking { receipt, counting, _in_flight }
+    }
+
+    /// Charges by the model that the answer names. Another one of the configuration has a price of its own, which
+    /// is returned; one that nobody knows is charged as the one that was asked for, and the row says so.
+    fn charge_as(&mut self, name: &str) -> Option<PriceVersion> {
+        let asked = self.worker.routes.at(self.model_index)?;
+        let other = match self.worker.routes.served(asked, name) {
+            Served::Asked => return None,
+            Served::Other(other) => other.prices.at(self.started_at_ms).copied(),
+            Served::Unknown => None,
+        };
+        self.worker.shard.model_differs(other.is_some());
+        if asked.warned.is_due(self.worker.clock.mono_ns()) {
+            let (model, served, is_charged) = (&*asked.model, name, other.is_some());
+            tracing::warn!(model, served, is_charged, "an answer is from another model");
+        }
+        match other {
+            None => self.flags.set(Flags::MODEL_DIFFERS),
+            Some(_) => self.price = other,
+        }
+        Some(other?.version)
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.

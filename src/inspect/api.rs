@@ -1,9 +1,10 @@
 //! What the fields of a request's body mean, by the API they belong to.
 
+use super::decisive::Role;
 use super::name::Name;
 
 /// Whose fields decide about limits. A field that another API has is none of this one's: were it
-/// believed, a request could reserve by it less than it may use.
+/// believed, a request could reserve by it less than it may use. It may still raise what is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Api {
     Chat,
@@ -17,21 +18,47 @@ pub(crate) enum Api {
     Other,
 }
 
+/// What decides everywhere.
+const ALL: u64 = Name::Model.bit() | Name::Stream.bit();
+/// What decides about an answer in words.
+const WORDS: u64 = {
+    let elsewhere =
+        Name::StreamOptions.bit() | Name::IncludeUsage.bit() | Name::ContinuousUsageStats.bit();
+    let (mut bits, mut at) = (0, 0);
+    while at < Name::DECISIVE.len() {
+        bits |= Name::DECISIVE[at].bit();
+        at += 1;
+    }
+    bits & !elsewhere
+};
+
 impl Api {
-    /// The fields of the root that decide, a bit for each.
-    pub(super) fn fields(self) -> u16 {
-        let own: &[Name] = match self {
-            Self::Chat => {
-                &[Name::StreamOptions, Name::MaxTokens, Name::MaxCompletionTokens, Name::N]
+    /// The fields of the root that are looked at, a bit for each.
+    pub(super) fn fields(self) -> u64 {
+        match self {
+            Self::Chat | Self::Completions => WORDS | Name::StreamOptions.bit(),
+            Self::Responses | Self::Messages => WORDS,
+            Self::Images => ALL | Name::N.bit(),
+            Self::Other => ALL,
+        }
+    }
+
+    /// Whether it is this API's own, so that its upstreams obey it: a bound, or a number of answers.
+    pub(super) fn has(self, name: Name) -> bool {
+        match name {
+            Name::MaxTokens => {
+                matches!(self, Self::Chat | Self::Completions | Self::Messages)
             }
-            Self::Completions => &[Name::StreamOptions, Name::MaxTokens, Name::N, Name::BestOf],
-            Self::Responses => &[Name::MaxOutputTokens],
-            Self::Messages => &[Name::MaxTokens],
-            Self::Images => &[Name::N],
-            Self::Other => &[],
-        };
-        let all = own.iter().chain(&[Name::Model, Name::Stream]);
-        all.fold(0, |bits, name| bits | name.bit())
+            Name::MaxCompletionTokens => self == Self::Chat,
+            Name::MaxOutputTokens => self == Self::Responses,
+            Name::N => matches!(self, Self::Chat | Self::Completions | Self::Images),
+            name => name.role() != Role::Tokens && name.role() != Role::Answers,
+        }
+    }
+
+    /// Whether each prompt of a list has an answer.
+    pub(super) fn answers_each(self) -> bool {
+        self == Self::Completions
     }
 
     /// The field that bounds an answer, and is added to a request that has to be held to a bound;

@@ -241,13 +241,13 @@ fn is_free(names: &[Name], depth: usize) -> bool {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::{Facts, Scan};
+    use super::super::{Facts, NOTHING, Scan};
     use super::*;
 
     /// The facts, which are the same however the body is cut.
     fn inspect(api: Api, body: &str) -> Result<Facts, Invalid> {
         let scan = |size: usize| {
-            let mut scan = Scan::json(api);
+            let mut scan = Scan::json(api, &NOTHING);
             body.as_bytes().chunks(size).try_for_each(|piece| scan.push(piece))?;
             scan.finish()
         };

@@ -3,13 +3,17 @@
 //! short value, so that an upload of any size costs no memory here.
 //!
 //! Whatever parsers could disagree about is refused: were a field read differently upstream, a request
-//! could be served as another than the one that was admitted.
+//! could be served as another than the one that was admitted. So nothing stands before the first
+//! delimiter or after the last, and none ends or begins its line in another way than with CRLF: Go's
+//! reader takes the line end of the first delimiter that it finds, also in what others pass over.
 
 mod part;
 
+use http::HeaderValue;
+
 use super::reader::{INTEGER, answers, fitting};
 use super::splice::Places;
-use super::{Api, Facts, Invalid, MODEL_MAX};
+use super::{Facts, Invalid, MODEL_MAX, Refusable};
 use part::{Field, Part};
 
 /// Bytes of a part's head at most; it holds a file's name at the longest.
@@ -21,14 +25,12 @@ const VALUE_MAX: usize = MODEL_MAX + 1;
 
 /// The body of a form being read.
 #[derive(Debug)]
-pub(crate) struct Multipart {
-    has_n: bool,
-    /// CRLF, two hyphens and the boundary. A CR stands only at its beginning, so that a match that
-    /// fails can begin again nowhere but at the byte that failed it.
+pub(crate) struct Multipart<'f> {
+    refusable: &'f Refusable,
+    /// Two hyphens and the boundary. No line end stands in it, so that a match that fails can begin again
+    /// nowhere but at the byte that failed it.
     delimiter: Box<[u8]>,
     state: State,
-    /// Bytes of a match that are not the value's: the line end that its part's head ends with.
-    borrowed: usize,
     /// Offset of the next piece's first byte.
     base: u64,
     head: Vec<u8>,
@@ -45,38 +47,60 @@ pub(crate) struct Multipart {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Before the first delimiter or in a part's value, with so many bytes of a delimiter seen.
-    Value(usize),
-    /// After a delimiter: nothing more, or spaces, of its line.
+    /// Where the first delimiter stands, or in a part's value: after what may come before a delimiter,
+    /// and so many bytes of one.
+    Value(Before, usize),
+    /// After a delimiter.
     Delimited,
     /// After a delimiter and a hyphen.
     Dash,
-    /// In the spaces that may end a delimiter's line.
-    Padding,
-    /// After the CR that ends it.
+    /// After the CR that ends a delimiter's line.
     Return,
     Head,
-    /// After the last delimiter: whatever comes means nothing.
+    /// After the last delimiter.
     Over,
 }
 
-impl Multipart {
+/// What stands before a delimiter, or may be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Text: no delimiter begins here.
+    Text,
+    /// The body's or the part's beginning.
+    Beginning,
+    Cr,
+    Lf,
+    CrLf,
+}
+
+impl Before {
+    /// The bytes that are the value's if no delimiter follows.
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Text | Self::Beginning => b"",
+            Self::Cr => b"\r",
+            Self::Lf => b"\n",
+            Self::CrLf => b"\r\n",
+        }
+    }
+}
+
+impl<'f> Multipart<'f> {
     /// Reads the body of a request with this `Content-Type`.
-    pub(crate) fn new(api: Api, content_type: &str) -> Result<Self, Invalid> {
+    pub(crate) fn new(content_type: &str, refusable: &'f Refusable) -> Result<Self, Invalid> {
         let boundary = boundary(content_type).ok_or(Invalid::Boundary)?;
+        let places = Places { is_plain: true, ..Places::default() };
         Ok(Self {
-            has_n: api == Api::Images,
-            delimiter: [b"\r\n--", boundary].concat().into(),
-            // The first delimiter needs no line before it.
-            state: State::Value(2),
-            borrowed: 2,
+            refusable,
+            delimiter: [b"--", boundary.as_bytes()].concat().into(),
+            state: State::Value(Before::Beginning, 0),
             base: 0,
             head: Vec::new(),
             part: Part::default(),
             value: Vec::new(),
             began: 0,
             seen: 0,
-            facts: Facts::new(Places { is_plain: true, ..Places::default() }),
+            facts: Facts::new(places, canonical(boundary)),
             invalid: None,
         })
     }
@@ -112,58 +136,86 @@ impl Multipart {
     fn step(&mut self, piece: &[u8], at: usize) -> Result<usize, Invalid> {
         let byte = piece[at];
         let next = match (self.state, byte) {
-            (State::Over, _) => return Ok(piece.len()),
-            (State::Value(matched), _) => return self.value(piece, at, matched),
+            (State::Value(before, matched), _) => return self.value(piece, at, before, matched),
             (State::Head, _) => {
                 self.head(byte, at)?;
                 return Ok(at + 1);
             }
             (State::Delimited, b'-') => State::Dash,
             (State::Dash, b'-') => State::Over,
-            (State::Delimited | State::Padding, b' ' | b'\t') => State::Padding,
-            (State::Delimited | State::Padding, b'\r') => State::Return,
+            (State::Delimited, b'\r') => State::Return,
             (State::Return, b'\n') => State::Head,
+            // A line end or two is what clients put there; some readers would go on and find parts.
+            (State::Over, b'\r' | b'\n') => State::Over,
+            (State::Over, _) => {
+                return Err(self.malformed(at, "nothing follows the last delimiter"));
+            }
             _ => return Err(self.malformed(at, "a delimiter stands in a line of its own")),
         };
         self.state = next;
         Ok(at + 1)
     }
 
-    fn value(&mut self, piece: &[u8], from: usize, matched: usize) -> Result<usize, Invalid> {
-        let (mut at, mut matched) = (from, matched);
+    /// Reads a value on, up to the delimiter that ends it.
+    fn value(
+        &mut self,
+        piece: &[u8],
+        from: usize,
+        mut before: Before,
+        mut matched: usize,
+    ) -> Result<usize, Invalid> {
+        let mut at = from;
         while at < piece.len() {
-            if matched == 0 {
-                let run = memchr::memchr(b'\r', &piece[at..]);
+            let byte = piece[at];
+            if before == Before::Text {
+                let run = memchr::memchr2(b'\r', b'\n', &piece[at..]);
                 let to = run.map_or(piece.len(), |run| at + run);
                 self.keep(&piece[at..to]);
                 at = to;
-                if run.is_some() {
-                    matched = 1;
-                    at += 1;
-                }
-            } else if piece[at] == self.delimiter[matched] {
+                before = match piece.get(at) {
+                    None => continue,
+                    Some(b'\r') => Before::Cr,
+                    Some(_) => Before::Lf,
+                };
+                at += 1;
+            } else if byte == self.delimiter[matched] {
                 matched += 1;
                 at += 1;
                 if matched == self.delimiter.len() {
-                    self.state = State::Delimited;
-                    if self.borrowed != 0 && self.began != 0 {
-                        return Err(self.malformed(at, "a part has a head only"));
-                    }
-                    let end = (self.base + at as u64).saturating_sub(matched as u64);
-                    self.ended(end)?;
+                    self.delimited(before, at)?;
                     return Ok(at);
                 }
+            } else if (before, byte, matched) == (Before::Cr, b'\n', 0) {
+                before = Before::CrLf;
+                at += 1;
             } else {
                 // It was the value's own, from an earlier piece perhaps.
+                if before == Before::Beginning && self.began == 0 {
+                    return Err(self.malformed(at, "it begins with its delimiter"));
+                }
+                self.keep(before.bytes());
                 let own = std::mem::take(&mut self.delimiter);
-                let from = std::mem::take(&mut self.borrowed);
-                self.keep(&own[from..matched]);
+                self.keep(&own[..matched]);
                 self.delimiter = own;
-                matched = 0;
+                (before, matched) = (Before::Text, 0);
             }
         }
-        self.state = State::Value(matched);
+        self.state = State::Value(before, matched);
         Ok(at)
+    }
+
+    /// A delimiter ended before the index `at`.
+    fn delimited(&mut self, before: Before, at: usize) -> Result<(), Invalid> {
+        self.state = State::Delimited;
+        match before {
+            Before::Beginning if self.began == 0 => Ok(()),
+            Before::CrLf => {
+                let length = (self.delimiter.len() + before.bytes().len()) as u64;
+                self.ended((self.base + at as u64).saturating_sub(length))
+            }
+            Before::Beginning => Err(self.malformed(at, "a part has a head only")),
+            _ => Err(self.malformed(at, "a delimiter's line begins after CRLF")),
+        }
     }
 
     /// More of the present part's value.
@@ -188,17 +240,17 @@ impl Multipart {
         if !self.head.ends_with(b"\r\n\r\n") {
             return Ok(());
         }
-        let part = Part::read(&self.head);
+        let part = Part::read(&self.head, self.refusable);
         self.part = part.ok_or_else(|| self.malformed(at, "a part's head is not a form's"))?;
         self.head.clear();
         self.value.clear();
         self.began = self.base + at as u64 + 1;
         // A delimiter here would be one to some readers, and a value's beginning to others.
-        self.state = State::Value(2);
-        self.borrowed = 2;
+        self.state = State::Value(Before::Beginning, 0);
         self.facts.images += u32::from(self.part.is_image);
-        if self.part.field == Field::N && !self.has_n {
-            self.part.field = Field::Other;
+        self.facts.refusable.add(self.part.refusable);
+        if let Some(name) = self.part.misspelt {
+            return Err(Invalid::Spelling(name));
         }
         let Some(name) = self.part.field.single() else { return Ok(()) };
         if self.part.is_file {
@@ -254,7 +306,7 @@ pub(crate) fn is_form(content_type: &str) -> bool {
 
 /// The boundary: 1 to 70 characters of RFC 2046's set, quoted or not. Two are none, and so is one in the
 /// form of RFC 2231 (`boundary*=`), which not everybody reads.
-fn boundary(content_type: &str) -> Option<&[u8]> {
+fn boundary(content_type: &str) -> Option<&str> {
     let mut boundaries = content_type.split(';').skip(1).filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
@@ -266,10 +318,20 @@ fn boundary(content_type: &str) -> Option<&[u8]> {
         return None;
     }
     let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    let value = quoted.unwrap_or(value).as_bytes();
-    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);
-    let fits = (1..=BOUNDARY_MAX).contains(&value.len()) && !value.ends_with(b" ");
-    (fits && value.iter().all(is_allowed)).then_some(value)
+    let value = quoted.unwrap_or(value);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
+    let fits = (1..=BOUNDARY_MAX).contains(&value.len()) && !value.ends_with(' ');
+    (fits && value.bytes().all(is_allowed)).then_some(value)
+}
+
+/// The content type that says this boundary and nothing else: a `charset` would decode the fields' names
+/// to some readers, and not to others.
+fn canonical(boundary: &str) -> HeaderValue {
+    // What is no token (RFC 9110 §5.6.2) stands in quotes.
+    let is_token = !boundary.bytes().any(|byte| b"(),/:=? ".contains(&byte));
+    let quote = if is_token { "" } else { "\"" };
+    let text = format!("multipart/form-data; boundary={quote}{boundary}{quote}");
+    HeaderValue::from_str(&text).expect("a boundary is visible ASCII")
 }
 
 #[cfg(test)]

@@ -1,20 +1,35 @@
 //! The keys that mean something to us.
 
-/// Raw bytes of a key that are kept: the longest we look for, with each letter written `\uXXXX`.
-const KEPT: usize = 6 * "continuous_usage_stats".len();
+use super::decisive::{fold, is_plain};
 
-/// What a key means.
+/// Bytes of the longest key that means something: to us, or to an operator who refuses it.
+pub(crate) const KEY_MAX: usize = 40;
+/// Raw bytes of a key that are kept: the longest we look for, with each letter written `\uXXXX`.
+pub(super) const KEPT: usize = 6 * KEY_MAX;
+
+/// What a key means. Those up to [`Name::ContinuousUsageStats`] decide: `decisive.rs` says which and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
-    // These decide, and may stand only once: in the root, but the last two in `stream_options`.
     Model,
     Stream,
     StreamOptions,
+    Background,
+    ServiceTier,
+    UseBeamSearch,
+    Options,
     MaxTokens,
     MaxCompletionTokens,
     MaxOutputTokens,
+    MaxNewTokens,
+    MaxTokensToSample,
+    NPredict,
+    NumPredict,
+    MinTokens,
+    MinNewTokens,
     N,
     BestOf,
+    NCmpl,
+    NumReturnSequences,
     IncludeUsage,
     ContinuousUsageStats,
     /// A field of the root whose strings reach the model.
@@ -57,32 +72,16 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// The key as we know it, for those that may stand only once.
-    pub(super) fn single(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Model => "model",
-            Self::Stream => "stream",
-            Self::StreamOptions => "stream_options",
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-            Self::MaxOutputTokens => "max_output_tokens",
-            Self::N => "n",
-            Self::BestOf => "best_of",
-            Self::IncludeUsage => "include_usage",
-            Self::ContinuousUsageStats => "continuous_usage_stats",
-            _ => return None,
-        })
-    }
-
     /// Whether the strings of a root field with this name reach the model.
     #[inline]
     pub(super) fn is_read(self) -> bool {
         matches!(self, Self::Prompt | Self::Input)
     }
 
-    /// A set with this name only.
-    pub(super) const fn bit(self) -> u16 {
-        1 << self as u16
+    /// Whether it decides, somewhere.
+    #[inline]
+    pub(super) fn decides(self) -> bool {
+        self as u8 <= Self::ContinuousUsageStats as u8
     }
 
     /// Whether ids are looked for in its value, if the first that is looked for is `from`.
@@ -97,32 +96,52 @@ impl Name {
         one || matches!(self, Self::User | Self::SafetyIdentifier)
     }
 
-    /// Whether it decides in `stream_options`, and nowhere else.
-    pub(super) fn is_stream_option(self) -> bool {
-        matches!(self, Self::IncludeUsage | Self::ContinuousUsageStats)
+    /// A set with this name only.
+    pub(super) const fn bit(self) -> u64 {
+        1 << self as u64
     }
 
     /// What a raw key means, escapes undone: `"mod\u0065l"` is `model` to every JSON parser.
     pub(super) fn of_raw(raw: &[u8]) -> Self {
         match Self::of(raw) {
-            // No key of ours has a backslash, so only others need to be looked at for one.
-            Self::Other if raw.len() <= KEPT && raw.contains(&b'\\') => {
-                decode(raw).map_or(Self::Other, |key| Self::of(key.as_bytes()))
+            // No key of ours has a backslash, a capital or a letter beyond ASCII.
+            Self::Other if raw.len() <= KEPT && !is_plain(raw) => {
+                decode(raw).map_or(Self::Other, |key| Self::of_text(&key))
             }
             name => name,
         }
     }
 
-    fn of(key: &[u8]) -> Self {
+    /// Ids are looked for under any spelling that some server takes for the name.
+    fn of_text(key: &str) -> Self {
+        match (Self::of(key.as_bytes()), Self::of(fold(key).as_bytes())) {
+            (Self::Other, folded) if folded.is_watched(Self::Type) => folded,
+            (name, _) => name,
+        }
+    }
+
+    pub(super) fn of(key: &[u8]) -> Self {
         match key {
             b"model" => Self::Model,
             b"stream" => Self::Stream,
             b"stream_options" => Self::StreamOptions,
+            b"background" => Self::Background,
+            b"service_tier" => Self::ServiceTier,
+            b"use_beam_search" => Self::UseBeamSearch,
+            b"options" => Self::Options,
             b"max_tokens" => Self::MaxTokens,
             b"max_completion_tokens" => Self::MaxCompletionTokens,
             b"max_output_tokens" => Self::MaxOutputTokens,
+            b"max_new_tokens" => Self::MaxNewTokens,
+            b"max_tokens_to_sample" => Self::MaxTokensToSample,
+            b"n_predict" => Self::NPredict,
+            b"num_predict" => Self::NumPredict,
+            b"min_tokens" => Self::MinTokens,
+            b"min_new_tokens" => Self::MinNewTokens,
             b"n" => Self::N,
             b"best_of" => Self::BestOf,
+            b"n_cmpl" => Self::NCmpl,
+            b"num_return_sequences" => Self::NumReturnSequences,
             b"include_usage" => Self::IncludeUsage,
             b"continuous_usage_stats" => Self::ContinuousUsageStats,
             b"prompt" | b"input" => Self::Input,
@@ -140,11 +159,10 @@ impl Name {
         }
     }
 
-    /// By length first: most keys are none of these. Whatever the case, because some servers' is not the
-    /// matter either; but what frees what is below it has to be meant.
+    /// By length first: most keys are none of these.
     fn watched(key: &[u8]) -> Self {
         let first = |names: &[(&[u8], Self)]| {
-            let found = names.iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
+            let found = names.iter().find(|(known, _)| key == *known);
             found.map_or(Self::Other, |(_, name)| *name)
         };
         let watched: Self = match key.len() {
@@ -179,6 +197,9 @@ impl Name {
     }
 }
 
+/// What stands for a key that is too long: no name is empty.
+const TOO_LONG: &[u8] = b"";
+
 /// A key as it comes in: raw, in pieces.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -204,9 +225,9 @@ impl Key {
         self.length = self.length.saturating_add(piece.len());
     }
 
-    /// What the key means.
-    pub(super) fn name(&self) -> Name {
-        self.bytes.get(..self.length).map_or(Name::Other, Name::of_raw)
+    /// The whole key, if it is no longer than what is kept; else it is none of ours, and nobody's.
+    pub(super) fn raw(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(TOO_LONG)
     }
 }
 

@@ -1,10 +1,16 @@
 //! What the scanner's tokens mean in a request: a small state, fed token by token.
 
+mod keys;
+
 use std::ops::Range;
 
+use http::HeaderValue;
+
+use super::decisive::Role;
 use super::ids::Ids;
 use super::name::{Key, Name, decode, keep};
-use super::splice::{Bound, Options, Places};
+use super::refusable::Refusable;
+use super::splice::{Bound, Options, Places, Said};
 use super::{Api, Facts, Invalid, MODEL_MAX};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
@@ -16,26 +22,32 @@ const DATA_URL: [u8; 5] = *b"data:";
 
 /// The sink of the scan: gathers the facts.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct Reader<'f> {
+    api: Api,
+    refusable: &'f Refusable,
     /// For each depth the key under which the current value stands; the elements of an array stand
     /// under the array's key.
     names: [Name; MAX_DEPTH + 1],
     /// The keys of the root that decide at this endpoint, and those of them seen; a bit for each.
-    known: u16,
-    seen: u16,
+    known: u64,
+    seen: u64,
+    /// Those seen that decide in an object of the root.
+    seen_inside: u64,
     current: Use,
     key: Key,
     /// The model's raw name; cut off after the first byte too many.
     model: Vec<u8>,
-    /// The current number, as long as it is a non-negative integer.
+    /// The current number's digits, as long as it is an integer, and whether it is below zero.
     integer: Option<u64>,
+    is_negative: bool,
     /// The string being measured: its length and its first bytes.
     length: u64,
     prefix: [u8; DATA_URL.len()],
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
-    best_of: u64,
+    /// Answers that are made, by the largest of the numbers that say so.
+    made: u64,
     /// Items of the list of prompts.
     prompts: u64,
     ids: Ids,
@@ -55,21 +67,26 @@ enum Use {
     Measure,
 }
 
-impl Reader {
-    pub(super) fn new(api: Api) -> Self {
+impl<'f> Reader<'f> {
+    pub(super) fn new(api: Api, refusable: &'f Refusable) -> Self {
+        let places = Places { added_bound: api.bound(), ..Places::default() };
         Self {
+            api,
+            refusable,
             known: api.fields(),
             names: [Name::Other; MAX_DEPTH + 1],
             seen: 0,
+            seen_inside: 0,
             current: Use::Nothing,
             key: Key::default(),
             model: Vec::new(),
             integer: None,
+            is_negative: false,
             length: 0,
             prefix: [0; DATA_URL.len()],
             began: 0,
-            facts: Facts::new(Places { added_bound: api.bound(), ..Places::default() }),
-            best_of: 1,
+            facts: Facts::new(places, HeaderValue::from_static("application/json")),
+            made: 1,
             prompts: 0,
             ids: Ids::new(api),
             invalid: None,
@@ -77,7 +94,7 @@ impl Reader {
     }
 }
 
-impl Sink for Reader {
+impl Sink for Reader<'_> {
     #[inline]
     fn begin(&mut self, token: Token, depth: usize, at: u64) {
         self.current = Use::Nothing;
@@ -94,7 +111,8 @@ impl Sink for Reader {
             }
             (Token::Object, 0) => self.facts.places.root = at + 1,
             (_, 0) => self.invalid = Some(Invalid::NotAnObject),
-            (_, 1) if self.names[1].single().is_some() => self.field(self.names[1], token, at),
+            (_, 1) if self.names[1].decides() => self.field(self.names[1], token, at),
+            (_, 2) if self.decides_inside() => self.field(self.names[2], token, at),
             (Token::Array, _) => {
                 self.names[depth + 1] = self.names[depth];
                 self.prompts += u64::from(depth == 2 && self.names[2] == Name::Input);
@@ -106,9 +124,6 @@ impl Sink for Reader {
             (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
             (Token::Object, 2) => self.ids.item_begins(),
             _ => {}
-        }
-        if self.is_stream_option(depth) {
-            self.began = at;
         }
     }
 
@@ -131,7 +146,10 @@ impl Sink for Reader {
                 self.model.extend_from_slice(&piece[..piece.len().min(room)]);
             }
             Use::Integer => {
+                self.is_negative |= piece[0] == b'-';
                 self.integer = piece.iter().fold(self.integer, |integer, byte| match byte {
+                    // Only before all digits: after them stands an `e`.
+                    b'-' => integer,
                     b'0'..=b'9' => {
                         integer.map(|n| n.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
                     }
@@ -154,13 +172,17 @@ impl Sink for Reader {
             self.ids.item_ends(&self.names);
         }
         match (token, depth) {
-            (Token::Key, _) => self.key_ended(self.key.name(), depth),
+            (Token::Key, _) => {
+                let key = std::mem::take(&mut self.key);
+                self.key_ended(key.raw(), depth);
+                self.key = key;
+            }
             _ if self.current == Use::Measure => {
                 let url = self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL;
                 self.measured(depth, self.length, url);
             }
             (_, 1) => self.field_ended(self.names[1], token, end),
-            _ if self.is_stream_option(depth) => self.stream_option_ended(token, end),
+            (_, 2) if self.decides_inside() => self.field_ended(self.names[2], token, end),
             _ => {}
         }
         self.current = Use::Nothing;
@@ -170,7 +192,7 @@ impl Sink for Reader {
     fn whole(&mut self, token: Token, depth: usize, span: Range<u64>, text: &[u8]) {
         if token == Token::Key {
             if self.invalid.is_none() {
-                self.key_ended(Name::of_raw(text), depth);
+                self.key_ended(text, depth);
             }
             return;
         }
@@ -187,7 +209,7 @@ impl Sink for Reader {
     }
 }
 
-impl Reader {
+impl Reader<'_> {
     pub(super) fn verdict(&self) -> Result<(), Invalid> {
         self.invalid.map_or(Ok(()), Err)
     }
@@ -197,80 +219,49 @@ impl Reader {
         if self.facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        let Places { newer_bound, max_tokens, .. } = &self.facts.places;
-        let tokens = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| bound.tokens);
-        let max_output_tokens = tokens(newer_bound).or(tokens(max_tokens));
-        // The older API answers each prompt of a list.
-        let takes_list = self.known & Name::BestOf.bit() != 0;
-        let prompts = if takes_list { self.prompts.max(1) } else { 1 };
+        let bounds = &self.facts.places.bounds;
+        let least_output_tokens = bounds.iter().filter_map(Bound::tokens).max().unwrap_or(0);
+        // One that says "no bound" may be the one that is obeyed.
+        let is_unbounded = bounds.iter().any(Bound::is_none);
+        let is_bounded = bounds.iter().any(Bound::is_own_number) && !is_unbounded;
+        let max_output_tokens = is_bounded.then_some(least_output_tokens);
+        let prompts = if self.api.answers_each() { self.prompts.max(1) } else { 1 };
         let n = self.facts.n.saturating_mul(prompts);
-        let made = self.facts.n.max(self.best_of).saturating_mul(prompts);
+        let made = self.made.saturating_mul(prompts);
         let Ids { named, apart, .. } = self.ids;
         let places = Places { apart, ..self.facts.places };
-        Ok(Facts { max_output_tokens, n, made, body_bytes, named, places, ..self.facts })
+        Ok(Facts {
+            max_output_tokens,
+            least_output_tokens,
+            n,
+            made,
+            body_bytes,
+            named,
+            places,
+            ..self.facts
+        })
     }
 
-    /// Whether a value at this depth is that of an option in `stream_options` that decides.
+    /// Whether a value at depth 2 decides in its object.
     #[inline]
-    fn is_stream_option(&self, depth: usize) -> bool {
-        depth == 2 && self.names[1] == Name::StreamOptions && self.names[2].is_stream_option()
+    fn decides_inside(&self) -> bool {
+        self.names[1].decides() && self.names[2].decides_in(self.names[1])
     }
 
-    fn stream_option_ended(&mut self, token: Token, end: u64) {
-        let says = match token {
-            Token::True => Some(true),
-            Token::False => Some(false),
-            _ => None,
-        };
-        let value = Some(self.began..end);
-        let Options::Object { include_usage, continuous_usage, .. } =
-            &mut self.facts.places.options
-        else {
-            return;
-        };
-        if self.names[2] == Name::IncludeUsage {
-            (self.facts.include_usage, *include_usage) = (says, value);
-        } else {
-            (self.facts.continuous_usage, *continuous_usage) = (says, value);
-        }
-    }
-
-    fn key_ended(&mut self, name: Name, depth: usize) {
-        if let Err(invalid) = self.ids.key(name, depth) {
-            self.invalid = Some(invalid);
-        }
-        if depth == 1 && name.single().is_some() && self.known & name.bit() == 0 {
-            // It decides elsewhere; here it is one of the fields that only pass.
-            self.names[1] = Name::Other;
-            return;
-        }
-        self.names[depth] = name;
-        let in_options = depth == 2 && self.names[1] == Name::StreamOptions;
-        if in_options && let Options::Object { empty, .. } = &mut self.facts.places.options {
-            *empty = false;
-        }
-        let counts = if name.is_stream_option() { in_options } else { depth == 1 };
-        if counts && let Some(key) = name.single() {
-            if self.seen & name.bit() != 0 {
-                self.invalid = Some(Invalid::Duplicate(key));
-            }
-            self.seen |= name.bit();
-        }
-    }
-
-    /// The value of a field of the root that decides begins.
+    /// The value of a field that decides begins.
     fn field(&mut self, name: Name, token: Token, at: u64) {
-        let expected = match (name, token) {
-            (Name::Model, Token::String) => {
-                self.began = at;
+        self.began = at;
+        let expected = match (name.role(), token) {
+            (Role::Model, Token::String) => {
                 self.current = Use::Model;
                 return;
             }
-            (Name::Stream, Token::True | Token::False | Token::Null) => {
-                self.facts.stream = token == Token::True;
+            (Role::Flag, Token::True | Token::False | Token::Null) => {
+                self.flag(name, token);
                 return;
             }
-            (Name::StreamOptions, Token::Object) => {
+            (Role::Options, _) if name == Name::Options => return,
+            (Role::Options, Token::Object) => {
                 self.facts.places.options = Options::Object {
                     inside: at + 1,
                     empty: true,
@@ -279,67 +270,83 @@ impl Reader {
                 };
                 return;
             }
-            (Name::StreamOptions, Token::Null) => {
-                self.began = at;
-                return;
-            }
-            (Name::Model, _) => "a string",
-            (Name::Stream, _) => "a boolean",
-            (Name::StreamOptions, _) => "an object",
-            // The others are integers.
-            (_, Token::Null) => {
-                self.began = at;
-                return;
-            }
-            (_, Token::Number) => {
-                self.began = at;
+            (Role::Tokens | Role::Answers, Token::Number) => {
                 self.integer = Some(0);
+                self.is_negative = false;
                 self.current = Use::Integer;
                 return;
             }
-            _ => INTEGER,
+            (Role::Options | Role::Tokens | Role::Answers, Token::Null) | (Role::Passed, _) => {
+                return;
+            }
+            (Role::Model, _) => "a string",
+            (Role::Flag, _) => "a boolean",
+            (Role::Options, _) => "an object",
+            (Role::Tokens | Role::Answers, _) => INTEGER,
         };
         self.refuse(name, expected);
+    }
+
+    fn flag(&mut self, name: Name, token: Token) {
+        let says = match token {
+            Token::True => Some(true),
+            Token::False => Some(false),
+            _ => None,
+        };
+        match name {
+            Name::Stream => self.facts.stream = says == Some(true),
+            Name::Background => self.facts.background = says == Some(true),
+            Name::IncludeUsage => self.facts.include_usage = says,
+            _ => self.facts.continuous_usage = says,
+        }
     }
 
     fn refuse(&mut self, name: Name, expected: &'static str) {
         self.invalid = name.single().map(|key| Invalid::Type { key, expected });
     }
 
-    /// The value of a field of the root ended; its type has been found right.
+    /// The value of a field of the root ended, or of one that decides in an object there; the type of what
+    /// decides has been found right.
     fn field_ended(&mut self, name: Name, token: Token, end: u64) {
-        match (name, token) {
-            (Name::Model, _) => match decode_model(&self.model) {
+        if !name.decides() {
+            return;
+        }
+        let value = self.began..end;
+        match (name.role(), token) {
+            (Role::Model, _) => match decode_model(&self.model) {
                 Ok(model) => {
                     self.facts.model = model;
-                    self.facts.places.model = self.began..end;
+                    self.facts.places.model = value;
                 }
                 Err(invalid) => self.invalid = Some(invalid),
             },
-            (Name::StreamOptions, Token::Null) => {
-                self.facts.places.options = Options::Null(self.began..end);
+            (Role::Options, Token::Null) if name == Name::StreamOptions => {
+                self.facts.places.options = Options::Null(value);
             }
-            (_, Token::Number) if self.current == Use::Integer => match (name, self.integer) {
-                (_, None) => self.refuse(name, INTEGER),
-                (Name::N, Some(n)) => self.facts.n = answers(n),
-                (Name::BestOf, Some(n)) => self.best_of = answers(n),
-                (_, tokens) => self.bounded(name, tokens, end),
+            (Role::Flag, _) => self.facts.places.options.flag_ended(name, value),
+            (Role::Tokens, Token::Null) => self.bounded(name, Said::Nothing, value),
+            (Role::Tokens, _) => match self.integer {
+                None => self.refuse(name, INTEGER),
+                Some(_) if self.is_negative => self.bounded(name, Said::NoBound, value),
+                Some(tokens) => self.bounded(name, Said::Tokens(tokens), value),
             },
-            (_, Token::Null) => self.bounded(name, None, end),
+            (Role::Answers, Token::Number) => match self.integer.filter(|_| !self.is_negative) {
+                None => self.refuse(name, INTEGER),
+                Some(n) => {
+                    if name == Name::N && self.api.has(name) {
+                        self.facts.n = answers(n);
+                    }
+                    self.made = self.made.max(answers(n));
+                }
+            },
             _ => {}
         }
     }
 
     /// The value of a bound of the answer ended.
-    fn bounded(&mut self, name: Name, tokens: Option<u64>, end: u64) {
-        let bound = Some(Bound { at: self.began..end, tokens });
-        match name {
-            Name::MaxTokens => self.facts.places.max_tokens = bound,
-            Name::MaxCompletionTokens | Name::MaxOutputTokens => {
-                self.facts.places.newer_bound = bound;
-            }
-            _ => {}
-        }
+    fn bounded(&mut self, name: Name, said: Said, at: Range<u64>) {
+        let is_own = self.api.has(name);
+        self.facts.places.bounds.push(Bound { name, is_own, said, at });
     }
 
     /// A string the model may read ended, of so many bytes: it is text, an image, or other media.

@@ -26,21 +26,61 @@ pub(super) struct Places {
     /// The model's name stands there as it is, not as a JSON string.
     pub(super) is_plain: bool,
     pub(super) options: Options,
-    /// The values of `max_tokens`, and of its newer name, `max_completion_tokens` or
-    /// `max_output_tokens`.
-    pub(super) max_tokens: Option<Bound>,
-    pub(super) newer_bound: Option<Bound>,
+    /// Each stands there once.
+    pub(super) bounds: Vec<Bound>,
     /// What is put in where no bound is set; `None`: the answer can't be held to one.
     pub(super) added_bound: Option<Name>,
     /// Strings, quotes included, that go upstream as others for each tenant.
     pub(super) apart: Vec<Range<u64>>,
 }
 
-/// A bound of the answer, as it stands in the body: a number, or null, which is none.
+/// A bound of the answer, as it stands in the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
+    pub(super) name: Name,
+    /// The API has it: it is obeyed. Else it may be, where the upstream knows the word.
+    pub(super) is_own: bool,
+    pub(super) said: Said,
     pub(super) at: Range<u64>,
-    pub(super) tokens: Option<u64>,
+}
+
+/// The value of a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Null: as if the field were not there.
+    Nothing,
+    /// A number below zero.
+    NoBound,
+    Tokens(u64),
+}
+
+impl Bound {
+    pub(super) fn tokens(&self) -> Option<u64> {
+        match self.said {
+            Said::Tokens(tokens) => Some(tokens),
+            Said::Nothing | Said::NoBound => None,
+        }
+    }
+
+    /// Whether some reader takes it for the word that there is no bound: zero is left out by those that
+    /// leave out what is empty.
+    pub(super) fn is_none(&self) -> bool {
+        !self.name.is_least() && matches!(self.said, Said::NoBound | Said::Tokens(0))
+    }
+
+    pub(super) fn is_own_number(&self) -> bool {
+        self.is_own && self.tokens().is_some()
+    }
+
+    /// What takes its place where each answer is held to `most` tokens, if it has to be lowered.
+    fn lowered(&self, most: u64) -> Option<u64> {
+        match self.said {
+            Said::Tokens(0) if !self.name.is_least() => Some(1),
+            Said::Tokens(tokens) => (tokens > most).then_some(most),
+            Said::NoBound => (!self.name.is_least()).then_some(most),
+            Said::Nothing => None,
+        }
+    }
 }
 
 /// `stream_options`, as it stands in the body.
@@ -58,6 +98,19 @@ pub(super) enum Options {
         /// The value of `continuous_usage_stats`.
         continuous_usage: Option<Range<u64>>,
     },
+}
+
+impl Options {
+    /// The value of one of the options ended.
+    pub(super) fn flag_ended(&mut self, name: Name, value: Range<u64>) {
+        if let Self::Object { include_usage, continuous_usage, .. } = self {
+            match name {
+                Name::IncludeUsage => *include_usage = Some(value),
+                Name::ContinuousUsageStats => *continuous_usage = Some(value),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Which usage a stream is asked for, whatever the client asks.
@@ -159,29 +212,26 @@ impl Facts {
 }
 
 impl Places {
-    /// Lowers the bounds that the client has set. Where it has set none, one is added: in the place of
-    /// a null if there is one, so that no key stands there twice.
+    /// Lowers the bounds that the client has set. Where none of them is the API's own, one is added: in the
+    /// place of a null if there is one, so that no key stands there twice.
     fn clamp(&self, most: u64, splices: &mut Vec<Splice>) {
         let Some(added) = self.added_bound else { return };
-        let bounds = [&self.newer_bound, &self.max_tokens];
-        let set = bounds.into_iter().flatten().filter(|bound| bound.tokens.is_some());
-        let mut is_set = false;
-        for bound in set {
-            is_set = true;
-            if bound.tokens > Some(most) {
-                splices.push(Splice { at: bound.at.clone(), with: most.to_string().into() });
-            }
-        }
-        if is_set {
+        let put = |at: &Range<u64>, tokens: u64| Splice {
+            at: at.clone(),
+            with: tokens.to_string().into(),
+        };
+        let lowered =
+            self.bounds.iter().filter_map(|bound| Some(put(&bound.at, bound.lowered(most)?)));
+        splices.extend(lowered);
+        if self.bounds.iter().any(|bound| bound.is_own && bound.said != Said::Nothing) {
             return;
         }
-        let null = if added == Name::MaxTokens { &self.max_tokens } else { &self.newer_bound };
-        splices.push(match (null, added.single()) {
-            (Some(null), _) => Splice { at: null.at.clone(), with: most.to_string().into() },
+        splices.push(match self.bounds.iter().find(|bound| bound.name == added) {
+            Some(null) => put(&null.at, most),
             // The comma is right, as for the usage option.
-            (None, key) => Splice {
+            None => Splice {
                 at: self.root..self.root,
-                with: format!(r#""{}":{most},"#, key.unwrap_or_default()).into(),
+                with: format!(r#""{}":{most},"#, added.single().unwrap_or_default()).into(),
             },
         });
     }
@@ -221,7 +271,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::inspect::{Api, Scan};
+    use crate::inspect::{Api, NOTHING, Scan};
 
     /// What the reference below does for `apply`, on one copied body.
     fn edited(body: &str, splices: &[Splice]) -> Vec<u8> {
@@ -245,7 +295,7 @@ mod tests {
         ask: Ask,
         clamp: Option<u64>,
     ) -> (Vec<Splice>, String) {
-        let mut scan = Scan::json(api);
+        let mut scan = Scan::json(api, &NOTHING);
         scan.push(body.as_bytes()).expect(body);
         let splices = scan.finish().expect(body).splices(model, ask, clamp);
         let expected = edited(body, &splices);
@@ -290,8 +340,8 @@ mod tests {
                 r#"{"model":"up","stream_options":{"a":1,"include_usage":true ,"b":[]}}"#.into(),
             ),
             (
-                r#"{"stream_options":{"include_usage":[{"x":1},"]"]},"model":"m"}"#,
-                r#"{"stream_options":{"include_usage":true},"model":"up"}"#.into(),
+                r#"{"stream_options":{"include_usage": null },"model":"m"}"#,
+                r#"{"stream_options":{"include_usage": true },"model":"up"}"#.into(),
             ),
             (
                 r#"{"model":"m","stream_options":{"include_usage":true}}"#,
@@ -329,7 +379,7 @@ mod tests {
                 r#"{"include_usage":true,"continuous_usage_stats":true}"#.to_owned(),
             ),
             (
-                r#"{"continuous_usage_stats" : null ,"include_usage": 0}"#,
+                r#"{"continuous_usage_stats" : null ,"include_usage": false}"#,
                 r#"{"continuous_usage_stats" : true ,"include_usage": true}"#.to_owned(),
             ),
             (
@@ -385,7 +435,17 @@ mod tests {
                 r#"{"max_completion_tokens":50,"model":"m"}"#,
             ),
             (r#"{"max_completion_tokens":50,"model":"m"}"#, ""),
-            (r#"{"model":"m","max_tokens":0}"#, ""),
+            // Nothing, which some take for "no bound".
+            (r#"{"model":"m","max_tokens":0}"#, r#"{"model":"m","max_tokens":1}"#),
+            (r#"{"model":"m","max_tokens":-1}"#, r#"{"model":"m","max_tokens":50}"#),
+            (
+                r#"{"model":"m","n_predict":-1,"max_tokens":7,"min_tokens":90}"#,
+                r#"{"model":"m","n_predict":50,"max_tokens":7,"min_tokens":50}"#,
+            ),
+            (
+                r#"{"model":"m","options":{"num_predict":90},"min_tokens":0,"max_new_tokens":9}"#,
+                r#"{"max_completion_tokens":50,"model":"m","options":{"num_predict":50},"min_tokens":0,"max_new_tokens":9}"#,
+            ),
             (
                 r#"{"model":"m","max_tokens":90,"max_completion_tokens":99999999999999999999999}"#,
                 r#"{"model":"m","max_tokens":50,"max_completion_tokens":50}"#,
@@ -419,39 +479,38 @@ mod tests {
         let added = |name: &str, rest: &str| format!(r#"{{"{name}":50,"model":"m"{rest}}}"#);
         let all =
             r#","max_tokens":90,"max_completion_tokens":90,"max_output_tokens":90,"best_of":2"#;
-        let lowered = |name: &str| {
-            let all = all.replace(&format!(r#""{name}":90"#), &format!(r#""{name}":50"#));
-            format!(r#"{{"model":"m"{all}}}"#)
-        };
+        let lowered = format!(r#"{{"model":"m"{}}}"#, all.replace("90", "50"));
         let null = r#"{"model":"m","max_tokens": null ,"max_output_tokens":null}"#;
+        let as_it_was = format!(r#"{{"model":"m"{all}}}"#);
         let with = |from: &str, to: &str| null.replace(from, to);
         for (api, bare, both, nulls) in [
             (
                 Api::Completions,
                 added("max_tokens", ""),
-                lowered("max_tokens"),
+                &lowered,
                 with("max_tokens\": null", "max_tokens\": 50"),
             ),
             (
                 Api::Messages,
                 added("max_tokens", ""),
-                lowered("max_tokens"),
+                &lowered,
                 with("max_tokens\": null", "max_tokens\": 50"),
             ),
             (
                 Api::Responses,
                 added("max_output_tokens", ""),
-                lowered("max_output_tokens"),
+                &lowered,
                 with("tokens\":null", "tokens\":50"),
             ),
-            (Api::Images, r#"{"model":"m"}"#.into(), lowered(""), null.into()),
-            (Api::Other, r#"{"model":"m"}"#.into(), lowered(""), null.into()),
+            (Api::Images, r#"{"model":"m"}"#.into(), &as_it_was, null.into()),
+            (Api::Other, r#"{"model":"m"}"#.into(), &as_it_was, null.into()),
         ] {
             let all = format!(r#"{{"model":"m"{all}}}"#);
-            for (body, after) in [(r#"{"model":"m"}"#, bare), (&all, both), (null, nulls)] {
+            let whole = r#"{"model":"m"}"#;
+            for (body, after) in [(whole, &bare), (&*all, both), (null, &nulls)] {
                 let (splices, edited) = edit_all(api, body, None, Ask::Nothing, Some(50));
-                assert_eq!(edited, after, "{api:?}");
-                assert!(splices.len() <= 1, "{splices:?}");
+                assert_eq!(&edited, after, "{api:?}");
+                assert!(splices.len() <= 3, "{splices:?}");
             }
         }
     }
@@ -466,7 +525,7 @@ mod tests {
             (Api::Images, false),
             (Api::Other, false),
         ] {
-            let mut scan = Scan::json(api);
+            let mut scan = Scan::json(api, &NOTHING);
             scan.push(br#"{"model":"m"}"#).expect("JSON");
             let facts = scan.finish().expect("a whole body");
             assert_eq!(facts.can_be_clamped(), has_bound, "{api:?}");
@@ -484,7 +543,7 @@ mod tests {
     fn untouched_frames_are_shared() {
         let frames = [r#"{"mod"#, r#"el":"m","#, r#""n":1}"#]
             .map(|frame| Bytes::from_static(frame.as_bytes()));
-        let mut scan = Scan::json(Api::Chat);
+        let mut scan = Scan::json(Api::Chat, &NOTHING);
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
         let splices = scan.finish().expect("valid").splices(Some("longer"), Ask::Nothing, None);
         let edited = apply(&frames, &splices);

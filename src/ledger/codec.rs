@@ -3,6 +3,7 @@
 //! The checksum covers the payload; a record that is cut or damaged anywhere is told from a whole one.
 
 mod names;
+mod put;
 
 use std::sync::Arc;
 
@@ -11,13 +12,12 @@ use crate::price::PriceVersion;
 use crate::usage::{End, Flags, Usage, UsageSource};
 
 pub(crate) use names::Names;
+use put::{put_optional_text, put_text, put_u64};
 
 /// Bytes before the payload.
 const FRAME_BYTES: usize = 8;
 /// No record is longer: its texts are cut to their limits before they are written.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
-/// The longest text in a record, in bytes.
-const MAX_TEXT_BYTES: usize = 2048;
 
 const KIND_OPENED: u8 = 1;
 const KIND_CLOSED: u8 = 2;
@@ -80,7 +80,8 @@ pub(crate) fn encode_closed(closed: &Closed, out: &mut Vec<u8>) {
         put_u64(out, u64::from(closed.attempts));
         put_u64(out, u64::from(closed.flags.0));
         put_optional_text(out, closed.upstream_request_id.as_deref());
-        // Records of earlier versions end here, and so do those without any.
+        // Records of older versions end here.
+        put_u64(out, closed.price_version.map_or(0, PriceVersion::number));
         for owner in &closed.owners {
             out.extend_from_slice(&owner.0.to_le_bytes());
         }
@@ -150,33 +151,6 @@ fn frame(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
     out[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// LEB128.
-fn put_u64(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-    put_u64(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// An absent text is told from an empty one by a length that is one too large.
-fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        None => out.push(0),
-        Some(text) => {
-            let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
-            put_u64(out, text.len() as u64 + 1);
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-}
-
 /// Reads a payload from its front; `None` as soon as something cannot be.
 struct Reader<'a, 'n> {
     rest: &'a [u8],
@@ -201,11 +175,12 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn closed(&mut self) -> Option<Closed> {
-        Some(Closed {
+        let mut closed = Closed {
             event_id: self.event_id()?,
             end: End::from_code(self.byte()?)?,
             usage_source: UsageSource::from_code(self.byte()?)?,
             usage: self.usage()?,
+            price_version: None,
             cost_nano_usd: self.u64()?.checked_sub(1),
             output_images: self.u64()?,
             raw_usage: self.optional_text()?,
@@ -217,8 +192,13 @@ impl<'a> Reader<'a, '_> {
             attempts: u32::try_from(self.u64()?).ok()?,
             flags: Flags(u32::try_from(self.u64()?).ok()?),
             upstream_request_id: self.optional_text()?,
-            owners: self.owners()?,
-        })
+            owners: Box::default(),
+        };
+        if !self.rest.is_empty() {
+            closed.price_version = PriceVersion::from_number(self.u64()?);
+            closed.owners = self.owners()?;
+        }
+        Some(closed)
     }
 
     fn usage(&mut self) -> Option<Usage> {

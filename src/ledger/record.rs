@@ -40,6 +40,9 @@ pub struct Closed {
     pub end: End,
     pub usage_source: UsageSource,
     pub usage: Usage,
+    /// The price that it is charged by, where that is not the one of its `Opened`: the answer was from
+    /// another model.
+    pub price_version: Option<PriceVersion>,
     /// What it cost by that price, in nano-USD; `None` without one.
     pub cost_nano_usd: Option<u64>,
     /// Images in the answer.
@@ -101,6 +104,13 @@ impl std::fmt::Display for EventId {
     }
 }
 
+impl Row {
+    /// The price that it is charged by.
+    pub(crate) fn price_version(&self) -> Option<PriceVersion> {
+        self.closed.price_version.or(self.opened.price_version)
+    }
+}
+
 impl Closed {
     /// What the request is charged for.
     pub(crate) fn billed(&self) -> Billed<'_> {
@@ -121,6 +131,7 @@ impl Closed {
                 total: opened.reserved_tokens,
                 ..Usage::default()
             },
+            price_version: None,
             cost_nano_usd: None,
             output_images: 0,
             raw_usage: None,

@@ -121,3 +121,48 @@ async fn each_request_costs_what_held_when_it_began() {
     std::fs::write(world.place.config_file(), dearer).expect("the directory is writable");
     assert_eq!(rows(&world.place), before);
 }
+
+const TWO_PRICES: &str = r#"
+[[price]]
+model = "gpt-5.4"
+input = 1
+output = 1
+[[price]]
+model = "gpt-5.4-image-2"
+input = 10
+output = 10
+"#;
+
+/// What was served decides the price, whatever was asked for, and `verify` computes the same from the row.
+#[tokio::test]
+async fn an_answer_from_another_model_costs_what_that_one_does() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).more(TWO_PRICES).start().await;
+    let mut versions = Vec::new();
+    for (served, cost, flags) in [
+        ("gpt-5.4", "0.000009", json!([])),
+        ("gpt-5.4-2026-03-05", "0.000009", json!([])),
+        ("gpt-5.4-image-2", "0.00009", json!([])),
+        ("openai/gpt-5.4-image-2-20260305", "0.00009", json!([])),
+        ("somebody-elses", "0.000009", json!(["model_differs"])),
+    ] {
+        let mut client = world.post(&body(MODEL, false)).await;
+        let (mut call, _) = upstream.call().await;
+        let kind = "content-type: application/json\r\nconnection: close\r\n";
+        let answer = format!(
+            r#"{{"model":"{served}","choices":[{{"message":{{"content":"x"}}}}],"usage":{{"prompt_tokens":4,"completion_tokens":5,"total_tokens":9}}}}"#
+        );
+        call.answer("200 OK", kind, &answer).await;
+        let id = client.answer().await.event_id().to_owned();
+        let row = row(&world, &id).await;
+        assert_eq!((&row["model"], &row["model_served"]), (&json!(MODEL), &json!(served)));
+        assert_eq!((&row["cost_usd"], &row["flags"]), (&json!(cost), &flags), "{row}");
+        versions.push(row["price_version"].clone());
+    }
+    assert_eq!(versions[0], versions[1]);
+    assert_eq!(versions[2], versions[3]);
+    assert_eq!(versions[0], versions[4]);
+    assert_ne!(versions[0], versions[2]);
+    assert!(world.place.command(&["verify"]).status().expect("it runs").success());
+    world.finish().await;
+}

@@ -4,6 +4,7 @@
 pub mod samples;
 mod bodies;
 mod anthropic;
+mod checked;
 
 use serde_json::Value;
 use weir::simulator::Served;
@@ -78,11 +79,13 @@ async fn every_route_is_transparent() {
     let world = World::before(&upstream).start().await;
     let answer = b"\x00\xffany \r\n bytes";
     for Sample { path, content_type, body, .. } in samples() {
-        let target = format!("{path}?api-version=1%2F2&&x=%20");
+        let target = format!("{path}?api-version=1%2F2&beta=%20");
         let headers =
             "x-stainless-x: 1\r\nanthropic-version: 2023-06-01\r\nanthropic-beta: a,b\r\n";
         let mut client = world.connect().await;
-        client.send(&post(&target, &world.key, &content_type, headers, &body)).await;
+        client
+            .send(&post(&format!("{target}&&x=%20"), &world.key, &content_type, headers, &body))
+            .await;
         let (mut call, received) = upstream.call().await;
         assert_eq!(received.head.first, format!("POST {target} HTTP/1.1"));
         let is_chat = path.ends_with("completions");
@@ -157,14 +160,18 @@ async fn reservations_follow_each_apis_own_fields() {
     for (path, body, output) in [
         (
             "/v1/responses",
-            r#"{"model":"gpt-5.4","input":"x","max_output_tokens":7,"max_tokens":1}"#,
-            7,
+            r#"{"model":"gpt-5.4","input":"x","max_output_tokens":7,"max_tokens":9}"#,
+            9,
         ),
-        ("/v1/responses", r#"{"model":"gpt-5.4","input":"x","max_tokens":1,"n":5}"#, 1024),
+        // A word of another API's is no bound, and may be one.
+        ("/v1/responses", r#"{"model":"gpt-5.4","input":"x","max_tokens":1,"n":5}"#, 5 * 1024),
+        ("/v1/responses", r#"{"model":"gpt-5.4","input":"x","max_tokens":3000}"#, 3000),
         ("/v1/messages", r#"{"model":"gpt-5.4","messages":[],"max_tokens":7}"#, 7),
         ("/v1/messages", r#"{"model":"gpt-5.4","messages":[],"max_completion_tokens":7}"#, 1024),
         ("/v1/completions", r#"{"model":"gpt-5.4","prompt":["a","b"],"n":2,"max_tokens":7}"#, 28),
         ("/v1/completions", r#"{"model":"gpt-5.4","prompt":"a","n":2,"best_of":3}"#, 3072),
+        ("/v1/completions", r#"{"model":"gpt-5.4","prompt":"a","max_tokens":-1}"#, 1024),
+        ("/v1/completions", r#"{"model":"gpt-5.4","prompt":"a","n_predict":2000}"#, 2000),
         ("/v1/embeddings", r#"{"model":"gpt-5.4","input":["x"],"max_tokens":7}"#, 0),
         ("/v1/moderations", r#"{"model":"gpt-5.4","input":"x","n":2}"#, 0),
         ("/v1/images/generations", r#"{"model":"gpt-5.4","prompt":"x","n":3}"#, 4680),

@@ -40,17 +40,17 @@ pub(super) fn run(
     if let Some(id) = &args.id {
         let key = store.delete_key(id, args.force, now_ms)?;
         let said = "is deleted: nothing opens it any more; what it used stays in the ledger";
-        return write_ended(out, args.format, &deleted(&key, now_ms), said);
+        return write_ended(out, args.format, &deleted(&key, now_ms, args.format), said);
     }
     let when = args.ended_before.as_ref().context("the arguments name a key or a time")?;
     let until_ms = when.resolve(now_ms, Toward::Past, &config.limits.time_zone)?;
     // What ends later is alive.
     let keys = store.delete_ended_keys(until_ms.min(now_ms))?;
     note(&format!("{} deleted", counted(keys.len() as u64, "key")));
-    let lines: Vec<_> = keys.iter().map(|key| deleted(key, now_ms)).collect();
+    let lines: Vec<_> = keys.iter().map(|key| deleted(key, now_ms, args.format)).collect();
     write_lines(out, args.format, &COLUMNS, &lines, None)
 }
 
-fn deleted(key: &Key, now_ms: i64) -> KeyLine {
-    KeyLine { status: "deleted", ..line(key, now_ms) }
+fn deleted(key: &Key, now_ms: i64, format: Format) -> KeyLine {
+    KeyLine { status: "deleted", ..line(key, now_ms, format) }
 }

@@ -16,6 +16,10 @@ use super::super::{
 use super::Context;
 use crate::visible::is_hidden;
 
+/// Bytes of the name of a field that is refused or a parameter that is let pass.
+const MAX_FIELD_BYTES: usize = 40;
+/// Different fields that all upstreams together refuse.
+const MAX_FIELDS: usize = 128;
 /// Bytes of a model's name.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -38,6 +42,17 @@ pub(super) fn upstreams(
         }
         upstreams.push(Arc::new(upstream));
     }
+    let fields: HashSet<&str> = upstreams
+        .iter()
+        .flat_map(|upstream: &Arc<Upstream>| upstream.refuse_fields.iter().map(String::as_str))
+        .collect();
+    if fields.len() > MAX_FIELDS {
+        let count = fields.len();
+        problems.at(
+            "upstream",
+            format!("refuse_fields of all upstreams name {count} fields, at most {MAX_FIELDS} fit"),
+        );
+    }
     upstreams
 }
 
@@ -54,6 +69,9 @@ fn upstream(
         models: model_names(at, raw.models, problems),
         inject_usage: raw.inject_usage,
         running_usage: running_usage(at, raw.running_usage, raw.inject_usage, problems),
+        allow_query: plain_names(at, "allow_query", raw.allow_query, problems),
+        refuse_fields: plain_names(at, "refuse_fields", raw.refuse_fields, problems),
+        allow_background: raw.allow_background,
         on_disconnect: match raw.on_disconnect.as_str() {
             "cancel" => OnDisconnect::Cancel,
             "drain" => OnDisconnect::Drain,
@@ -81,6 +99,35 @@ fn upstream(
         separate_tenants: raw.separate_tenants,
         allow_ids: allow_ids(&format!("{at}.allow_ids"), &raw.allow_ids, problems),
     }
+}
+
+/// Names of fields or parameters: those of all lists together are looked for in each request.
+fn plain_names(at: &str, key: &str, names: Vec<String>, problems: &mut Problems) -> Vec<String> {
+    let is_field = key == "refuse_fields";
+    for (index, name) in names.iter().enumerate() {
+        let key = format!("{at}.{key}[{index}]");
+        let fits = (1..=MAX_FIELD_BYTES).contains(&name.len());
+        let (start, wanted) = match is_field {
+            true => (
+                name.strip_suffix('*').unwrap_or(name),
+                "must be 1 to 40 of a-z 0-9 _ - and ., with a `*` at most at its end; capitals are \
+                 found without being named",
+            ),
+            false => (name.as_str(), "must be 1 to 40 of A-Z a-z 0-9 _ - and ."),
+        };
+        let plain = |byte: u8| {
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || b"_-.".contains(&byte)
+                || (!is_field && byte.is_ascii_uppercase())
+        };
+        if !fits || start.is_empty() || !start.bytes().all(plain) {
+            problems.wrong(&key, name, wanted);
+        } else if is_field && name == "model" {
+            problems.wrong(&key, name, "is in every request: all would be refused");
+        }
+    }
+    names
 }
 
 /// It is usage that Weir asks for.

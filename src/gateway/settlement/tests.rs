@@ -19,6 +19,7 @@ use crate::gateway::request_body::{Bounds, Deadlines, Room};
 use crate::gateway::snapshot::Registry;
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
+use crate::inspect::NOTHING;
 use crate::ledger::drain::Drain;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::report::{Filter, Request, requests};
@@ -57,7 +58,12 @@ impl World {
             owners: Arc::new(Owners::new(1_000)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),
-            bounds: Bounds { max_body_bytes: 1, deadlines, room },
+            bounds: Bounds {
+                max_body_bytes: 1,
+                deadlines,
+                room,
+                refusable: Arc::new(NOTHING.clone()),
+            },
             cors: Arc::new(Cors::new(&[])),
             upstreams: Vec::new(),
             remarks: Vec::new(),

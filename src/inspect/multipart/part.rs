@@ -1,5 +1,7 @@
 //! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
 
+use crate::inspect::{Refusable, Seen, decisive};
+
 /// What a part is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Field {
@@ -20,6 +22,10 @@ pub(super) struct Part {
     pub(super) is_file: bool,
     /// A file that is an image.
     pub(super) is_image: bool,
+    /// The field that decides which some reader would take this one for.
+    pub(super) misspelt: Option<&'static str>,
+    /// What some operator refuses.
+    pub(super) refusable: Seen,
 }
 
 impl Field {
@@ -37,7 +43,7 @@ impl Field {
 impl Part {
     /// Reads a head, its last empty line included; `None` where it is not a form's, or not the same to
     /// every reader.
-    pub(super) fn read(head: &[u8]) -> Option<Self> {
+    pub(super) fn read(head: &[u8], refusable: &Refusable) -> Option<Self> {
         let head = std::str::from_utf8(head).ok()?;
         let mut disposition = None;
         let mut media = "";
@@ -73,10 +79,31 @@ impl Part {
             "prompt" => Field::Prompt,
             _ => Field::Other,
         };
+        // HTML's name for the field that says in which charset all others are (§4.10.21.8).
+        if name == "_charset_" || (field.single().is_some() && !is_plain_text(media)) {
+            return None;
+        }
+        let single = ["model", "stream", "n"];
+        let misspelt = decisive(name).filter(|key| *key != name && single.contains(key));
         let media_image = media.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("image/"));
         let is_image = is_file && (media_image || name.starts_with("image"));
-        Some(Self { field, is_file, is_image })
+        Some(Self { field, is_file, is_image, misspelt, refusable: refusable.find_spelt(name) })
     }
+}
+
+/// Whether a plain field's `Content-Type` leaves its value as it is: some readers decode it by a charset.
+fn is_plain_text(media: &str) -> bool {
+    let mut parts = media.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let is_text = kind.is_empty() || kind.eq_ignore_ascii_case("text/plain");
+    is_text
+        && parts.all(|parameter| {
+            let value = parameter.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+            value.is_some_and(|(name, value)| {
+                name.eq_ignore_ascii_case("charset")
+                    && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+        })
 }
 
 /// The field's name, and whether there is a file's name.

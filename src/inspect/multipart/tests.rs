@@ -1,15 +1,15 @@
 //! Forms as clients write them, and as nobody should, cut at every byte.
 
 use super::*;
+use crate::inspect::NOTHING;
 
 const TYPE: &str = "multipart/form-data; boundary=XbX";
 
 fn read<'a>(
-    api: Api,
     content_type: &str,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Facts, Invalid> {
-    let mut form = Multipart::new(api, content_type)?;
+    let mut form = Multipart::new(content_type, &NOTHING)?;
     for piece in pieces {
         if let Err(invalid) = form.push(piece) {
             assert_eq!(form.push(b"--"), Err(invalid), "repeated");
@@ -21,11 +21,11 @@ fn read<'a>(
 }
 
 /// What is found, which is the same however the body is cut.
-fn inspect(api: Api, body: &[u8]) -> Result<Facts, Invalid> {
-    let whole = read(api, TYPE, [body]);
-    assert_eq!(read(api, TYPE, body.chunks(1)), whole, "in single bytes");
+fn inspect(body: &[u8]) -> Result<Facts, Invalid> {
+    let whole = read(TYPE, [body]);
+    assert_eq!(read(TYPE, body.chunks(1)), whole, "in single bytes");
     for cut in 0..=body.len() {
-        assert_eq!(read(api, TYPE, [&body[..cut], &body[cut..]]), whole, "cut at {cut}");
+        assert_eq!(read(TYPE, [&body[..cut], &body[cut..]]), whole, "cut at {cut}");
     }
     whole
 }
@@ -56,10 +56,9 @@ fn fields_are_found_wherever_they_stand() {
         [&image, &model, &audio, &n, &prompt, &stream],
     ] {
         let parts: String = parts.into_iter().map(String::as_str).collect();
-        for (before, after) in [("", ""), ("preamble\r\n", "\r\nepilogue \r\n--XbX\r\nnot a part")]
-        {
-            let body = format!("{before}{parts}--XbX--{after}");
-            let facts = inspect(Api::Images, body.as_bytes()).expect(&body);
+        for after in ["", "\r\n", "\r\n\r\n", "\n"] {
+            let body = format!("{parts}--XbX--{after}");
+            let facts = inspect(body.as_bytes()).expect(&body);
             assert_eq!((&*facts.model, facts.n, facts.stream), ("gpt-é", 3, true));
             assert_eq!((facts.images, facts.text_bytes), (1, 7));
             assert_eq!(facts.media_bytes, NASTY.len() as u64 + 2);
@@ -80,26 +79,24 @@ fn fields_are_found_wherever_they_stand() {
 fn forms_that_differ_and_mean_the_same() {
     let end = "--XbX--\r\n";
     for part in [
-        "--XbX \t\r\ncontent-disposition:form-data;name=model\r\n\r\nm\r\n",
+        "--XbX\r\ncontent-disposition:form-data;name=model\r\n\r\nm\r\n",
         "--XbX\r\nX-Any: 1\r\nCONTENT-DISPOSITION: Form-Data ; NAME = \"model\" ;\r\n\r\nm\r\n",
         "--XbX\r\nContent-Transfer-Encoding: 8bit\r\nContent-Disposition: form-data; a=b; name=\"model\"\r\n\
-         Content-Type: text/plain\r\n\r\nm\r\n",
+         Content-Type: text/plain; charset=\"UTF-8\"\r\n\r\nm\r\n",
     ] {
-        let facts = inspect(Api::Other, format!("{part}{end}").as_bytes()).expect(part);
+        let facts = inspect(format!("{part}{end}").as_bytes()).expect(part);
         assert_eq!(facts.model, "m");
     }
-    let body = format!("{}{}{}", field("model", "m"), field("n", "no number"), end);
-    assert_eq!(inspect(Api::Other, body.as_bytes()).map(|facts| facts.n), Ok(1), "no field here");
     for (value, is_stream) in [("true", true), ("1", true), ("false", false), ("", false)] {
         let body = format!("{}{}{}", field("stream", value), field("model", "m"), end);
-        let facts = inspect(Api::Other, body.as_bytes()).expect("valid");
+        let facts = inspect(body.as_bytes()).expect("valid");
         assert_eq!(facts.stream, is_stream, "{value}");
     }
     for boundary in ["boundary=\"XbX\"", "charset=utf-8; Boundary=XbX"] {
         let body = format!("{}{end}", field("model", "m"));
         let content_type = format!("Multipart/Form-Data; {boundary}");
         assert!(is_form(&content_type));
-        read(Api::Other, &content_type, [body.as_bytes()]).expect(boundary);
+        read(&content_type, [body.as_bytes()]).expect(boundary);
     }
 }
 
@@ -117,6 +114,17 @@ fn what_readers_could_disagree_about_is_refused() {
         format!("{model}--XbX-x"),
         format!("{model}--XbXx\r\n"),
         format!("{model}--XbX\n"),
+        format!("{model}--XbX \r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--XbX--"),
+        format!("{model}--XbX--x"),
+        format!("{model}--XbX--\r\n--XbX\r\nContent-Disposition: form-data; name=a\r\n\r\nb"),
+        format!("preamble\r\n{model}--XbX--"),
+        format!("\r\n{model}--XbX--"),
+        format!("{{\"model\":\"x\"}}\r\n{model}--XbX--"),
+        format!("x\n--XbX\n{model}--XbX--"),
+        format!("{}--XbX--", file("file", "audio/wav", "a\n--XbX\nb") + &model),
+        format!("{}--XbX--", file("file", "audio/wav", "a\r--XbX\rb") + &model),
+        format!("{}--XbX--", field("a", "\n--XbX--") + &model),
+        format!("{}--XbX--", field("_charset_", "utf-7") + &model),
         head(""),
         format!("--XbX\r\nContent-Disposition: form-data; name=a\r\n\r\n{model}--XbX--"),
         head("Content-Type: text/plain"),
@@ -134,9 +142,11 @@ fn what_readers_could_disagree_about_is_refused() {
         head("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b"),
         head("Content-Disposition: form-data; name=a\nContent-Type: b"),
         head("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64"),
+        head("Content-Disposition: form-data; name=n\r\nContent-Type: text/plain; charset=utf-7"),
+        head("Content-Disposition: form-data; name=n\r\nContent-Type: application/json"),
         head(&long),
     ] {
-        let found = inspect(Api::Images, body.as_bytes());
+        let found = inspect(body.as_bytes());
         assert!(matches!(found, Err(Invalid::Multipart { .. })), "{found:?} {body}");
     }
     let other = field("a", "b");
@@ -151,16 +161,20 @@ fn what_readers_could_disagree_about_is_refused() {
         ),
         (field("n", "-1") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
         (field("n", "") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
+        (field("Model", "x"), Invalid::Spelling("model")),
+        (field("model[]", "x"), Invalid::Spelling("model")),
+        (field(" n", "9"), Invalid::Spelling("n")),
+        (field("\u{17f}tream", "1"), Invalid::Spelling("stream")),
     ];
     for (body, invalid) in cases {
-        assert_eq!(inspect(Api::Images, body.as_bytes()), Err(invalid), "{body}");
+        assert_eq!(inspect(body.as_bytes()), Err(invalid), "{body}");
     }
     let latin = [
         field("a", "b").as_bytes(),
         b"--XbX\r\nContent-Disposition: form-data; name=model\r\n\r\n\xe9\r\n--XbX--",
     ]
     .concat();
-    assert_eq!(inspect(Api::Images, &latin), Err(Invalid::ModelNotUnicode));
+    assert_eq!(inspect(&latin), Err(Invalid::ModelNotUnicode));
     for boundary in [
         "",
         "boundary=",
@@ -172,8 +186,17 @@ fn what_readers_could_disagree_about_is_refused() {
         "a=\"; boundary=a\"",
     ] {
         let content_type = format!("multipart/form-data; {boundary}");
-        assert_eq!(Multipart::new(Api::Other, &content_type).err(), Some(Invalid::Boundary));
+        assert_eq!(Multipart::new(&content_type, &NOTHING).err(), Some(Invalid::Boundary));
+    }
+    for (given, canonical) in [
+        ("boundary=XbX; charset=utf-7", "multipart/form-data; boundary=XbX"),
+        ("boundary=\"XbX\"", "multipart/form-data; boundary=XbX"),
+        ("x=y; BOUNDARY=\"a b:c\"", "multipart/form-data; boundary=\"a b:c\""),
+        ("boundary=a/b", "multipart/form-data; boundary=\"a/b\""),
+    ] {
+        let form = Multipart::new(&format!("multipart/form-data; {given}"), &NOTHING);
+        assert_eq!(form.expect(given).facts.content_type, canonical);
     }
     let long = format!("multipart/form-data; boundary={}", "x".repeat(BOUNDARY_MAX + 1));
-    assert_eq!(Multipart::new(Api::Other, &long).err(), Some(Invalid::Boundary));
+    assert_eq!(Multipart::new(&long, &NOTHING).err(), Some(Invalid::Boundary));
 }

@@ -31,6 +31,7 @@ pub(crate) fn closed(n: u8) -> Closed {
             total: u64::MAX,
             ..Usage::default()
         },
+        price_version: PriceVersion::from_number(u64::from(n % 3)),
         cost_nano_usd: Some(n.into()),
         output_images: 2,
         raw_usage: Some(r#"{"prompt_tokens":8}"#.into()),
@@ -71,6 +72,19 @@ fn what_is_written_is_read_again() {
     assert_eq!(decode(&bytes, &mut names), Step::Record(Record::Opened(opened(1)), first));
     let rest = bytes.len() - first;
     assert_eq!(decode(&bytes[first..], &mut names), Step::Record(Record::Closed(closed(1)), rest));
+}
+
+/// Without what this version has added at the end.
+#[test]
+fn a_record_of_an_older_version_is_read() {
+    let mut bytes = Vec::new();
+    encode_closed(&closed(1), &mut bytes);
+    let payload = bytes[FRAME_BYTES..bytes.len() - 1].to_vec();
+    let mut old = Vec::new();
+    frame(&mut old, |out| out.extend_from_slice(&payload));
+    let expected = Closed { price_version: None, ..closed(1) };
+    let step = Step::Record(Record::Closed(expected), old.len());
+    assert_eq!(decode(&old, &mut Names::default()), step);
 }
 
 #[test]

@@ -271,7 +271,7 @@ pub(super) fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
         count(usage.audio_ms),
         closed.raw_usage.as_deref().into(),
         count(opened.reserved_tokens),
-        opened.price_version.map_or(ValueRef::Null, |version| count(version.number())),
+        row.price_version().map_or(ValueRef::Null, |version| count(version.number())),
         closed.cost_nano_usd.map_or(ValueRef::Null, count),
         usage.reported_cost_nano_usd.map_or(ValueRef::Null, count),
         count(closed.attempts.into()),

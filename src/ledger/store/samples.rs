@@ -64,6 +64,7 @@ impl Sample<'_> {
             end: self.end,
             usage_source: self.source,
             usage: self.usage,
+            price_version: None,
             cost_nano_usd: self.cost,
             output_images: 0,
             raw_usage: Some(r#"{"prompt_tokens":7, "x":1.50}"#.into()),

@@ -118,6 +118,10 @@ pub(super) const QUOTAS: [&str; 12] = [
     "tenant-monthly-usd",
 ];
 
+/// How an answer is charged that is from another model than the one asked for: as that one, or as the one
+/// that was asked for.
+pub(super) const CHARGED: [&str; 2] = ["served", "asked"];
+
 /// The label of what is not in a list.
 pub(super) const OTHER: &str = "other";
 
@@ -179,6 +183,8 @@ pub(crate) struct Shard {
     pub(super) first_byte: Histogram,
     /// By model, the last one for all others; then by [`TOKEN_KINDS`].
     pub(super) tokens: Box<[[Counter; TOKEN_KINDS.len()]]>,
+    /// By [`CHARGED`].
+    pub(super) model_differs: [Counter; CHARGED.len()],
     pub(super) refusals: [Counter; REFUSALS.len()],
     pub(super) admitted: Counter,
     pub(super) limited: [Counter; LIMITS.len()],
@@ -244,6 +250,7 @@ impl Shard {
             duration: Histogram::new(&REQUEST_BOUNDS_NS),
             first_byte: Histogram::new(&REQUEST_BOUNDS_NS),
             tokens: (0..=models).map(|_| Default::default()).collect(),
+            model_differs: std::array::from_fn(|_| Counter::default()),
             refusals: std::array::from_fn(|_| Counter::default()),
             admitted: Counter::default(),
             limited: Default::default(),
@@ -283,6 +290,11 @@ impl Shard {
         for (counter, count) in counters.iter().zip(counts) {
             counter.add(count);
         }
+    }
+
+    /// Counts an answer that is from another model than the one asked for; `is_known`: it is charged as that.
+    pub(crate) fn model_differs(&self, is_known: bool) {
+        self.model_differs[usize::from(!is_known)].add(1);
     }
 
     /// Counts an answer that Weir gave instead of an upstream, by its `code`.

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Metrics;
 use super::cells::{Counter, Histogram};
 use super::shard::{
-    CLASSES, Endpoint, LIMITS, Level, OTHER, QUOTAS, REFUSALS, STATUSES, Shard, TOKEN_KINDS,
+    CHARGED, CLASSES, Endpoint, LIMITS, Level, OTHER, QUOTAS, REFUSALS, STATUSES, Shard,
+    TOKEN_KINDS,
 };
 use crate::usage::End;
 
@@ -155,6 +156,14 @@ pub(super) const TABLE: &[Metric] = &[
         labels: &["model", "kind"],
         help: "Tokens used, by public model name. cached is part of input, reasoning of output.",
         read: tokens,
+    },
+    Metric {
+        name: "weir_model_differs_total",
+        kind: Kind::Counter,
+        labels: &["charged"],
+        help: "Answers that name another model than the one asked for: charged as the model served, \
+               or, where that has no price here, as the one asked for.",
+        read: |metrics| by_name(metrics, &CHARGED, |shard| &shard.model_differs),
     },
     Metric {
         name: "weir_upstream_connections_opened_total",
