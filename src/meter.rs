@@ -179,11 +179,6 @@ impl Meter {
         self.tally().error
     }
 
-    /// As [`Reading::finish_reason`].
-    pub(crate) fn finish_reason(&self) -> bool {
-        self.tally().finish_reason
-    }
-
     /// How far a stream has come. Cheap enough to be asked after every piece.
     pub(crate) fn progress(&self) -> Progress {
         let pick = self.tally.pick.as_ref();
@@ -209,6 +204,7 @@ impl Meter {
             model_served: self.document.name.model(),
             finish_reason: tally.finish_reason,
             done: self.done,
+            is_pending: tally.pending,
             error: tally.error,
             suspect: tally.suspect,
             is_blind: self.is_blind(),

@@ -13,7 +13,9 @@ pub(crate) enum Api {
     /// Anthropic's.
     Messages,
     Images,
-    /// An answer whose length no field decides: embeddings, moderations, audio.
+    /// Text that is read out.
+    Speech,
+    /// An answer whose length no field decides: embeddings, moderations, transcripts.
     Other,
 }
 
@@ -28,7 +30,7 @@ impl Api {
             Self::Responses => &[Name::MaxOutputTokens],
             Self::Messages => &[Name::MaxTokens],
             Self::Images => &[Name::N],
-            Self::Other => &[],
+            Self::Speech | Self::Other => &[],
         };
         let all = own.iter().chain(&[Name::Model, Name::Stream]);
         all.fold(0, |bits, name| bits | name.bit())
@@ -41,7 +43,7 @@ impl Api {
             Self::Chat => Some(Name::MaxCompletionTokens),
             Self::Completions | Self::Messages => Some(Name::MaxTokens),
             Self::Responses => Some(Name::MaxOutputTokens),
-            Self::Images | Self::Other => None,
+            Self::Images | Self::Speech | Self::Other => None,
         }
     }
 }

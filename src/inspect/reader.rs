@@ -1,17 +1,16 @@
 //! What the scanner's tokens mean in a request: a small state, fed token by token.
 
+mod measured;
+
 use std::ops::Range;
 
 use super::name::{Key, Name, decode, keep};
 use super::splice::{Bound, Options, Places};
-use super::{Api, Facts, Invalid, MODEL_MAX};
+use super::{Api, Facts, Invalid, MODEL_MAX, media};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
 /// Raw bytes that a name of [`MODEL_MAX`] bytes can take: each one escaped as `\uXXXX`.
 const MODEL_RAW_MAX: usize = 6 * MODEL_MAX;
-
-/// How a string begins that is a file and not text (RFC 2397).
-const DATA_URL: [u8; 5] = *b"data:";
 
 /// The sink of the scan: gathers the facts.
 #[derive(Debug)]
@@ -30,10 +29,13 @@ pub(super) struct Reader {
     integer: Option<u64>,
     /// The string being measured: its length and its first bytes.
     length: u64,
-    prefix: [u8; DATA_URL.len()],
+    head: [u8; media::HEAD],
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
+    /// Bytes that stand in a `source`, and whether one of these is text.
+    source_bytes: u64,
+    is_source_text: bool,
     best_of: u64,
     /// Items of the list of prompts.
     prompts: u64,
@@ -64,9 +66,11 @@ impl Reader {
             model: Vec::new(),
             integer: None,
             length: 0,
-            prefix: [0; DATA_URL.len()],
+            head: [0; media::HEAD],
             began: 0,
             facts: Facts::new(Places { added_bound: api.bound(), ..Places::default() }),
+            source_bytes: 0,
+            is_source_text: false,
             best_of: 1,
             prompts: 0,
             invalid: None,
@@ -97,7 +101,7 @@ impl Sink for Reader {
                 self.length = 0;
                 self.current = Use::Measure;
             }
-            (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
+            (Token::Number, _) if self.names[1].is_read() => self.facts.tokens += 1,
             _ => {}
         }
         if self.is_stream_option(depth) {
@@ -112,7 +116,7 @@ impl Sink for Reader {
             Use::Key => self.key.extend(piece),
             Use::Measure => {
                 if let Ok(at) = usize::try_from(self.length) {
-                    keep(&mut self.prefix, at, piece);
+                    keep(&mut self.head, at, piece);
                 }
                 self.length += piece.len() as u64;
             }
@@ -139,8 +143,9 @@ impl Sink for Reader {
         match (token, depth) {
             (Token::Key, _) => self.key_ended(self.key.name(), depth),
             _ if self.current == Use::Measure => {
-                let url = self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL;
-                self.measured(depth, self.length, url);
+                let kept = usize::try_from(self.length).map_or(media::HEAD, |n| n.min(media::HEAD));
+                let head = self.head;
+                self.measured(depth, self.length, &head[..kept]);
             }
             (_, 1) => self.field_ended(self.names[1], token, end),
             _ if self.is_stream_option(depth) => self.stream_option_ended(token, end),
@@ -158,7 +163,7 @@ impl Sink for Reader {
             return;
         }
         if token == Token::String && self.names[1].is_read() && self.invalid.is_none() {
-            self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
+            self.measured(depth, text.len() as u64, text);
             return;
         }
         self.begin(token, depth, span.start);
@@ -187,7 +192,11 @@ impl Reader {
         let prompts = if takes_list { self.prompts.max(1) } else { 1 };
         let n = self.facts.n.saturating_mul(prompts);
         let made = self.facts.n.max(self.best_of).saturating_mul(prompts);
-        Ok(Facts { max_output_tokens, n, made, body_bytes, ..self.facts })
+        // Which of several it is does not matter: a file would not be called text.
+        let source_text = if self.is_source_text { self.source_bytes } else { 0 };
+        let text_bytes = self.facts.text_bytes + source_text;
+        let media_bytes = self.facts.media_bytes - source_text;
+        Ok(Facts { max_output_tokens, n, made, text_bytes, media_bytes, body_bytes, ..self.facts })
     }
 
     /// Whether a value at this depth is that of an option in `stream_options` that decides.
@@ -317,26 +326,6 @@ impl Reader {
             }
             _ => {}
         }
-    }
-
-    /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
-    fn measured(&mut self, depth: usize, length: u64, data_url: bool) {
-        let name = self.names[depth];
-        let parent = self.names[depth - 1];
-        let is_source = parent == Name::Source && matches!(name, Name::Url | Name::Data);
-        let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
-        if address || name == Name::Image || is_source {
-            self.facts.images = self.facts.images.saturating_add(1);
-        }
-        self.prompts += u64::from(depth == 2 && name == Name::Input);
-        let is_media = match name {
-            Name::Image | Name::FileData => true,
-            Name::Data if matches!(parent, Name::InputAudio | Name::Source) => true,
-            Name::Prompt | Name::Input | Name::Text => false,
-            _ => data_url,
-        };
-        let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
-        *bytes += length;
     }
 }
 

@@ -23,6 +23,7 @@ enum Reading {
     Image { any: bool },
     Model,
     Kind,
+    Status,
     Index,
     Error,
 }
@@ -145,6 +146,10 @@ impl Document {
             (Key::Type, Token::String) => {
                 self.facts.kind.clear();
                 self.reading = Reading::Kind;
+            }
+            (Key::Status, Token::String) => {
+                self.word.clear();
+                self.reading = Reading::Status;
             }
             (Key::Remarks, token) => self.facts.remarks |= token != Token::Null,
             (Key::Delta, Token::String) => self.said(token, false),
@@ -282,6 +287,7 @@ impl Sink for Document {
             Reading::Image { .. } => self.reading = Reading::Image { any: true },
             Reading::Model => self.name.text(piece),
             Reading::Kind => self.facts.kind.push(piece),
+            Reading::Status => self.word.push(piece),
             Reading::Error => self.facts.error = true,
             Reading::Index => {
                 if let Some(choice) = self.facts.choice.last_mut() {
@@ -298,6 +304,9 @@ impl Sink for Document {
         match (token, self.reading) {
             (Token::Key, Reading::Key) => self.key = Key::of(self.word.bytes()),
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
+            (Token::String, Reading::Status) => {
+                self.facts.pending = matches!(self.word.bytes(), b"queued" | b"in_progress");
+            }
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object, _) => {
                 if self.captures.end(depth, end) == Some(Slot::Top) {

@@ -52,6 +52,8 @@ pub(super) struct Facts {
     /// Content-filter or moderation results: worth an event of their own.
     pub(super) remarks: bool,
     pub(super) error: bool,
+    /// Its status is one that an answer has before it is made.
+    pub(super) pending: bool,
     pub(super) images: u32,
     /// The images stand where the images API puts them, which answers nothing else.
     pub(super) images_api: bool,

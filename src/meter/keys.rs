@@ -16,6 +16,7 @@ pub(super) enum Key {
     Error,
     Model,
     Type,
+    Status,
     /// Strings that the model said, reasoned or called tools with.
     Text,
     /// A string or a list of parts.
@@ -82,6 +83,7 @@ impl Key {
                 _ => Self::Other,
             },
             6 => match name {
+                b"status" => Self::Status,
                 b"output" => Self::Output,
                 b"x_groq" => Self::Groq,
                 _ => Self::Other,

@@ -1,5 +1,6 @@
 //! What the meter knows of a response, for whoever settles it or may have to cut it.
 
+use super::Meter;
 use crate::usage::Usage;
 
 /// What a response has said so far.
@@ -19,6 +20,8 @@ pub(crate) struct Reading {
     pub(crate) finish_reason: bool,
     /// As [`super::Meter::done`].
     pub(crate) done: bool,
+    /// The answer says that it is still to be made (`queued`, `in_progress`).
+    pub(crate) is_pending: bool,
     /// An error was stated at the top of a document.
     pub(crate) error: bool,
     /// Usage was stated that cannot be.
@@ -39,4 +42,27 @@ pub(crate) struct Progress {
     pub(crate) output_images: u32,
     /// All of it has been said: each choice has finished, the final usage or an error was stated.
     pub(crate) is_over: bool,
+}
+
+impl Meter {
+    /// As [`Reading::finish_reason`].
+    pub(crate) fn finish_reason(&self) -> bool {
+        self.tally().finish_reason
+    }
+
+    /// As [`Reading::is_pending`].
+    pub(crate) fn is_pending(&self) -> bool {
+        self.tally().pending
+    }
+
+    /// Whether nothing more can come that counts: it is done, or all was said and its usage stated.
+    pub(crate) fn is_told(&self) -> bool {
+        let is_final = || self.tally.pick.as_ref().is_some_and(|pick| pick.is_final);
+        self.done || (self.tally.all_said() && is_final())
+    }
+
+    /// Whether a stream has said all of its answer: only its usage may follow.
+    pub(crate) fn awaits_usage(&self) -> bool {
+        self.is_stream() && self.tally.all_said() && !self.is_told()
+    }
 }

@@ -25,6 +25,7 @@ pub(super) struct Tally {
     /// An API that does not say `[DONE]` has said its last.
     pub(super) is_over: bool,
     pub(super) error: bool,
+    pub(super) pending: bool,
     pub(super) suspect: bool,
     pub(super) images: u32,
 }
@@ -70,6 +71,7 @@ impl Tally {
     pub(super) fn absorb(&mut self, document: &Document, body: bool) {
         let facts = &document.facts;
         self.error |= facts.error;
+        self.pending |= body && facts.pending;
         self.suspect |= facts.usage == Member::Odd;
         for choice in &facts.choice {
             self.note(choice);
@@ -111,6 +113,12 @@ impl Tally {
     /// Everything that has begun has finished.
     pub(super) fn has_ended(&self) -> bool {
         self.finish_reason && self.choices.iter().all(|one| one.finished)
+    }
+
+    /// As many answers as were asked for have finished.
+    pub(super) fn all_said(&self) -> bool {
+        let are_enough = self.choices.is_empty() || self.choices.len() as u64 >= self.answers;
+        self.has_ended() && are_enough
     }
 
     fn note(&mut self, choice: &Choice) {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::super::error::Problems;
-use super::super::raw::{RawModel, RawModelName, RawUpstream};
+use super::super::raw::{IMAGE_MODEL, RawModel, RawModelName, RawUpstream};
 use super::super::secret::Reference;
 use super::super::suggest::nearest;
-use super::super::{BaseUrl, Model, ModelName, OnDisconnect, Secrets, Upstream};
+use super::super::{BaseUrl, Model, ModelName, OnDisconnect, Secrets, Unstated, Upstream};
 use super::Context;
 
 /// Bytes of a model's name.
@@ -60,6 +60,7 @@ fn upstream(
                 OnDisconnect::Cancel
             }
         },
+        unstated: unstated(at, &raw.unstated, problems),
         drain_ms: raw.drain_ms,
         drain_max: raw.drain_max,
         ca_file: ca_file(at, &raw.ca_file, context, problems),
@@ -70,6 +71,18 @@ fn upstream(
         pool_idle_ms: raw.pool_idle_ms,
         pool_max_idle: raw.pool_max_idle,
     }
+}
+
+fn unstated(at: &str, text: &str, problems: &mut Problems) -> Unstated {
+    match text {
+        "seen" => return Unstated::Seen,
+        "reserved" => {}
+        other => {
+            let wanted = "must be \"reserved\" or \"seen\"";
+            problems.wrong(&format!("{at}.unstated"), other, wanted);
+        }
+    }
+    Unstated::Reserved
 }
 
 /// It is usage that Weir asks for.
@@ -220,6 +233,7 @@ pub(super) fn models(
             problems.wrong(&key, &name, "has a [[model]] already");
         }
         models.push(Model {
+            makes_images: raw.makes_images.unwrap_or(name == IMAGE_MODEL),
             name,
             default_output_tokens: raw.default_output_tokens,
             learn_reservation: raw.learn_reservation,
