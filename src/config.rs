@@ -170,6 +170,8 @@ pub struct Upstream {
     /// Let answers be made in the background.
     pub allow_background: bool,
     pub on_disconnect: OnDisconnect,
+    /// What a request is booked at whose usage was never stated.
+    pub unstated: Unstated,
     /// How long and how many at once (per worker) a drain after a disconnect may be.
     pub drain_ms: u64,
     pub drain_max: usize,
@@ -220,11 +222,22 @@ pub enum OnDisconnect {
     Drain,
 }
 
+/// What a request is booked at that ended before the upstream stated its usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstated {
+    /// Its reservation, or what was seen of it if that is more: the upstream may have gone on.
+    Reserved,
+    /// An estimate from what was seen: the upstream is known to stop where its connection is closed.
+    Seen,
+}
+
 /// What differs from the defaults for one model.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub name: String,
     pub default_output_tokens: u64,
+    /// It answers with pictures: they are reserved, and its API has no bound to hold an answer to.
+    pub makes_images: bool,
     /// Reserve what answers of this model have been like, once enough are known.
     pub learn_reservation: bool,
     /// Seconds since the Unix epoch, as the model list shows it.
@@ -238,6 +251,7 @@ impl Model {
         Self {
             name: name.to_owned(),
             default_output_tokens: raw::DEFAULT_OUTPUT_TOKENS,
+            makes_images: name == raw::IMAGE_MODEL,
             learn_reservation: false,
             created: raw::DEFAULT_CREATED,
             owned_by: raw::DEFAULT_OWNER.to_owned(),
@@ -326,6 +340,11 @@ mod tests {
             let listed = |name: &ModelName| name.name == model.name;
             assert!(empty.upstreams[0].models.iter().any(listed), "{model:?}");
             assert_eq!((model.default_output_tokens, model.learn_reservation), (1024, false));
+            let built_in = Model::unconfigured(&model.name).makes_images;
+            assert_eq!(
+                (model.makes_images, built_in),
+                (model.name.ends_with("image-2"), model.makes_images)
+            );
             assert_eq!((model.created, model.owned_by.as_str()), (1_780_000_000, "system"));
         }
         assert_eq!(format!("{empty:#?}"), format!("{documented:#?}"));
@@ -392,6 +411,7 @@ mod tests {
             base_url = "http://127.0.0.1:9999/v1"
             models = ["a", { name = "b", upstream_name = "b-2026" }]
             on_disconnect = "drain"
+            unstated = "seen"
             [[model]]
             name = "b"
             default_output_tokens = 7
@@ -417,6 +437,7 @@ mod tests {
         let upstream = &config.upstreams[0];
         assert_eq!(upstream.models[1].upstream_name, "b-2026");
         assert_eq!(upstream.on_disconnect, OnDisconnect::Drain);
+        assert_eq!(upstream.unstated, Unstated::Seen);
         assert!(upstream.api_key.is_none() && config.upstreams.len() == 1);
         assert_eq!(config.models[0].default_output_tokens, 7);
         assert!(config.models[0].learn_reservation);
@@ -523,6 +544,10 @@ mod tests {
             (
                 &format!("{upstream}models = ['a']\ninject_usage = false\nrunning_usage = true"),
                 "running_usage = \"true\": needs inject_usage = true",
+            ),
+            (
+                &format!("{upstream}models = ['a']\nunstated = 'all'"),
+                "must be \"reserved\" or \"seen\"",
             ),
             (&format!("{upstream}models = [{{ upstream_name = 'a' }}]"), "is missing its name"),
             (&format!("{upstream}models = ['a']\nca_file = 'none.pem'"), "none at etc/none.pem"),

@@ -10,6 +10,7 @@ pub(crate) mod client;
 mod cors;
 mod endpoints;
 mod event_ids;
+mod leaving;
 mod metered;
 mod models;
 mod outgoing;
@@ -45,6 +46,7 @@ use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_op
 use crate::gateway::answer::answer;
 use crate::gateway::client::{Client, Surplus};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
+use crate::gateway::leaving::{Attended, Drain};
 use crate::gateway::request_body::{Held, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
@@ -199,7 +201,7 @@ async fn serve(
     let settlement =
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
-    agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
+    agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
     let plan = Plan::new(
         upstream,
         route,
@@ -211,12 +213,34 @@ async fn serve(
         clamp,
         &identity.tenant,
     );
+    let drain = Drain::of(upstream, facts.stream);
     drop((frames, facts));
+    let left = drain.is_whole.then(|| settlement.attended());
+    let family = endpoint.family();
+    let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
+    match left {
+        Some(left) => Attended::new(worker, drain, left, answer).await,
+        None => answer.await,
+    }
+}
+
+/// The last stages: the request goes upstream, and what comes back is on its way. It holds on to all that
+/// it needs, because it may go on when its client has left.
+async fn fulfil(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    route: usize,
+    plan: Plan,
+    mut settlement: Box<Settlement>,
+    family: Family,
+) -> Result<Response<Outgoing>, Refusal> {
+    let route = worker.routes.at(route);
+    let upstream = &worker.upstreams[route.upstream];
     let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
-    answer(worker, client, upstream, route, inbound, settlement, asked, endpoint.family()).await
+    answer(&worker, &client, upstream, route, inbound, settlement, asked, family).await
 }
 
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this

@@ -13,6 +13,8 @@ mod decisive;
 mod refusable;
 mod name;
 mod ids;
+mod media;
+mod picture;
 mod reader;
 mod splice;
 mod apart;
@@ -26,6 +28,7 @@ pub(crate) use decisive::decisive;
 pub(crate) use ids::Named;
 use multipart::Multipart;
 pub(crate) use multipart::is_form;
+pub(crate) use picture::Picture;
 use reader::Reader;
 #[cfg(test)]
 pub(crate) use refusable::NOTHING;
@@ -74,6 +77,13 @@ pub(crate) struct Facts {
     pub(crate) media_bytes: u64,
     /// Image parts, inline or by address.
     pub(crate) images: u32,
+    /// What files and audio are estimated at.
+    pub(crate) media_tokens: u64,
+    /// Of these, the audio's, and how long that is.
+    pub(crate) audio_tokens: u64,
+    pub(crate) audio_ms: u64,
+    /// What a picture is to be, if it asks for one.
+    pub(crate) picture: Picture,
     pub(crate) body_bytes: u64,
     /// What it names that lies with the upstream's account.
     pub(crate) named: Named,
@@ -203,6 +213,10 @@ impl Facts {
             text_bytes: 0,
             media_bytes: 0,
             images: 0,
+            media_tokens: 0,
+            audio_tokens: 0,
+            audio_ms: 0,
+            picture: Picture::default(),
             body_bytes: 0,
             named: Named::default(),
             refusable: Seen::default(),
@@ -212,11 +226,27 @@ impl Facts {
     }
 
     /// Tokens to reserve for the input, at least 1: a quarter of the text's bytes, rounded up, the
-    /// tokens that stand there as such, and [`TOKENS_PER_IMAGE`] for each image. Other media count
-    /// nothing until the upstream reports them.
+    /// tokens that stand there as such, [`TOKENS_PER_IMAGE`] for each image, and what files and audio are
+    /// taken for. Never less than an eighth of all that is no file: whatever it stands under, a model may
+    /// read it.
     pub(crate) fn estimated_input_tokens(&self) -> u64 {
         let images = u64::from(self.images) * TOKENS_PER_IMAGE;
-        (self.text_bytes.div_ceil(4) + self.tokens + images).max(1)
+        let sum = self.text_bytes.div_ceil(4) + self.tokens + images + self.media_tokens;
+        // What a form has around its fields is read by nobody.
+        let is_json = !self.places.is_plain;
+        let floor = if is_json { self.body_bytes.saturating_sub(self.media_bytes) / 8 } else { 0 };
+        sum.max(floor).max(1)
+    }
+
+    fn add_image(&mut self) {
+        self.images = self.images.saturating_add(1);
+    }
+
+    fn add_audio(&mut self, ms: u64) {
+        let tokens = media::audio_tokens(ms);
+        self.audio_ms = self.audio_ms.saturating_add(ms);
+        self.audio_tokens = self.audio_tokens.saturating_add(tokens);
+        self.media_tokens = self.media_tokens.saturating_add(tokens);
     }
 }
 
@@ -278,7 +308,8 @@ mod tests {
             assert_eq!(facts.text_bytes, "userhello".len() as u64);
             assert_eq!((facts.media_bytes, facts.images), (0, 0));
             assert_eq!(facts.body_bytes, body.len() as u64);
-            assert_eq!(facts.estimated_input_tokens(), 3);
+            // It is short: what stands around the text is more than that.
+            assert_eq!(facts.estimated_input_tokens(), (body.len() as u64 / 8).max(3));
         }
     }
 
@@ -370,14 +401,22 @@ mod tests {
             (r#"{"type":"image","image":"AAAA"}"#, 1, 4, 5),
             (r#"{"type":"image","im\u0061ge":"AA\/A"}"#, 1, 5, 5),
             (r#"{"type":"input_image","image_url":"https://a/b"}"#, 1, 0, 22),
-            (r#"{"type":"input_image","image_url":"data:x"}"#, 1, 6, 11),
+            (r#"{"type":"input_image","image_url":"data:x"}"#, 1, 0, 17),
+            (r#"{"type":"input_image","image_url":"data:image\/png;base64,A"}"#, 1, 24, 11),
             (r#"{"type":"image_base64","image_base64":"AAAA"}"#, 1, 4, 12),
             (r#"{"b64_json":["AAAA","BB"]}"#, 2, 6, 0),
-            (r#"{"image_url":[{"url":"data:x"},{"url":"http"}]}"#, 2, 6, 4),
+            (r#"{"image_url":[{"url":"data:a/b;base64,A"},{"url":"http"}]}"#, 2, 17, 4),
             (r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#, 0, 4, 14),
             (r#"{"type":"file","file":{"file_data":"AAAA","filename":"f"}}"#, 0, 4, 5),
-            (r#"{"file":{"url":"data:,A"}}"#, 0, 7, 0),
-            (r#"{"other":{"data":"AAAA","url":"data"},"x":["data:"]}"#, 0, 5, 8),
+            (r#"{"file":{"url":"data:,A"}}"#, 0, 0, 7),
+            (r#"{"file":{"url":"data:a/b;base64,A"}}"#, 0, 17, 0),
+            (r#"{"other":{"data":"AAAA","url":"data"},"x":["data:a/b;base64,A"]}"#, 0, 0, 25),
+            (r#"{"arguments":"data:a/b;base64,A","refusal":"data:a/b;base64,A"}"#, 0, 0, 34),
+            (r#"{"reasoning_content":"data:a/b;base64,A"}"#, 0, 0, 17),
+            (r#"{"function":{"arguments":{"image":"A","url":"data:a/b;base64,A"}}}"#, 0, 0, 18),
+            (r#"{"type":"tool_use","input":{"file_data":"AA"}}"#, 0, 0, 10),
+            (r#"{"source":{"data":"words","type":"text"}}"#, 1, 0, 9),
+            (r#"{"source":{"type":"base64","data":"JVBERiAA"}}"#, 0, 8, 6),
             (r#"{"type":"text","text":"data: is text, \u00e9"}"#, 0, 0, 25),
             (r#""data:image/png;base64,AAAA""#, 0, 0, 26),
             (r#"{"image":{"description":"words"}}"#, 0, 0, 5),
@@ -425,6 +464,7 @@ mod tests {
     fn inputs_of_every_api() {
         // API, rest of the body, estimated input tokens, answers made.
         let image = TOKENS_PER_IMAGE;
+        let long = "d".repeat(200);
         let cases = [
             (Api::Completions, r#""prompt":"12345678","n":2"#.to_owned(), 2, 2),
             (Api::Completions, r#""prompt":["1234","5678","9"],"best_of":4,"n":2"#.into(), 3, 12),
@@ -452,13 +492,86 @@ mod tests {
                 (4 + 4 + 4 + 5 + 6 + 9 + 5 + 3 + 9u64).div_ceil(4) + 2 * image,
                 1,
             ),
-            (Api::Images, r#""prompt":"1234","n":3,"images":[{"image_url":"data:A"}]"#.into(), 1 + image, 3),
+            (Api::Images, r#""prompt":"1234","n":3,"images":[{"image_url":"data:A"}]"#.into(), 3 + image, 3),
+            // Long, so that it is more than what counts in any field.
+            (Api::Chat, format!(r#""prediction":{{"content":"{long}"}}"#), 50, 1),
+            (Api::Chat, format!(r#""documents":["{long}",{{"a":"{long}"}}]"#), 100, 1),
+            (Api::Chat, format!(r#""tools":[{{"enum":[{}-2.5e9]}}]"#, "1,".repeat(49)), 50, 1),
+            (Api::Responses, format!(r#""text":{{"format":{{"title":"{long}"}}}}"#), 50, 1),
         ];
         for (api, rest, tokens, n) in cases {
             let body = format!(r#"{{"model":"m",{rest}}}"#);
             let facts = scan_for(api, [body.as_bytes()]).expect(&body);
-            assert_eq!((facts.estimated_input_tokens(), facts.made), (tokens, n), "{api:?} {body}");
+            let floor = (facts.body_bytes - facts.media_bytes) / 8;
+            let estimated = (facts.estimated_input_tokens(), facts.made);
+            assert_eq!(estimated, (tokens.max(floor), n), "{api:?} {body}");
             assert_eq!(scan_for(api, body.as_bytes().chunks(1)), Ok(facts), "in single bytes");
+        }
+    }
+
+    /// Whatever stands in a body, and under which name: a model may read it.
+    #[test]
+    fn no_field_is_free() {
+        let words = "word".repeat(100_000);
+        let numbers = "1,".repeat(200_000);
+        for field in [
+            format!(
+                r#""messages":[{{"tool_calls":[{{"function":{{"arguments":"data:a/b;base64,{words}"}}}}]}}]"#
+            ),
+            format!(
+                r#""messages":[{{"content":[{{"type":"refusal","refusal":"data:a/b;base64,{words}"}}]}}]"#
+            ),
+            format!(r#""messages":[{{"reasoning_content":"data:a/b;base64,{words}"}}]"#),
+            format!(r#""messages":[{{"content":[{{"file":{{"file_data":"{words}"}}}}]}}]"#),
+            format!(
+                r#""messages":[{{"content":[{{"source":{{"type":"text","data":"{words}"}}}}]}}]"#
+            ),
+            format!(
+                r#""tools":[{{"function":{{"parameters":{{"properties":{{"{words}":1}}}}}}}}]"#
+            ),
+            format!(r#""tools":[{{"function":{{"parameters":{{"image":"{words}"}}}}}}]"#),
+            format!(r#""tools":[{{"enum":[{numbers}1]}}]"#),
+            format!(r#""prediction":{{"type":"content","content":"{words}"}}"#),
+            format!(r#""text":{{"format":{{"schema":{{"title":"{words}"}}}}}}"#),
+            format!(r#""documents":["{words}"]"#),
+            format!(r#""metadata":{{"anything":"{words}"}}"#),
+            format!(r#""input":[{{"type":"function_call","arguments":{{"image":"{words}"}}}}]"#),
+        ] {
+            let body = format!(r#"{{"model":"m",{field}}}"#);
+            let facts = scan([body.as_bytes()]).expect("valid");
+            let tokens = facts.estimated_input_tokens();
+            assert!(tokens >= body.len() as u64 / 8 - 1, "{tokens}: {:.90}", field);
+        }
+    }
+
+    #[test]
+    fn files_and_audio_count_by_their_size() {
+        // A second of speech at 16 kHz in a WAV file's head, and three more bytes of it.
+        let wav = "UklGRgAAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAAAAA".to_owned();
+        let seconds = |base64: usize, rate: u64| (base64 as u64 / 4 * 3 * 1_000).div_ceil(rate);
+        let (long_wav, other) = (wav + &"A".repeat(40_000), "A".repeat(40_000));
+        let wav_ms = seconds(long_wav.len(), 32_000);
+        for (part, tokens, ms) in [
+            (format!(r#"{{"input_audio":{{"data":"{long_wav}"}}}}"#), wav_ms.div_ceil(100), wav_ms),
+            (format!(r#"{{"input_audio":{{"data":"{other}"}}}}"#), 75, 7_500),
+            (format!(r#"{{"input_audio":{{"data":"data:audio/mp3;base64,{other}"}}}}"#), 75, 7_500),
+            (format!(r#"{{"file":{{"file_data":"{other}"}}}}"#), 6_667, 0),
+            (
+                format!(r#"{{"file":{{"file_data":"data:application/pdf;base64,{other}"}}}}"#),
+                6_667,
+                0,
+            ),
+            (format!(r#"{{"source":{{"data":"JVBERi{other}"}}}}"#), 6_668, 0),
+        ] {
+            let body = format!(r#"{{"model":"m","messages":[{{"content":[{part}]}}]}}"#);
+            let facts = scan([body.as_bytes()]).expect("valid");
+            assert_eq!((facts.media_tokens, facts.audio_ms), (tokens, ms), "{part:.60}");
+            assert_eq!(facts.audio_tokens, if ms > 0 { tokens } else { 0 });
+            assert_eq!(
+                facts.estimated_input_tokens(),
+                tokens.max((facts.body_bytes - facts.media_bytes) / 8)
+            );
+            assert_eq!(scan(body.as_bytes().chunks(7)), Ok(facts), "in pieces");
         }
     }
 
@@ -469,8 +582,11 @@ mod tests {
             let text = "x".repeat(text);
             valid(&format!(r#"{{"model":"m","prompt":"{text}","messages":[{images}]}}"#))
         };
-        for (text, images, tokens) in [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 2), (8, 2, 2050)] {
-            assert_eq!(facts(text, images).estimated_input_tokens(), tokens);
+        // An eighth of what is no file counts at least: 39 bytes here, without text and images.
+        for (text, images, tokens) in
+            [(0, 0, 4), (1, 0, 5), (20, 0, 7), (40, 0, 10), (41, 0, 11), (8, 2, 2050)]
+        {
+            assert_eq!(facts(text, images).estimated_input_tokens(), tokens, "{text} {images}");
         }
     }
 
@@ -612,26 +728,38 @@ mod tests {
         assert_eq!(scan([body.as_bytes()]), Ok(facts));
     }
 
-    /// Adds to `[text bytes, media bytes, images]` what stands under `name`, itself under `parent`.
-    fn measure(value: &Value, name: &str, parent: &str, sums: &mut [u64; 3]) {
+    /// Adds to `[text bytes, media bytes, images]` what stands at `path`, the names of all that it
+    /// stands in; an item of a list stands under the list's name.
+    fn measure(value: &Value, path: &mut Vec<String>, sums: &mut [u64; 3]) {
         match value {
             Value::String(text) => {
                 let raw = value.to_string().len() as u64 - 2;
-                let words = ["messages", "tools", "prompt", "content", "text"].contains(&name);
-                let image = ["image", "image_base64", "b64_json"].contains(&name);
-                let media = image
-                    || name == "file_data"
-                    || (name, parent) == ("data", "input_audio")
-                    || (!words && text.starts_with("data:"));
-                sums[usize::from(media)] += raw;
+                let name = |back: usize| path.iter().rev().nth(back).map_or("", |name| name);
+                let (name, parent) = (name(0), name(1));
+                let inside = path.get(2..path.len() - 1).unwrap_or_default();
+                let is_call = inside.iter().any(|name| ["arguments", "prompt"].contains(&&**name));
+                let is_free = path[0] != "tools" && !is_call;
+                let url = text.starts_with("data:image/png;base64,");
+                let bytes = ["image", "image_base64", "b64_json"].contains(&name);
+                let is_source = parent == "source" && ["data", "url"].contains(&name);
                 let address = name == "image_url" || (name, parent) == ("url", "image_url");
-                sums[2] += u64::from(image || address);
+                let media = bytes
+                    || name == "file_data"
+                    || (name == "data" && ["input_audio", "source"].contains(&parent))
+                    || (url && ["image_url", "url"].contains(&name) && !is_source);
+                sums[usize::from(media && is_free)] += raw;
+                sums[2] += u64::from(is_free && (bytes || address || is_source));
             }
-            // An item stands under the array's key, and so does what stands in the item.
-            Value::Array(items) => items.iter().for_each(|item| measure(item, name, name, sums)),
+            Value::Array(items) => {
+                path.push(path[path.len() - 1].clone());
+                items.iter().for_each(|item| measure(item, path, sums));
+                path.pop();
+            }
             Value::Object(fields) => {
                 for (key, field) in fields {
-                    measure(field, key, name, sums);
+                    path.push(key.clone());
+                    measure(field, path, sums);
+                    path.pop();
                 }
             }
             _ => {}
@@ -650,6 +778,9 @@ mod tests {
             "input_audio",
             "b64_json",
             "image_base64",
+            "source",
+            "arguments",
+            "prompt",
             "messages",
             "model",
             "stream",
@@ -660,6 +791,7 @@ mod tests {
             ".{0,12}".prop_map(Value::from),
             "data:[a-z\"\\\\]{0,9}".prop_map(Value::from),
             "data?".prop_map(Value::from),
+            "data:image/png;base64,[A-Z]{0,9}".prop_map(Value::from),
         ];
         leaf.prop_recursive(5, 40, 4, move |inner| {
             prop_oneof![
@@ -715,7 +847,7 @@ mod tests {
             let facts = valid(&body);
             let mut sums = [0; 3];
             for name in ["messages", "tools", "prompt"] {
-                measure(&value[name], name, "", &mut sums);
+                measure(&value[name], &mut vec![name.to_owned()], &mut sums);
             }
             prop_assert_eq!([facts.text_bytes, facts.media_bytes, u64::from(facts.images)], sums);
             prop_assert_eq!(&facts.model, &model);

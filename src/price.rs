@@ -173,13 +173,37 @@ impl Rates {
     }
 
     /// The most that a request can cost which uses no more than this, in nano-USD: every token at the
-    /// dearest rate that it could have. Audio that is charged by its length is not in it.
-    pub(crate) fn reserve(&self, input_tokens: u64, output_tokens: u64, images: u64) -> u64 {
+    /// dearest rate that it could have.
+    pub(crate) fn reserve(&self, tokens: (u64, u64), images: u64, audio_ms: u64) -> u64 {
         let inputs =
             [self.input, self.cached_input, self.cache_write, self.image_input, self.audio_input];
-        let input = product(input_tokens, inputs.into_iter().fold(0, u64::max));
-        let output = product(output_tokens, self.dearest_output());
-        self.rounded([input, output, 0, self.counted(images)])
+        let input = product(tokens.0, inputs.into_iter().fold(0, u64::max));
+        let output = product(tokens.1, self.dearest_output());
+        self.rounded([input, output, product(audio_ms, self.per_second), self.counted(images)])
+    }
+
+    /// The same counts where nobody said of what kind the tokens are: all that are of no kind yet are of
+    /// the dearest, as they were reserved. `input`: those of the prompt, too.
+    pub(crate) fn at_the_dearest(&self, usage: Usage, input: bool) -> Usage {
+        let mut dearest = usage;
+        let kinds = [
+            (self.reasoning, &mut dearest.reasoning),
+            (self.audio_output, &mut dearest.audio_output),
+            (self.image_output, &mut dearest.image_output),
+        ];
+        let known = sum(&[usage.reasoning, usage.audio_output, usage.image_output]);
+        raise(kinds, self.output, usage.output.saturating_sub(known));
+        if input {
+            let kinds = [
+                (self.cache_write, &mut dearest.cache_write),
+                (self.audio_input, &mut dearest.audio_input),
+                (self.image_input, &mut dearest.image_input),
+            ];
+            let known =
+                sum(&[usage.cached, usage.cache_write, usage.audio_input, usage.image_input]);
+            raise(kinds, self.input, usage.input.saturating_sub(known));
+        }
+        dearest
     }
 
     /// What a running request needs in addition for so many more tokens of output, in nano-USD.
@@ -205,6 +229,18 @@ impl Rates {
         let nano = pico.saturating_add(PICO_PER_NANO / 2) / PICO_PER_NANO;
         u64::try_from(nano).unwrap_or(COST_MAX).min(COST_MAX)
     }
+}
+
+/// Adds `tokens` to the dearest of these kinds, if that is dearer than text.
+fn raise(kinds: [(u64, &mut u64); 3], text: u64, tokens: u64) {
+    let dearest = kinds.into_iter().max_by_key(|(rate, _)| *rate);
+    if let Some((_, count)) = dearest.filter(|(rate, _)| *rate > text) {
+        *count = count.saturating_add(tokens);
+    }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// The price of `total` tokens of which classes have rates of their own.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
-pub(crate) use learned::Learned;
+pub(crate) use learned::{Learned, LearnedByTenant};
 pub(crate) use served::{Served, Warned};
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
@@ -45,8 +45,10 @@ pub(crate) struct Route {
     pub(crate) index: usize,
     /// Reserved for an answer whose length the request does not limit.
     pub(crate) default_output_tokens: u64,
+    /// It answers with pictures.
+    pub(crate) makes_images: bool,
     /// What such answers have been like, where that is to be learned.
-    pub(crate) learned: Option<Arc<Learned>>,
+    pub(crate) learned: Option<LearnedByTenant>,
     /// What it costs, and when.
     pub(crate) prices: Schedule,
     /// What becomes of a request that needs a price where there is none.
@@ -59,9 +61,9 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// What an answer of this model usually stays below, as far as that is known.
-    pub(crate) fn usual_output_tokens(&self) -> u64 {
-        let learned = self.learned.as_ref().and_then(|learned| learned.usual());
+    /// What an answer of this model to this tenant usually stays below, as far as that is known.
+    pub(crate) fn usual_output_tokens(&self, tenant: &str) -> u64 {
+        let learned = self.learned.as_ref().and_then(|learned| learned.usual(tenant));
         learned.unwrap_or(self.default_output_tokens)
     }
 }
@@ -86,7 +88,8 @@ impl Routes {
                     upstream,
                     index,
                     default_output_tokens: entry.default_output_tokens,
-                    learned: entry.learn_reservation.then(Arc::default),
+                    makes_images: entry.makes_images,
+                    learned: entry.learn_reservation.then(LearnedByTenant::default),
                     prices: config.prices.of(&listed.name),
                     unpriced: config.limits.unpriced,
                     warned: Warned::default(),
@@ -109,6 +112,11 @@ impl Routes {
             .map(|index| &self.models[*index])
             .filter(|route| is_allowed(route, allowed))
             .ok_or_else(|| UnknownModel(model.to_owned()))
+    }
+
+    /// The route with this [`Route::index`].
+    pub(crate) fn at(&self, index: usize) -> &Route {
+        &self.models[index]
     }
 
     /// The models that a key may use, in the configuration's order.

@@ -131,6 +131,8 @@ impl Flags {
     pub const DRAINED: Self = Self(1 << 3);
     /// The request was sent again without the usage option, which the upstream had refused.
     pub const USAGE_OPTION_REFUSED: Self = Self(1 << 4);
+    /// Nobody said what it used, and it may have used all that was reserved, which is booked.
+    pub const RESERVED: Self = Self(1 << 5);
     /// The upstream's total is not its input plus its output, and nothing that it states says why.
     pub const TOTAL_DIFFERS: Self = Self(1 << 8);
     /// The answer came compressed in a way that is not read, or not to its end.
@@ -146,12 +148,13 @@ impl Flags {
     /// The row was dated by a clock that was ahead, and got another date afterwards.
     pub const REDATED: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 12] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::NO_DONE, "no_done"),
         (Self::USAGE_SUSPECT, "usage_suspect"),
         (Self::STALLED, "stalled"),
         (Self::DRAINED, "drained"),
         (Self::USAGE_OPTION_REFUSED, "usage_option_refused"),
+        (Self::RESERVED, "reserved"),
         (Self::UNPRICED, "unpriced"),
         (Self::TOTAL_DIFFERS, "total_differs"),
         (Self::ENCODED, "encoded"),

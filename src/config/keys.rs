@@ -128,6 +128,7 @@ const UPSTREAM: &[Key] = &[
     key("refuse_fields", Kind::Texts("names of fields, such as [\"fallbacks\", \"mock_*\"]")),
     key("allow_background", Kind::Bool),
     key("on_disconnect", Kind::Text("\"cancel\" or \"drain\"")),
+    key("unstated", Kind::Text("\"reserved\" or \"seen\"")),
     key("drain_ms", Kind::Int(1, DAY_MS)),
     key("drain_max", Kind::Int(0, 100_000)),
     key("ca_file", Kind::Text("the path of a PEM file")),
@@ -152,6 +153,7 @@ const MAPPING: &[Key] = &[
 const MODEL: &[Key] = &[
     key("name", Kind::Text("a model's public name")),
     key("default_output_tokens", Kind::Int(1, 100_000_000)),
+    key("makes_images", Kind::Bool),
     key("learn_reservation", Kind::Bool),
     // Up to the end of the year 9999.
     key("created", Kind::Int(0, 253_402_300_799)),

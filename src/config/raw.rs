@@ -10,7 +10,9 @@ pub(super) const DEFAULT_UPSTREAM: &str = "yisu";
 /// The Base URL of the default upstream.
 pub(super) const DEFAULT_BASE_URL: &str = "https://api.yisu.com";
 /// The models that the default upstream serves.
-pub(super) const DEFAULT_MODELS: [&str; 2] = ["gpt-5.4", "gpt-5.4-image-2"];
+pub(super) const DEFAULT_MODELS: [&str; 2] = ["gpt-5.4", IMAGE_MODEL];
+/// Of these, the one that makes pictures.
+pub(super) const IMAGE_MODEL: &str = "gpt-5.4-image-2";
 /// What SDKs put into a query: Azure's the version of its API, Anthropic's that it is a beta's.
 pub(super) const DEFAULT_QUERY: [&str; 2] = ["api-version", "beta"];
 /// Where the default upstream's key is found.
@@ -122,6 +124,7 @@ pub(super) struct RawUpstream {
     pub(super) refuse_fields: Vec<String>,
     pub(super) allow_background: bool,
     pub(super) on_disconnect: String,
+    pub(super) unstated: String,
     pub(super) drain_ms: u64,
     pub(super) drain_max: usize,
     /// Empty: the public authorities.
@@ -158,6 +161,8 @@ pub(super) struct RawMapping {
 pub(super) struct RawModel {
     pub(super) name: Option<String>,
     pub(super) default_output_tokens: u64,
+    /// `None`: by its name.
+    pub(super) makes_images: Option<bool>,
     pub(super) learn_reservation: bool,
     pub(super) created: i64,
     pub(super) owned_by: String,
@@ -278,6 +283,7 @@ impl Default for RawUpstream {
             refuse_fields: refused::DEFAULT.map(str::to_owned).into(),
             allow_background: false,
             on_disconnect: "cancel".to_owned(),
+            unstated: "reserved".to_owned(),
             drain_ms: 30_000,
             drain_max: 64,
             ca_file: String::new(),
@@ -313,6 +319,7 @@ impl Default for RawModel {
         Self {
             name: None,
             default_output_tokens: DEFAULT_OUTPUT_TOKENS,
+            makes_images: None,
             learn_reservation: false,
             created: DEFAULT_CREATED,
             owned_by: DEFAULT_OWNER.to_owned(),

@@ -3,8 +3,10 @@
 
 use crate::admit::{Arriving, Ask, Clamp, Denied, Permit};
 use crate::clock::Now;
+use crate::config::Unstated;
+use crate::forward::Upstream;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
-use crate::gateway::settlement::{Settlement, TOKENS_PER_OUTPUT_IMAGE};
+use crate::gateway::settlement::{Settlement, Unseen};
 use crate::gateway::snapshot::Identity;
 use crate::gateway::{Exchange, KnownLimits, Worker};
 use crate::inspect::{Api, Facts};
@@ -25,32 +27,45 @@ pub(crate) fn ask_for(
     price: Option<Price>,
 ) -> Ask {
     let rates = price.map(|price| price.rates).unwrap_or_default();
-    let may_clamp = identity.clamp && facts.can_be_clamped();
+    // The API of a model that makes pictures has no bound.
+    let may_clamp = identity.clamp && facts.can_be_clamped() && !route.makes_images;
     let prompt_tokens = facts.estimated_input_tokens();
     let each = match facts.max_output_tokens {
         _ if !forwarded.has_output => 0,
+        most if are_pictures(forwarded, route) => {
+            facts.picture.most_tokens().max(most.unwrap_or_default())
+        }
         Some(most) => most,
         None if may_clamp => route.default_output_tokens,
-        // Each of the answers is an image, which costs at least as much as is estimated for one.
-        None if forwarded.api == Api::Images => {
-            route.usual_output_tokens().max(TOKENS_PER_OUTPUT_IMAGE)
-        }
-        None => route.usual_output_tokens(),
+        None if forwarded.api == Api::Speech => speech_tokens(facts),
+        None => route.usual_output_tokens(&identity.tenant),
     };
     // A bound in another server's words is no bound to all, but may be obeyed.
     let each = if forwarded.has_output { each.max(facts.least_output_tokens) } else { each };
     let output_tokens = each.saturating_mul(facts.made);
     let clamp = may_clamp.then(|| Clamp {
         choices: facts.made,
-        prompt_nano_usd: rates.reserve(prompt_tokens, 0, facts.n),
+        prompt_nano_usd: rates.reserve((prompt_tokens, 0), facts.n, facts.audio_ms),
         output_pico_usd: rates.dearest_output(),
     });
     Ask {
         prompt_tokens,
         reserve_tokens: prompt_tokens.saturating_add(output_tokens),
-        reserve_nano_usd: rates.reserve(prompt_tokens, output_tokens, facts.n),
+        reserve_nano_usd: rates.reserve((prompt_tokens, output_tokens), facts.n, facts.audio_ms),
         clamp,
     }
+}
+
+/// Whether each of the answers is a picture.
+fn are_pictures(forwarded: &Forwarded, route: &Route) -> bool {
+    let is_chat = matches!(forwarded.api, Api::Chat | Api::Responses);
+    forwarded.api == Api::Images || (is_chat && route.makes_images)
+}
+
+/// Tokens of text that is read out: about 15 bytes are a second, whatever the language, and OpenAI's
+/// models take 20 tokens for one.
+fn speech_tokens(facts: &Facts) -> u64 {
+    facts.text_bytes.saturating_mul(3).div_ceil(2)
 }
 
 /// Asks the limits for a request of which only the head is here: where any would be refused now, nothing
@@ -89,12 +104,13 @@ fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal 
     denied.into()
 }
 
-/// What becomes of the answer by its key and its model: whether its stream may be cut, whether its
-/// cost is missed, whose it is where the upstream keeps it, and whether its length is learned, which only an
-/// answer without any bound teaches.
+/// What becomes of the answer by its key, its model and its upstream: whether its stream may be cut,
+/// whether its cost is missed, what it is taken for where nothing is stated, whose it is where the upstream
+/// keeps it, and whether its length is learned, which only an answer without any bound teaches.
 pub(crate) fn agree(
     settlement: &mut Settlement,
     identity: &Identity,
+    upstream: &Upstream,
     route: &Route,
     forwarded: &Forwarded,
     facts: &Facts,
@@ -107,8 +123,24 @@ pub(crate) fn agree(
     if settlement.price.is_none() && identity.has_cost_quota() {
         settlement.flags.set(Flags::UNPRICED);
     }
-    if forwarded.has_output && facts.max_output_tokens.is_none() && clamp.is_none() {
-        settlement.learn(route.learned.as_ref(), facts.made);
+    let are_pictures = are_pictures(forwarded, route);
+    let is_speech = forwarded.api == Api::Speech;
+    settlement.unstated = upstream.config.unstated;
+    if facts.background {
+        // It goes on without its client, and without Weir.
+        settlement.unstated = Unstated::Reserved;
+    }
+    settlement.unseen = Unseen {
+        audio_tokens: facts.audio_tokens,
+        audio_ms: facts.audio_ms,
+        speech_tokens: if is_speech { speech_tokens(facts) } else { 0 },
+        pictures: if are_pictures { facts.n } else { 0 },
+        picture_tokens: facts.picture.tokens(),
+    };
+    let is_free = facts.max_output_tokens.is_none() && clamp.is_none();
+    if forwarded.has_output && is_free && !are_pictures && !is_speech {
+        let learned = route.learned.as_ref().and_then(|learned| learned.of(&identity.tenant));
+        settlement.learn(learned, facts.made);
     }
 }
 

@@ -13,10 +13,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::config::OnDisconnect;
 use crate::forward::{self, Inbound, Upstream};
 use crate::gateway::client::Client;
-use crate::gateway::metered::{Drain, Metered};
+use crate::gateway::leaving::Drain;
+use crate::gateway::metered::Metered;
 use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
@@ -80,7 +80,7 @@ pub(crate) async fn answer(
     if let Some(settlement) = source.settlement() {
         settlement.first_byte();
     }
-    let drain = drain(upstream);
+    let drain = Drain::of(upstream, is_stream);
     let (worker, client) = (worker.clone(), client.clone());
     let mut metered = Metered::new(worker, client, source, is_stream, (family, id), left, drain);
     if let Some(event) = first {
@@ -180,15 +180,6 @@ fn pace(upstream: &Upstream, begun: Instant) -> Pace {
         idle: Duration::from_millis(upstream.config.idle_ms),
         until: (total > 0).then_some(until),
     }
-}
-
-fn drain(upstream: &Upstream) -> Option<Drain> {
-    let is_drained = upstream.config.on_disconnect == OnDisconnect::Drain;
-    is_drained.then(|| Drain {
-        time: Duration::from_millis(upstream.config.drain_ms),
-        max: upstream.config.drain_max,
-        running: upstream.drains.clone(),
-    })
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

@@ -77,6 +77,7 @@ const MESSAGES: Forwarded = Forwarded { api: Api::Messages, family: Family::Anth
 const IMAGES: Forwarded = Forwarded { api: Api::Images, ..WORDS };
 const IMAGE_FORM: Forwarded = Forwarded { takes_form: true, ..IMAGES };
 const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, hears: true, ..WORDS };
+const SPEECH: Forwarded = Forwarded { api: Api::Speech, ..WORDS };
 /// Numbers that cost what was read for them.
 const JUDGEMENT: Forwarded = Forwarded { has_output: false, ..WORDS };
 
@@ -100,7 +101,7 @@ pub(crate) static ENDPOINTS: [Endpoint; 14] = [
     post("/v1/images/variations", Label::ImageVariations, IMAGE_FORM),
     post("/v1/audio/transcriptions", Label::AudioTranscriptions, AUDIO_FORM),
     post("/v1/audio/translations", Label::AudioTranslations, AUDIO_FORM),
-    post("/v1/audio/speech", Label::AudioSpeech, WORDS),
+    post("/v1/audio/speech", Label::AudioSpeech, SPEECH),
     post("/v1/moderations", Label::Moderations, JUDGEMENT),
     own("/v1/models", Label::Models, Kind::ListModels),
     own("/v1/models/{id}", Label::Model, Kind::ShowModel),

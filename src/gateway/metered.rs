@@ -11,13 +11,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
+use crate::gateway::leaving::Drain;
 use crate::gateway::settlement::Booking;
 use crate::gateway::source::{Event, Source};
 use crate::ledger::journal::AppendError;
@@ -31,22 +31,13 @@ use crate::usage::{End, Flags};
 #[error("the answer was cut")]
 pub(crate) struct Cut;
 
-/// Reading on for the usage after the client has gone.
-#[derive(Debug)]
-pub(crate) struct Drain {
-    pub(crate) time: Duration,
-    pub(crate) max: usize,
-    /// How many run now, on this worker and for this upstream.
-    pub(crate) running: Rc<std::cell::Cell<usize>>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Metered {
     worker: Rc<Worker>,
     client: Rc<Client>,
     /// Gone only while this is dropped.
     source: Option<Box<Source>>,
-    drain: Option<Drain>,
+    drain: Drain,
     /// What the meter has passed on; empty once hyper has taken all of it.
     out: Vec<Bytes>,
     /// So many pieces of it were taken.
@@ -90,7 +81,7 @@ impl Metered {
         is_stream: bool,
         voice: (Family, EventId),
         left: Option<u64>,
-        drain: Option<Drain>,
+        drain: Drain,
     ) -> Self {
         let state = State::Flowing;
         let out = Vec::new();
@@ -229,6 +220,8 @@ impl Metered {
             Some(status) if status >= 500 => End::UpstreamError,
             Some(status) if status >= 400 => End::UpstreamRejected,
             _ if is_error => End::UpstreamError,
+            // It was told that there will be an answer, which is not the same.
+            _ if source.meter.is_pending() => End::UpstreamTruncated,
             _ => End::Complete,
         };
         let flags = if no_done { Flags::NO_DONE } else { Flags::default() };
@@ -319,36 +312,22 @@ impl Drop for Metered {
             return;
         };
         let end = settlement.abandoned();
-        match self.drain.take() {
-            Some(drain) if end == End::ClientClosed && drain.running.get() < drain.max => {
-                let running = Running::new(drain.running, self.worker.clone());
-                tokio::task::spawn_local(async move {
-                    source.drain(drain.time).await;
-                    drop(running);
-                });
-            }
+        let until = settlement.left_until();
+        let meter = &source.meter;
+        let is_worth_it = (self.drain.is_whole && !meter.is_told()) || meter.awaits_usage();
+        let place = if end == End::ClientClosed && is_worth_it {
+            self.drain.begin(&self.worker)
+        } else {
+            None
+        };
+        let Some((running, latest)) = place else {
             // The lease goes with the source, and closes the connection.
-            _ => drop(source.settle(end, Flags::default())),
-        }
-    }
-}
-
-/// A drain that runs, counted for as long as this lives.
-struct Running {
-    count: Rc<std::cell::Cell<usize>>,
-    worker: Rc<Worker>,
-}
-
-impl Running {
-    fn new(count: Rc<std::cell::Cell<usize>>, worker: Rc<Worker>) -> Self {
-        count.set(count.get() + 1);
-        Self { count, worker }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.count.set(self.count.get() - 1);
-        self.worker.drain_ended();
+            drop(source.settle(end, Flags::default()));
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            source.drain(until.unwrap_or(latest)).await;
+            drop(running);
+        });
     }
 }

@@ -175,8 +175,8 @@ pub(crate) async fn not_answered(
     let refusal = Refusal::from(error);
     settlement.status = refusal.status.as_u16();
     let (end, used) = match error {
-        SendError::HeadTimeout => (End::Timeout, settlement.prompt_only()),
-        error if error.is_sent() => (End::UpstreamError, settlement.prompt_only()),
+        SendError::HeadTimeout => (End::Timeout, settlement.unanswered()),
+        error if error.is_sent() => (End::UpstreamError, settlement.unanswered()),
         _ => {
             settlement.attempts = settlement.attempts.saturating_sub(1);
             (End::NotSent, Used::nothing())

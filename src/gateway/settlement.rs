@@ -2,30 +2,34 @@
 //! consumed by the second. It happens once, whatever happens: a settlement that is dropped settles
 //! itself.
 
+mod used;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use crate::admit::Permit;
 use crate::clock::Now;
+use crate::config::Unstated;
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
+use crate::gateway::leaving::Left;
 use crate::gateway::request_body::Held;
 use crate::ledger::journal::{AppendError, Receipt};
 use crate::ledger::record::{Closed, EventId, Opened};
-use crate::meter::{Progress, Reading};
+use crate::meter::Progress;
 use crate::price::{Billed, Price, PriceVersion};
 use crate::route::{Learned, Route, Served};
 use crate::telemetry::metrics::{Held as InFlight, Level};
-use crate::usage::{End, Flags, Usage, UsageSource};
+use crate::usage::{End, Flags, UsageSource};
 
-/// Bytes of text that make about one token; the cheap bound that estimates use.
-const BYTES_PER_TOKEN: u64 = 4;
-/// What an image in an answer is taken for when the upstream reports nothing: what the API document
-/// shows for one image of the smallest size.
-pub(crate) const TOKENS_PER_OUTPUT_IMAGE: u64 = 1_560;
+use used::BYTES_PER_TOKEN;
+pub(crate) use used::{Unseen, Used};
+
 /// By so much at once the reservation of a stream grows that has used it up and may be cut.
 const EXTENSION_TOKENS: u64 = 256;
 
@@ -45,6 +49,11 @@ pub(crate) struct Settlement {
     /// What held when it began: what it is charged by, however long it takes.
     pub(crate) price: Option<Price>,
     estimated_input: u64,
+    /// What it is booked at if its usage is never stated.
+    pub(crate) unstated: Unstated,
+    pub(crate) unseen: Unseen,
+    /// There for a request that goes on without its client.
+    left: Option<Left>,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
     pub(crate) cuts: bool,
     /// Who wants to know how long the answers are, and how many there are.
@@ -88,20 +97,6 @@ impl Drop for Counting {
     }
 }
 
-/// What a request is known to have used.
-#[derive(Debug, Default)]
-pub(crate) struct Used {
-    pub(crate) usage: Usage,
-    pub(crate) source: Option<UsageSource>,
-    pub(crate) raw: Option<Box<str>>,
-    pub(crate) model_served: Option<Box<str>>,
-    pub(crate) response_ids: Box<[Box<str>]>,
-    /// Images in the answer.
-    pub(crate) images: u64,
-    /// Remarks on the numbers.
-    pub(crate) flags: Flags,
-}
-
 impl Booking {
     /// Of an end that was booked before.
     pub(crate) fn done() -> Self {
@@ -120,13 +115,6 @@ impl Future for Booking {
             counting.end = error.end_of_row(counting.end);
         }
         Poll::Ready(recorded)
-    }
-}
-
-impl Used {
-    /// Nothing: the request did not run.
-    pub(crate) fn nothing() -> Self {
-        Self { source: Some(UsageSource::None), ..Self::default() }
     }
 }
 
@@ -154,6 +142,9 @@ impl Settlement {
             started_at_ms: opened.started_at_ms,
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
+            unstated: Unstated::Reserved,
+            unseen: Unseen::default(),
+            left: None,
             cuts: false,
             learned: None,
             attempts: 0,
@@ -194,15 +185,16 @@ impl Settlement {
     }
 
     /// How long the answer is will be told, if it ends as it should; `n`: how many answers it is.
-    pub(crate) fn learn(&mut self, learned: Option<&Arc<Learned>>, n: u64) {
-        self.learned = learned.map(|learned| (learned.clone(), n));
+    pub(crate) fn learn(&mut self, learned: Option<Arc<Learned>>, n: u64) {
+        self.learned = learned.map(|learned| (learned, n));
     }
 
     /// Whether a stream that may be cut can go on. Its reservation grows with what it uses, as long as
     /// the quotas have room.
     pub(crate) fn may_go_on(&mut self, progress: &Progress) -> bool {
         let estimate = || {
-            let images = u64::from(progress.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
+            let images =
+                u64::from(progress.output_images).saturating_mul(self.unseen.picture_tokens);
             let text = progress.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
             self.estimated_input.saturating_add(text).saturating_add(images)
         };
@@ -221,95 +213,21 @@ impl Settlement {
     /// The first byte of the response is about to be released.
     pub(crate) fn first_byte(&mut self) {
         self.held = None;
-        if self.ttfb_ms.is_none() {
+        if self.ttfb_ms.is_none() && self.left_until().is_none() {
             let ns = self.elapsed_ns();
             self.worker.shard.first_byte(ns);
             self.ttfb_ms = Some(ns / 1_000_000);
         }
     }
 
-    /// Only the prompt is known to have gone upstream: it is what the request cost, as far as anyone
-    /// can tell.
-    pub(crate) fn prompt_only(&self) -> Used {
-        let input = self.estimated_input;
-        Used {
-            usage: Usage { input, total: input, ..Usage::default() },
-            source: Some(UsageSource::Estimated),
-            ..Used::default()
-        }
+    /// From now on the request goes on without its client, if that leaves; where it will say so.
+    pub(crate) fn attended(&mut self) -> Left {
+        self.left.get_or_insert_default().clone()
     }
 
-    /// What the meter has read, or an estimate where it has read no usage.
-    pub(crate) fn used(&self, reading: Reading, end: End) -> Used {
-        // The upstream's own word: an answer that it began with 200 and did not finish has cost.
-        let is_refused =
-            self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
-        if is_refused {
-            return Used { model_served: reading.model_served, ..Used::nothing() };
-        }
-        let (usage, source) = match reading.usage {
-            Some(usage) if reading.is_start => {
-                (self.since_start(usage, &reading), UsageSource::Estimated)
-            }
-            Some(usage) if reading.is_final => (usage, UsageSource::Reported),
-            // A complete answer that states its usage along the way has stated it.
-            Some(usage) if end == End::Complete => (usage, UsageSource::Reported),
-            Some(usage) => (usage, UsageSource::Running),
-            None => (self.estimate(&reading), UsageSource::Estimated),
-        };
-        let usage = if reading.is_undivided { self.divided(usage, &reading) } else { usage };
-        let mut flags = Flags::default();
-        if reading.suspect {
-            flags.set(Flags::USAGE_SUSPECT);
-        }
-        if reading.is_blind {
-            flags.set(Flags::ENCODED);
-        }
-        if reading.total_differs {
-            flags.set(Flags::TOTAL_DIFFERS);
-        }
-        if reading.is_unread {
-            flags.set(Flags::UNREAD);
-        }
-        // Of an answer that was broken off nobody knows what it would have been.
-        let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
-        if reading.is_no_answer && end == End::Complete && is_success {
-            flags.set(Flags::NO_ANSWER);
-        }
-        Used {
-            usage,
-            source: Some(source),
-            raw: reading.raw_usage,
-            model_served: reading.model_served,
-            response_ids: reading.response_ids,
-            images: reading.output_images.into(),
-            flags,
-        }
-    }
-
-    /// Of the prompt what was stated; of the answer, which had not begun then, what was seen.
-    fn since_start(&self, stated: Usage, reading: &Reading) -> Usage {
-        let seen = self.estimate(reading);
-        let output = stated.output.max(seen.output);
-        let total = stated.input.saturating_add(output);
-        Usage { output, image_output: seen.image_output, total, ..stated }
-    }
-
-    /// Of a total that was stated alone, the answer is what was seen of it, and the rest the prompt.
-    fn divided(&self, stated: Usage, reading: &Reading) -> Usage {
-        let output = self.estimate(reading).output.min(stated.total);
-        Usage { input: stated.total - output, output, ..stated }
-    }
-
-    fn estimate(&self, reading: &Reading) -> Usage {
-        let input = self.estimated_input;
-        // Of what could not be read the size is all that is known.
-        let bytes = reading.output_text_bytes.max(reading.unread_bytes);
-        let text = bytes.div_ceil(BYTES_PER_TOKEN);
-        let images = u64::from(reading.output_images).saturating_mul(TOKENS_PER_OUTPUT_IMAGE);
-        let output = text.saturating_add(images);
-        let total = input.saturating_add(output);
-        Usage { input, output, image_output: images, total, ..Usage::default() }
+    /// Until when it goes on, if its client has left.
+    pub(crate) fn left_until(&self) -> Option<Instant> {
+        self.left.as_ref().and_then(|left| left.get())
     }
 
     /// Books the request: the permit is settled, the record taken down, the metrics told. The end of the
@@ -321,6 +239,7 @@ impl Settlement {
     fn settle_once(&mut self, end: End, used: Used) -> Booking {
         let Some(permit) = self.permit.take() else { return Booking::done() };
         let now = self.worker.clock.now();
+        let end = self.seen_end(end);
         if self.client.is_stalled.get() && end == End::ClientClosed {
             self.flags.set(Flags::STALLED);
         }
@@ -380,7 +299,7 @@ impl Settlement {
     /// Charges by the model that the answer names. Another one of the configuration has a price of its own, which
     /// is returned; one that nobody knows is charged as the one that was asked for, and the row says so.
     fn charge_as(&mut self, name: &str) -> Option<PriceVersion> {
-        let asked = self.worker.routes.at(self.model_index)?;
+        let asked = self.worker.routes.at(self.model_index);
         let other = match self.worker.routes.served(asked, name) {
             Served::Asked => return None,
             Served::Other(other) => other.prices.at(self.started_at_ms).copied(),
@@ -396,6 +315,18 @@ impl Settlement {
             Some(_) => self.price = other,
         }
         Some(other?.version)
+    }
+
+    /// How it ended for its client: one that has left saw nothing of what came of it.
+    fn seen_end(&mut self, end: End) -> End {
+        if self.left_until().is_none() {
+            return end;
+        }
+        self.flags.set(Flags::DRAINED);
+        if self.ttfb_ms.is_none() {
+            self.status = 0;
+        }
+        End::ClientClosed
     }
 
     /// How a request ends whose client is not there any more: by its own will, or because Weir stops.
@@ -420,7 +351,7 @@ impl Drop for Settlement {
         }
         let (end, used) = match self.attempts {
             0 => (End::NotSent, Used::nothing()),
-            _ => (end, self.prompt_only()),
+            _ => (end, self.unanswered()),
         };
         // The journal keeps what it cannot write now, and the client is gone.
         drop(self.settle_once(end, used));

@@ -48,6 +48,8 @@ pub(crate) struct Source {
     pace: Pace,
     /// Its client has gone, and it is read on.
     is_draining: bool,
+    /// The body has ended cleanly.
+    has_ended: bool,
     /// Something has come since `heard`, which is when the reader last found nothing.
     is_heard: bool,
     heard: Instant,
@@ -72,6 +74,7 @@ impl Source {
             settlement,
             pace,
             is_draining: false,
+            has_ended: false,
             is_heard,
             heard,
             alarm: None,
@@ -89,7 +92,10 @@ impl Source {
                         return Poll::Ready(Event::Data(piece));
                     }
                 }
-                Poll::Ready(None) => return Poll::Ready(Event::End),
+                Poll::Ready(None) => {
+                    self.has_ended = true;
+                    return Poll::Ready(Event::End);
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(failed(&error)),
                 Poll::Pending => {
                     let idle = || Event::Failed(End::Timeout, Refusal::upstream_idle());
@@ -163,8 +169,14 @@ impl Source {
     pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Booking {
         let Some(mut settlement) = self.settlement.take() else { return Booking::done() };
         settlement.flags.set(flags);
-        let used = settlement.used(self.meter.reading(), end);
+        let used = settlement.used(self.meter.reading(), end, self.is_whole());
         settlement.settle(end, used)
+    }
+
+    /// Whether all of the answer has been read: its end mark, or a clean end where a stream may end.
+    fn is_whole(&self) -> bool {
+        let ends = || !self.meter.is_stream() || self.meter.may_end();
+        self.meter.done() || (self.has_ended && ends())
     }
 
     /// Books a request that Weir answers itself, with `status`; on an error the ledger could not be written.
@@ -181,9 +193,9 @@ impl Source {
 
     /// Reads on after the client has gone, until the usage is known, the time is over or the upstream
     /// is done, and books the request.
-    pub(crate) async fn drain(mut self: Box<Self>, time: Duration) {
+    pub(crate) async fn drain(mut self: Box<Self>, until: Instant) {
         self.is_draining = true;
-        let mut until = Box::pin(tokio::time::sleep(time));
+        let mut until = Box::pin(tokio::time::sleep_until(until));
         let mut passed = Vec::new();
         loop {
             let event = poll_fn(|cx| match self.poll_event(cx) {
@@ -194,12 +206,13 @@ impl Source {
                 Some(Event::Data(piece)) => self.meter.push(piece, &mut passed),
                 Some(Event::End) => {
                     self.give_back();
+                    self.meter.finish(&mut passed);
                     break;
                 }
                 Some(Event::Failed(..)) | None => break,
             }
             passed.clear();
-            if self.meter.done() {
+            if self.meter.is_told() {
                 break;
             }
         }

@@ -14,7 +14,9 @@ pub(crate) enum Api {
     /// Anthropic's.
     Messages,
     Images,
-    /// An answer whose length no field decides: embeddings, moderations, audio.
+    /// Text that is read out.
+    Speech,
+    /// An answer whose length no field decides: embeddings, moderations, transcripts.
     Other,
 }
 
@@ -39,7 +41,7 @@ impl Api {
             Self::Chat | Self::Completions => WORDS | Name::StreamOptions.bit(),
             Self::Responses | Self::Messages => WORDS,
             Self::Images => ALL | Name::N.bit(),
-            Self::Other => ALL,
+            Self::Speech | Self::Other => ALL,
         }
     }
 
@@ -68,7 +70,7 @@ impl Api {
             Self::Chat => Some(Name::MaxCompletionTokens),
             Self::Completions | Self::Messages => Some(Name::MaxTokens),
             Self::Responses => Some(Name::MaxOutputTokens),
-            Self::Images | Self::Other => None,
+            Self::Images | Self::Speech | Self::Other => None,
         }
     }
 }

@@ -234,7 +234,8 @@ fn is_item(names: &[Name]) -> bool {
 /// called with, which Anthropic's messages have as `input`.
 fn is_free(names: &[Name], depth: usize) -> bool {
     let above = &names[1..depth];
-    above.contains(&Name::Free) || above.iter().skip(2).any(|name| *name == Name::Input)
+    let is_any = |name: &Name| matches!(name, Name::Free | Name::Arguments);
+    above.iter().any(is_any) || above.iter().skip(2).any(|name| *name == Name::Input)
 }
 
 #[cfg(test)]

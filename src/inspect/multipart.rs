@@ -13,7 +13,7 @@ use http::HeaderValue;
 
 use super::reader::{INTEGER, answers, fitting};
 use super::splice::Places;
-use super::{Facts, Invalid, MODEL_MAX, Refusable};
+use super::{Facts, Invalid, MODEL_MAX, Refusable, media};
 use part::{Field, Part};
 
 /// Bytes of a part's head at most; it holds a file's name at the longest.
@@ -221,12 +221,16 @@ impl<'f> Multipart<'f> {
     /// More of the present part's value.
     fn keep(&mut self, piece: &[u8]) {
         match self.part.field {
-            Field::Model | Field::Stream | Field::N => {
+            Field::Model | Field::Stream | Field::N | Field::Size | Field::Quality => {
                 let room = VALUE_MAX.saturating_sub(self.value.len());
                 self.value.extend_from_slice(&piece[..piece.len().min(room)]);
             }
             Field::Prompt => self.facts.text_bytes += piece.len() as u64,
-            Field::File => self.facts.media_bytes += piece.len() as u64,
+            Field::File => {
+                self.facts.media_bytes += piece.len() as u64;
+                let room = media::WAV_HEAD.saturating_sub(self.value.len());
+                self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
             Field::Other => {}
         }
     }
@@ -287,6 +291,13 @@ impl<'f> Multipart<'f> {
                 let n = digits.and_then(|text| text.parse::<u64>().ok());
                 self.facts.n = answers(n.ok_or(Invalid::Type { key: "n", expected: INTEGER })?);
                 self.facts.made = self.facts.n;
+            }
+            Field::Size => self.facts.picture.set_size(&self.value),
+            Field::Quality => self.facts.picture.set_quality(&self.value),
+            // What is no picture is to be listened to.
+            Field::File if !self.part.is_image => {
+                let bytes = end.saturating_sub(self.began);
+                self.facts.add_audio(media::audio_ms(&self.value, bytes));
             }
             Field::Prompt | Field::File | Field::Other => {}
         }

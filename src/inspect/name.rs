@@ -34,8 +34,10 @@ pub(super) enum Name {
     ContinuousUsageStats,
     /// A field of the root whose strings reach the model.
     Prompt,
-    /// The same; its numbers are tokens, and several items are several prompts.
+    /// The same; several items are several prompts.
     Input,
+    /// A field of the root in which only words reach the model.
+    Words,
     /// Words, even if they begin with `data:`.
     Text,
     /// An image's bytes: the API documents' part, and their answers sent back as history.
@@ -47,6 +49,9 @@ pub(super) enum Name {
     FileData,
     InputAudio,
     Data,
+    /// What a picture is to be, in the root.
+    Size,
+    Quality,
     // From here to `Free`: for ids that name what others may have made ([`Ids`](super::ids::Ids)).
     Type,
     /// What an item holds itself: an image, or reasoning that only the upstream can read.
@@ -67,15 +72,23 @@ pub(super) enum Name {
     SafetyIdentifier,
     /// Below it any word may stand.
     Free,
+    /// The same: of a tool's call.
+    Arguments,
     #[default]
     Other,
 }
 
 impl Name {
-    /// Whether the strings of a root field with this name reach the model.
+    /// Whether the strings of a root field with this name are looked at.
     #[inline]
     pub(super) fn is_read(self) -> bool {
-        matches!(self, Self::Prompt | Self::Input)
+        use Name::{Image, Input, Prompt, Quality, Size, Text, Words};
+        matches!(self, Prompt | Input | Words | Text | Image | Size | Quality)
+    }
+
+    /// Whether files and pictures may stand in a root field with this name.
+    pub(super) fn takes_media(self) -> bool {
+        matches!(self, Self::Prompt | Self::Input | Self::Image)
     }
 
     /// Whether it decides, somewhere.
@@ -145,8 +158,9 @@ impl Name {
             b"include_usage" => Self::IncludeUsage,
             b"continuous_usage_stats" => Self::ContinuousUsageStats,
             b"prompt" | b"input" => Self::Input,
-            b"messages" | b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
-            | b"response_format" | b"images" => Self::Prompt,
+            b"messages" | b"images" => Self::Prompt,
+            b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
+            | b"response_format" | b"prediction" | b"documents" => Self::Words,
             b"content" | b"text" => Self::Text,
             b"image" | b"image_base64" | b"b64_json" => Self::Image,
             b"image_url" => Self::ImageUrl,
@@ -155,6 +169,9 @@ impl Name {
             b"file_data" => Self::FileData,
             b"input_audio" => Self::InputAudio,
             b"data" => Self::Data,
+            b"size" => Self::Size,
+            b"quality" => Self::Quality,
+            b"arguments" => Self::Arguments,
             _ => Self::watched(key),
         }
     }
@@ -191,7 +208,7 @@ impl Name {
         };
         match (watched, key) {
             (Self::Other, b"parameters" | b"schema" | b"input_schema") => Self::Free,
-            (Self::Other, b"arguments" | b"metadata") => Self::Free,
+            (Self::Other, b"metadata") => Self::Free,
             _ => watched,
         }
     }

@@ -1,6 +1,7 @@
 //! What the scanner's tokens mean in a request: a small state, fed token by token.
 
 mod keys;
+mod measured;
 
 use std::ops::Range;
 
@@ -11,14 +12,11 @@ use super::ids::Ids;
 use super::name::{Key, Name, decode, keep};
 use super::refusable::Refusable;
 use super::splice::{Bound, Options, Places, Said};
-use super::{Api, Facts, Invalid, MODEL_MAX};
+use super::{Api, Facts, Invalid, MODEL_MAX, media};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
 /// Raw bytes that a name of [`MODEL_MAX`] bytes can take: each one escaped as `\uXXXX`.
 const MODEL_RAW_MAX: usize = 6 * MODEL_MAX;
-
-/// How a string begins that is a file and not text (RFC 2397).
-const DATA_URL: [u8; 5] = *b"data:";
 
 /// The sink of the scan: gathers the facts.
 #[derive(Debug)]
@@ -42,10 +40,13 @@ pub(super) struct Reader<'f> {
     is_negative: bool,
     /// The string being measured: its length and its first bytes.
     length: u64,
-    prefix: [u8; DATA_URL.len()],
+    head: [u8; media::HEAD],
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
+    /// Bytes that stand in a `source`, and whether one of these is text.
+    source_bytes: u64,
+    is_source_text: bool,
     /// Answers that are made, by the largest of the numbers that say so.
     made: u64,
     /// Items of the list of prompts.
@@ -83,9 +84,11 @@ impl<'f> Reader<'f> {
             integer: None,
             is_negative: false,
             length: 0,
-            prefix: [0; DATA_URL.len()],
+            head: [0; media::HEAD],
             began: 0,
             facts: Facts::new(places, HeaderValue::from_static("application/json")),
+            source_bytes: 0,
+            is_source_text: false,
             made: 1,
             prompts: 0,
             ids: Ids::new(api),
@@ -121,7 +124,7 @@ impl Sink for Reader<'_> {
                 self.length = 0;
                 self.current = Use::Measure;
             }
-            (Token::Number, _) if self.names[depth] == Name::Input => self.facts.tokens += 1,
+            (Token::Number, _) if self.names[1].is_read() => self.facts.tokens += 1,
             (Token::Object, 2) => self.ids.item_begins(),
             _ => {}
         }
@@ -137,7 +140,7 @@ impl Sink for Reader<'_> {
             Use::Key => self.key.extend(piece),
             Use::Measure => {
                 if let Ok(at) = usize::try_from(self.length) {
-                    keep(&mut self.prefix, at, piece);
+                    keep(&mut self.head, at, piece);
                 }
                 self.length += piece.len() as u64;
             }
@@ -178,8 +181,9 @@ impl Sink for Reader<'_> {
                 self.key = key;
             }
             _ if self.current == Use::Measure => {
-                let url = self.length >= DATA_URL.len() as u64 && self.prefix == DATA_URL;
-                self.measured(depth, self.length, url);
+                let kept = usize::try_from(self.length).map_or(media::HEAD, |n| n.min(media::HEAD));
+                let head = self.head;
+                self.measured(depth, self.length, &head[..kept]);
             }
             (_, 1) => self.field_ended(self.names[1], token, end),
             (_, 2) if self.decides_inside() => self.field_ended(self.names[2], token, end),
@@ -198,7 +202,7 @@ impl Sink for Reader<'_> {
         }
         let is_measured = token == Token::String && self.names[1].is_read();
         if is_measured && !self.ids.watches(self.names[depth]) && self.invalid.is_none() {
-            self.measured(depth, text.len() as u64, text.starts_with(&DATA_URL));
+            self.measured(depth, text.len() as u64, text);
             return;
         }
         self.begin(token, depth, span.start);
@@ -230,11 +234,17 @@ impl Reader<'_> {
         let made = self.made.saturating_mul(prompts);
         let Ids { named, apart, .. } = self.ids;
         let places = Places { apart, ..self.facts.places };
+        // Which of several it is does not matter: a file would not be called text.
+        let source_text = if self.is_source_text { self.source_bytes } else { 0 };
+        let text_bytes = self.facts.text_bytes + source_text;
+        let media_bytes = self.facts.media_bytes - source_text;
         Ok(Facts {
             max_output_tokens,
             least_output_tokens,
             n,
             made,
+            text_bytes,
+            media_bytes,
             body_bytes,
             named,
             places,
@@ -347,26 +357,6 @@ impl Reader<'_> {
     fn bounded(&mut self, name: Name, said: Said, at: Range<u64>) {
         let is_own = self.api.has(name);
         self.facts.places.bounds.push(Bound { name, is_own, said, at });
-    }
-
-    /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
-    fn measured(&mut self, depth: usize, length: u64, data_url: bool) {
-        let name = self.names[depth];
-        let parent = self.names[depth - 1];
-        let is_source = parent == Name::Source && matches!(name, Name::Url | Name::Data);
-        let address = name == Name::ImageUrl || (name == Name::Url && parent == Name::ImageUrl);
-        if address || name == Name::Image || is_source {
-            self.facts.images = self.facts.images.saturating_add(1);
-        }
-        self.prompts += u64::from(depth == 2 && name == Name::Input);
-        let is_media = match name {
-            Name::Image | Name::FileData => true,
-            Name::Data if matches!(parent, Name::InputAudio | Name::Source) => true,
-            Name::Prompt | Name::Input | Name::Text => false,
-            _ => data_url,
-        };
-        let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
-        *bytes += length;
     }
 }
 

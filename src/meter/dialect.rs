@@ -31,6 +31,8 @@ enum Reading {
     Model,
     Id,
     Kind,
+    /// Whether the answer is still to be made.
+    Pending,
     Index,
     Error,
     /// A value in a usage object.
@@ -265,6 +267,7 @@ impl Sink for Document {
             Reading::Model => self.name.text(piece),
             Reading::Id => self.ids.text(piece),
             Reading::Kind => self.facts.kind.push(piece),
+            Reading::Pending => self.word.push(piece),
             Reading::Error => self.facts.error = true,
             Reading::Index => {
                 if let Some(choice) = self.facts.choice.last_mut() {
@@ -300,6 +303,9 @@ impl Sink for Document {
             }
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),
+            (Token::String, Reading::Pending) => {
+                self.facts.pending = matches!(self.word.bytes(), b"queued" | b"in_progress");
+            }
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object | Token::Array, _) => {
                 if self.captures.end(depth, end) == Some(Slot::Top) {

@@ -107,6 +107,8 @@ pub(super) struct Facts {
     /// Something stands at the top that is neither usage nor what stands around every answer.
     pub(super) extra: bool,
     pub(super) loose: [Option<u64>; 3],
+    /// Its status is one that an answer has before it is made.
+    pub(super) pending: bool,
     pub(super) images: u32,
     /// The images stand where the images API puts them, which answers nothing else.
     pub(super) images_api: bool,

@@ -17,6 +17,7 @@ pub(super) enum Key {
     Error,
     Model,
     Type,
+    Status,
     /// Strings that the model said, reasoned or called tools with.
     Text,
     /// A string or a list of parts.
@@ -135,7 +136,7 @@ impl Key {
                 b"object" => Self::Object,
                 b"output" => Self::Output,
                 b"result" => Self::Result,
-                b"status" => Self::Label,
+                b"status" => Self::Status,
                 b"x_groq" => Self::Groq,
                 _ => Self::Other,
             },

@@ -27,6 +27,8 @@ pub(crate) struct Reading {
     pub(crate) ends_with_usage: bool,
     /// As [`super::Meter::done`].
     pub(crate) done: bool,
+    /// The answer says that it is still to be made (`queued`, `in_progress`).
+    pub(crate) is_pending: bool,
     /// An error was stated at the top of a document.
     pub(crate) error: bool,
     /// Usage was stated that cannot be.
@@ -117,6 +119,7 @@ impl Meter {
             finish_reason: tally.finish_reason,
             ends_with_usage: tally.ends_with_usage,
             done: self.done,
+            is_pending: tally.pending,
             error,
             suspect: tally.suspect,
             total_differs: pick.is_some_and(|pick| pick.differs),
@@ -155,5 +158,21 @@ impl Meter {
         let mut tally = self.tally.clone();
         tally.absorb(&self.document, true);
         Cow::Owned(tally)
+    }
+
+    /// As [`Reading::is_pending`].
+    pub(crate) fn is_pending(&self) -> bool {
+        self.tally().pending
+    }
+
+    /// Whether nothing more can come that counts: it is done, or all was said and its usage stated.
+    pub(crate) fn is_told(&self) -> bool {
+        let is_final = || self.tally.pick.as_ref().is_some_and(|pick| pick.is_final);
+        self.done || (self.tally.all_said() && is_final())
+    }
+
+    /// Whether a stream has said all of its answer: only its usage may follow.
+    pub(crate) fn awaits_usage(&self) -> bool {
+        self.is_stream() && self.tally.all_said() && !self.is_told()
     }
 }

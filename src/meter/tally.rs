@@ -31,6 +31,7 @@ pub(super) struct Tally {
     pub(super) error: bool,
     /// The last that came was the usage in a chunk of its own: nothing is to follow but `[DONE]`.
     pub(super) ends_with_usage: bool,
+    pub(super) pending: bool,
     pub(super) suspect: bool,
     /// Something came in which an API gives its answers, and there was an answer in it.
     pub(super) shell: bool,
@@ -85,6 +86,7 @@ impl Tally {
     pub(super) fn absorb(&mut self, document: &Document, body: bool) {
         let facts = &document.facts;
         self.error |= facts.error;
+        self.pending |= body && facts.pending;
         self.suspect |= facts.usage == Member::Odd;
         for choice in &facts.choice {
             self.note(choice);
@@ -158,6 +160,12 @@ impl Tally {
     /// Everything that has begun has finished.
     pub(super) fn has_ended(&self) -> bool {
         self.finish_reason && self.choices.iter().all(|one| one.finished)
+    }
+
+    /// As many answers as were asked for have finished.
+    pub(super) fn all_said(&self) -> bool {
+        let are_enough = self.choices.is_empty() || self.choices.len() as u64 >= self.answers;
+        self.has_ended() && are_enough
     }
 
     fn note(&mut self, choice: &Choice) {

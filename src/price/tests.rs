@@ -73,10 +73,20 @@ fn requests_images_and_seconds_are_charged_by_the_piece() {
 #[test]
 fn a_reservation_takes_every_token_for_the_dearest() {
     let all = 7 * 10_000_000 + 5 * 100_000_000;
-    assert_eq!(TOKENS.reserve(7, 5, 9), all);
-    assert_eq!(POWERS.reserve(7, 5, 2), all + 1_000_000_000 + 20_000_000_000);
+    assert_eq!(TOKENS.reserve((7, 5), 9, 0), all);
+    assert_eq!(POWERS.reserve((7, 5), 2, 0), all + 1_000_000_000 + 20_000_000_000);
     // What is reserved later has the request and its images already.
     assert_eq!(POWERS.reserve_more(5), 5 * 100_000_000);
+    // Seconds of audio cost what they cost, and a row of nothing but the reservation costs as much as that.
+    assert_eq!(TOKENS.reserve((7, 5), 9, 1_500), all + TOKENS.per_second * 3 / 2);
+    let plain = Usage { input: 7, output: 5, audio_ms: 1_500, ..Usage::default() };
+    for rates in [TOKENS, POWERS] {
+        let row = rates.at_the_dearest(plain, true);
+        let billed = Billed { images: 2, ..of(&row) };
+        assert_eq!(rates.cost(&billed), rates.reserve((7, 5), 2, 1_500));
+        let stated = rates.at_the_dearest(plain, false);
+        assert_eq!(Usage { audio_output: 0, image_output: 0, reasoning: 0, ..stated }, plain);
+    }
     assert_eq!(POWERS.dearest_output(), POWERS.audio_output);
 }
 
@@ -112,7 +122,7 @@ fn extremes_stop_at_the_largest_cost() {
     let all = Usage { audio_ms: u64::MAX, ..huge };
     let billed = Billed { images: u64::MAX, ..of(&all) };
     assert_eq!(rates.cost(&billed), COST_MAX);
-    assert_eq!(rates.reserve(u64::MAX, u64::MAX, u64::MAX), COST_MAX);
+    assert_eq!(rates.reserve((u64::MAX, u64::MAX), u64::MAX, u64::MAX), COST_MAX);
     let split = Usage { cached: u64::MAX, reasoning: u64::MAX, ..huge };
     assert_eq!(rates.cost(&of(&split)), COST_MAX);
     let rates = Rates { input: 1, ..Rates::default() };
@@ -191,10 +201,10 @@ proptest! {
         amounts in prop::array::uniform12(0..1_u64 << 40),
         images in 0..1_000_u64,
     ) {
-        let rates = Rates { per_second: 0, ..Rates::of_amounts(amounts) };
+        let rates = Rates::of_amounts(amounts);
         let billed = Billed { images, ..of(&usage) };
         let cost = rates.cost(&billed);
-        let most = rates.reserve(usage.input, usage.output, images);
+        let most = rates.reserve((usage.input, usage.output), images, usage.audio_ms);
         prop_assert!(cost <= most);
         let cheapest = |rates: &[u64]| rates.iter().copied().min().unwrap_or(0);
         let [i, c, w, o, r, ii, io, ai, ao, ..] = amounts;

@@ -1,10 +1,15 @@
 //! How long a model's answers usually are, learned from those that ran to their end without a limit of
 //! their own. It is what such requests reserve where the configuration says so.
 //!
+//! Each tenant's are its own: what one of them asks for lowers no other's reservations.
+//!
 //! A histogram of fixed size, whose counts are halved now and then, so that what is usual now outweighs
 //! what was usual once. All workers count in it without a lock. Two of them can pass each other in the
 //! middle of a halving; then a few answers count once more or once less, which moves no quantile that
 //! matters.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 #[cfg(feature = "shuttle")]
 use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -25,7 +30,36 @@ const STEPS: u32 = 4;
 const OCTAVES: u32 = 28;
 const BUCKETS: usize = (OCTAVES * STEPS) as usize;
 
-/// The lengths of one model's answers, in tokens.
+/// Tenants of which is learned; for any others nothing is known. Each takes half a kilobyte.
+const TENANTS_MAX: usize = 4_096;
+
+/// The lengths of one model's answers, by tenant. It is locked for a look only.
+#[derive(Debug, Default)]
+pub(crate) struct LearnedByTenant(RwLock<HashMap<Arc<str>, Arc<Learned>>>);
+
+impl LearnedByTenant {
+    /// As [`Learned::usual`].
+    pub(crate) fn usual(&self, tenant: &str) -> Option<u64> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(tenant).and_then(|learned| learned.usual())
+    }
+
+    /// Where the lengths of this tenant's answers are counted, unless there are too many tenants.
+    pub(crate) fn of(&self, tenant: &Arc<str>) -> Option<Arc<Learned>> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(learned) = tenants.get(tenant) {
+            return Some(learned.clone());
+        }
+        drop(tenants);
+        let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if tenants.len() >= TENANTS_MAX && !tenants.contains_key(tenant) {
+            return None;
+        }
+        Some(tenants.entry(tenant.clone()).or_default().clone())
+    }
+}
+
+/// The lengths of one tenant's answers, in tokens.
 #[derive(Debug)]
 pub(crate) struct Learned {
     counts: [AtomicU32; BUCKETS],
@@ -131,6 +165,25 @@ mod tests {
         }
         let usual = learned.usual().expect("enough are known");
         assert!((950..=1_023).contains(&usual), "{usual}");
+    }
+
+    #[test]
+    fn what_one_tenant_asks_for_says_nothing_of_another() {
+        let learned = LearnedByTenant::default();
+        let count = |tenant: &str, tokens| {
+            let of_tenant = learned.of(&tenant.into()).expect("there is room");
+            (0..3_200).for_each(|_| of_tenant.count(tokens));
+        };
+        count("short", 5);
+        assert_eq!((learned.usual("short"), learned.usual("long")), (Some(5), None));
+        count("long", 5_000);
+        assert!(learned.usual("long") >= Some(5_000) && learned.usual("short") == Some(5));
+        for number in 2..TENANTS_MAX {
+            assert!(learned.of(&format!("{number}").into()).is_some());
+        }
+        assert!(
+            learned.of(&"one too many".into()).is_none() && learned.of(&"long".into()).is_some()
+        );
     }
 
     #[test]

@@ -42,11 +42,6 @@ impl Route {
 }
 
 impl Routes {
-    /// The route of this [`Route::index`].
-    pub(crate) fn at(&self, index: usize) -> Option<&Route> {
-        self.models.get(index)
-    }
-
     /// Which model an answer of `asked`'s upstream is from that names `name`.
     pub(crate) fn served(&self, asked: &Route, name: &str) -> Served<'_> {
         if name == asked.name_upstream() {

@@ -8,6 +8,7 @@ mod bodies;
 mod streams;
 mod answers;
 mod clients;
+mod leaving;
 mod journal;
 mod power;
 mod threads;
@@ -53,6 +54,8 @@ enum Tokens {
     Nothing,
     /// `estimated`: the prompt, and so much output.
     Estimated(u64),
+    /// `estimated`, and flagged: all that was reserved.
+    Reserved,
     /// `reported`: input and output.
     Stated(u64, u64),
     /// `running`: input and output.
@@ -86,6 +89,7 @@ impl Booked {
         let (source, input, output) = match self.tokens {
             Tokens::Nothing => ("none", 0, 0),
             Tokens::Estimated(output) => ("estimated", prompt, output),
+            Tokens::Reserved => ("estimated", prompt, OUTPUT),
             Tokens::Stated(input, output) => ("reported", input, output),
             Tokens::Running(input, output) => ("running", input, output),
         };
@@ -95,7 +99,12 @@ impl Booked {
         assert_eq!(found, wanted, "{row:#?}");
         let found = (row.input_tokens, row.output_tokens, row.total_tokens);
         assert_eq!(found, (input, output, input + output), "{row:#?}");
-        assert_eq!(row.flags, self.flags, "{row:#?}");
+        let is_reserved = matches!(self.tokens, Tokens::Reserved);
+        let mut flags = [self.flags, if is_reserved { &["reserved"] } else { &[] }].concat();
+        let mut found = row.flags.clone();
+        flags.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, flags, "{row:#?}");
         let rest = (&*row.tenant, &*row.model, &*row.upstream, &*row.endpoint);
         assert_eq!(rest, ("acme", "gpt-5.4", "up", "/v1/chat/completions"));
     }

@@ -5,6 +5,7 @@ mod clock;
 mod cost;
 mod keys;
 mod overrun;
+mod pictures;
 pub mod thousand;
 mod windows;
 
@@ -45,9 +46,11 @@ async fn confirmed(world: &World, hand: &ManualClock) {
     eventually("a time is confirmed", || confirmed_ms(world)).await;
 }
 
+/// The words are most of it, so that the estimate of the prompt is theirs, whatever stands around them.
 fn chat(max_tokens: u64) -> String {
+    let words = "How much? ".repeat(16);
     format!(
-        r#"{{"model":"{MODEL}","stream":false,"max_completion_tokens":{max_tokens},"messages":[{{"role":"user","content":"How much?"}}]}}"#
+        r#"{{"model":"{MODEL}","stream":false,"max_completion_tokens":{max_tokens},"messages":[{{"role":"user","content":"{words}"}}]}}"#
     )
 }
 

@@ -254,8 +254,8 @@ async fn check_books(site: &Site, aborted: usize) {
     assert!(rows.iter().all(|row| row["attempts"] == 1 && row["tenant"] == "sdk"), "{rows:?}");
     for row in rows.iter().filter(|row| row["end"] == "client_closed") {
         assert_eq!(row["usage_source"], "estimated");
-        let output = row["output_tokens"].as_u64().expect("a count");
-        assert!((2..1000).contains(&output), "what was seen of it: {row}");
+        // Nobody says how far the upstream went on; the prompt may have been stated.
+        assert_eq!(row["flags"], json!(["reserved"]), "{row}");
     }
     let usage = json(&site.config, &["usage", "--by", "tenant"]);
     assert_eq!(usage[0]["requests"], rows.len(), "{usage}");

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::super::error::Problems;
-use super::super::raw::{RawModel, RawModelName, RawUpstream};
+use super::super::raw::{IMAGE_MODEL, RawModel, RawModelName, RawUpstream};
 use super::super::secret::Reference;
 use super::super::suggest::nearest;
 use super::super::{
-    BaseUrl, HeaderList, IdKind, IdKinds, Model, ModelName, OnDisconnect, Secrets, Upstream,
+    BaseUrl, HeaderList, IdKind, IdKinds, Model, ModelName, OnDisconnect, Secrets, Unstated,
+    Upstream,
 };
 use super::Context;
 use crate::visible::is_hidden;
@@ -81,6 +82,7 @@ fn upstream(
                 OnDisconnect::Cancel
             }
         },
+        unstated: unstated(at, &raw.unstated, problems),
         drain_ms: raw.drain_ms,
         drain_max: raw.drain_max,
         ca_file: ca_file(at, &raw.ca_file, context, problems),
@@ -128,6 +130,18 @@ fn plain_names(at: &str, key: &str, names: Vec<String>, problems: &mut Problems)
         }
     }
     names
+}
+
+fn unstated(at: &str, text: &str, problems: &mut Problems) -> Unstated {
+    match text {
+        "seen" => return Unstated::Seen,
+        "reserved" => {}
+        other => {
+            let wanted = "must be \"reserved\" or \"seen\"";
+            problems.wrong(&format!("{at}.unstated"), other, wanted);
+        }
+    }
+    Unstated::Reserved
 }
 
 /// It is usage that Weir asks for.
@@ -302,6 +316,7 @@ pub(super) fn models(
             problems.wrong(&key, &name, "has a [[model]] already");
         }
         models.push(Model {
+            makes_images: raw.makes_images.unwrap_or(name == IMAGE_MODEL),
             name,
             default_output_tokens: raw.default_output_tokens,
             learn_reservation: raw.learn_reservation,

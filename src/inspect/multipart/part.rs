@@ -8,6 +8,9 @@ pub(super) enum Field {
     Model,
     Stream,
     N,
+    /// What a picture is to be.
+    Size,
+    Quality,
     /// Text that reaches the model.
     Prompt,
     File,
@@ -35,7 +38,7 @@ impl Field {
             Self::Model => Some("model"),
             Self::Stream => Some("stream"),
             Self::N => Some("n"),
-            Self::Prompt | Self::File | Self::Other => None,
+            Self::Size | Self::Quality | Self::Prompt | Self::File | Self::Other => None,
         }
     }
 }
@@ -76,6 +79,8 @@ impl Part {
             "stream" => Field::Stream,
             "n" => Field::N,
             _ if is_file => Field::File,
+            "size" => Field::Size,
+            "quality" => Field::Quality,
             "prompt" => Field::Prompt,
             _ => Field::Other,
         };

@@ -101,6 +101,22 @@ fn forms_that_differ_and_mean_the_same() {
 }
 
 #[test]
+fn what_is_to_be_listened_to_counts_by_its_length_and_pictures_by_what_they_are_to_be() {
+    let end = "--XbX--\r\n";
+    let wav = "RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\0\0\0\0\x01\0\x08\0";
+    for (head, bytes, ms) in [(wav, 16_000, 2_000), ("ID3", 16_000, 4_000), ("", 1, 1)] {
+        let sound = format!("{head}{}", "~".repeat(bytes - head.len()));
+        let body = format!("{}{}{end}", field("model", "m"), file("file", "audio/x", &sound));
+        let facts = read(TYPE, body.as_bytes().chunks(7)).expect("valid");
+        assert_eq!(facts.audio_ms, ms, "{head}");
+        assert_eq!(facts.estimated_input_tokens(), (ms / 100).max(1));
+    }
+    let wanted = [field("quality", "low"), field("size", "1024x1536"), field("quality", "high")];
+    let body = format!("{}{}{end}", field("model", "m"), wanted.concat());
+    assert_eq!(inspect(body.as_bytes()).expect("valid").picture.tokens(), 6_240);
+}
+
+#[test]
 fn what_readers_could_disagree_about_is_refused() {
     let model = field("model", "m");
     let head = |head: &str| format!("{model}--XbX\r\n{head}\r\n\r\nx\r\n--XbX--");

@@ -89,7 +89,8 @@ impl Document {
             (Key::Remarks, token) => self.facts.remarks |= token != Token::Null,
             // An event's own is no response's.
             (Key::Id, Token::String) if !self.event => self.read_id(),
-            (Key::Envelope | Key::Label | Key::Id, _) => {}
+            (Key::Status, Token::String) => self.read_word(Reading::Pending),
+            (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
             (Key::Delta, Token::String) => self.said(token),
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.

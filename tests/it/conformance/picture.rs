@@ -42,7 +42,7 @@ async fn s27_n_pictures_are_reserved_for_n_times() {
     let one = site.ask("", PICTURE).await;
     let three = site.ask("", &PICTURE.replacen('{', "{\"n\":3,", 1)).await;
     assert_eq!(three.json()["choices"].as_array().map(Vec::len), Some(3));
-    assert_eq!(three.row.reserved_tokens - one.row.reserved_tokens, 2 * 1024);
+    assert_eq!(three.row.reserved_tokens - one.row.reserved_tokens, 2 * 1800);
     let (prompt, completion) = (three.served.prompt_tokens, three.served.completion_tokens);
     three.assert_reported(prompt, completion, prompt + completion);
     site.finish().await;

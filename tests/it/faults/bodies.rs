@@ -21,7 +21,7 @@ async fn check_without_body(headers: &str) {
     drop(call);
     let answer = client.answer().await;
     assert_refused(&world, &answer, 502, "upstream_truncated", Some("false"));
-    let booked = Booked::ok("upstream_truncated", Tokens::Estimated(0));
+    let booked = Booked::ok("upstream_truncated", Tokens::Reserved);
     Booked { status: 502, ..booked }.check_only(&world, answer.event_id()).await;
     world.finish().await;
 }
@@ -49,7 +49,7 @@ async fn row_16_no_byte_of_the_announced_body() {
 
 #[tokio::test]
 async fn row_16_json_shorter_than_announced() {
-    check_half(LONGER, HALF, HALF, Tokens::Estimated(2)).await;
+    check_half(LONGER, HALF, HALF, Tokens::Reserved).await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn row_18_chunked_json_without_a_chunk() {
 #[tokio::test]
 async fn row_18_chunked_json_without_its_last_chunk() {
     let chunk = format!("{:x}\r\n{HALF}\r\n", HALF.len());
-    check_half(CHUNKED, &chunk, HALF, Tokens::Estimated(2)).await;
+    check_half(CHUNKED, &chunk, HALF, Tokens::Reserved).await;
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn row_21_json_stalls() {
     call.closed().await;
     let answer = client.answer().await;
     assert_refused(&world, &answer, 504, "upstream_idle_timeout", Some("false"));
-    let booked = Booked::ok("timeout", Tokens::Estimated(0));
+    let booked = Booked::ok("timeout", Tokens::Reserved);
     Booked { status: 504, ..booked }.check_only(&world, answer.event_id()).await;
     world.finish().await;
 }
@@ -171,7 +171,7 @@ async fn row_15_differing_lengths() {
     call.ok(&format!("{JSON}content-length: 3\r\ncontent-length: {}\r\n", ANSWER.len())).await;
     let answer = client.answer().await;
     assert_refused(&world, &answer, 502, "upstream_protocol", Some("false"));
-    let booked = Booked::unanswered("upstream_error", Tokens::Estimated(0), 502);
+    let booked = Booked::unanswered("upstream_error", Tokens::Reserved, 502);
     booked.check_only(&world, answer.event_id()).await;
     world.finish().await;
 }

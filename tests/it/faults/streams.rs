@@ -43,7 +43,7 @@ async fn check(
     world.finish().await;
 }
 
-const TRUNCATED: Booked = Booked::ok("upstream_truncated", Tokens::Estimated(2));
+const TRUNCATED: Booked = Booked::ok("upstream_truncated", Tokens::Reserved);
 
 /// As [`check`], with usage asked for by the client, and by Weir; and with usage that came before.
 async fn check_all(fault: impl AsyncFn(Call), code: &str, booked: Booked) {
@@ -92,7 +92,7 @@ async fn row_18_before_the_first_event() {
     let id = begun(&mut client).await;
     drop(call);
     assert_cut(&world, &mut client, "upstream_truncated").await;
-    Booked { tokens: Tokens::Estimated(0), ..TRUNCATED }.check_only(&world, &id).await;
+    Booked { tokens: Tokens::Reserved, ..TRUNCATED }.check_only(&world, &id).await;
     world.finish().await;
 }
 
@@ -113,7 +113,7 @@ async fn row_20_reset() {
 #[tokio::test]
 async fn row_21_stall() {
     let fault = async |mut call: Call| call.closed().await;
-    let booked = Booked::ok("timeout", Tokens::Estimated(2));
+    let booked = Booked::ok("timeout", Tokens::Reserved);
     check_all(fault, "upstream_idle_timeout", booked).await;
 }
 
@@ -163,7 +163,7 @@ async fn row_22_total_deadline_where_there_is_one() {
     let (mut client, mut call, id) = flowing(&upstream, &world, STREAM, DELTA).await;
     call.closed().await;
     assert_cut(&world, &mut client, "upstream_idle_timeout").await;
-    Booked::ok("timeout", Tokens::Estimated(2)).check_only(&world, &id).await;
+    Booked::ok("timeout", Tokens::Reserved).check_only(&world, &id).await;
     world.finish().await;
 }
 

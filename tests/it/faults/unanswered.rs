@@ -16,7 +16,7 @@ async fn check(fault: impl AsyncFnOnce(Call), status: u16, code: &str, end: &'st
     fault(call).await;
     let answer = client.answer().await;
     assert_refused(&world, &answer, status, code, Some("false"));
-    let booked = Booked::unanswered(end, Tokens::Estimated(0), status);
+    let booked = Booked::unanswered(end, Tokens::Reserved, status);
     booked.check_only(&world, answer.event_id()).await;
     // It was not sent a second time: the next connection has the next request.
     let mut client = world.post(ANSWERED).await;
@@ -102,7 +102,7 @@ async fn row_08_reset_of_a_connection_used_again() {
     let answer = client.answer().await;
     assert_refused(&world, &answer, 502, "upstream_reset", Some("false"));
     let row = world.row(answer.event_id()).await;
-    Booked::unanswered("upstream_error", Tokens::Estimated(0), 502).check(&row);
+    Booked::unanswered("upstream_error", Tokens::Reserved, 502).check(&row);
     world.rows_eventually(2).await;
     world.finish().await;
 }

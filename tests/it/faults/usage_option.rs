@@ -126,7 +126,7 @@ async fn a_failure_of_the_second_try_is_told() {
     call.reset();
     let answer = client.answer().await;
     assert_refused(&world, &answer, 502, "upstream_reset", Some("false"));
-    let unanswered = Booked::unanswered("upstream_error", Tokens::Estimated(0), 502);
+    let unanswered = Booked::unanswered("upstream_error", Tokens::Reserved, 502);
     check(&world, &answer, Booked { attempts: 2, ..unanswered }).await;
     world.finish().await;
 }

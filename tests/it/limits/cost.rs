@@ -207,3 +207,56 @@ async fn a_stream_ends_where_nothing_is_left_to_pay_for_it() {
     assert_eq!(row["cost_usd"], usd(prompt + 300 * OUTPUT).trim_end_matches('0'));
     world.finish().await;
 }
+
+/// A client chooses the form of a transcript, and one in plain text states nothing: what is charged by the
+/// second is then charged by the file's length. Speech costs by what is to be read out.
+#[tokio::test]
+async fn audio_costs_by_its_length_where_nothing_is_stated() {
+    let upstream = Upstream::start().await;
+    let price = format!(
+        "[[price]]\nmodel = \"{MODEL}\"\ninput = 0\noutput = 1\naudio_output = 12\nper_second = \"0.0001\"\n"
+    );
+    let world = World::before(&upstream).more(&price).start().await;
+    let key = world.new_key(&["--daily-usd", "0.02"]).await;
+    let part = |rest: &str, value: &str| {
+        format!("--XbX\r\nContent-Disposition: form-data; name={rest}\r\n\r\n{value}\r\n")
+    };
+    let file = |bytes| part("\"file\"; filename=\"a.mp3\"", &"~".repeat(bytes));
+    let form = |bytes| {
+        let rest = [part("\"model\"", MODEL), part("\"response_format\"", "text"), file(bytes)];
+        rest.concat() + "--XbX--\r\n"
+    };
+    let transcribe = async |body: String| {
+        let mut client = world.connect().await;
+        let bytes = request("POST", "/v1/audio/transcriptions", &key, "", &body);
+        let bytes = bytes.replacen("application/json", "multipart/form-data; boundary=XbX", 1);
+        client.send(bytes.as_bytes()).await;
+        client
+    };
+    // 40,000 bytes are ten seconds.
+    let mut client = transcribe(form(40_000)).await;
+    let (mut call, _) = upstream.call().await;
+    call.answer("200 OK", "content-type: text/plain\r\n", "Hello, world").await;
+    let answer = client.answer().await;
+    let booked = row(&world, answer.event_id()).await;
+    assert_eq!((&booked["audio_ms"], &booked["input_tokens"]), (&10_000.into(), &100.into()));
+    // Ten seconds, and three tokens of text.
+    assert_eq!(booked["cost_usd"], "0.001003");
+    // What is left does not pay for a hundred seconds.
+    let refused = transcribe(form(400_000)).await.answer().await;
+    assert_eq!(refused.code(), "request_exceeds_limit", "{}", refused.text());
+
+    let body =
+        format!("{{\"model\":\"{MODEL}\",\"input\":\"{}\",\"voice\":\"v\"}}", "la ".repeat(20));
+    let mut client = world.connect().await;
+    client.send(request("POST", "/v1/audio/speech", &key, "", &body).as_bytes()).await;
+    call.receive().await;
+    call.answer("200 OK", "content-type: audio/mpeg\r\n", "~~~~").await;
+    let booked = row(&world, client.answer().await.event_id()).await;
+    assert_eq!(
+        (&booked["output_tokens"], &booked["audio_output_tokens"]),
+        (&90.into(), &90.into())
+    );
+    assert_eq!((&booked["end"], &booked["cost_usd"]), (&"complete".into(), &"0.00108".into()));
+    world.finish().await;
+}

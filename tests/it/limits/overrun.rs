@@ -218,3 +218,56 @@ async fn what_is_usual_is_reserved_where_that_is_to_be_learned() {
     assert_eq!(client.answer().await.status, 200);
     world.finish().await;
 }
+
+/// The bound of docs/limits.md: what requests use above their reservations, of those that were in flight
+/// when the quota was used up, and not a token more; and what clients leave can't exceed it at all.
+#[tokio::test]
+async fn a_quota_is_overspent_by_no_more_than_its_bound() {
+    const ALLOWED: u64 = 90;
+    const USED: u64 = 900;
+    let upstream = Upstream::start().await;
+    let (environment, hand) = at(MORNING_MS);
+    let world = World::before(&upstream).environment(environment).start().await;
+    let mut client = open(&world, &world.key, &stream(ALLOWED)).await;
+    let (mut call, received) = upstream.call().await;
+    let reserved = world.server().outstanding().1;
+    whole(&mut call, &received, 2).await;
+    assert_eq!(client.answer().await.status, 200);
+    let key = world.new_key(&["--daily-tokens", &(3 * reserved).to_string()]).await;
+    let used_up = async || {
+        let refused = super::ask(&world, &key, &stream(ALLOWED)).await;
+        (refused.status, refused.code().to_owned())
+    };
+    let insufficient = (429, "insufficient_quota".to_owned());
+    // Three fill the quota to the last token, and none of them keeps to what it was allowed.
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        let client = open(&world, &key, &stream(ALLOWED)).await;
+        running.push((client, upstream.call().await));
+    }
+    assert_eq!(used_up().await, insufficient, "a fourth does not fit");
+    for (mut client, (mut call, received)) in running {
+        whole(&mut call, &received, USED).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    assert_eq!(used_up().await, insufficient);
+    world.settled().await;
+    let rows = world.rows_eventually(4).await;
+    let booked: u64 = rows[..3].iter().map(|row| row.total_tokens).sum();
+    let above: u64 = rows[..3].iter().map(|row| row.total_tokens - row.reserved_tokens).sum();
+    assert_eq!(booked - 3 * reserved, above);
+    assert_eq!(above, 3 * (USED - reserved), "the bound is reached");
+    // Whoever leaves early is booked up to the reservation, so the quota holds to the token.
+    hand.advance_ms(24 * 3_600_000);
+    for left in (0..3).rev() {
+        let client = open(&world, &key, &stream(ALLOWED)).await;
+        let (mut call, _) = upstream.call().await;
+        client.reset();
+        call.closed().await;
+        world.settled().await;
+        assert!(left > 0 || used_up().await == insufficient);
+    }
+    let rows = world.rows_eventually(7).await;
+    assert_eq!(rows[..3].iter().map(|row| row.total_tokens).sum::<u64>(), 3 * reserved);
+    world.finish().await;
+}

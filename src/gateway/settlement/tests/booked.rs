@@ -1,6 +1,8 @@
 //! How a request is booked that was sent: where its numbers come from, and what its row says of it.
 
 use super::*;
+use crate::meter::Reading;
+use crate::price::Rates;
 use crate::usage::Usage;
 
 /// What so many tokens read as.
@@ -21,16 +23,27 @@ fn numbers_come_from_the_best_that_was_read() {
     let is_start = |reading| Reading { is_start: true, ..reading };
     let silent = || Reading { output_text_bytes: 9, ..Reading::default() };
     let picture = || Reading { output_images: 2, ..silent() };
+    let pending = |reading| Reading { is_pending: true, ..reading };
     let cut = End::UpstreamTruncated;
     // The prompt is estimated at 5, nine bytes of text at 3, a picture at what it usually is.
-    let pictures = 3 + 2 * TOKENS_PER_OUTPUT_IMAGE;
+    let pictures = 3 + 2 * 1_560;
+    // Nine are reserved: four for the answer.
     for (reading, end, status, source, (input, output)) in [
         (is_final(stated(11, 13)), End::Complete, 200, Reported, (11, 13)),
         (is_final(stated(11, 13)), cut, 200, Reported, (11, 13)),
         (stated(11, 13), End::Complete, 200, Reported, (11, 13)),
         (stated(11, 13), cut, 200, Running, (11, 13)),
-        (is_start(stated(11, 1)), cut, 200, Estimated, (11, 3)),
-        (is_start(stated(11, 4)), cut, 200, Estimated, (11, 4)),
+        (stated(11, 0), End::Complete, 200, Reported, (11, 0)),
+        (is_start(stated(11, 1)), cut, 200, Estimated, (11, 4)),
+        (is_start(stated(11, 5)), cut, 200, Estimated, (11, 5)),
+        (stated(11, 0), cut, 200, Estimated, (11, 4)),
+        (stated(0, 0), cut, 200, Estimated, (5, 4)),
+        (silent(), cut, 200, Estimated, (5, 4)),
+        (picture(), cut, 200, Estimated, (5, pictures)),
+        (silent(), End::UpstreamError, 200, Estimated, (5, 3)),
+        (pending(silent()), End::UpstreamTruncated, 200, Estimated, (5, 4)),
+        (pending(is_final(stated(11, 0))), End::Complete, 200, Estimated, (11, 4)),
+        (silent(), cut, 400, None, (0, 0)),
         (silent(), End::Complete, 200, Estimated, (5, 3)),
         (picture(), End::Complete, 200, Estimated, (5, pictures)),
         (silent(), End::Complete, 399, Estimated, (5, 3)),
@@ -39,18 +52,73 @@ fn numbers_come_from_the_best_that_was_read() {
     ] {
         let mut settlement = world.settlement(1);
         settlement.upstream_status = Some(status);
-        let used = settlement.used(reading.clone(), end);
+        let used = settlement.used(reading.clone(), end, false);
         let found = (used.source, used.usage.input, used.usage.output, used.usage.total);
         let wanted = (Some(source), input, output, input + output);
         assert_eq!(found, wanted, "{reading:?} {end:?} {status}");
     }
 }
 
+/// What nobody stated is booked by the upstream's policy, and the row says so where it is the reservation.
+#[test]
+fn what_was_never_stated_is_booked_by_the_policy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let seen = |bytes| Reading { output_text_bytes: bytes, ..Reading::default() };
+    let pending = Reading { is_pending: true, ..seen(9) };
+    let blind = Reading { is_blind: true, ..seen(0) };
+    let (reserved, by_sight) = (Unstated::Reserved, Unstated::Seen);
+    // The policy, what was read, whether it is the whole answer, the output, whether it was reserved.
+    for (policy, reading, is_whole, output, is_reserved) in [
+        (reserved, seen(9), false, 4, true),
+        (reserved, seen(0), false, 4, true),
+        (reserved, seen(9), true, 3, false),
+        (reserved, seen(100), false, 25, false),
+        (reserved, pending.clone(), true, 4, true),
+        (reserved, blind.clone(), true, 4, true),
+        (by_sight, seen(9), false, 3, false),
+        (by_sight, seen(0), false, 0, false),
+        (by_sight, blind, true, 0, false),
+        // It works on whether or not anybody is connected.
+        (by_sight, pending, true, 4, true),
+    ] {
+        let mut settlement = world.settlement(1);
+        settlement.unstated = policy;
+        let used = settlement.used(reading.clone(), End::ClientClosed, is_whole);
+        assert_eq!((used.usage.input, used.usage.output), (5, output), "{policy:?} {reading:?}");
+        assert_eq!(used.usage.total, 5 + output);
+        assert_eq!(used.flags.contains(Flags::RESERVED), is_reserved, "{policy:?} {reading:?}");
+    }
+}
+
+/// What the request tells of its use counts where the answer shows nothing of it.
+#[test]
+fn what_an_answer_does_not_show_is_told_by_its_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let mut settlement = world.settlement(1);
+    let picture_tokens = 272;
+    settlement.unseen =
+        Unseen { audio_tokens: 2, audio_ms: 1_500, speech_tokens: 6, pictures: 3, picture_tokens };
+    let rates = Rates { per_second: 7, image_output: 9, ..Rates::default() };
+    settlement.price = Some(Price::new("gpt-5.4", 0, rates));
+    let used = |reading, is_whole| settlement.used(reading, End::ClientClosed, is_whole);
+    let spoken = used(Reading::default(), true);
+    let found = (spoken.usage.audio_input, spoken.usage.audio_ms, spoken.usage.audio_output);
+    assert_eq!((found, spoken.usage.output), ((2, 1_500, 6), 6));
+    let painted = used(Reading { output_images: 2, ..Reading::default() }, true);
+    assert_eq!((painted.usage.output, painted.images), (544, 2));
+    // Of the reservation nobody knows what it was for: it costs what was reserved.
+    settlement.unseen = Unseen { pictures: 3, ..Unseen::default() };
+    let used = settlement.unanswered();
+    assert_eq!((used.usage.output, used.usage.image_output, used.images), (4, 4, 3));
+}
+
 #[test]
 fn remarks_on_the_numbers_are_those_of_the_reading() {
     let dir = tempfile::tempdir().expect("a directory");
     let world = World::new(dir.path());
-    let flags = |reading| world.settlement(1).used(reading, End::Complete).flags;
+    let flags = |reading| world.settlement(1).used(reading, End::Complete, true).flags;
     let one = |flag| {
         let mut flags = Flags::default();
         flags.set(flag);
@@ -73,7 +141,11 @@ fn remarks_on_the_numbers_are_those_of_the_reading() {
     ] {
         let mut settlement = world.settlement(1);
         settlement.upstream_status = Some(status);
-        assert_eq!(settlement.used(empty.clone(), end).flags, flag, "{status} {end:?}");
+        assert_eq!(
+            settlement.used(empty.clone(), end, end == End::Complete).flags,
+            flag,
+            "{status} {end:?}"
+        );
     }
 }
 
@@ -96,7 +168,7 @@ async fn a_row_says_how_long_it_took_and_why_it_ended() {
         // The first of its bytes is.
         settlement.first_byte();
         world.client.is_stalled.set(is_stalled);
-        let used = settlement.used(stated(11, 13), end);
+        let used = settlement.used(stated(11, 13), end, false);
         let receipt = settlement.settle(end, used);
         world.worker.commit();
         receipt.await.expect("it is written");
@@ -121,8 +193,8 @@ fn lengths_are_learned_of_whole_answers_that_state_them() {
         let learned = Arc::new(Learned::default());
         for _ in 0..1_000 {
             let mut settlement = world.settlement(1);
-            settlement.learn(Some(&learned), n);
-            let used = settlement.used(reading.clone(), end);
+            settlement.learn(Some(learned.clone()), n);
+            let used = settlement.used(reading.clone(), end, false);
             drop(settlement.settle(end, used));
             world.worker.commit();
         }

@@ -1,0 +1,173 @@
+//! What a request is booked at: what the upstream stated, else what was seen, else all that it may have
+//! used, which is its reservation.
+
+use super::Settlement;
+use crate::admit::Permit;
+use crate::config::Unstated;
+use crate::inspect::Picture;
+use crate::meter::Reading;
+use crate::usage::{End, Flags, Usage, UsageSource};
+
+/// Bytes of text that make about one token; the cheap bound that estimates use.
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
+
+/// What the request tells of its use and the answer does not show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unseen {
+    /// Of the prompt.
+    pub(crate) audio_tokens: u64,
+    pub(crate) audio_ms: u64,
+    /// Of an answer that is speech.
+    pub(crate) speech_tokens: u64,
+    /// Pictures asked for, and what one that is answered is taken for.
+    pub(crate) pictures: u64,
+    pub(crate) picture_tokens: u64,
+}
+
+impl Default for Unseen {
+    fn default() -> Self {
+        let picture_tokens = Picture::default().tokens();
+        Self { audio_tokens: 0, audio_ms: 0, speech_tokens: 0, pictures: 0, picture_tokens }
+    }
+}
+
+/// What a request is known to have used.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) usage: Usage,
+    pub(crate) source: Option<UsageSource>,
+    pub(crate) raw: Option<Box<str>>,
+    pub(crate) model_served: Option<Box<str>>,
+    pub(crate) response_ids: Box<[Box<str>]>,
+    /// Images in the answer.
+    pub(crate) images: u64,
+    /// Remarks on the numbers.
+    pub(crate) flags: Flags,
+}
+
+impl Used {
+    /// Nothing: the request did not run.
+    pub(crate) fn nothing() -> Self {
+        Self { source: Some(UsageSource::None), ..Self::default() }
+    }
+}
+
+impl Settlement {
+    /// It was sent, and nothing came of an answer that says what it used.
+    pub(crate) fn unanswered(&self) -> Used {
+        self.used(Reading::default(), End::ClientClosed, false)
+    }
+
+    /// What the meter has read, or what counts where it has read no usage. `is_whole`: the answer is
+    /// all there.
+    pub(crate) fn used(&self, reading: Reading, end: End, is_whole: bool) -> Used {
+        // The upstream's own word: an answer that it began with 200 and did not finish has cost.
+        let is_refused =
+            self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
+        if is_refused {
+            return Used { model_served: reading.model_served, ..Used::nothing() };
+        }
+        let stated = reading.usage.map(|usage| match reading.is_undivided {
+            true => self.divided(usage, &reading),
+            false => usage,
+        });
+        let is_whole = is_whole || matches!(end, End::Complete | End::UpstreamError);
+        // Some upstreams state the prompt with their first event, and then nothing until the end.
+        let counts_nothing = |usage: Usage| {
+            usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0)
+        };
+        let is_start = reading.is_start
+            || reading.is_pending
+            || (!is_whole && stated.is_some_and(counts_nothing));
+        let mut images = reading.output_images.into();
+        let mut flags = Flags::default();
+        let (usage, source) = match stated {
+            // A complete answer that states its usage along the way has stated it.
+            Some(usage) if !is_start && (reading.is_final || (is_whole && !reading.error)) => {
+                (usage, UsageSource::Reported)
+            }
+            Some(usage) if !is_start => (usage, UsageSource::Running),
+            _ => {
+                // Of no prompt nothing was stated, whatever stands there.
+                let stated = stated.filter(|usage| usage.input > 0);
+                let seen = self.seen(stated, &reading);
+                let may_be_more = match self.unstated {
+                    _ if reading.is_pending => true,
+                    Unstated::Reserved => !is_whole || reading.is_blind,
+                    Unstated::Seen => false,
+                };
+                let reserved = may_be_more.then(|| self.reserved(seen, stated.is_some())).flatten();
+                if reserved.is_some() {
+                    flags.set(Flags::RESERVED);
+                    images = self.unseen.pictures.max(images);
+                }
+                (reserved.unwrap_or(seen), UsageSource::Estimated)
+            }
+        };
+        if reading.suspect {
+            flags.set(Flags::USAGE_SUSPECT);
+        }
+        if reading.is_blind {
+            flags.set(Flags::ENCODED);
+        }
+        if reading.total_differs {
+            flags.set(Flags::TOTAL_DIFFERS);
+        }
+        if reading.is_unread {
+            flags.set(Flags::UNREAD);
+        }
+        // Of an answer that was broken off nobody knows what it would have been.
+        let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        if reading.is_no_answer && end == End::Complete && is_success {
+            flags.set(Flags::NO_ANSWER);
+        }
+        Used {
+            usage,
+            source: Some(source),
+            raw: reading.raw_usage,
+            model_served: reading.model_served,
+            response_ids: reading.response_ids,
+            images,
+            flags,
+        }
+    }
+
+    /// An estimate from what was seen. What was stated before there was an answer counts for the prompt.
+    fn seen(&self, stated: Option<Usage>, reading: &Reading) -> Usage {
+        let Unseen { audio_tokens, audio_ms, speech_tokens, .. } = self.unseen;
+        let is_charged = self.price.is_some_and(|price| price.rates.per_second > 0);
+        // Of what could not be read the size is all that is known.
+        let bytes = reading.output_text_bytes.max(reading.unread_bytes);
+        let text = bytes.div_ceil(BYTES_PER_TOKEN);
+        let images = u64::from(reading.output_images).saturating_mul(self.unseen.picture_tokens);
+        let begun = stated.unwrap_or(Usage {
+            input: self.estimated_input,
+            audio_input: audio_tokens,
+            audio_output: speech_tokens,
+            audio_ms: if is_charged { audio_ms } else { 0 },
+            ..Usage::default()
+        });
+        let output = text.saturating_add(images).max(speech_tokens).max(begun.output);
+        let total = begun.input.saturating_add(output);
+        Usage { output, image_output: images, total, ..begun }
+    }
+
+    /// Of a total that was stated alone, the answer is what was seen of it, and the rest the prompt.
+    fn divided(&self, stated: Usage, reading: &Reading) -> Usage {
+        let output = self.seen(None, reading).output.min(stated.total);
+        Usage { input: stated.total - output, output, ..stated }
+    }
+
+    /// The whole reservation, where that is more than what was seen: nobody knows of what kind the rest
+    /// is, so that it costs what was reserved.
+    fn reserved(&self, seen: Usage, is_prompt_stated: bool) -> Option<Usage> {
+        let reserved = self.permit.as_ref().map_or(0, Permit::reserved_tokens);
+        let output = reserved.saturating_sub(self.estimated_input);
+        if output <= seen.output {
+            return None;
+        }
+        let usage = Usage { output, total: seen.input.saturating_add(output), ..seen };
+        let rates = self.price.map(|price| price.rates).unwrap_or_default();
+        Some(rates.at_the_dearest(usage, !is_prompt_stated))
+    }
+}
