@@ -1,11 +1,11 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
 mod delete;
+mod line;
 
 use std::io::Write;
 
 use anyhow::{Context, bail};
-use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -13,14 +13,14 @@ use crate::config::suggest::nearest;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::ledger::store::{NewKey, Store, StoreError};
 use crate::tenancy::{Key, Secret};
-use crate::visible::written_out;
 
-use super::limits::{LimitArgs, LimitFields};
+use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store};
-use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::output::{Format, note, to_stdout, write_lines, write_one};
 use super::unreadable::tell_key;
 use super::when::{Toward, moment, rfc3339, span_ms};
+use line::{COLUMNS, KEY, line, write_ended};
 
 /// Make, list, change, rotate, revoke and delete keys
 #[derive(Clone, Debug, clap::Args)]
@@ -126,54 +126,6 @@ struct Options {
 /// The models as they were typed; `None`: all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Models(Option<Vec<String>>);
-
-/// A key as output shows it.
-#[derive(Debug, Serialize)]
-struct KeyLine {
-    id: String,
-    tenant: String,
-    /// The text; only where it was just made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    name: String,
-    status: &'static str,
-    last4: String,
-    models: Option<Vec<String>>,
-    #[serde(flatten)]
-    limits: LimitFields,
-    clamp: bool,
-    cut: bool,
-    created_at: String,
-    expires_at: Option<String>,
-    revoked_at: Option<String>,
-    /// While a rotation overlaps: when the old text ends.
-    old_key_until: Option<String>,
-}
-
-const KEY: Column = Column::shown("key", "key");
-const COLUMNS: [Column; 21] = [
-    Column::shown("id", "id"),
-    Column::shown("tenant", "tenant"),
-    Column::shown("name", "name"),
-    Column::shown("status", "status"),
-    Column::shown("last4", "last 4"),
-    Column::shown("models", "models"),
-    Column::shown("rpm", "rpm"),
-    Column::shown("tpm", "tpm"),
-    Column::shown("concurrency", "concurrency"),
-    Column::shown("daily_tokens", "daily tokens"),
-    Column::shown("monthly_tokens", "monthly tokens"),
-    Column::shown("daily_requests", "daily requests"),
-    Column::shown("monthly_requests", "monthly requests"),
-    Column::shown("daily_usd", "daily USD"),
-    Column::shown("monthly_usd", "monthly USD"),
-    Column::shown("clamp", "clamp"),
-    Column::shown("cut", "cut"),
-    Column::hidden("created_at"),
-    Column::shown("expires_at", "expires"),
-    Column::hidden("revoked_at"),
-    Column::hidden("old_key_until"),
-];
 
 /// Does what the arguments say.
 pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
@@ -357,7 +309,8 @@ fn show_text(
     now_ms: i64,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let line = KeyLine { key: Some(text.reveal().to_owned()), ..line(key, now_ms) };
+    let mut line = line(key, now_ms);
+    line.key = Some(text.reveal().to_owned());
     let columns: Vec<_> = std::iter::once(KEY).chain(COLUMNS).collect();
     write_one(out, format, &columns, &line)?;
     note("keep the key: it is shown only this once");
@@ -380,50 +333,8 @@ impl Options {
     }
 }
 
-/// Shows a key that has come to its end: people a sentence, programs the key.
-fn write_ended(
-    out: &mut dyn Write,
-    format: Format,
-    key: &KeyLine,
-    said: &str,
-) -> anyhow::Result<()> {
-    if format != Format::Table {
-        return write_one(out, format, &COLUMNS, key);
-    }
-    let name = match &*key.name {
-        "" => String::new(),
-        name => format!(" ({})", written_out(name, |_| false)),
-    };
-    Ok(writeln!(out, "key `{}`{name} of tenant `{}` {said}", key.id, key.tenant)?)
-}
-
 fn secret_of(text: &KeyText) -> Secret {
     Secret { digest: text.digest(), last4: text.last4().to_owned(), expires_at_ms: None }
-}
-
-fn line(key: &Key, now_ms: i64) -> KeyLine {
-    let status = match key {
-        Key { revoked_at_ms: Some(_), .. } => "revoked",
-        Key { expires_at_ms: Some(end), .. } if *end <= now_ms => "expired",
-        _ => "active",
-    };
-    let old = key.secrets.iter().filter_map(|secret| secret.expires_at_ms);
-    KeyLine {
-        id: key.id.to_string(),
-        tenant: key.tenant.to_string(),
-        key: None,
-        name: key.name.clone(),
-        status,
-        last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
-        models: key.models.clone(),
-        limits: LimitFields::from(&key.limits),
-        clamp: key.clamp,
-        cut: key.cut,
-        created_at: rfc3339(key.created_at_ms),
-        expires_at: key.expires_at_ms.map(rfc3339),
-        revoked_at: key.revoked_at_ms.map(rfc3339),
-        old_key_until: old.filter(|end| *end > now_ms).max().map(rfc3339),
-    }
 }
 
 /// Takes a list of models, or `all`.

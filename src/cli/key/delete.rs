@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::super::output::{Format, note, write_lines};
 use super::super::when::{Toward, moment};
-use super::{COLUMNS, KeyLine, line, write_ended};
+use super::line::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
 use crate::ledger::store::Store;
 use crate::tenancy::Key;
@@ -53,5 +53,7 @@ pub(super) fn run(
 }
 
 fn deleted(key: &Key, now_ms: i64) -> KeyLine {
-    KeyLine { status: "deleted", ..line(key, now_ms) }
+    let mut line = line(key, now_ms);
+    line.status = "deleted";
+    line
 }
