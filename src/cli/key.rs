@@ -1,12 +1,12 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
 mod delete;
+mod line;
 mod models;
 
 use std::io::Write;
 
 use anyhow::bail;
-use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -14,15 +14,15 @@ use crate::config::suggest::nearest;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::ledger::store::{NewKey, Store, StoreError};
 use crate::tenancy::{Key, Secret};
-use crate::visible::written_out;
 
 use super::Misuse;
-use super::limits::{LimitArgs, LimitFields};
+use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store};
-use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::output::{Format, note, to_stdout, write_lines, write_one};
 use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
+use line::{COLUMNS, KEY, line, write_ended};
 use models::{Models, models, note_unserved};
 
 /// Make, list, change, rotate, revoke and delete keys
@@ -130,54 +130,6 @@ struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct End(Option<When>);
 
-/// A key as output shows it.
-#[derive(Debug, Serialize)]
-struct KeyLine {
-    id: String,
-    tenant: String,
-    /// The text; only where it was just made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    name: String,
-    status: &'static str,
-    last4: String,
-    models: Option<Vec<String>>,
-    #[serde(flatten)]
-    limits: LimitFields,
-    clamp: bool,
-    cut: bool,
-    created_at: String,
-    expires_at: Option<String>,
-    revoked_at: Option<String>,
-    /// While a rotation overlaps: when the old text ends.
-    old_key_until: Option<String>,
-}
-
-const KEY: Column = Column::shown("key", "key");
-const COLUMNS: [Column; 21] = [
-    Column::shown("id", "id"),
-    Column::shown("tenant", "tenant"),
-    Column::shown("name", "name"),
-    Column::shown("status", "status"),
-    Column::shown("last4", "last 4"),
-    Column::shown("models", "models"),
-    Column::shown("rpm", "rpm"),
-    Column::shown("tpm", "tpm"),
-    Column::shown("concurrency", "concurrency"),
-    Column::shown("daily_tokens", "daily tokens"),
-    Column::shown("monthly_tokens", "monthly tokens"),
-    Column::shown("daily_requests", "daily requests"),
-    Column::shown("monthly_requests", "monthly requests"),
-    Column::shown("daily_usd", "daily USD"),
-    Column::shown("monthly_usd", "monthly USD"),
-    Column::shown("clamp", "clamp"),
-    Column::shown("cut", "cut"),
-    Column::hidden("created_at"),
-    Column::shown("expires_at", "expires"),
-    Column::hidden("revoked_at"),
-    Column::hidden("old_key_until"),
-];
-
 /// Does what the arguments say.
 pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
     let now_ms = Clock::system().now().unix_ms;
@@ -207,7 +159,6 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     let mut limits = config.limits.new_key.clone();
     args.options.limits.apply(&mut limits);
     let models = args.options.models.and_then(|models| models.0);
-    tell_unserved(models.as_deref(), config);
     let new = NewKey {
         id: generate_id()?.into(),
         tenant: args.tenant.into(),
@@ -267,28 +218,6 @@ fn known_tenant(store: &Store, name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A model that no upstream serves may be meant for later: it is told, and taken.
-fn tell_unserved(models: Option<&[String]>, config: &Config) {
-    unserved(models.unwrap_or_default(), config).iter().for_each(|text| note(text));
-}
-
-fn unserved(models: &[String], config: &Config) -> Vec<String> {
-    let served = || {
-        let models = config.upstreams.iter().flat_map(|upstream| &upstream.models);
-        models.map(|model| model.name.as_str())
-    };
-    // Without any upstream it is another machine's configuration that counts.
-    if served().next().is_none() {
-        return Vec::new();
-    }
-    let unserved = models.iter().filter(|model| !served().any(|served| served == *model));
-    let said = |model: &String| match nearest(model, served()) {
-        Some(near) => format!("no upstream serves `{model}` yet; did you mean `{near}`?"),
-        None => format!("no upstream serves `{model}` yet"),
-    };
-    unserved.map(said).collect()
-}
-
 fn set(
     args: Set,
     store: &mut Store,
@@ -306,9 +235,6 @@ fn set(
     let expires = args.options.expires(config, now_ms)?;
     note_unserved(args.options.models.as_ref(), config);
     let options = args.options;
-    if let Some(Models(models)) = &options.models {
-        tell_unserved(models.as_deref(), config);
-    }
     let key = store.set_key(&args.id, |key| {
         options.limits.apply(&mut key.limits);
         if let Some(name) = options.name {
@@ -354,7 +280,8 @@ fn show_text(
     now_ms: i64,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let line = KeyLine { key: Some(text.reveal().to_owned()), ..line(key, now_ms, format) };
+    let mut line = line(key, now_ms, format);
+    line.key = Some(text.reveal().to_owned());
     let columns: Vec<_> = std::iter::once(KEY).chain(COLUMNS).collect();
     write_one(out, format, &columns, &line)?;
     note("keep the key: it is shown only this once");
@@ -377,52 +304,8 @@ impl Options {
     }
 }
 
-/// Shows a key that has come to its end: people a sentence, programs the key.
-fn write_ended(
-    out: &mut dyn Write,
-    format: Format,
-    key: &KeyLine,
-    said: &str,
-) -> anyhow::Result<()> {
-    if format != Format::Table {
-        return write_one(out, format, &COLUMNS, key);
-    }
-    let name = match &*key.name {
-        "" => String::new(),
-        name => format!(" ({})", written_out(name, |_| false)),
-    };
-    Ok(writeln!(out, "key `{}`{name} of tenant `{}` {said}", key.id, key.tenant)?)
-}
-
 fn secret_of(text: &KeyText) -> Secret {
     Secret { digest: text.digest(), last4: text.last4().to_owned(), expires_at_ms: None }
-}
-
-/// JSON says null where people read `all`.
-fn line(key: &Key, now_ms: i64, format: Format) -> KeyLine {
-    let status = match key {
-        Key { revoked_at_ms: Some(_), .. } => "revoked",
-        Key { expires_at_ms: Some(end), .. } if *end <= now_ms => "expired",
-        _ => "active",
-    };
-    let all = format != Format::Json;
-    let old = key.secrets.iter().filter_map(|secret| secret.expires_at_ms);
-    KeyLine {
-        id: key.id.to_string(),
-        tenant: key.tenant.to_string(),
-        key: None,
-        name: key.name.clone(),
-        status,
-        last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
-        models: key.models.clone().or_else(|| all.then(|| vec!["all".to_owned()])),
-        limits: LimitFields::from(&key.limits),
-        clamp: key.clamp,
-        cut: key.cut,
-        created_at: rfc3339(key.created_at_ms),
-        expires_at: key.expires_at_ms.map(rfc3339),
-        revoked_at: key.revoked_at_ms.map(rfc3339),
-        old_key_until: old.filter(|end| *end > now_ms).max().map(rfc3339),
-    }
 }
 
 /// Takes a time, or `none`.
@@ -550,7 +433,8 @@ mod tests {
         }
         let names = ["gpt-5.4", "gpt-5"].map(str::to_owned);
         let config = Config::from_toml("", crate::config::Secrets::Optional).unwrap();
-        assert_eq!(models::unserved(names.iter(), &config).collect::<Vec<_>>(), ["gpt-5"]);
+        let told = models::unserved(&names, &config);
+        assert!(told.len() == 1 && told[0].contains("`gpt-5`"), "{told:?}");
     }
 
     #[test]
@@ -638,7 +522,11 @@ mod tests {
     fn a_model_that_no_upstream_serves_is_told_and_taken() {
         let mut world = World::new();
         let names = |text: &str| models(text).unwrap().0.unwrap();
-        assert_eq!(unserved(&names("gpt-9"), &world.config), Vec::<String>::new(), "nobody knows");
+        assert_eq!(
+            models::unserved(&names("gpt-9"), &world.config),
+            Vec::<String>::new(),
+            "nobody knows"
+        );
         let upstream = "[[upstream]]\nname = \"a\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
             models = [\"gpt-5.4\", \"o9\"]\n";
         let parsed = Config::from_toml(upstream, crate::config::Secrets::Optional).unwrap();
@@ -647,7 +535,7 @@ mod tests {
             "no upstream serves `gpt-5.5` yet; did you mean `gpt-5.4`?",
             "no upstream serves `claude` yet",
         ];
-        assert_eq!(unserved(&names("o9,gpt-5.5,claude"), &world.config), told);
+        assert_eq!(models::unserved(&names("o9,gpt-5.5,claude"), &world.config), told);
         let made = world.json("create --tenant acme --models nope");
         assert_eq!(made["models"], json!(["nope"]));
     }

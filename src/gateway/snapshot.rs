@@ -18,7 +18,7 @@ use super::windows::{Moving, by_tenant, latest_ms, move_windows, sum};
 use crate::admit::{Alerting, Balances, Settings, SlotGuard, TenantLive, Used, Windows};
 use crate::clock::{Believed, Clock, Now};
 use crate::config::Config;
-use crate::gateway::snapshot::update::Update;
+use crate::gateway::snapshot::update::{UnreadableRows, Update};
 use crate::identify::{Digest, Keys};
 use crate::ledger::store::{Store, StoreError};
 use crate::tenancy::{Limits, Tenant};
@@ -75,20 +75,13 @@ struct State {
     deleted: HashMap<Arc<str>, Live>,
     /// By id.
     keys: HashMap<Arc<str>, Known>,
-    unreadable: Unreadable,
+    unreadable: UnreadableRows,
     /// What tenants are called that are not there, although the store has keys of theirs.
     missing: HashSet<Arc<str>>,
     /// Snapshots that were replaced. They are freed here, and not by the worker that looks last.
     replaced: Vec<Arc<Snapshot>>,
     /// Those of the last key: most keys have the same, and share them.
     limits: Arc<Limits>,
-}
-
-/// Whose rows have a value that can't be read, by name and by id.
-#[derive(Debug, Default)]
-struct Unreadable {
-    tenants: HashSet<Arc<str>>,
-    keys: HashSet<Arc<str>>,
 }
 
 /// A tenant that this process knows.

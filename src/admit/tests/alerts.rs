@@ -90,3 +90,20 @@ fn a_quota_that_is_lowered_below_what_is_used_is_told_at_once() {
     set_tenant(&world, 9);
     assert_eq!((told(&world), super::over(&world.alerting, world.now)), (vec![], vec![]));
 }
+
+#[test]
+fn nobody_hears_of_a_tenant_that_was_deleted_until_its_name_comes_back() {
+    let key = Limits { daily_tokens: Some(1_000), ..Limits::default() };
+    let world = World::new(key, Limits::default());
+    let over = || super::over(&world.alerting, world.now);
+    spend(&world, 800);
+    assert_eq!(over(), [("key-daily-tokens", 1)]);
+    assert_eq!(told(&world).len(), 1);
+    world.live.mute();
+    assert_eq!(over(), []);
+    // Requests on their way go on, and cross what they cross.
+    spend(&world, 200);
+    assert_eq!((told(&world), over()), (vec![], vec![]));
+    world.live.set_tenant_limits(&Limits::default(), world.now);
+    assert_eq!(over(), [("key-daily-tokens", 1)], "what was told is counted again");
+}

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::super::output::{Format, counted, note, write_lines};
 use super::super::when::{Toward, When, when};
-use super::{COLUMNS, KeyLine, line, write_ended};
+use super::line::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
 use crate::ledger::store::Store;
 use crate::tenancy::Key;
@@ -52,5 +52,7 @@ pub(super) fn run(
 }
 
 fn deleted(key: &Key, now_ms: i64, format: Format) -> KeyLine {
-    KeyLine { status: "deleted", ..line(key, now_ms, format) }
+    let mut line = line(key, now_ms, format);
+    line.status = "deleted";
+    line
 }

@@ -1,6 +1,7 @@
 //! The models that a key may use, as they are typed.
 
 use crate::config::Config;
+use crate::config::suggest::nearest;
 
 use super::super::output::note;
 
@@ -25,21 +26,25 @@ pub(super) fn models(text: &str) -> Result<Models, String> {
     Ok(Models(Some(names)))
 }
 
-/// Tells of models that no upstream serves: they may be misspelt, or still to come.
+/// A model that no upstream serves may be misspelt, or meant for later: it is told, and taken.
 pub(super) fn note_unserved(models: Option<&Models>, config: &Config) {
-    let names = models.and_then(|models| models.0.as_ref());
-    for model in unserved(names.into_iter().flatten(), config) {
-        note(&format!("no upstream in the configuration serves `{model}`"));
-    }
+    let names = models.and_then(|models| models.0.as_deref()).unwrap_or_default();
+    unserved(names, config).iter().for_each(|text| note(text));
 }
 
-pub(super) fn unserved<'m>(
-    models: impl Iterator<Item = &'m String>,
-    config: &Config,
-) -> impl Iterator<Item = &'m String> {
-    let served = |model: &str| {
-        let mut listed = config.upstreams.iter().flat_map(|upstream| &upstream.models);
-        listed.any(|listed| listed.name == model)
+pub(super) fn unserved(models: &[String], config: &Config) -> Vec<String> {
+    let served = || {
+        let models = config.upstreams.iter().flat_map(|upstream| &upstream.models);
+        models.map(|model| model.name.as_str())
     };
-    models.filter(move |model| !served(model))
+    // Without any upstream it is another machine's configuration that counts.
+    if served().next().is_none() {
+        return Vec::new();
+    }
+    let unserved = models.iter().filter(|model| !served().any(|served| served == *model));
+    let said = |model: &String| match nearest(model, served()) {
+        Some(near) => format!("no upstream serves `{model}` yet; did you mean `{near}`?"),
+        None => format!("no upstream serves `{model}` yet"),
+    };
+    unserved.map(said).collect()
 }

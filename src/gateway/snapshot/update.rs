@@ -40,6 +40,13 @@ struct Told {
     orphans: BTreeMap<Arc<str>, (usize, Arc<str>)>,
 }
 
+/// Whose rows have a value that can't be read, by name and by id.
+#[derive(Debug, Default)]
+pub(super) struct UnreadableRows {
+    pub(super) tenants: HashSet<Arc<str>>,
+    pub(super) keys: HashSet<Arc<str>>,
+}
+
 #[derive(Default)]
 struct Whole {
     tenants: HashSet<Arc<str>>,
