@@ -7,20 +7,20 @@ pub(crate) mod headers;
 mod body;
 mod connect;
 mod pool;
+mod received;
+mod usage_options;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -33,6 +33,11 @@ pub(crate) use crate::forward::body::Frames;
 pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::pool::Lease;
+pub(crate) use crate::forward::received::Received;
+pub(crate) use crate::forward::usage_options::{At, ModelOptions, UsageOption, UsageOptions};
+
+/// What the paths of Weir's own endpoints begin with.
+const ENDPOINTS_ROOT: &str = "/v1";
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,46 +65,6 @@ impl SendError {
     /// Whether a byte of the request may have reached the upstream.
     pub(crate) fn is_sent(self) -> bool {
         matches!(self, Self::Reset | Self::HeadTimeout | Self::Protocol)
-    }
-}
-
-/// Which options of `stream_options` an upstream takes; shared by all workers.
-#[derive(Debug, Default)]
-pub(crate) struct UsageOptions {
-    /// `include_usage`
-    pub(crate) last: UsageOption,
-    /// The same with `continuous_usage_stats`.
-    pub(crate) running: UsageOption,
-}
-
-/// Whether an upstream takes one of the options.
-#[derive(Debug, Default)]
-pub(crate) struct UsageOption(AtomicU8);
-
-impl UsageOption {
-    const ACCEPTED: u8 = 1;
-    const REFUSED: u8 = 2;
-
-    /// It answered 400 or 422 with the option and succeeded without: it must not be asked again.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::REFUSED
-    }
-
-    /// It has accepted the option before: a 400 is about something else.
-    pub(crate) fn is_accepted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::ACCEPTED
-    }
-
-    /// Mostly it is known, and then the other workers' copy of it stays valid.
-    pub(crate) fn accepted(&self) {
-        if self.is_accepted() {
-            return;
-        }
-        self.0.store(Self::ACCEPTED, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refused(&self) {
-        self.0.store(Self::REFUSED, Ordering::Relaxed);
     }
 }
 
@@ -132,10 +97,22 @@ pub(crate) struct Outbound {
 /// What an upstream answered.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Received>,
     pub(crate) lease: Lease,
     /// When the request was about to be sent.
     pub(crate) begun: Instant,
+}
+
+impl Inbound {
+    /// As [`Received::read_ahead`], for as long as `time`.
+    pub(crate) async fn read_ahead(
+        &mut self,
+        most: usize,
+        time: Duration,
+    ) -> Option<(Bytes, bool)> {
+        let reading = self.response.body_mut().read_ahead(&mut self.lease, most);
+        tokio::time::timeout(time, reading).await.ok()?
+    }
 }
 
 /// An upstream's settings that can't be used.
@@ -226,13 +203,16 @@ impl Upstream {
         Ok(request)
     }
 
-    /// The request target in origin form (RFC 9112 §3.2.1), below the Base URL's own path.
+    /// The request target in origin form (RFC 9112 §3.2.1): the Base URL's path in the place of the `/v1`
+    /// that every endpoint begins with.
     fn target(&self, path_and_query: PathAndQuery) -> Result<Uri, SendError> {
-        let prefix = &self.config.base_url.path_prefix;
-        if prefix.is_empty() {
-            return Ok(path_and_query.into());
+        let root = self.config.base_url.root.as_str();
+        match path_and_query.as_str().strip_prefix(ENDPOINTS_ROOT) {
+            Some(path) if root != ENDPOINTS_ROOT => {
+                format!("{root}{path}").parse().map_err(|_| SendError::Protocol)
+            }
+            _ => Ok(path_and_query.into()),
         }
-        format!("{prefix}{path_and_query}").parse().map_err(|_| SendError::Protocol)
     }
 
     /// Closes idle connections that are too old; called on a timer.
@@ -274,7 +254,7 @@ async fn exchange(
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))
         }
-        Ok(Ok(response)) => Ok(Inbound { response, lease, begun }),
+        Ok(Ok(response)) => Ok(Inbound { response: response.map(Received::new), lease, begun }),
         Ok(Err(mut refused)) => match refused.take_message() {
             Some(request) => Err(Failure::NotSent(Box::new(request))),
             None => Err(Failure::Failed(classify(refused.error()))),

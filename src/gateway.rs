@@ -46,7 +46,6 @@ use crate::gateway::request_body::{ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identified, Identity};
-use crate::identify::Bearing;
 use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::telemetry::metrics;
@@ -94,14 +93,14 @@ pub(crate) async fn handle(
     let mut exchange = Exchange { event_id, arrived, limits, is_unread: false };
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
+    let family = row.map_or(Family::OpenAi, |row| row.family(request.headers()));
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
-    let answer = Box::pin(serve(&worker, &client, request, row, &mut exchange));
+    let answer = Box::pin(serve(&worker, &client, request, row, family, &mut exchange));
     let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             tracing::debug!(%event_id, code = refusal.code, "request refused");
-            let family = row.map_or(Family::OpenAi, Endpoint::family);
             whole(refusal.status, refusal.headers(), refusal.body(family))
         }
     };
@@ -130,6 +129,7 @@ async fn serve(
     client: &Rc<Client>,
     request: Request<Incoming>,
     row: Option<&'static Endpoint>,
+    family: Family,
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (head, mut body) = request.into_parts();
@@ -146,10 +146,13 @@ async fn serve(
         Err(refusal) => return Err(unread(worker, &head, &mut body, exchange, refusal).await),
     };
     exchange.limits = KnownLimits::Of(identified.identity.clone());
-    let allowed = identified.identity.models.as_deref();
+    let (routes, allowed) = (&worker.routes, identified.identity.models.as_deref());
     let forwarded = match keyed {
-        Keyed::ListModels => return Ok(own_json(models::list(&worker.routes, allowed))),
-        Keyed::ShowModel(id) => return Ok(own_json(models::show(&worker.routes, allowed, id)?)),
+        Keyed::ListModels => {
+            let query = head.uri.query().unwrap_or_default();
+            return models::list(routes, allowed, family, query).map(own_json);
+        }
+        Keyed::ShowModel(id) => return models::show(routes, allowed, family, id).map(own_json),
         Keyed::Forward(forwarded) => forwarded,
     };
     let RequestBody { frames, facts, held } =
@@ -161,7 +164,8 @@ async fn serve(
     let now = worker.clock.now();
     let identity = confirm(worker, client, &head, endpoint, identified, now, exchange)?;
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
-    let price = route.price(now.unix_ms, identity.has_cost_quota())?;
+    let needs_price = identity.has_cost_quota() && !forwarded.is_free;
+    let price = route.price(now.unix_ms, needs_price)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, ask, now, exchange)?;
     let clamp = permit.clamp();
@@ -171,13 +175,13 @@ async fn serve(
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, route, forwarded, &facts, clamp);
     let upstream = &worker.upstreams[route.upstream];
-    let plan = Plan::new(upstream, route, head, &frames, &facts, forwarded, clamp);
+    let plan = Plan::new(worker, upstream, route, head, &frames, &facts, forwarded, clamp);
     drop((frames, facts));
-    let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
+    let (inbound, asked) = match send(worker, upstream, plan, &mut settlement).await {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
-    answer(worker, client, upstream, route, inbound, settlement, asked, endpoint.family()).await
+    answer(worker, client, upstream, route, inbound, settlement, asked, family).await
 }
 
 /// Runs a request's stages, unless the process may not wait for it any longer; a bug of ours costs this
@@ -225,11 +229,7 @@ fn identify(
     endpoint: &Endpoint,
     now: Now,
 ) -> Result<Identified, Refusal> {
-    let bearing = match endpoint.family() {
-        Family::OpenAi => Bearing::Bearer,
-        Family::Anthropic => Bearing::BearerOrApiKey,
-    };
-    worker.keys().identify(&head.headers, bearing, now).map_err(|unidentified| {
+    worker.keys().identify(&head.headers, endpoint.bearing(), now).map_err(|unidentified| {
         match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
             Err(wait) => {

@@ -11,6 +11,7 @@
 //! `server_error` ours.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,9 +101,16 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn unknown_path() -> Self {
-        let message = "Unknown path. This gateway serves chat and text completions, responses, \
-                       messages, embeddings, images, audio, moderations and models, all below /v1.";
+    /// `near`: the path that was meant, if it can be told.
+    pub(crate) fn unknown_path(path: &str, near: Option<&'static str>) -> Self {
+        let path = shown(path);
+        let message = match near {
+            Some(near) => format!("Unknown path `{path}`; did you mean `{near}`?"),
+            None => format!(
+                "Unknown path `{path}`; this gateway serves chat and text completions, responses, \
+                 messages, embeddings, images, audio, moderations and models, all below /v1."
+            ),
+        };
         Self::client("not_found", StatusCode::NOT_FOUND, message)
     }
 
@@ -112,10 +120,15 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
+    /// `what` is wrong, in words that follow a colon and end without a full stop.
+    pub(crate) fn invalid(what: impl Display) -> Self {
+        let message = format!("Invalid request: {what}.");
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+    }
+
     /// RFC 9112 §3.2.
     pub(crate) fn host() -> Self {
-        let message = "Invalid request. An HTTP/1.1 request has exactly one Host header.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("an HTTP/1.1 request has exactly one Host header")
     }
 
     pub(crate) fn unidentified() -> Self {
@@ -147,13 +160,11 @@ impl Refusal {
     }
 
     pub(crate) fn corrupt_coding() -> Self {
-        let message = "Invalid request. The body is not what its content-encoding says.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("the body is not what its content-encoding says")
     }
 
     pub(crate) fn body_stalled() -> Self {
-        let message = "Invalid request. The request body did not arrive in time.";
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid("the request body did not arrive in time")
     }
 
     pub(crate) fn overloaded(what: &'static str) -> Self {
@@ -280,6 +291,16 @@ impl Refusal {
     }
 }
 
+/// What a client sent, for its own eyes: bounded, and nothing in it but what can be seen.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_default).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[derive(Serialize)]
 struct Envelope<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -303,8 +324,7 @@ impl From<Unidentified> for Refusal {
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        let message = format!("Invalid request. {invalid}.");
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
+        Self::invalid(invalid)
     }
 }
 
@@ -380,5 +400,28 @@ impl From<SendError> for Refusal {
         // certificate does not become right by asking again.
         let should = !error.is_sent() && error != SendError::Tls;
         Self::upstream(code, status, message).should_retry(should)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_named_within_bounds() {
+        let long = format!("/{}", "x".repeat(1_000));
+        let cut = format!("Unknown path `/{}…`; this gateway serves", "x".repeat(99));
+        for (path, near, begins) in [
+            (
+                "/v1/v1/models",
+                Some("/v1/models"),
+                "Unknown path `/v1/v1/models`; did you mean `/v1/models`?",
+            ),
+            ("/\u{1b}[31m\"é", None, "Unknown path `/\\u{1b}[31m\\\"\\u{e9}`; this gateway"),
+            (&long, None, &cut),
+        ] {
+            let message = Refusal::unknown_path(path, near).message;
+            assert!(message.starts_with(begins), "{message}");
+        }
     }
 }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::OnDisconnect;
-use crate::forward::{self, Inbound, Upstream};
+use crate::forward::{self, Inbound, Received, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::metered::{Drain, Metered};
 use crate::gateway::send::{Asked, booked};
@@ -49,9 +48,8 @@ pub(crate) async fn answer(
         return Err(booked(settlement, end, Used::nothing(), refusal).await);
     }
     settlement.status = head.status.as_u16();
-    let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
-    let meter =
-        Meter::new(Setup { kind, coding, hide: asked.hide, answers: asked.answers, model: names });
+    let model = route.upstream_model.is_some().then_some(&*route.model);
+    let meter = Meter::new(Setup { kind, coding, hide: asked.hide, answers: asked.answers, model });
     let (is_stream, is_edited) = (meter.is_stream(), meter.edits());
     let announced = body.size_hint().exact();
     // A stream has no length: an error event may have to follow what came of it.
@@ -97,7 +95,7 @@ fn not_passed_on(
     upstream: &Upstream,
     status: StatusCode,
     content_type: Option<&str>,
-    body: &Incoming,
+    body: &Received,
 ) -> Option<(End, Refusal)> {
     if status == StatusCode::UNAUTHORIZED {
         tracing::error!(
@@ -121,7 +119,7 @@ fn not_passed_on(
 }
 
 /// Whether a client can read an error in this body.
-fn is_readable(content_type: Option<&str>, body: &Incoming) -> bool {
+fn is_readable(content_type: Option<&str>, body: &Received) -> bool {
     content_type.is_some_and(|kind| {
         let kind = kind.to_ascii_lowercase();
         kind.contains("json") || kind.starts_with("text/event-stream")

@@ -46,6 +46,8 @@ pub(crate) struct Settlement {
     estimated_input: u64,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
     pub(crate) cuts: bool,
+    /// Nothing is used, whatever the answer says.
+    pub(crate) is_free: bool,
     /// Who wants to know how long the answers are, and how many there are.
     learned: Option<(Arc<Learned>, u64)>,
     /// How often the request was sent.
@@ -128,6 +130,7 @@ impl Settlement {
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
             cuts: false,
+            is_free: false,
             learned: None,
             attempts: 0,
             status: 0,
@@ -203,6 +206,9 @@ impl Settlement {
     /// Only the prompt is known to have gone upstream: it is what the request cost, as far as anyone
     /// can tell.
     pub(crate) fn prompt_only(&self) -> Used {
+        if self.is_free {
+            return Used::nothing();
+        }
         let input = self.estimated_input;
         Used {
             usage: Usage { input, total: input, ..Usage::default() },
@@ -216,7 +222,7 @@ impl Settlement {
         // The upstream's own word: an answer that it began with 200 and did not finish has cost.
         let is_refused =
             self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
-        if is_refused {
+        if is_refused || self.is_free {
             return Used { model_served: reading.model_served, ..Used::nothing() };
         }
         let (usage, source) = match reading.usage {

@@ -50,13 +50,13 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// `event`: one of many in a stream. `rename`: the upstream's name of the model, if it is to be
-    /// found for replacing.
-    pub(super) fn new(event: bool, rename: Option<&str>) -> Self {
+    /// `event`: one of many in a stream. `renames`: whether the model's name is to be found for
+    /// replacing.
+    pub(super) fn new(event: bool, renames: bool) -> Self {
         Self {
             facts: Facts::default(),
             text: Text::default(),
-            name: Name::new(rename),
+            name: Name::new(renames),
             event,
             base: 0,
             places: [Place::Elsewhere; DEPTH],
@@ -108,7 +108,7 @@ impl Document {
                 };
                 match (self.key, token) {
                     (Key::Usage, Token::Object) => self.captures.begin(slot, depth, at),
-                    (Key::Model, Token::String) => self.read_model(None),
+                    (Key::Model, Token::String) => self.read_model(at),
                     (Key::Error, _) => self.error(token),
                     _ => {}
                 }
@@ -141,7 +141,7 @@ impl Document {
                 self.facts.choices = self.facts.choices.and(found);
             }
             (Key::Error, _) => self.error(token),
-            (Key::Model, Token::String) => self.read_model(Some(self.base.wrapping_add(at))),
+            (Key::Model, Token::String) => self.read_model(at),
             (Key::Type, Token::String) => {
                 self.facts.kind.clear();
                 self.reading = Reading::Kind;
@@ -201,10 +201,10 @@ impl Document {
         };
     }
 
-    /// A model's name begins; `at`: its offset in the stream, if it may be replaced.
-    fn read_model(&mut self, at: Option<u64>) {
+    /// A model's name begins; `at`: its offset in the document.
+    fn read_model(&mut self, at: u64) {
         self.reading = Reading::Model;
-        self.name.begin(at);
+        self.name.begin(self.base.wrapping_add(at));
     }
 
     /// A value in a list of the images API, or in one of its events.

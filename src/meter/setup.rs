@@ -24,8 +24,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) hide: Hide,
     /// Answers that the client asked for (`n`), at least.
     pub(crate) answers: u64,
-    /// What the upstream calls the model, and what the client calls it.
-    pub(crate) model: Option<(&'a str, &'a str)>,
+    /// What the client calls the model, where the upstream calls it otherwise.
+    pub(crate) model: Option<&'a str>,
 }
 
 /// Which usage in a stream the client is not to see, because Weir asked for it and the client did

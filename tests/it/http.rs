@@ -58,7 +58,6 @@ async fn the_routes_are_a_table_and_nothing_else_is_forwarded() {
         "/v1/responses/resp_1",
         "/v1/chat/completions/chatcmpl-1",
         "/v1/files",
-        "/v1/messages/count_tokens",
         "/openai/v1/models",
         "/healthz",
         "/metrics",
@@ -71,6 +70,10 @@ async fn the_routes_are_a_table_and_nothing_else_is_forwarded() {
             for key in [&*world.key, "nobody"] {
                 let answer = send(&world, request(method, path, key, "", "")).await;
                 assert_invalid(&answer, 404, "not_found");
+                let message = answer.json()["error"]["message"].to_string();
+                assert!(message.contains(&format!("Unknown path `{path}`;")), "{message}");
+                let is_near = path.to_lowercase().trim_end_matches('/').ends_with("/completions");
+                assert!(!is_near || message.contains("did you mean `/v1/c"), "{message}");
             }
         }
     }
@@ -190,7 +193,7 @@ async fn bodies_that_cannot_be_are_refused() {
         let answer = send(&world, post("", body)).await;
         assert_invalid(&answer, 400, "invalid_request");
         let message = answer.json()["error"]["message"].to_string();
-        assert!(message.starts_with("\"Invalid request. "), "{message}");
+        assert!(message.starts_with("\"Invalid request: "), "{message}");
     }
     assert_eq!(simulator.counts().requests, 0);
     assert_eq!(send(&world, post("", &chat("a"))).await.status, 200, "and the next one is served");
