@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use secrecy::ExposeSecret;
@@ -104,14 +104,31 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// As [`Received::read_ahead`], for as long as `time`.
+    /// Reads up to `most` bytes of the body in advance, or a little more, which stay part of it. Returns
+    /// them, and whether they are all; `None` if the body broke off or took longer than `time`, after
+    /// which it must not be taken for whole.
     pub(crate) async fn read_ahead(
         &mut self,
         most: usize,
         time: Duration,
     ) -> Option<(Bytes, bool)> {
-        let reading = self.response.body_mut().read_ahead(&mut self.lease, most);
-        tokio::time::timeout(time, reading).await.ok()?
+        let (lease, body) = (&mut self.lease, self.response.body_mut());
+        let reading = async {
+            let mut read = BytesMut::new();
+            while read.len() < most {
+                match poll_fn(|cx| lease.poll_frame(cx, body)).await {
+                    // Trailers are not part of these APIs and are dropped.
+                    Some(frame) => {
+                        read.extend_from_slice(&frame.ok()?.into_data().unwrap_or_default())
+                    }
+                    None => return Some((read.freeze(), true)),
+                }
+            }
+            Some((read.freeze(), false))
+        };
+        let read = tokio::time::timeout(time, reading).await.ok()??;
+        body.put_back(read.0.clone());
+        Some(read)
     }
 }
 

@@ -101,16 +101,7 @@ impl Refusal {
         self
     }
 
-    /// `near`: the path that was meant, if it can be told.
-    pub(crate) fn unknown_path(path: &str, near: Option<&'static str>) -> Self {
-        let path = shown(path);
-        let message = match near {
-            Some(near) => format!("Unknown path `{path}`; did you mean `{near}`?"),
-            None => format!(
-                "Unknown path `{path}`; this gateway serves chat and text completions, responses, \
-                 messages, embeddings, images, audio, moderations and models, all below /v1."
-            ),
-        };
+    pub(crate) fn unknown_path(message: String) -> Self {
         Self::client("not_found", StatusCode::NOT_FOUND, message)
     }
 
@@ -120,9 +111,12 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
-    /// `what` is wrong, in words that follow a colon and end without a full stop.
+    /// The API document's sentence, and after it what is wrong: `what` begins small and ends without a
+    /// full stop.
     pub(crate) fn invalid(what: impl Display) -> Self {
-        let message = format!("Invalid request: {what}.");
+        let what = what.to_string();
+        let (first, rest) = what.split_at_checked(1).unwrap_or(("", &what));
+        let message = format!("Invalid request. {}{rest}.", first.to_ascii_uppercase());
         Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
     }
 
@@ -291,16 +285,6 @@ impl Refusal {
     }
 }
 
-/// What a client sent, for its own eyes: bounded, and nothing in it but what can be seen.
-fn shown(text: &str) -> String {
-    const MOST: usize = 100;
-    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_default).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[derive(Serialize)]
 struct Envelope<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -400,28 +384,5 @@ impl From<SendError> for Refusal {
         // certificate does not become right by asking again.
         let should = !error.is_sent() && error != SendError::Tls;
         Self::upstream(code, status, message).should_retry(should)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_path_is_named_within_bounds() {
-        let long = format!("/{}", "x".repeat(1_000));
-        let cut = format!("Unknown path `/{}…`; this gateway serves", "x".repeat(99));
-        for (path, near, begins) in [
-            (
-                "/v1/v1/models",
-                Some("/v1/models"),
-                "Unknown path `/v1/v1/models`; did you mean `/v1/models`?",
-            ),
-            ("/\u{1b}[31m\"é", None, "Unknown path `/\\u{1b}[31m\\\"\\u{e9}`; this gateway"),
-            (&long, None, &cut),
-        ] {
-            let message = Refusal::unknown_path(path, near).message;
-            assert!(message.starts_with(begins), "{message}");
-        }
     }
 }

@@ -4,11 +4,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-
-use crate::forward::pool::Lease;
 
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -22,25 +20,9 @@ impl Received {
         Self { ahead: None, rest }
     }
 
-    /// Reads up to `most` bytes in advance, or a little more, which stay part of the body. Returns them, and whether
-    /// they are all; `None` if the body broke off, after which it must not be taken for whole.
-    pub(super) async fn read_ahead(
-        &mut self,
-        lease: &mut Lease,
-        most: usize,
-    ) -> Option<(Bytes, bool)> {
-        let mut read = BytesMut::new();
-        let mut is_whole = false;
-        while read.len() < most && !is_whole {
-            match std::future::poll_fn(|cx| lease.poll_frame(cx, self)).await {
-                // Trailers are not part of these APIs and are dropped.
-                Some(frame) => read.extend_from_slice(&frame.ok()?.into_data().unwrap_or_default()),
-                None => is_whole = true,
-            }
-        }
-        let read = read.freeze();
-        self.ahead = Some(read.clone()).filter(|read| !read.is_empty());
-        Some((read, is_whole))
+    /// Puts back what was read of its beginning, to be read again.
+    pub(super) fn put_back(&mut self, read: Bytes) {
+        self.ahead = Some(read).filter(|read| !read.is_empty());
     }
 }
 

@@ -141,7 +141,7 @@ pub(crate) fn action<'p>(
     method: &Method,
     path: &'p str,
 ) -> Result<(&'static Endpoint, Action<'p>), Refusal> {
-    let endpoint = row.ok_or_else(|| Refusal::unknown_path(path, near::near(path)))?;
+    let endpoint = row.ok_or_else(|| Refusal::unknown_path(near::message(path)))?;
     if *method == Method::OPTIONS {
         return Ok((endpoint, Action::Preflight));
     }

@@ -220,7 +220,7 @@ async fn a_model_is_needed_everywhere() {
         let answer = ask(&world, &post(path, &world.key, "application/json", "", body)).await;
         let error = &answer.json()["error"];
         assert_eq!((answer.status, &error["code"]), (400, &"invalid_request".into()));
-        assert_eq!(error["message"], "Invalid request: `model` is missing.");
+        assert_eq!(error["message"], "Invalid request. `model` is missing.");
         if !path.starts_with("/v1/messages") {
             assert_own_error(&answer, 400, "invalid_request_error", "invalid_request");
         }

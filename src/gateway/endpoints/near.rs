@@ -1,10 +1,29 @@
-//! What was meant by a path that is none: mostly a Base URL with one `/v1` too many, or without it.
+//! What is said of a path that is none, and what was meant by it: mostly a Base URL with one `/v1` too
+//! many, or without it.
 
 use super::ENDPOINTS;
 
+/// Characters of a path that are repeated to its client.
+const SHOWN: usize = 100;
+
+/// Names the path, within bounds and with nothing in it but what can be seen.
+pub(super) fn message(path: &str) -> String {
+    let mut shown: String = path.chars().take(SHOWN).flat_map(char::escape_default).collect();
+    if path.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    match near(path) {
+        Some(near) => format!("Unknown path `{shown}`; did you mean `{near}`?"),
+        None => format!(
+            "Unknown path `{shown}`; this gateway serves chat and text completions, responses, \
+             messages, embeddings, images, audio, moderations and models, all below /v1."
+        ),
+    }
+}
+
 /// The path of the table that stands at the end of `path`, whatever stands before and between: `/v1/v1/…`,
 /// `//v1/…`, no `/v1`, a slash at the end, capitals.
-pub(super) fn near(path: &str) -> Option<&'static str> {
+fn near(path: &str) -> Option<&'static str> {
     let segments = || path.rsplit('/').filter(|segment| !segment.is_empty());
     let ends_alike = |endpoint: &&str| {
         let known = endpoint.rsplit('/').take_while(|segment| *segment != "v1");
@@ -21,6 +40,19 @@ pub(super) fn near(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_named_within_bounds() {
+        let long = format!("/{}", "x".repeat(1_000));
+        let cut = format!("Unknown path `/{}…`; this gateway serves", "x".repeat(99));
+        for (path, begins) in [
+            ("/v1/v1/models", "Unknown path `/v1/v1/models`; did you mean `/v1/models`?"),
+            ("/\u{1b}[31m\"é", "Unknown path `/\\u{1b}[31m\\\"\\u{e9}`; this gateway"),
+            (&long, &cut),
+        ] {
+            assert!(message(path).starts_with(begins), "{}", message(path));
+        }
+    }
 
     #[test]
     fn what_was_meant_is_found() {

@@ -142,7 +142,7 @@ async fn the_models_are_listed_in_the_form_of_who_asks() {
 async fn counting_tokens_costs_a_request_and_nothing_else() {
     let upstream = Upstream::start().await;
     let world = World::before(&upstream)
-        .more("[[price]]\nmodel = \"gpt-5.4\"\nfrom = \"2020-01-01\"\nper_request = 1\ninput = 1\n")
+        .more("[[price]]\nmodel = \"gpt-5.4\"\nfrom = \"2020-01-01\"\nper_request = 1\ninput = 1\noutput = 1\n")
         .start()
         .await;
     let key = world.new_key(&["--rpm", "2", "--daily-tokens", "1", "--daily-usd", "0.01"]).await;
