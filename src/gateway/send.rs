@@ -154,8 +154,8 @@ pub(crate) async fn send(
     let AskedFor { plain, ask, known, model } = *asked;
     let inbound = Box::pin(upstream.send(plain)).await?;
     if inbound.response.status().is_success() {
-        let option = if cause == Cause::Usage { &known.last } else { option(known, ask) };
-        option.refused(worker.clock.mono_ns(), cause != Cause::Unknown);
+        // Of both, the one that asks for more: the other is asked for by itself then.
+        option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
         went_without(worker, settlement);
         tell(worker, upstream, model, cause);
     }

@@ -10,10 +10,8 @@ use serde_json::Value;
 /// What a refusal names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// `continuous_usage_stats`
-    Running,
-    /// `stream_options` or its `include_usage`.
-    Usage,
+    /// `stream_options`, or one of its members.
+    Option,
     /// Something that Weir does not send.
     Another,
     Unknown,
@@ -108,13 +106,8 @@ impl Cause {
 
     fn named_in(text: &[u8]) -> Self {
         let names = |name: &str| memmem::find(text, name.as_bytes()).is_some();
-        if names("continuous_usage_stats") {
-            Self::Running
-        } else if names("stream_options") || names("include_usage") {
-            Self::Usage
-        } else {
-            Self::Unknown
-        }
+        let is_named = ["stream_options", "include_usage", "continuous_usage_stats"].map(names);
+        if is_named.contains(&true) { Self::Option } else { Self::Unknown }
     }
 }
 
@@ -129,11 +122,11 @@ mod tests {
             // OpenAI, of an unknown field; LiteLLM writes its params as words.
             (
                 r#"{"error":{"message":"Unknown parameter: 'stream_options.continuous_usage_stats'.","type":"invalid_request_error","param":"stream_options.continuous_usage_stats","code":"unknown_parameter"}}"#,
-                Cause::Running,
+                Cause::Option,
             ),
             (
                 r#"{"error":{"message":"no stream_options","param":"None","code":"400"}}"#,
-                Cause::Usage,
+                Cause::Option,
             ),
             (
                 r#"{"error":{"message":"x","param":"messages[0].content","code":null}}"#,
@@ -157,7 +150,7 @@ mod tests {
             // vLLM, flat.
             (
                 r#"{"object":"error","message":"[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options')}]","param":null,"code":400}"#,
-                Cause::Usage,
+                Cause::Option,
             ),
             (
                 r#"{"object":"error","message":"too hot","param":"temperature","code":400}"#,
@@ -166,7 +159,7 @@ mod tests {
             // FastAPI, which repeats what it got.
             (
                 r#"{"detail":[{"type":"extra_forbidden","loc":["body","stream_options","include_usage"],"msg":"Extra inputs are not permitted"}]}"#,
-                Cause::Usage,
+                Cause::Option,
             ),
             (
                 r#"{"detail":[{"type":"missing","loc":["body","messages"],"msg":"Field required","input":{"stream_options":{"include_usage":true}}}]}"#,
@@ -174,11 +167,11 @@ mod tests {
             ),
             (
                 r#"{"detail":[{"loc":["body","messages",0,"content"]},{"loc":["body","stream_options"]}]}"#,
-                Cause::Usage,
+                Cause::Option,
             ),
             // Text, and what is no answer.
-            ("unrecognized field include_usage", Cause::Usage),
-            (r#"{"error":"stream_options is not supported"}"#, Cause::Usage),
+            ("unrecognized field include_usage", Cause::Option),
+            (r#"{"error":"stream_options is not supported"}"#, Cause::Option),
             (r#"{"error":{"message":"cut stream_opt"#, Cause::Unknown),
             ("[]", Cause::Unknown),
             ("", Cause::Unknown),
