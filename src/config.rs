@@ -196,7 +196,7 @@ pub struct Upstream {
     pub allow_ids: IdKinds,
 }
 
-/// A Base URL, taken apart: `https://host:port/prefix`, without a trailing `/v1`.
+/// A Base URL, taken apart: `https://host:port/root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     pub tls: bool,
@@ -204,8 +204,8 @@ pub struct BaseUrl {
     pub port: u16,
     /// What goes into `host:`, without the scheme's default port.
     pub authority: String,
-    /// What stands between the authority and the endpoint's `/v1/…`; empty or `/prefix`.
-    pub path_prefix: String,
+    /// What takes the place of `/v1` in an endpoint's path; mostly `/v1` as well.
+    pub root: String,
 }
 
 /// A model's public name and what this upstream calls it.

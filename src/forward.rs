@@ -8,21 +8,21 @@ mod body;
 mod connect;
 mod interim;
 mod pool;
+mod received;
 mod remarks;
+mod usage_options;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -35,6 +35,11 @@ pub(crate) use crate::forward::body::Frames;
 pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::pool::Lease;
+pub(crate) use crate::forward::received::Received;
+pub(crate) use crate::forward::usage_options::{At, ModelOptions, UsageOption, UsageOptions};
+
+/// What the paths of Weir's own endpoints begin with.
+const ENDPOINTS_ROOT: &str = "/v1";
 pub(crate) use crate::forward::remarks::Remarks;
 
 /// Why there is no response.
@@ -68,46 +73,6 @@ impl SendError {
     }
 }
 
-/// Which options of `stream_options` an upstream takes; shared by all workers.
-#[derive(Debug, Default)]
-pub(crate) struct UsageOptions {
-    /// `include_usage`
-    pub(crate) last: UsageOption,
-    /// The same with `continuous_usage_stats`.
-    pub(crate) running: UsageOption,
-}
-
-/// Whether an upstream takes one of the options.
-#[derive(Debug, Default)]
-pub(crate) struct UsageOption(AtomicU8);
-
-impl UsageOption {
-    const ACCEPTED: u8 = 1;
-    const REFUSED: u8 = 2;
-
-    /// It answered 400 or 422 with the option and succeeded without: it must not be asked again.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::REFUSED
-    }
-
-    /// It has accepted the option before: a 400 is about something else.
-    pub(crate) fn is_accepted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::ACCEPTED
-    }
-
-    /// Mostly it is known, and then the other workers' copy of it stays valid.
-    pub(crate) fn accepted(&self) {
-        if self.is_accepted() {
-            return;
-        }
-        self.0.store(Self::ACCEPTED, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refused(&self) {
-        self.0.store(Self::REFUSED, Ordering::Relaxed);
-    }
-}
-
 /// One upstream as one worker sees it.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -138,10 +103,39 @@ pub(crate) struct Outbound {
 /// What an upstream answered.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Received>,
     pub(crate) lease: Lease,
     /// When the request was about to be sent.
     pub(crate) begun: Instant,
+}
+
+impl Inbound {
+    /// Reads up to `most` bytes of the body in advance, or a little more, which stay part of it. Returns
+    /// them, and whether they are all; `None` if the body broke off or took longer than `time`, after
+    /// which it must not be taken for whole.
+    pub(crate) async fn read_ahead(
+        &mut self,
+        most: usize,
+        time: Duration,
+    ) -> Option<(Bytes, bool)> {
+        let (lease, body) = (&mut self.lease, self.response.body_mut());
+        let reading = async {
+            let mut read = BytesMut::new();
+            while read.len() < most {
+                match poll_fn(|cx| lease.poll_frame(cx, body)).await {
+                    // Trailers are not part of these APIs and are dropped.
+                    Some(frame) => {
+                        read.extend_from_slice(&frame.ok()?.into_data().unwrap_or_default())
+                    }
+                    None => return Some((read.freeze(), true)),
+                }
+            }
+            Some((read.freeze(), false))
+        };
+        let read = tokio::time::timeout(time, reading).await.ok()??;
+        body.put_back(read.0.clone());
+        Some(read)
+    }
 }
 
 /// An upstream's settings that can't be used.
@@ -241,13 +235,16 @@ impl Upstream {
         Ok(request)
     }
 
-    /// The request target in origin form (RFC 9112 §3.2.1), below the Base URL's own path.
+    /// The request target in origin form (RFC 9112 §3.2.1): the Base URL's path in the place of the `/v1`
+    /// that every endpoint begins with.
     fn target(&self, path_and_query: PathAndQuery) -> Result<Uri, SendError> {
-        let prefix = &self.config.base_url.path_prefix;
-        if prefix.is_empty() {
-            return Ok(path_and_query.into());
+        let root = self.config.base_url.root.as_str();
+        match path_and_query.as_str().strip_prefix(ENDPOINTS_ROOT) {
+            Some(path) if root != ENDPOINTS_ROOT => {
+                format!("{root}{path}").parse().map_err(|_| SendError::Protocol)
+            }
+            _ => Ok(path_and_query.into()),
         }
-        format!("{prefix}{path_and_query}").parse().map_err(|_| SendError::Protocol)
     }
 
     /// Closes idle connections that are too old; called on a timer.
@@ -292,7 +289,7 @@ async fn exchange(
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))
         }
-        Ok(Ok(response)) => Ok(Inbound { response, lease, begun }),
+        Ok(Ok(response)) => Ok(Inbound { response: response.map(Received::new), lease, begun }),
         Ok(Err(mut refused)) => match refused.take_message() {
             Some(request) => Err(Failure::NotSent(Box::new(request))),
             None => Err(Failure::Failed(classify(refused.error()))),

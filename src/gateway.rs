@@ -51,7 +51,6 @@ use crate::gateway::request_body::{Held, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::snapshot::{Identified, Identity};
-use crate::identify::Bearing;
 use crate::ledger::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::telemetry::metrics;
@@ -102,9 +101,9 @@ pub(crate) async fn handle(
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
     let is_old = request.version() < Version::HTTP_11;
+    let family = row.map_or(Family::OpenAi, |row| row.family(request.headers()));
     // On the heap: hyper keeps a place for this future in every connection, idle ones too.
-    let answer = Box::pin(answered(&worker, &client, request, row, &mut exchange));
-    let family = row.map_or(Family::OpenAi, Endpoint::family);
+    let answer = Box::pin(answered(&worker, &client, request, row, family, &mut exchange));
     let mut response = match contained(event_id, || worker.is_cut(), answer).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -145,12 +144,13 @@ async fn answered(
     client: &Rc<Client>,
     request: Request<Incoming>,
     row: Option<&'static Endpoint>,
+    family: Family,
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (head, mut body) = request.into_parts();
     // A client that waits for `100 Continue` sends no body, and reading it would ask for it.
     let is_held_back = head.headers.contains_key(EXPECT);
-    let answer = serve(worker, client, head, &mut body, row, exchange).await;
+    let answer = serve(worker, client, head, &mut body, row, family, exchange).await;
     if exchange.is_unread && !is_held_back {
         exchange.is_unread = !request_body::is_over(&mut body).await;
     }
@@ -164,6 +164,7 @@ async fn serve(
     head: Parts,
     body: &mut Incoming,
     row: Option<&'static Endpoint>,
+    family: Family,
     exchange: &mut Exchange,
 ) -> Result<Response<Outgoing>, Refusal> {
     let (endpoint, action) = accept(client, &head, row)?;
@@ -173,10 +174,13 @@ async fn serve(
     };
     let identified = identify(worker, client, &head, endpoint, exchange.arrived)?;
     exchange.limits = KnownLimits::Of(identified.identity.clone());
-    let allowed = identified.identity.models.as_deref();
+    let (routes, allowed) = (&worker.routes, identified.identity.models.as_deref());
     let forwarded = match keyed {
-        Keyed::ListModels => return Ok(own_json(models::list(&worker.routes, allowed))),
-        Keyed::ShowModel(id) => return Ok(own_json(models::show(&worker.routes, allowed, id)?)),
+        Keyed::ListModels => {
+            let query = head.uri.query().unwrap_or_default();
+            return models::list(routes, allowed, family, query).map(own_json);
+        }
+        Keyed::ShowModel(id) => return models::show(routes, allowed, family, id).map(own_json),
         Keyed::Forward(forwarded) => forwarded,
     };
     let arriving = arrive(worker, &identified.identity, exchange)?;
@@ -191,7 +195,8 @@ async fn serve(
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
     let upstream = &worker.upstreams[route.upstream];
     worker.owners.check(&facts.named, &identity, &upstream.config)?;
-    let price = route.price(now.unix_ms, identity.has_cost_quota())?;
+    let needs_price = identity.has_cost_quota() && !forwarded.is_free;
+    let price = route.price(now.unix_ms, needs_price)?;
     let refusable = &worker.bounds.refusable;
     let target = allowed::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
@@ -203,6 +208,7 @@ async fn serve(
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
     let plan = Plan::new(
+        worker,
         upstream,
         route,
         head,
@@ -216,7 +222,6 @@ async fn serve(
     let drain = Drain::of(upstream, facts.stream);
     drop((frames, facts));
     let left = drain.is_whole.then(|| settlement.attended());
-    let family = endpoint.family();
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
     match left {
         Some(left) => Attended::new(worker, drain, left, answer).await,
@@ -236,7 +241,7 @@ async fn fulfil(
 ) -> Result<Response<Outgoing>, Refusal> {
     let route = worker.routes.at(route);
     let upstream = &worker.upstreams[route.upstream];
-    let (inbound, asked) = match send(upstream, plan, &mut settlement).await {
+    let (inbound, asked) = match send(&worker, upstream, route, plan, &mut settlement).await {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };
@@ -292,11 +297,7 @@ fn identify(
     endpoint: &Endpoint,
     now: Now,
 ) -> Result<Identified, Refusal> {
-    let bearing = match endpoint.family() {
-        Family::OpenAi => Bearing::Bearer,
-        Family::Anthropic => Bearing::BearerOrApiKey,
-    };
-    worker.keys().identify(&head.headers, bearing, now).map_err(|unidentified| {
+    worker.keys().identify(&head.headers, endpoint.bearing(), now).map_err(|unidentified| {
         match worker.failed_keys.count(client.address) {
             Ok(()) => unidentified.into(),
             Err(wait) => {

@@ -4,7 +4,8 @@
 //! The meter observes: it can be wrong about usage, and says so; it can neither break, delay nor
 //! change the stream, apart from three edits that are switched on one by one. Usage that the client
 //! did not ask for is taken out of a stream again: whole events, or the member `usage`. And the
-//! model's name at the top of a document becomes the one that the client knows.
+//! model's name becomes the one that the client knows: at the top of a document, in `response` and in
+//! `message`, where events have it.
 //!
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
 //! of lines, events or bodies: everything is scanned in the pieces in which it comes.
@@ -88,16 +89,16 @@ impl Meter {
             .map(|coding| Box::new(Tap::new(coding)));
         // What is compressed passes as it is.
         let is_edited = matches!(kind, Kind::Json | Kind::Sse) && tap.is_none();
-        let model = model.filter(|(from, to)| from != to && is_edited);
+        let model = model.filter(|_| is_edited);
         let hide = if kind == Kind::Sse && is_edited { hide } else { Hide::Nothing };
         Self {
             kind,
             tap,
             hide,
-            public_model: model.map(|(_, to)| name::json_string(to)),
+            public_model: model.map(name::json_string),
             lines: Lines::new(),
             scanner: Scanner::lenient(),
-            document: Document::new(kind == Kind::Sse, model.map(|(from, _)| from), wants_ids),
+            document: Document::new(kind == Kind::Sse, model.is_some(), wants_ids),
             event: Event::none(),
             tally: Tally::new(answers, has_output, hears),
             done: false,
@@ -262,7 +263,7 @@ impl Meter {
     fn next_event(&mut self, out: &mut Vec<Bytes>) {
         let was_passing = self.event.passing;
         let dropped = self.decide(self.line_at, out);
-        self.pass_rename(out);
+        self.rename(u64::MAX, out);
         if let (Some(outlet), false) = (&mut self.outlet, dropped) {
             outlet.clear(self.line_at);
         }
@@ -291,12 +292,8 @@ impl Meter {
         if self.event.broken {
             self.document.name.abandon();
         }
-        if let Some(span) = self.document.name.renamed() {
-            if self.event.passing {
-                self.rename(span, out);
-            } else {
-                self.event.rename = Some(span);
-            }
+        if self.event.passing {
+            self.rename(u64::MAX, out);
         }
     }
 
@@ -325,13 +322,11 @@ impl Meter {
                 Verdict::Pass => {}
                 Verdict::Drop => {
                     self.cut(self.event.at..end, out);
-                    self.event.rename = None;
+                    self.document.name.reset();
                     return true;
                 }
                 Verdict::TakeOut(span) => {
-                    if self.event.rename.as_ref().is_some_and(|name| name.start < span.start) {
-                        self.pass_rename(out);
-                    }
+                    self.rename(span.start, out);
                     self.cut(span, out);
                 }
             }
@@ -361,15 +356,9 @@ impl Meter {
 
     /// The event is no longer held: nothing will be hidden in it.
     fn pass(&mut self, out: &mut Vec<Bytes>) {
-        self.pass_rename(out);
+        self.rename(u64::MAX, out);
         self.event.passing = true;
         self.clear();
-    }
-
-    fn pass_rename(&mut self, out: &mut Vec<Bytes>) {
-        if let Some(span) = self.event.rename.take() {
-            self.rename(span, out);
-        }
     }
 
     /// Everything that has been scanned may leave, unless it waits for a decision.
@@ -387,8 +376,10 @@ impl Meter {
         }
     }
 
-    fn rename(&mut self, span: Range<u64>, out: &mut Vec<Bytes>) {
-        if let (Some(outlet), Some(public)) = (&mut self.outlet, &self.public_model) {
+    /// Puts the public name wherever another one was found before `before`.
+    fn rename(&mut self, before: u64, out: &mut Vec<Bytes>) {
+        let (Some(outlet), Some(public)) = (&mut self.outlet, &self.public_model) else { return };
+        while let Some(span) = self.document.name.renamed(before) {
             outlet.replace(span, public, out);
         }
     }

@@ -14,6 +14,7 @@ mod apart;
 mod framing;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,9 +112,7 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn unknown_path() -> Self {
-        let message = "Unknown path. This gateway serves chat and text completions, responses, \
-                       messages, embeddings, images, audio, moderations and models, all below /v1.";
+    pub(crate) fn unknown_path(message: String) -> Self {
         Self::client("not_found", StatusCode::NOT_FOUND, message)
     }
 
@@ -126,6 +125,15 @@ impl Refusal {
     /// A tenant holds more bytes of request bodies than its share.
     pub(crate) fn tenant_body_bytes() -> Self {
         Self::rate_limited(1, "tenant-body-bytes")
+    }
+
+    /// The API document's sentence, and after it what is wrong: `what` begins small and ends without a
+    /// full stop.
+    pub(crate) fn invalid(what: impl Display) -> Self {
+        let what = what.to_string();
+        let (first, rest) = what.split_at_checked(1).unwrap_or(("", &what));
+        let message = format!("Invalid request. {}{rest}.", first.to_ascii_uppercase());
+        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
     }
 
     pub(crate) fn unidentified() -> Self {
@@ -156,17 +164,12 @@ impl Refusal {
         Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
-    fn invalid(why: impl std::fmt::Display) -> Self {
-        let message = format!("Invalid request. {why}.");
-        Self::client("invalid_request", StatusCode::BAD_REQUEST, message)
-    }
-
     pub(crate) fn corrupt_coding() -> Self {
-        Self::invalid("The body is not what its content-encoding says")
+        Self::invalid("the body is not what its content-encoding says")
     }
 
     pub(crate) fn body_stalled() -> Self {
-        Self::invalid("The request body did not arrive in time")
+        Self::invalid("the request body did not arrive in time")
     }
 
     pub(crate) fn overloaded(what: &'static str) -> Self {

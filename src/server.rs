@@ -367,7 +367,10 @@ fn shared(
         bounds: bounds(config, &parts.metrics),
         cors: Arc::new(Cors::new(&config.server.cors_origins)),
         upstreams: upstreams
-            .map(|upstream| (upstream.clone(), Arc::new(UsageOptions::default())))
+            .map(|upstream| {
+                let models = upstream.models.iter().map(|model| model.upstream_name.as_str());
+                (upstream.clone(), Arc::new(UsageOptions::new(models)))
+            })
             .collect(),
         remarks: config.upstreams.iter().map(|_| Arc::new(Remarks::new(&parts.clock))).collect(),
         resolve,

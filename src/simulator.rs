@@ -7,22 +7,8 @@
 //! question. It is built to cost little beside the gateway that is measured in front of it: each
 //! event is made when it is due, and a stream has neither a task nor a buffer of its own.
 //!
-//! A request can set nearly everything for itself:
-//!
-//! | header | value |
-//! |---|---|
-//! | `x-sim-mode` | `full`, `literal`, `literal-bare` (JSON mode without an envelope) |
-//! | `x-sim-dialect` | whose stream: see [`Dialect::names`] |
-//! | `x-sim-usage` | `standard`, `extended`, `none` |
-//! | `x-sim-stream-options` | `honour`, `ignore`, `refuse` |
-//! | `x-sim-head-ms` | milliseconds until the head |
-//! | `x-sim-first-token-ms`, `x-sim-interval-ms` | milliseconds to the first token, between tokens |
-//! | `x-sim-tokens` | length of a text answer |
-//! | `x-sim-pad-bytes` | bytes of content that every token has in addition |
-//! | `x-sim-picture-scale` | 1 to 16: pictures this many times as wide and high; 16 is full size |
-//! | `x-sim-error` | `400`, `401`, `429`, `500`, `503`, `invalid_image`; `429:2`: until the SDK's 2nd retry |
-//! | `x-sim-fault` | `cut:3` after 3 events; also `reset`, `stall`, `error`, `no-done`, `close` |
-//! | `x-sim-tag` | names the request in the record |
+//! A request can set nearly everything for itself, by headers `x-sim-…`: `controls.rs` has their table, and `docs/simulator.md`
+//! shows it.
 
 mod refusal;
 mod words;

@@ -12,8 +12,8 @@ impl KeySlot {
     }
 }
 
-/// What a request wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a request wants; by default nothing but to be one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ask {
     /// The estimate of the prompt alone.
     pub(crate) prompt_tokens: u64,

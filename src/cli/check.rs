@@ -71,7 +71,7 @@ fn describe(upstream: &Upstream, secrets: Secrets) -> String {
         "{} at {scheme}://{}{}, {key}, for {}",
         upstream.name,
         url.authority,
-        url.path_prefix,
+        url.root,
         models.join(", ")
     )
 }
@@ -95,7 +95,7 @@ configuration:  valid (built-in defaults, and WEIR__LOG__FILTER)
 clients:        http://127.0.0.1:1234, workers: 3
 administration: http://127.0.0.1:8081, token not checked
 data:           weir-data
-upstream:       lab at http://127.0.0.1:9/api, key not checked, for a, b (there c)
+upstream:       lab at http://127.0.0.1:9/api/v1, key not checked, for a, b (there c)
 ";
         let origin = origin(None, &["WEIR__LOG__FILTER".to_owned()]);
         assert_eq!(report(&config, &origin, Secrets::Optional), expected);

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::cli::open::open_or_make_store;
 use crate::cli::serve::{Signals, end_of};
+use crate::cli::simulate::ModeArg;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::identify::key_text::{KeyText, generate_id};
@@ -24,12 +25,33 @@ const TENANT: &str = "demo";
 /// Slow enough to see a stream come, fast enough not to wait for it.
 const TOKEN_INTERVAL_MS: u64 = 30;
 
+/// Made up, so that the first report shows what it could look like: dollars for a million tokens, and for a
+/// picture.
+const PRICES: &str = r#"
+[[price]]
+model = "gpt-5.4"
+from = "2026-01-01"
+input = "1.25"
+cached_input = "0.125"
+output = 10
+
+[[price]]
+model = "gpt-5.4-image-2"
+from = "2026-01-01"
+input = 5
+output = 10
+per_image = "0.04"
+"#;
+
 /// Run simulator and gateway in one process, with nothing to configure
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address of the gateway; its port is replaced by a free one where it is taken
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// OpenAI's complete objects, or the API documents' examples as printed, which leave things out
+    #[arg(long, value_enum, default_value = "full")]
+    mode: ModeArg,
     /// Where the demo keeps its ledger
     #[arg(long, value_name = "DIR", default_value = "weir-data/demo")]
     data_dir: PathBuf,
@@ -39,7 +61,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let options = Options { token_interval_ms: TOKEN_INTERVAL_MS, ..Options::default() };
+        let options = Options {
+            token_interval_ms: TOKEN_INTERVAL_MS,
+            mode: args.mode.into(),
+            ..Options::default()
+        };
         let simulator = simulator::start(options).await.context("the simulator does not start")?;
         let config = config(args, &simulator.base_url())?;
         log::init(&config.log)?;
@@ -62,7 +88,7 @@ fn config(args: &Args, base_url: &str) -> anyhow::Result<Config> {
         "[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{}\"\n[data]\ndir = {:?}\n\
          [log]\nfilter = \"warn\"\n\
          [[upstream]]\nname = \"simulator\"\nbase_url = \"{base_url}\"\n\
-         models = [\"{}\", \"{}\"]\nrequest_headers = [\"x-sim-*\"]\n",
+         models = [\"{}\", \"{}\"]\nrequest_headers = [\"x-sim-*\"]\n{PRICES}",
         free(admin),
         args.data_dir.display().to_string(),
         simulator::TEXT_MODEL,
@@ -164,4 +190,20 @@ Ctrl-C ends it; the ledger stays in {dir}.
         dir = dir.display(),
     )?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_of_the_demo_has_a_price() {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let args = Args { listen, mode: ModeArg::Literal, data_dir: PathBuf::from("demo") };
+        let config = config(&args, "http://127.0.0.1:9").expect("it is valid");
+        let now = Clock::system().now().unix_ms;
+        for model in [simulator::TEXT_MODEL, simulator::IMAGE_MODEL] {
+            assert!(config.prices.of(model).at(now).is_some(), "{model}");
+        }
+    }
 }

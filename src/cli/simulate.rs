@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::simulator::{
@@ -20,7 +21,7 @@ pub(crate) struct Args {
     /// The only API key to accept [default: any]
     #[arg(long, env = "WEIR_SIMULATOR_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// Complete objects, or the API documents' examples as printed
+    /// OpenAI's complete objects, or the API documents' examples as printed, which leave things out
     #[arg(long, value_enum, default_value = "full")]
     mode: ModeArg,
     /// In mode literal: JSON mode answers with the bare object, without an envelope
@@ -32,8 +33,8 @@ pub(crate) struct Args {
     /// What to do with stream_options
     #[arg(long, value_enum, default_value = "honour")]
     stream_options: StreamOptionsArg,
-    /// Whose form streams have
-    #[arg(long, default_value = "openai", value_parser = Dialect::names().collect::<Vec<_>>())]
+    /// Whose form chat has
+    #[arg(long, default_value = "openai", value_parser = dialects())]
     dialect: String,
     /// Serve HTTPS with a certificate made at start
     #[arg(long)]
@@ -56,9 +57,18 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ModeArg {
+pub(super) enum ModeArg {
     Full,
     Literal,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Full => Self::Full,
+            ModeArg::Literal => Self::Literal,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -73,6 +83,12 @@ enum StreamOptionsArg {
     Honour,
     Ignore,
     Refuse,
+}
+
+/// For `--help` each with what is its own.
+fn dialects() -> PossibleValuesParser {
+    let value = |(name, about)| PossibleValue::new(name).help(about);
+    PossibleValuesParser::new(Dialect::described().map(value))
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -116,10 +132,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
     Ok(Options {
         listen: args.listen,
         api_key: args.api_key,
-        mode: match args.mode {
-            ModeArg::Full => Mode::Full,
-            ModeArg::Literal => Mode::Literal,
-        },
+        mode: args.mode.into(),
         bare_json: args.bare_json,
         usage: args.usage.map(|usage| match usage {
             UsageArg::Standard => UsageForm::Standard,

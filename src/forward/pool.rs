@@ -14,10 +14,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
 use crate::forward::interim::Interims;
+use crate::forward::received::Received;
 use crate::telemetry::metrics::{Held, Level, Shard};
 use crate::turn::Turn;
 
@@ -159,6 +162,25 @@ impl Lease {
         if let Some(connection) = &mut self.connection {
             connection.drive(cx);
         }
+    }
+
+    /// The next piece of a body on this connection: what has been read already, else what the connection
+    /// can read now.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Received,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let turn = self.turn();
+        turn.take(cx, |cx| {
+            let read = Pin::new(&mut *body).poll_frame(cx);
+            if read.is_ready() {
+                return read;
+            }
+            turn.catch_up();
+            self.drive(cx);
+            Pin::new(&mut *body).poll_frame(cx)
+        })
     }
 
     /// The response was read to its end: the connection can serve another request.

@@ -26,6 +26,9 @@ pub(crate) fn ask_for(
     identity: &Identity,
     price: Option<Price>,
 ) -> Ask {
+    if forwarded.is_free {
+        return Ask::default();
+    }
     let rates = price.map(|price| price.rates).unwrap_or_default();
     // The API of a model that makes pictures has no bound.
     let may_clamp = identity.clamp && facts.can_be_clamped() && !route.makes_images;
@@ -120,7 +123,8 @@ pub(crate) fn agree(
     if forwarded.api == Api::Responses && facts.named.is_stored {
         settlement.keeper = Some(identity.tenant.clone());
     }
-    if settlement.price.is_none() && identity.has_cost_quota() {
+    settlement.is_free = forwarded.is_free;
+    if settlement.price.is_none() && identity.has_cost_quota() && !forwarded.is_free {
         settlement.flags.set(Flags::UNPRICED);
     }
     let are_pictures = are_pictures(forwarded, route);
@@ -162,7 +166,10 @@ pub(crate) fn opened(
         model: route.model.clone(),
         upstream: worker.upstreams[route.upstream].config.name.clone(),
         endpoint: worker.endpoint_name(endpoint.path),
-        estimated_input_tokens: facts.estimated_input_tokens(),
+        estimated_input_tokens: match endpoint.is_free() {
+            true => 0,
+            false => facts.estimated_input_tokens(),
+        },
         reserved_tokens: permit.reserved_tokens(),
         streamed: facts.stream,
         price_version: route.prices.at(started_at_ms).map(|price| price.version),

@@ -10,10 +10,9 @@ use bytes::BytesMut;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::forward::{self, Inbound, Upstream};
+use crate::forward::{self, Inbound, Received, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::leaving::Drain;
 use crate::gateway::metered::Metered;
@@ -54,10 +53,10 @@ pub(crate) async fn answer(
         return Err(booked(settlement, end, Used::nothing(), refusal).await);
     }
     settlement.status = head.status.as_u16();
-    let names = route.upstream_model.as_deref().map(|name| (name, &*route.model));
+    let model = route.upstream_model.is_some().then_some(&*route.model);
     let (id, wants_ids) = (settlement.event_id, settlement.keeper.is_some());
     let Asked { hide, answers, has_output, hears, .. } = asked;
-    let setup = Setup { kind, coding, hide, answers, has_output, hears, model: names, wants_ids };
+    let setup = Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids };
     let announced = body.size_hint().exact();
     let meter = Meter::new(setup);
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
@@ -136,7 +135,7 @@ fn not_passed_on(
     upstream: &Upstream,
     status: StatusCode,
     content_type: Option<&str>,
-    body: &Incoming,
+    body: &Received,
 ) -> Option<(End, Refusal)> {
     if status == StatusCode::UNAUTHORIZED {
         if let Some(left_out) = upstream.remarks.unauthorized.say() {
@@ -166,7 +165,7 @@ fn not_passed_on(
 }
 
 /// Whether a client can read an error in this body.
-fn is_readable(content_type: Option<&str>, body: &Incoming) -> bool {
+fn is_readable(content_type: Option<&str>, body: &Received) -> bool {
     content_type.is_some_and(|kind| {
         let kind = kind.to_ascii_lowercase();
         kind.contains("json") || kind.starts_with("text/event-stream")

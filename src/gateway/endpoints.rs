@@ -1,10 +1,17 @@
 //! The one table of routes. What is not in it is a 404 and is never forwarded.
 
-use http::Method;
+mod near;
 
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::forward::At;
+use crate::identify::Bearing;
 use crate::inspect::Api;
 use crate::refusal::{Family, Refusal};
 use crate::telemetry::metrics::Endpoint as Label;
+
+/// Anthropic's clients send it with everything.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +59,14 @@ pub(crate) struct Forwarded {
     /// A `multipart/form-data` body is read as one.
     pub(crate) takes_form: bool,
     /// A stream states its usage if `stream_options.include_usage` asks for it.
-    pub(crate) has_usage_option: bool,
+    pub(crate) usage_option: Option<At>,
     /// The answer costs tokens, which are reserved; else only the input does.
     pub(crate) has_output: bool,
     /// It listens to audio, whose length may be what is billed.
     pub(crate) hears: bool,
+    /// It asks about a request and runs none: the upstream charges nothing, and only the number of
+    /// requests counts.
+    pub(crate) is_free: bool,
     /// Whose clients call it: what a key and an error look like.
     pub(crate) family: Family,
 }
@@ -65,15 +75,25 @@ pub(crate) struct Forwarded {
 const WORDS: Forwarded = Forwarded {
     api: Api::Other,
     takes_form: false,
-    has_usage_option: false,
+    usage_option: None,
     has_output: true,
     hears: false,
+    is_free: false,
     family: Family::OpenAi,
 };
-const CHAT: Forwarded = Forwarded { api: Api::Chat, has_usage_option: true, ..WORDS };
-const COMPLETIONS: Forwarded = Forwarded { api: Api::Completions, ..CHAT };
+const CHAT: Forwarded = Forwarded { api: Api::Chat, usage_option: Some(At::Chat), ..WORDS };
+const COMPLETIONS: Forwarded =
+    Forwarded { api: Api::Completions, usage_option: Some(At::Completions), ..WORDS };
 const RESPONSES: Forwarded = Forwarded { api: Api::Responses, ..WORDS };
 const MESSAGES: Forwarded = Forwarded { api: Api::Messages, family: Family::Anthropic, ..WORDS };
+/// What a request of Anthropic's would count as.
+const COUNT: Forwarded = Forwarded {
+    api: Api::Other,
+    has_output: false,
+    is_free: true,
+    family: Family::Anthropic,
+    ..WORDS
+};
 const IMAGES: Forwarded = Forwarded { api: Api::Images, ..WORDS };
 const IMAGE_FORM: Forwarded = Forwarded { takes_form: true, ..IMAGES };
 const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, hears: true, ..WORDS };
@@ -90,10 +110,11 @@ const fn own(path: &'static str, label: Label, kind: Kind) -> Endpoint {
 }
 
 /// The table, in the order in which a path is looked for.
-pub(crate) static ENDPOINTS: [Endpoint; 14] = [
+pub(crate) static ENDPOINTS: [Endpoint; 15] = [
     post("/v1/chat/completions", Label::ChatCompletions, CHAT),
     post("/v1/responses", Label::Responses, RESPONSES),
     post("/v1/messages", Label::Messages, MESSAGES),
+    post("/v1/messages/count_tokens", Label::CountTokens, COUNT),
     post("/v1/embeddings", Label::Embeddings, JUDGEMENT),
     post("/v1/completions", Label::Completions, COMPLETIONS),
     post("/v1/images/generations", Label::ImageGenerations, IMAGES),
@@ -124,7 +145,7 @@ pub(crate) fn action<'p>(
     method: &Method,
     path: &'p str,
 ) -> Result<(&'static Endpoint, Action<'p>), Refusal> {
-    let endpoint = row.ok_or_else(Refusal::unknown_path)?;
+    let endpoint = row.ok_or_else(|| Refusal::unknown_path(near::message(path)))?;
     if *method == Method::OPTIONS {
         return Ok((endpoint, Action::Preflight));
     }
@@ -148,12 +169,28 @@ impl Endpoint {
         }
     }
 
-    /// Whose clients call it; Weir's own paths are OpenAI's.
-    pub(crate) fn family(&self) -> Family {
+    /// Whose client calls it, by its head: the list of models is both families'.
+    pub(crate) fn family(&self, headers: &HeaderMap) -> Family {
         match &self.kind {
             Kind::Forward(row) => row.family,
-            Kind::ListModels | Kind::ShowModel => Family::OpenAi,
+            Kind::ListModels | Kind::ShowModel => match headers.contains_key(&ANTHROPIC_VERSION) {
+                true => Family::Anthropic,
+                false => Family::OpenAi,
+            },
         }
+    }
+
+    /// Where its clients have their key.
+    pub(crate) fn bearing(&self) -> Bearing {
+        match &self.kind {
+            Kind::Forward(row) if row.family == Family::OpenAi => Bearing::Bearer,
+            _ => Bearing::BearerOrApiKey,
+        }
+    }
+
+    /// As [`Forwarded::is_free`].
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(&self.kind, Kind::Forward(row) if row.is_free)
     }
 
     pub(crate) fn allow(&self) -> &'static str {

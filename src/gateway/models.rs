@@ -1,10 +1,13 @@
 //! `GET /v1/models`, answered by Weir itself: only what the key may use, in the form of the API
-//! document.
+//! document, or in Anthropic's for its clients.
+
+mod anthropic;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::route::{Route, Routes, UnknownModel};
+use crate::refusal::{Family, Refusal};
+use crate::route::{Route, Routes};
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -20,22 +23,35 @@ struct Entry<'a> {
     owned_by: &'a str,
 }
 
-/// The list.
-pub(crate) fn list(routes: &Routes, allowed: Option<&[String]>) -> Bytes {
-    json(&List { object: "list", data: routes.list(allowed).map(entry).collect() })
+/// The list; `query`: which page of it, where it has pages.
+pub(crate) fn list(
+    routes: &Routes,
+    allowed: Option<&[String]>,
+    family: Family,
+    query: &str,
+) -> Result<Bytes, Refusal> {
+    let models = routes.list(allowed);
+    Ok(match family {
+        Family::OpenAi => json(&List { object: "list", data: models.map(entry).collect() }),
+        Family::Anthropic => json(&anthropic::page(&models.collect::<Vec<_>>(), query)?),
+    })
 }
 
 /// One model; its id may be percent-encoded, and may hold `/` and `:`.
 pub(crate) fn show(
     routes: &Routes,
     allowed: Option<&[String]>,
+    family: Family,
     id: &str,
-) -> Result<Bytes, UnknownModel> {
+) -> Result<Bytes, Refusal> {
     let route = match routes.find(id, allowed) {
         Ok(route) => route,
         Err(_) => routes.find(&percent_decoded(id), allowed)?,
     };
-    Ok(json(&entry(route)))
+    Ok(match family {
+        Family::OpenAi => json(&entry(route)),
+        Family::Anthropic => json(&anthropic::entry(route)),
+    })
 }
 
 fn entry(route: &Route) -> Entry<'_> {

@@ -1,5 +1,9 @@
 //! The forward stage as the gateway uses it: edits spliced in, the request sent, and sent once more
-//! without the usage options where the upstream may not know them.
+//! without the usage option where the upstream refuses it.
+
+mod cause;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -7,8 +11,10 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::forward::{Inbound, Outbound, SendError, Upstream, UsageOption};
+use crate::forward::{At, Inbound, ModelOptions, Outbound, SendError, Upstream, UsageOption};
+use crate::gateway::Worker;
 use crate::gateway::endpoints::Forwarded;
+use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
 use crate::inspect::{self, Ask, Facts};
 use crate::meter::Hide;
@@ -18,14 +24,25 @@ use crate::tenancy::set_apart;
 use crate::usage::{End, Flags};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// So much of a refusal is read to see what it is about.
+const REFUSAL_BYTES: usize = 16 * 1024;
 
 /// What goes upstream for one client request.
 pub(crate) struct Plan {
     outbound: Outbound,
-    /// The client's own bytes, where the upstream may not know the option that was spliced in.
-    plain: Option<Box<Outbound>>,
-    ask: Ask,
+    /// What is asked for in it that the client did not ask for.
+    added: Option<Box<Added>>,
+    /// The model's upstream refuses to be asked, so it is not.
+    is_refused: bool,
     asked: Asked,
+}
+
+/// The option that was spliced into a request.
+struct Added {
+    /// The same request with the client's own bytes.
+    plain: Outbound,
+    ask: Ask,
+    at: At,
 }
 
 /// What the client asked for, as far as it decides how the answer is read.
@@ -46,6 +63,7 @@ impl Plan {
     /// set apart.
     #[expect(clippy::too_many_arguments, reason = "whose request, to where, and how it is edited")]
     pub(crate) fn new(
+        worker: &Worker,
         upstream: &Upstream,
         route: &Route,
         mut head: Parts,
@@ -62,14 +80,18 @@ impl Plan {
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         // After that, so that nothing in the head takes it out: what was read as JSON is JSON to the upstream.
         head.headers.insert(CONTENT_TYPE, facts.content_type.clone());
-        let ask = if endpoint.has_usage_option { ask(upstream, facts) } else { Ask::Nothing };
-        let model = route.upstream_model.as_deref();
+        let at = endpoint.usage_option.filter(|_| facts.stream && upstream.config.inject_usage);
+        let known = at.and_then(|at| known(upstream, route, at));
+        let (ask, is_refused) = known.map_or((Ask::Nothing, false), |known| {
+            ask(known, upstream.config.running_usage, facts, worker.clock.mono_ns())
+        });
+        let renamed = route.upstream_model.as_deref();
         let apart = match upstream.config.separate_tenants {
             true => facts.apart(frames, tenant),
             false => Vec::new(),
         };
         let body = |ask| {
-            let mut splices = facts.splices(model, ask, clamp);
+            let mut splices = facts.splices(renamed, ask, clamp);
             if !apart.is_empty() {
                 splices.extend_from_slice(&apart);
                 splices.sort_by_key(|splice| splice.at.start);
@@ -82,13 +104,14 @@ impl Plan {
             headers: head.headers,
             body: body(ask),
         };
-        let may_ask_again = option(upstream, ask).is_some_and(|option| !option.is_accepted());
-        let plain = may_ask_again
-            .then(|| Box::new(Outbound { body: body(Ask::Nothing), ..outbound.clone() }));
+        let added = at.filter(|_| ask != Ask::Nothing).map(|at| {
+            let plain = Outbound { body: body(Ask::Nothing), ..outbound.clone() };
+            Box::new(Added { plain, ask, at })
+        });
         let Forwarded { has_output, hears, .. } = *endpoint;
         let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
         let asked = Asked { hide, answers, is_stream, has_output, hears };
-        Self { outbound, plain, ask, asked }
+        Self { outbound, added, is_refused, asked }
     }
 }
 
@@ -101,27 +124,23 @@ fn set_key_apart(headers: &mut HeaderMap, tenant: &str) {
     headers.insert(IDEMPOTENCY_KEY, hex);
 }
 
-/// What Weir asks a stream for. A client that asks for running usage itself gets what it asked for, and
-/// Weir reads it there.
-fn ask(upstream: &Upstream, facts: &Facts) -> Ask {
-    let options = &upstream.usage_options;
-    if !facts.stream || !upstream.config.inject_usage || options.last.is_refused() {
-        return Ask::Nothing;
+/// What Weir asks a stream for, and whether it would ask for more if that were not refused. A client
+/// that asks for running usage itself gets what it asked for, and Weir reads it there.
+fn ask(known: &ModelOptions, asks_running: bool, facts: &Facts, now_ns: u64) -> (Ask, bool) {
+    let client_asks = facts.include_usage == Some(true);
+    let wants_running = asks_running && facts.continuous_usage != Some(true);
+    if !wants_running && client_asks {
+        return (Ask::Nothing, false);
     }
-    let asks_running = upstream.config.running_usage && facts.continuous_usage != Some(true);
-    match facts.include_usage {
-        _ if asks_running && !options.running.is_refused() => Ask::Running,
-        Some(true) => Ask::Nothing,
-        _ => Ask::Usage,
+    if known.last.is_refused(now_ns) {
+        return (Ask::Nothing, true);
     }
-}
-
-/// Whether the upstream takes what it is asked for; `None`: it is asked for nothing.
-fn option(upstream: &Upstream, ask: Ask) -> Option<&UsageOption> {
-    match ask {
-        Ask::Nothing => None,
-        Ask::Usage => Some(&upstream.usage_options.last),
-        Ask::Running => Some(&upstream.usage_options.running),
+    match known.running.is_refused(now_ns) {
+        false if wants_running => (Ask::Running, false),
+        is_refused => {
+            let ask = if client_asks { Ask::Nothing } else { Ask::Usage };
+            (ask, wants_running && is_refused)
+        }
     }
 }
 
@@ -135,35 +154,95 @@ fn hide(ask: Ask, facts: &Facts) -> Hide {
     }
 }
 
-/// Sends the request, and once more without the usage options where the upstream may not know them.
+/// What is known of the options at this model's upstream.
+fn known<'u>(upstream: &'u Upstream, route: &Route, at: At) -> Option<&'u ModelOptions> {
+    upstream.usage_options.of(upstreams_name(route), at)
+}
+
+fn upstreams_name(route: &Route) -> &str {
+    route.upstream_model.as_deref().unwrap_or(&route.model)
+}
+
+/// Sends the request, and once more without the usage option where that is, or may be, what the
+/// upstream refuses.
 pub(crate) async fn send(
+    worker: &Worker,
     upstream: &Upstream,
+    route: &Route,
     plan: Plan,
     settlement: &mut Settlement,
 ) -> Result<(Inbound, Asked), SendError> {
-    let Plan { outbound, plain, ask, asked } = plan;
+    let Plan { outbound, added, is_refused, asked } = plan;
     settlement.attempts = 1;
+    if is_refused {
+        went_without(worker, settlement);
+    }
     let inbound = upstream.send(outbound).await?;
-    let Some(option) = option(upstream, ask) else {
-        return Ok((inbound, asked));
-    };
+    let Some(added) = added else { return Ok((inbound, asked)) };
+    let Some(known) = known(upstream, route, added.at) else { return Ok((inbound, asked)) };
     let status = inbound.response.status();
     if status.is_success() {
-        option.accepted();
+        option(known, added.ask).accepted();
     }
-    let may_be_the_option =
-        matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
-    let Some(plain) = plain.filter(|_| may_be_the_option) else {
+    if !matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) {
         return Ok((inbound, asked));
+    }
+    // Rare, so it does not make every request's future as large.
+    let refused = Box::pin(refusal(inbound, Duration::from_millis(upstream.config.idle_ms))).await;
+    let cause = match refused {
+        Ok(cause) => cause,
+        Err(inbound) => return Ok((*inbound, asked)),
     };
-    drop(inbound);
     settlement.attempts += 1;
-    let inbound = Box::pin(upstream.send(*plain)).await?;
+    let Added { plain, ask, .. } = *added;
+    let inbound = Box::pin(upstream.send(plain)).await?;
     if inbound.response.status().is_success() {
-        option.refused();
-        settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
+        // Of both, the one that asks for more: the other is asked for by itself then.
+        option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
+        went_without(worker, settlement);
+        tell_refused(worker, upstream, upstreams_name(route), cause);
     }
     Ok((inbound, Asked { hide: Hide::Nothing, ..asked }))
+}
+
+fn option(known: &ModelOptions, ask: Ask) -> &UsageOption {
+    if ask == Ask::Running { &known.running } else { &known.last }
+}
+
+/// What a refusal is about, if it may be the option; else the refusal, whole as it came. What can't be
+/// read to its end, or not in `time`, is unknown.
+async fn refusal(mut inbound: Inbound, time: Duration) -> Result<Cause, Box<Inbound>> {
+    let Some((read, is_whole)) = inbound.read_ahead(REFUSAL_BYTES, time).await else {
+        return Ok(Cause::Unknown);
+    };
+    match Cause::of(&read) {
+        Cause::Another => Err(Box::new(inbound)),
+        cause => {
+            if is_whole {
+                inbound.lease.give_back();
+            }
+            Ok(cause)
+        }
+    }
+}
+
+fn went_without(worker: &Worker, settlement: &mut Settlement) {
+    settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
+    worker.shard.usage_option_refused();
+}
+
+/// Tells the operator, whose reports have estimates from now on, once a minute for an upstream.
+fn tell_refused(worker: &Worker, upstream: &Upstream, model: &str, cause: Cause) {
+    if let Some(untold) = upstream.usage_options.tell(worker.clock.mono_ns()) {
+        tracing::warn!(
+            upstream = %upstream.config.name,
+            model,
+            is_named = cause != Cause::Unknown,
+            untold,
+            "the upstream refuses to be asked for a stream's usage, which is estimated; if that is \
+             right for all its models, set `inject_usage = false`"
+        );
+    }
 }
 
 /// Books a request that got no answer.

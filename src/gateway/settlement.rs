@@ -56,6 +56,8 @@ pub(crate) struct Settlement {
     left: Option<Left>,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
     pub(crate) cuts: bool,
+    /// Nothing is used, whatever the answer says.
+    pub(crate) is_free: bool,
     /// Who wants to know how long the answers are, and how many there are.
     learned: Option<(Arc<Learned>, u64)>,
     /// How often the request was sent.
@@ -146,6 +148,7 @@ impl Settlement {
             unseen: Unseen::default(),
             left: None,
             cuts: false,
+            is_free: false,
             learned: None,
             attempts: 0,
             status: 0,

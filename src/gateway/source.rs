@@ -9,10 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::forward::Lease;
+use crate::forward::{Lease, Received};
 use crate::gateway::settlement::{Booking, Settlement};
 use crate::ledger::journal::AppendError;
 use crate::meter::Meter;
@@ -39,7 +38,7 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 pub(crate) struct Source {
-    body: Incoming,
+    body: Received,
     /// Gone once the connection is given back or closed.
     lease: Option<Lease>,
     pub(crate) meter: Meter,
@@ -58,7 +57,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(
-        body: Incoming,
+        body: Received,
         lease: Lease,
         meter: Meter,
         settlement: Box<Settlement>,
@@ -110,18 +109,10 @@ impl Source {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-        let body = &mut self.body;
-        let Some(lease) = &mut self.lease else { return Pin::new(body).poll_frame(cx) };
-        let turn = lease.turn();
-        turn.take(cx, |cx| {
-            let read = Pin::new(&mut *body).poll_frame(cx);
-            if read.is_ready() {
-                return read;
-            }
-            turn.catch_up();
-            lease.drive(cx);
-            Pin::new(&mut *body).poll_frame(cx)
-        })
+        match &mut self.lease {
+            Some(lease) => lease.poll_frame(cx, &mut self.body),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
     }
 
     /// Ready when the upstream has been silent for too long. The timer is set once for many pieces: when

@@ -93,13 +93,13 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// `event`: one of many in a stream. `rename`: the upstream's name of the model, if it is to be
-    /// found for replacing. `wants_ids`: a response's ids are to be found.
-    pub(super) fn new(event: bool, rename: Option<&str>, wants_ids: bool) -> Self {
+    /// `event`: one of many in a stream. `renames`: whether the model's name is to be found for
+    /// replacing. `wants_ids`: a response's ids are to be found.
+    pub(super) fn new(event: bool, renames: bool, wants_ids: bool) -> Self {
         Self {
             facts: Facts::default(),
             text: Text::default(),
-            name: Name::new(rename),
+            name: Name::new(renames),
             ids: Ids::new(wants_ids),
             is_object: false,
             event,

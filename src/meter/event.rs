@@ -1,7 +1,5 @@
 //! What the meter remembers of the event that it is reading.
 
-use std::ops::Range;
-
 /// What ends a chat stream, as the value of a data line.
 const DONE: &[u8] = b"[DONE]";
 
@@ -23,8 +21,6 @@ pub(super) struct Event {
     pub(super) passing: bool,
     /// So many bytes of `[DONE]` have come in this data line.
     done_matched: usize,
-    /// The model's name to replace, found while the event is held.
-    pub(super) rename: Option<Range<u64>>,
     /// The last event was taken out of the stream.
     pub(super) dropped: bool,
 }

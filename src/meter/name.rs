@@ -1,12 +1,15 @@
-//! The model's name in a document: remembered once for the ledger, and found where it is to be
+//! The model's name in a document: remembered once for the ledger, and found wherever it is to be
 //! replaced by the one that the client knows.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 /// A model's name is kept up to here.
 const MODEL_LIMIT: usize = 256;
+/// A longer text in JSON is no model's name, even if each of its characters is escaped. It is not held.
+const RAW_LIMIT: usize = 6 * MODEL_LIMIT;
 
 /// Watches for the model's name.
 #[derive(Debug)]
@@ -14,52 +17,30 @@ pub(super) struct Name {
     /// The first that was named, in raw JSON without quotes; over all documents.
     raw: Vec<u8>,
     known: bool,
-    rename: Option<Rename>,
-    /// Found, and not asked for yet.
-    renamed: Option<Range<u64>>,
-}
-
-/// A model's name that may have to become another one.
-#[derive(Debug)]
-struct Rename {
-    /// The upstream's name as it stands in JSON between the quotes.
-    from: Bytes,
-    state: Renaming,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Renaming {
-    Waiting,
-    /// The value that begins at `at` equals the name in its first `matched` bytes.
-    Matching {
-        at: u64,
-        matched: usize,
-    },
-    Done,
+    /// Names are to be found for replacing, whatever they are: upstreams put a date behind theirs.
+    renames: bool,
+    /// The name that is being read, if it is to be replaced: where it begins, and its length so far.
+    reading: Option<(u64, usize)>,
+    /// Found in this document, and not asked for yet.
+    found: VecDeque<Range<u64>>,
 }
 
 impl Name {
-    /// `rename`: the upstream's name, if it is to be found for replacing.
-    pub(super) fn new(rename: Option<&str>) -> Self {
-        let rename = rename.map(|name| {
-            let quoted = json_string(name);
-            Rename { from: quoted.slice(1..quoted.len() - 1), state: Renaming::Waiting }
-        });
-        Self { raw: Vec::new(), known: false, rename, renamed: None }
+    /// `renames`: whether names are to be found for replacing.
+    pub(super) fn new(renames: bool) -> Self {
+        let (raw, found) = (Vec::new(), VecDeque::new());
+        Self { raw, known: false, renames, reading: None, found }
     }
 
-    /// The next document begins. Only its first name is replaced.
+    /// The next document begins.
     pub(super) fn reset(&mut self) {
-        if let Some(rename) = &mut self.rename {
-            rename.state = Renaming::Waiting;
-        }
+        self.abandon();
+        self.found.clear();
     }
 
-    /// The document is broken: nothing more will be found in it.
+    /// The document is broken or at its end: nothing more will be found in it.
     pub(super) fn abandon(&mut self) {
-        if let Some(rename) = &mut self.rename {
-            rename.state = Renaming::Done;
-        }
+        self.reading = None;
     }
 
     /// The first model that was named.
@@ -71,29 +52,23 @@ impl Name {
         serde_json::from_slice(&[b"\"", known, b"\""].concat()).ok()
     }
 
-    /// Where in the stream a value begins that may turn out to be the name to replace.
+    /// Where in the stream a value begins that may turn out to be a name to replace.
     pub(super) fn undecided_from(&self) -> Option<u64> {
-        match self.rename.as_ref()?.state {
-            Renaming::Matching { at, .. } => Some(at),
-            _ => None,
-        }
+        self.reading.map(|(at, _)| at)
     }
 
-    /// Where in the stream the name to replace stands, quotes included; once.
-    pub(super) fn renamed(&mut self) -> Option<Range<u64>> {
-        self.renamed.take()
+    /// Where in the stream the next name to replace stands, quotes included, if that is before
+    /// `before`; each once.
+    pub(super) fn renamed(&mut self, before: u64) -> Option<Range<u64>> {
+        self.found.pop_front_if(|span| span.start < before)
     }
 
-    /// A name begins; `at`: its offset in the stream, if it may be replaced.
-    pub(super) fn begin(&mut self, at: Option<u64>) {
+    /// A name begins; `at`: its offset in the stream.
+    pub(super) fn begin(&mut self, at: u64) {
         if !self.known {
             self.raw.clear();
         }
-        if let (Some(rename), Some(at)) = (&mut self.rename, at)
-            && rename.state == Renaming::Waiting
-        {
-            rename.state = Renaming::Matching { at, matched: 0 };
-        }
+        self.reading = self.renames.then_some((at, 0));
     }
 
     pub(super) fn text(&mut self, piece: &[u8]) {
@@ -101,28 +76,15 @@ impl Name {
             let room = MODEL_LIMIT - self.raw.len();
             self.raw.extend_from_slice(&piece[..piece.len().min(room)]);
         }
-        if let Some(rename) = &mut self.rename
-            && let Renaming::Matching { matched, .. } = &mut rename.state
-        {
-            let to = *matched + piece.len();
-            if rename.from.get(*matched..to) == Some(piece) {
-                *matched = to;
-            } else {
-                rename.state = Renaming::Done;
-            }
-        }
+        let longer = self.reading.map(|(at, len)| (at, len + piece.len()));
+        self.reading = longer.filter(|(_, len)| *len <= RAW_LIMIT);
     }
 
     /// The name ended; `end` is the offset in the stream after its closing quote.
     pub(super) fn end(&mut self, end: u64) {
         self.known = !self.raw.is_empty();
-        if let Some(rename) = &mut self.rename
-            && let Renaming::Matching { at, matched } = rename.state
-        {
-            if matched == rename.from.len() {
-                self.renamed = Some(at..end);
-            }
-            rename.state = Renaming::Done;
+        if let Some((at, _)) = self.reading.take() {
+            self.found.push_back(at..end);
         }
     }
 }

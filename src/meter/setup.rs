@@ -30,8 +30,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) has_output: bool,
     /// It listens to audio, whose length may stand at the top of its answer.
     pub(crate) hears: bool,
-    /// What the upstream calls the model, and what the client calls it.
-    pub(crate) model: Option<(&'a str, &'a str)>,
+    /// What the client calls the model, where the upstream calls it otherwise.
+    pub(crate) model: Option<&'a str>,
     /// It is of the Responses API, and somebody wants to know its ids.
     pub(crate) wants_ids: bool,
 }

@@ -54,13 +54,16 @@ impl Reply {
         let kind = question.kind();
         let known = examples::of(question).filter(|_| controls.tokens.is_none());
         let example = known.filter(|_| controls.mode == Mode::Literal);
-        // The documents' streams can't tell choices apart, and list `n` for pictures only.
-        let one = controls.mode == Mode::Literal && !matches!(kind, Kind::Created | Kind::Edited);
+        // The documents' streams can't tell choices apart, unless they are pictures.
+        let one = question.stream
+            && !controls.dialect.index
+            && !matches!(kind, Kind::Created | Kind::Edited);
         let n = if one { 1 } else { question.n };
         let choices: Vec<_> =
             (0..n).map(|at| answer(question, controls, kind, known, at)).collect();
         let said = choices.iter().map(Answer::tokens).sum();
-        let printed = example.filter(|_| n == 1).and_then(|example| example.usage);
+        let is_whole = n == 1 && choices.iter().all(|answer| answer.finish_reason() != "length");
+        let printed = example.filter(|_| is_whole).and_then(|example| example.usage);
         let (prompt_tokens, completion_tokens) = printed.unwrap_or((question.prompt_tokens, said));
         Self { kind, example, choices, prompt_tokens, completion_tokens }
     }
@@ -110,19 +113,25 @@ fn answer(
         return Answer::Call(Call { id, name: function.name.clone(), arguments });
     }
     Answer::Text(match known {
-        Some(example) if controls.mode == Mode::Literal => Text::pieces(example.pieces, most),
-        Some(example) => Text::exact(example.pieces.concat(), most),
-        None if kind == Kind::Json => Text::exact(structured(question), most),
+        Some(example) => {
+            let whole = Text::exact(example.pieces.concat(), most);
+            // Streams are cut as the documents cut them.
+            let is_printed = controls.mode == Mode::Literal && question.stream && !whole.is_cut();
+            if is_printed { Text::pieces(example.pieces) } else { whole }
+        }
+        None if kind == Kind::Json => {
+            let schema = question.json.as_ref().and_then(|mode| mode.schema.as_ref());
+            Text::exact(structured(schema, &lead(question), &question.text), most)
+        }
         None => Text::spoken(lead(question), question.is_chinese(), seed, controls.tokens, most),
     })
 }
 
-/// The object of JSON mode.
-fn structured(question: &Question) -> String {
-    let schema = question.json.as_ref().and_then(|mode| mode.schema.as_ref());
+/// The object of JSON mode: as the schema has it, else with what would be said.
+pub(super) fn structured(schema: Option<&Value>, lead: &str, text: &str) -> String {
     let object: Value = match schema {
-        Some(schema) => schema::object(schema, &question.text),
-        None => json!({ "answer": lead(question), "question": topic(&question.text) }),
+        Some(schema) => schema::object(schema, text),
+        None => json!({ "answer": lead, "question": topic(text) }),
     };
     object.to_string()
 }
@@ -134,14 +143,14 @@ fn lead(question: &Question) -> String {
         return reported(result, chinese);
     }
     if !question.images.is_empty() {
-        return question
-            .images
-            .iter()
-            .map(|image| describe(*image, chinese))
-            .collect::<Vec<_>>()
-            .join(" ");
+        return described(&question.images, chinese);
     }
-    let topic = topic(&question.text);
+    about(&question.text, chinese)
+}
+
+/// How an answer begins that is about a text.
+pub(super) fn about(text: &str, chinese: bool) -> String {
+    let topic = topic(text);
     if chinese { format!("关于“{topic}”:") } else { format!("About \"{topic}\":") }
 }
 
@@ -153,6 +162,11 @@ pub(super) fn reported(result: &str, chinese: bool) -> String {
     } else {
         format!("According to the tool: {result}.")
     }
+}
+
+/// How an answer begins that is about pictures.
+pub(super) fn described(images: &[Attachment], chinese: bool) -> String {
+    images.iter().map(|image| describe(*image, chinese)).collect::<Vec<_>>().join(" ")
 }
 
 fn describe(image: Attachment, chinese: bool) -> String {

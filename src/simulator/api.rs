@@ -22,6 +22,8 @@ pub(super) enum Api {
     Completions,
     Responses,
     Messages,
+    /// What a message would count as.
+    CountTokens,
     Embeddings,
     Moderations,
     ImageGenerations,
@@ -65,10 +67,11 @@ const FAILURE: &str = concat!(
 );
 
 /// Which path is whose.
-const PATHS: [(&str, Api); 11] = [
+const PATHS: [(&str, Api); 12] = [
     ("/v1/completions", Api::Completions),
     ("/v1/responses", Api::Responses),
     ("/v1/messages", Api::Messages),
+    ("/v1/messages/count_tokens", Api::CountTokens),
     ("/v1/embeddings", Api::Embeddings),
     ("/v1/moderations", Api::Moderations),
     ("/v1/images/generations", Api::ImageGenerations),
@@ -83,6 +86,11 @@ impl Api {
     /// The API of a path.
     pub(super) fn of(path: &str) -> Option<Self> {
         PATHS.iter().find(|(own, _)| *own == path).map(|(_, api)| *api)
+    }
+
+    /// Anthropic's clients call it.
+    pub(super) fn is_anthropic(self) -> bool {
+        matches!(self, Self::Messages | Self::CountTokens)
     }
 
     /// The path of this API.
@@ -114,6 +122,7 @@ impl Api {
             Self::Completions => speak::completions(asked, controls, signature),
             Self::Responses => responses::responses(asked, controls, signature),
             Self::Messages => messages::messages(asked, controls, signature),
+            Self::CountTokens => messages::count(asked),
             Self::Embeddings => numbers::embeddings(asked, controls),
             Self::Moderations => numbers::moderations(asked, signature),
             Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations => {

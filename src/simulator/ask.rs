@@ -159,8 +159,7 @@ impl Question {
 
     /// What kind of answer this question gets.
     pub(super) fn kind(&self) -> Kind {
-        let lower = self.text.to_lowercase();
-        let describe = DESCRIBE.iter().any(|word| lower.contains(word));
+        let describe = wants_words(&self.text);
         match (&self.canvas, self.images.is_empty()) {
             (Some(_), true) => Kind::Created,
             (Some(_), false) if !describe => Kind::Edited,
@@ -175,6 +174,12 @@ impl Question {
     pub(super) fn is_chinese(&self) -> bool {
         words::is_chinese(&self.text)
     }
+}
+
+/// Whether a text that came with pictures asks for words about them.
+pub(super) fn wants_words(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    DESCRIBE.iter().any(|word| lower.contains(word))
 }
 
 fn check_numbers(raw: &Raw<'_>) -> Result<(), Refusal> {

@@ -446,6 +446,29 @@ async fn lengths_limits_padding_and_choices_are_kept() {
     assert_eq!(content.matches('x').count(), 5000);
 }
 
+/// Also where the documents' examples are answered as printed: what is not printed is counted.
+#[tokio::test]
+async fn bounds_and_choices_are_kept_in_mode_literal() {
+    let mut world = World::literal().await;
+    let json_mode = world.ask(JSON_MODE, &[]).await.json();
+    assert!(json_mode["usage"]["completion_tokens"].as_u64() > Some(10), "{json_mode}");
+    let asked = |fields: &str| HELLO.replace(r#""messages""#, &format!("{fields},\"messages\""));
+    let short = world.ask(&asked(r#""max_completion_tokens":3"#), &[]).await.json();
+    let content = short["choices"][0]["message"]["content"].as_str().expect("text");
+    assert_eq!(
+        (words::count(content), &short["choices"][0]["finish_reason"]),
+        (3, &json!("length"))
+    );
+    assert_eq!(short["usage"]["completion_tokens"], 3);
+    let two = world.ask(&asked(r#""n":2"#), &[]).await.json();
+    assert_eq!(two["choices"].as_array().map(Vec::len), Some(2));
+    let said = two["usage"]["completion_tokens"].as_u64();
+    assert_eq!(said, Some(2 * words::count("你好!有什么可以帮助你的吗?")));
+    let streamed = LINUX.replace("true,", r#"true,"max_completion_tokens":2,"#);
+    let text = world.ask(&streamed, &[]).await.text;
+    assert!(text.contains("Linux") && !text.contains("系统"), "{text}");
+}
+
 #[tokio::test]
 async fn a_stamped_event_says_when_it_was_sent_and_is_the_same_otherwise() {
     let mut world = World::full().await;
@@ -474,6 +497,12 @@ async fn every_dialect_states_usage_where_its_server_does() {
         ("llamacpp", "0", "1"),
         ("llamacpp-old", "1", "1"),
         ("documents", "0", "0"),
+        ("vllm", "0", "1"),
+        ("deepseek", "1", "1"),
+        ("moonshot", "0", "0"),
+        ("xai", "0", "1"),
+        ("gemini", "all", "all"),
+        ("minimax", "1", "1"),
     ] {
         for (body, expected) in [(LINUX, unasked), (asked.as_str(), with)] {
             let chunks = world.ask(body, &[("x-sim-dialect", dialect)]).await.chunks();
@@ -481,7 +510,7 @@ async fn every_dialect_states_usage_where_its_server_does() {
             let expected = expected.parse().unwrap_or(chunks.len());
             assert_eq!(stated, expected, "{dialect}");
             let last = chunks.last().expect("chunks");
-            if stated > 0 && dialect != "vllm-continuous" {
+            if stated > 0 && !["vllm-continuous", "gemini"].contains(&dialect) {
                 assert!(last["usage"]["completion_tokens"].as_u64() > Some(5), "{dialect}");
             }
         }
@@ -494,6 +523,46 @@ async fn every_dialect_states_usage_where_its_server_does() {
     assert!(openrouter.text.starts_with(": OPENROUTER PROCESSING\n\n"));
     let llamacpp = world.ask(LINUX, &[("x-sim-dialect", "llamacpp")]).await.chunks();
     assert!(llamacpp.last().expect("finish")["timings"].is_object());
+}
+
+/// The same answer in the words of each server, in a body and in the last word of a stream.
+#[tokio::test]
+async fn every_dialect_states_usage_in_its_own_words() {
+    let mut world = World::full().await;
+    let asked = LINUX.replace("true,", r#"true,"stream_options":{"include_usage":true},"#);
+    let body = LINUX.replace(r#""stream":true,"#, "");
+    let plain = world.ask(&body, &[("x-sim-tokens", "40")]).await.json()["usage"].clone();
+    let prompt = plain["prompt_tokens"].as_u64().expect("a count");
+    let total = prompt + 40;
+    // Beside the prompt: completion tokens, and what is its own.
+    for (dialect, completion, own) in [
+        ("openai", 40, json!({"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0}})),
+        ("openrouter", 40, json!({"cost":0.00014})),
+        ("deepseek", 40, json!({"prompt_cache_hit_tokens":0,"prompt_cache_miss_tokens":prompt})),
+        ("moonshot", 40, json!({"cached_tokens":0})),
+        ("xai", 30, json!({"completion_tokens_details":{"reasoning_tokens":10}})),
+        ("gemini", 30, json!({})),
+        ("vllm", 40, json!({"prompt_tokens_details":null})),
+        ("ollama", 40, json!({})),
+        ("minimax", 40, json!({"total_characters":0})),
+    ] {
+        let headers = [("x-sim-dialect", dialect), ("x-sim-tokens", "40")];
+        let whole = world.ask(&body, &headers).await.json()["usage"].clone();
+        let chunks = world.ask(&asked, &headers).await.chunks();
+        let last = chunks.last().expect("chunks");
+        let choice = &last["choices"][0]["usage"];
+        let streamed = if choice.is_object() { choice } else { &last["usage"] };
+        for usage in [&whole, streamed] {
+            let sums = ["prompt_tokens", "completion_tokens", "total_tokens"];
+            let sums = sums.map(|name| usage[name].as_u64());
+            assert_eq!(sums, [prompt, completion, total].map(Some), "{dialect}: {usage}");
+            for (name, value) in own.as_object().expect("an object") {
+                assert_eq!(&usage[name], value, "{dialect}");
+            }
+        }
+        assert_eq!(choice.is_object(), dialect == "moonshot");
+        assert_eq!(last["base_resp"].is_object(), dialect == "minimax");
+    }
 }
 
 #[tokio::test]

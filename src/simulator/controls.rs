@@ -10,11 +10,95 @@ use super::options::{Mode, Options, StreamOptions, UsageForm};
 use super::refusal::Refusal;
 
 /// The largest `x-sim-pad-bytes`, so that a request can't ask for gigabytes at once.
-const MAX_PAD_BYTES: u64 = 1 << 20;
+const MAX_PAD_BYTES: usize = 1 << 20;
 /// The largest `x-sim-tokens`.
 const MAX_TOKENS: u64 = 10_000_000;
 /// The largest `x-sim-picture-scale`: at 16 a picture has the pixels that were asked for.
 const MAX_SCALE: u32 = 16;
+
+/// A header that a request may have.
+struct Header {
+    /// After `x-sim-`.
+    name: &'static str,
+    /// What it may be, for `docs/simulator.md`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the documentation is compared with it"))]
+    values: &'static str,
+    /// Takes it over; `None` if it makes no sense.
+    set: fn(&mut Controls, &str) -> Option<()>,
+}
+
+/// All of them.
+const HEADERS: [Header; 14] = [
+    Header {
+        name: "mode",
+        values: "`full`, `literal` (the documents' examples as printed), `literal-bare` (JSON mode without an envelope, too)",
+        set: |it, text| {
+            (it.mode, it.bare_json) = mode(text)?;
+            Some(())
+        },
+    },
+    Header {
+        name: "dialect",
+        values: "whose form chat has: see below",
+        set: |it, text| put(&mut it.dialect, Dialect::named(text)),
+    },
+    Header {
+        name: "usage",
+        values: "`standard` (three sums), `extended` (their details, too), `none`",
+        set: |it, text| put(&mut it.asked_usage, usage_form(text).map(Some)),
+    },
+    Header {
+        name: "stream-options",
+        values: "`honour`, `ignore`, `refuse` (400)",
+        set: |it, text| put(&mut it.stream_options, stream_options(text)),
+    },
+    Header {
+        name: "head-ms",
+        values: "milliseconds until the head",
+        set: |it, text| put(&mut it.head_ms, text.parse().ok()),
+    },
+    Header {
+        name: "first-token-ms",
+        values: "milliseconds from the head to the first token",
+        set: |it, text| put(&mut it.first_token_ms, text.parse().ok()),
+    },
+    Header {
+        name: "interval-ms",
+        values: "milliseconds between two tokens",
+        set: |it, text| put(&mut it.interval_ms, text.parse().ok()),
+    },
+    Header {
+        name: "tokens",
+        values: "length of a text answer, up to 10,000,000",
+        set: |it, text| put(&mut it.tokens, up_to(text, MAX_TOKENS).map(Some)),
+    },
+    Header {
+        name: "pad-bytes",
+        values: "bytes of content that every token has in addition, up to 1,048,576",
+        set: |it, text| put(&mut it.pad_bytes, up_to(text, MAX_PAD_BYTES)),
+    },
+    Header {
+        name: "stamp",
+        values: "`1`: events of a stream say when they were sent",
+        set: |it, text| put(&mut it.stamp, up_to(text, 1).map(|stamp| stamp == 1)),
+    },
+    Header {
+        name: "picture-scale",
+        values: "1 to 16: pictures this many times as wide and high; 16 is full size",
+        set: |it, text| put(&mut it.picture_scale, up_to(text, MAX_SCALE).map(|it| it.max(1))),
+    },
+    Header {
+        name: "error",
+        values: "`400`, `401`, `429`, `500`, `503`, `invalid_image`; `429:2`: until an official SDK's second retry",
+        set: |it, text| put(&mut it.error, error(text, it.retries)),
+    },
+    Header {
+        name: "fault",
+        values: "`cut:3`: the connection ends after three events; also `reset`, `stall`, `error` (an error event), `no-done`, `close` (before the head)",
+        set: |it, text| put(&mut it.fault, fault(text).map(Some)),
+    },
+    Header { name: "tag", values: "names the request in the record", set: |_, _| Some(()) },
+];
 
 /// Everything that can be set for one request.
 #[derive(Debug)]
@@ -38,6 +122,10 @@ pub(super) struct Controls {
     /// The answer, if it is to be an error.
     pub error: Option<Refusal>,
     pub fault: Option<Fault>,
+    /// What was asked for; else it is as the mode has it.
+    asked_usage: Option<UsageForm>,
+    /// How often an official SDK says that it has tried again.
+    retries: u64,
 }
 
 /// Where an answer breaks, and how.
@@ -86,19 +174,18 @@ impl Controls {
             picture_scale: 1,
             error: None,
             fault: None,
+            asked_usage: options.usage,
+            retries: headers
+                .get("x-stainless-retry-count")
+                .and_then(|value| value.to_str().ok()?.parse().ok())
+                .unwrap_or(0),
         };
-        let mut usage = options.usage;
-        let retry = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
         for (name, value) in headers {
-            if let Some(name) = name.as_str().strip_prefix("x-sim-") {
-                let read = value.to_str().ok().and_then(|text| {
-                    if name == "usage" {
-                        usage = Some(usage_form(text)?);
-                        return Some(());
-                    }
-                    controls.set(name, text, retry)
-                });
-                read.ok_or_else(|| Refusal::invalid(format!("x-sim-{name} makes no sense")))?;
+            let known = name.as_str().strip_prefix("x-sim-");
+            // Unknown ones have no effect.
+            if let Some(header) = HEADERS.iter().find(|header| Some(header.name) == known) {
+                let read = value.to_str().ok().and_then(|text| (header.set)(&mut controls, text));
+                read.ok_or_else(|| Refusal::invalid(format!("{name} makes no sense")))?;
             }
         }
         // The documents print their streams in one form; another one has to be asked for by name.
@@ -107,32 +194,18 @@ impl Controls {
         if controls.mode == Mode::Literal && unsaid {
             controls.dialect = Dialect::documents();
         }
-        controls.usage = usage.unwrap_or(match controls.mode {
+        controls.usage = controls.asked_usage.unwrap_or(match controls.mode {
             Mode::Full => UsageForm::Extended,
             Mode::Literal => UsageForm::Standard,
         });
         Ok(controls)
     }
+}
 
-    /// Takes over one header; `None` if its value makes no sense. Unknown ones have no effect.
-    fn set(&mut self, name: &str, text: &str, retry: Option<&str>) -> Option<()> {
-        match name {
-            "mode" => (self.mode, self.bare_json) = mode(text)?,
-            "dialect" => self.dialect = Dialect::named(text)?,
-            "stream-options" => self.stream_options = stream_options(text)?,
-            "head-ms" => self.head_ms = text.parse().ok()?,
-            "first-token-ms" => self.first_token_ms = text.parse().ok()?,
-            "interval-ms" => self.interval_ms = text.parse().ok()?,
-            "tokens" => self.tokens = Some(up_to(text, MAX_TOKENS)?),
-            "pad-bytes" => self.pad_bytes = up_to(text, MAX_PAD_BYTES)? as usize,
-            "stamp" => self.stamp = up_to(text, 1)? == 1,
-            "picture-scale" => self.picture_scale = up_to(text, MAX_SCALE)?.max(1),
-            "error" => self.error = error(text, retry)?,
-            "fault" => self.fault = Some(fault(text)?),
-            _ => {}
-        }
-        Some(())
-    }
+/// Puts a value in its place, if it makes sense.
+fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
 }
 
 fn up_to<T: FromStr + PartialOrd>(text: &str, most: T) -> Option<T> {
@@ -167,7 +240,7 @@ fn stream_options(text: &str) -> Option<StreamOptions> {
 }
 
 /// `429`, or `429:2`: only while an official SDK says that it has retried fewer than 2 times.
-fn error(text: &str, retry: Option<&str>) -> Option<Option<Refusal>> {
+fn error(text: &str, retries: u64) -> Option<Option<Refusal>> {
     let (what, tries) = match text.split_once(':') {
         Some((what, tries)) => (what, tries.parse::<u64>().ok()?),
         None => (text, u64::MAX),
@@ -181,8 +254,7 @@ fn error(text: &str, retry: Option<&str>) -> Option<Option<Refusal>> {
         "invalid_image" => Refusal::invalid_image("asked for"),
         _ => return None,
     };
-    let retried = retry.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
-    Some((retried < tries).then_some(refusal))
+    Some((retries < tries).then_some(refusal))
 }
 
 /// `cut`, or `cut:3`: after three events.
@@ -241,6 +313,23 @@ mod tests {
             let refusal = read(&[(name, value)]).expect_err(name);
             assert!(refusal.reason.contains(name), "{}", refusal.reason);
         }
+    }
+
+    /// What is said of headers and dialects is what the code has.
+    #[test]
+    fn the_documentation_shows_these_tables() {
+        let documented = include_str!("../../docs/simulator.md");
+        let mut table = "| Header | Value |\n|---|---|\n".to_owned();
+        for Header { name, values, .. } in HEADERS {
+            table += &format!("| `x-sim-{name}` | {values} |\n");
+        }
+        table += "\n";
+        assert!(documented.contains(&table), "docs/simulator.md should hold\n{table}");
+        let mut table = "| Dialect | What is its own |\n|---|---|\n".to_owned();
+        for (name, about) in Dialect::described() {
+            table += &format!("| `{name}` | {about} |\n");
+        }
+        assert!(documented.contains(&table), "docs/simulator.md should hold\n{table}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! How the streams of different servers differ, as a table: one row a server. The differences that
-//! matter to a gateway are where usage stands and what stands around the deltas.
+//! How the chats of different servers differ, as a table: one row a server. The differences that matter to
+//! a gateway are where usage stands, in which words, and what stands around the deltas.
 
 /// The form of one server's chat stream.
 #[derive(Debug)]
 pub struct Dialect {
     pub(super) name: &'static str,
+    /// What is its own, for `docs/simulator.md`.
+    about: &'static str,
     /// Whole events that come before the first token, verbatim.
     pub(super) opening: &'static [&'static str],
     /// Chunks have `id`, `object`, `created` and `model`.
@@ -23,13 +25,24 @@ pub struct Dialect {
     pub(super) final_usage: FinalUsage,
     /// `choices` of the chunk that carries the final usage.
     pub(super) usage_choices: &'static str,
-    /// Further members of the final usage object, with their leading comma.
-    pub(super) usage_extra: &'static str,
+    /// A quarter of what was said is reasoning, which `completion_tokens` leaves out and the total has.
+    pub(super) reasons_beside: bool,
+    /// The members of a usage object after the three sums, with their leading comma.
+    pub(super) usage_extra: fn(Stated) -> String,
     pub(super) elsewhere: Elsewhere,
     /// Top-level members of the very last chunk, with their leading comma.
     pub(super) last_extra: &'static str,
     /// JSON printed over several lines as in the documents, which is not valid SSE.
     pub(super) pretty: bool,
+}
+
+/// What a usage object states, as far as its further members depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stated {
+    pub prompt: u64,
+    pub reasoning: u64,
+    /// OpenAI's details are to be stated, where they are this server's.
+    pub has_details: bool,
 }
 
 /// Where `"role":"assistant"` stands.
@@ -51,6 +64,8 @@ pub(super) enum FinalUsage {
     Always,
     /// In the finish chunk, always.
     InFinish,
+    /// Within the choice that finishes, always.
+    InChoice,
     Never,
 }
 
@@ -66,6 +81,7 @@ pub(super) enum Elsewhere {
 
 const OPENAI: Dialect = Dialect {
     name: "openai",
+    about: "OpenAI's: usage in a chunk of its own if it is asked for, `\"usage\":null` in the others",
     opening: &[],
     envelope: true,
     envelope_extra: r#""system_fingerprint":"fp_weir_simulator","#,
@@ -76,7 +92,8 @@ const OPENAI: Dialect = Dialect {
     before_finish: "",
     final_usage: FinalUsage::IfAsked,
     usage_choices: "[]",
-    usage_extra: "",
+    reasons_beside: false,
+    usage_extra: details,
     elsewhere: Elsewhere::Null,
     last_extra: "",
     pretty: false,
@@ -84,6 +101,7 @@ const OPENAI: Dialect = Dialect {
 
 const DOCUMENTS: Dialect = Dialect {
     name: "documents",
+    about: "the API documents': deltas and `[DONE]`, nothing else",
     envelope: false,
     envelope_extra: "",
     index: false,
@@ -95,10 +113,16 @@ const DOCUMENTS: Dialect = Dialect {
     ..OPENAI
 };
 
-const PRETTY: Dialect = Dialect { name: "documents-pretty", pretty: true, ..DOCUMENTS };
+const PRETTY: Dialect = Dialect {
+    name: "documents-pretty",
+    about: "the same over several lines, as printed, which is no valid event stream",
+    pretty: true,
+    ..DOCUMENTS
+};
 
 const AZURE: Dialect = Dialect {
     name: "azure",
+    about: "content filters in events of their own, before and after",
     opening: &[concat!(
         r#"data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":["#,
         r#"{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}"#,
@@ -115,44 +139,61 @@ const AZURE: Dialect = Dialect {
 
 const LITELLM: Dialect = Dialect {
     name: "litellm",
+    about: "the usage chunk has a choice that says nothing, and a cost",
     envelope_extra: "",
     unfinished: "",
     finished: Some(""),
     usage_choices: r#"[{"index":0,"delta":{}}]"#,
-    usage_extra: r#","cost":0.000145"#,
+    usage_extra: |stated| details(stated) + r#","cost":0.000145"#,
     elsewhere: Elsewhere::Absent,
     ..OPENAI
 };
 
 const OLLAMA: Dialect = Dialect {
     name: "ollama",
+    about: "the role in every delta; the three sums only",
     envelope_extra: r#""system_fingerprint":"fp_ollama","#,
     role: Role::Each,
     unfinished: r#","finish_reason":null"#,
     finished: Some(""),
+    usage_extra: |_| String::new(),
+    elsewhere: Elsewhere::Absent,
+    ..OPENAI
+};
+
+const VLLM: Dialect = Dialect {
+    name: "vllm",
+    about: "`\"prompt_tokens_details\":null`, and no null elsewhere",
+    envelope_extra: "",
+    finished: Some(r#","logprobs":null,"stop_reason":null"#),
+    usage_extra: |_| r#","prompt_tokens_details":null"#.to_owned(),
     elsewhere: Elsewhere::Absent,
     ..OPENAI
 };
 
 const VLLM_CONTINUOUS: Dialect = Dialect {
     name: "vllm-continuous",
-    envelope_extra: "",
+    about: "running usage in every chunk (`continuous_usage_stats`)",
     elsewhere: Elsewhere::Running,
-    ..OPENAI
+    ..VLLM
 };
 
 const OPENROUTER: Dialect = Dialect {
     name: "openrouter",
+    about: "comments before the first chunk; usage unasked, with what it cost",
     opening: &[": OPENROUTER PROCESSING\n\n", ": OPENROUTER PROCESSING\n\n"],
     envelope_extra: r#""provider":"Weir","#,
     final_usage: FinalUsage::Always,
-    usage_extra: r#","cost":0.00014,"cost_details":{"upstream_inference_cost":null}"#,
+    usage_extra: |stated| {
+        details(stated) + r#","cost":0.00014,"cost_details":{"upstream_inference_cost":null}"#
+    },
     elsewhere: Elsewhere::Absent,
     ..OPENAI
 };
 
 const LLAMACPP: Dialect = Dialect {
     name: "llamacpp",
+    about: "`timings` in the last chunk",
     envelope_extra: r#""system_fingerprint":"b6543-weir","#,
     unfinished: r#","finish_reason":null"#,
     finished: Some(""),
@@ -165,21 +206,120 @@ const LLAMACPP: Dialect = Dialect {
 };
 
 /// Older `llama-server` versions, which put usage into the finish chunk unasked.
-const LLAMACPP_OLD: Dialect =
-    Dialect { name: "llamacpp-old", final_usage: FinalUsage::InFinish, ..LLAMACPP };
+const LLAMACPP_OLD: Dialect = Dialect {
+    name: "llamacpp-old",
+    about: "the same with usage unasked, in the chunk that finishes",
+    final_usage: FinalUsage::InFinish,
+    ..LLAMACPP
+};
 
-static TABLE: [Dialect; 10] = [
+/// <https://api-docs.deepseek.com/guides/kv_cache>
+const DEEPSEEK: Dialect = Dialect {
+    name: "deepseek",
+    about: "comments before the first chunk; usage unasked, in the chunk that finishes, with hits and misses of the cache",
+    opening: &[": keep-alive\n\n"],
+    final_usage: FinalUsage::InFinish,
+    usage_extra: |stated| {
+        let prompt = stated.prompt;
+        let cache = r#""prompt_cache_hit_tokens":0,"prompt_cache_miss_tokens""#;
+        format!(r#","prompt_tokens_details":{{"cached_tokens":0}},{cache}:{prompt}"#)
+    },
+    elsewhere: Elsewhere::Absent,
+    ..OPENAI
+};
+
+const MOONSHOT: Dialect = Dialect {
+    name: "moonshot",
+    about: "usage unasked, within the choice that finishes; `cached_tokens` beside the sums",
+    envelope_extra: "",
+    unfinished: r#","finish_reason":null"#,
+    finished: Some(""),
+    final_usage: FinalUsage::InChoice,
+    usage_extra: |_| r#","cached_tokens":0"#.to_owned(),
+    elsewhere: Elsewhere::Absent,
+    ..OPENAI
+};
+
+const XAI: Dialect = Dialect {
+    name: "xai",
+    about: "a quarter of the answer is reasoning, stated beside `completion_tokens` and part of the total",
+    reasons_beside: true,
+    usage_extra: |stated| {
+        let reasoning = stated.reasoning;
+        format!(
+            concat!(
+                r#","prompt_tokens_details":{{"cached_tokens":0,"text_tokens":{}}},"#,
+                r#""completion_tokens_details":{{"reasoning_tokens":{}}},"num_sources_used":0"#
+            ),
+            stated.prompt, reasoning
+        )
+    },
+    elsewhere: Elsewhere::Absent,
+    ..OPENAI
+};
+
+/// Its address for OpenAI's SDKs.
+const GEMINI: Dialect = Dialect {
+    name: "gemini",
+    about: "running usage in every chunk; a quarter of the answer is reasoning, which only the total has",
+    envelope_extra: "",
+    role: Role::Each,
+    unfinished: "",
+    finished: Some(""),
+    final_usage: FinalUsage::InFinish,
+    reasons_beside: true,
+    usage_extra: |_| String::new(),
+    elsewhere: Elsewhere::Running,
+    ..OPENAI
+};
+
+const MINIMAX: Dialect = Dialect {
+    name: "minimax",
+    about: "usage unasked, in the chunk that finishes, with `base_resp` beside it",
+    envelope_extra: "",
+    unfinished: "",
+    finished: Some(""),
+    final_usage: FinalUsage::InFinish,
+    usage_extra: |_| r#","total_characters":0"#.to_owned(),
+    elsewhere: Elsewhere::Absent,
+    last_extra: concat!(
+        r#","input_sensitive":false,"output_sensitive":false,"#,
+        r#""base_resp":{"status_code":0,"status_msg":""}"#
+    ),
+    ..OPENAI
+};
+
+static TABLE: [Dialect; 16] = [
     OPENAI,
     DOCUMENTS,
     PRETTY,
     AZURE,
     LITELLM,
     OLLAMA,
+    VLLM,
     VLLM_CONTINUOUS,
     OPENROUTER,
     LLAMACPP,
     LLAMACPP_OLD,
+    DEEPSEEK,
+    MOONSHOT,
+    XAI,
+    GEMINI,
+    MINIMAX,
 ];
+
+/// OpenAI's details of both sides.
+fn details(stated: Stated) -> String {
+    if !stated.has_details {
+        return String::new();
+    }
+    concat!(
+        r#","prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"#,
+        r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"#,
+        r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}"#
+    )
+    .to_owned()
+}
 
 impl Dialect {
     /// OpenAI's own.
@@ -200,6 +340,11 @@ impl Dialect {
     /// All names, as `--dialect` and `x-sim-dialect` take them.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.name)
+    }
+
+    /// The names, each with what is its own.
+    pub fn described() -> impl Iterator<Item = (&'static str, &'static str)> {
+        TABLE.iter().map(|row| (row.name, row.about))
     }
 
     /// The name of this row.

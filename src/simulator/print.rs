@@ -6,6 +6,7 @@ use std::io::Write;
 use super::answer::{Answer, Reply};
 use super::ask::Kind;
 use super::controls::Controls;
+use super::dialect::{Dialect, Stated};
 use super::examples;
 use super::options::{Mode, UsageForm};
 
@@ -41,7 +42,7 @@ fn full(out: &mut Vec<u8>, reply: Reply, controls: &Controls, envelope: &Envelop
     out.push(b']');
     if controls.usage != UsageForm::Absent {
         out.push(b',');
-        usage(out, prompt, completion, controls.usage, "");
+        usage(out, prompt, completion, controls.usage, controls.dialect);
     }
     out.extend_from_slice(
         br#","service_tier":"default","system_fingerprint":"fp_weir_simulator"}"#,
@@ -81,7 +82,7 @@ fn literal(out: &mut Vec<u8>, reply: Reply, controls: &Controls, envelope: &Enve
     out.push(b']');
     if with_usage && controls.usage != UsageForm::Absent {
         out.push(b',');
-        usage(out, prompt, completion, controls.usage, "");
+        usage(out, prompt, completion, controls.usage, controls.dialect);
     }
     out.push(b'}');
 }
@@ -132,27 +133,28 @@ fn message(out: &mut Vec<u8>, answer: Answer, controls: &Controls, full: bool) {
     }
 }
 
-/// `"usage":{…}`, with `extra` members at its end.
-pub(super) fn usage(out: &mut Vec<u8>, prompt: u64, completion: u64, form: UsageForm, extra: &str) {
-    let total = prompt + completion;
+/// `"usage":{…}` in the words of `dialect`.
+pub(super) fn usage(
+    out: &mut Vec<u8>,
+    prompt: u64,
+    completion: u64,
+    form: UsageForm,
+    dialect: &Dialect,
+) {
+    let reasoning = if dialect.reasons_beside { completion / 4 } else { 0 };
+    let has_details = form == UsageForm::Extended;
+    let extra = (dialect.usage_extra)(Stated { prompt, reasoning, has_details });
+    sums(out, prompt, completion - reasoning, prompt + completion, &extra);
+}
+
+/// The three sums, and `extra` members at their end.
+pub(super) fn sums(out: &mut Vec<u8>, prompt: u64, completion: u64, total: u64, extra: &str) {
     put(
         out,
         format_args!(
-            r#""usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}"#
+            r#""usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}{extra}}}"#
         ),
     );
-    if form == UsageForm::Extended {
-        out.extend_from_slice(
-            concat!(
-                r#","prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"#,
-                r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"#,
-                r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}"#
-            )
-            .as_bytes(),
-        );
-    }
-    out.extend_from_slice(extra.as_bytes());
-    out.push(b'}');
 }
 
 /// A JSON string.

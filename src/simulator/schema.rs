@@ -12,38 +12,55 @@ const CITIES: [&str; 12] = [
 
 /// An object that has every property of `schema`, filled from the words of `question`.
 pub(super) fn object(schema: &Value, question: &str) -> Value {
-    properties(schema, question, 0)
+    let walk = Walk { root: schema, question };
+    walk.properties(walk.resolved(schema), 0)
 }
 
-fn properties(schema: &Value, question: &str, depth: u32) -> Value {
-    let mut all = Map::new();
-    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        for (name, schema) in properties {
-            all.insert(name.clone(), value(name, schema, question, depth + 1));
+/// A schema on the way down.
+struct Walk<'a> {
+    root: &'a Value,
+    question: &'a str,
+}
+
+impl<'a> Walk<'a> {
+    fn properties(&self, schema: &'a Value, depth: u32) -> Value {
+        let mut all = Map::new();
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            for (name, schema) in properties {
+                all.insert(name.clone(), self.value(name, schema, depth + 1));
+            }
         }
+        Value::Object(all)
     }
-    Value::Object(all)
-}
 
-fn value(name: &str, schema: &Value, question: &str, depth: u32) -> Value {
-    if let Some(fixed) = schema.get("const").or_else(|| schema.pointer("/enum/0")) {
-        return fixed.clone();
+    /// What a `$ref` within the document points at, as Pydantic and zod write nested types.
+    fn resolved(&self, schema: &'a Value) -> &'a Value {
+        let place = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix('#'));
+        place.and_then(|place| self.root.pointer(place)).unwrap_or(schema)
     }
-    if let Some(first) = schema.pointer("/anyOf/0").or_else(|| schema.pointer("/oneOf/0")) {
-        return value(name, first, question, depth);
-    }
-    match kind(schema) {
-        "object" if depth < MAX_DEPTH => properties(schema, question, depth),
-        "object" => json!({}),
-        "array" => match schema.get("items") {
-            Some(items) if depth < MAX_DEPTH => json!([value(name, items, question, depth + 1)]),
-            _ => json!([]),
-        },
-        "integer" => json!(number(schema, question)),
-        "number" => json!(number(schema, question) as f64 + 0.5),
-        "boolean" => json!(true),
-        "null" => Value::Null,
-        _ => json!(string(name, question)),
+
+    fn value(&self, name: &str, schema: &'a Value, depth: u32) -> Value {
+        let schema = self.resolved(schema);
+        if let Some(fixed) = schema.get("const").or_else(|| schema.pointer("/enum/0")) {
+            return fixed.clone();
+        }
+        let first = ["/anyOf/0", "/oneOf/0", "/allOf/0"].iter().find_map(|at| schema.pointer(at));
+        if let Some(first) = first.filter(|_| depth < MAX_DEPTH) {
+            return self.value(name, first, depth + 1);
+        }
+        match kind(schema) {
+            "object" if depth < MAX_DEPTH => self.properties(schema, depth),
+            "object" => json!({}),
+            "array" => match schema.get("items") {
+                Some(items) if depth < MAX_DEPTH => json!([self.value(name, items, depth + 1)]),
+                _ => json!([]),
+            },
+            "integer" => json!(number(schema, self.question)),
+            "number" => json!(number(schema, self.question) as f64 + 0.5),
+            "boolean" => json!(true),
+            "null" => Value::Null,
+            _ => json!(string(name, self.question)),
+        }
     }
 }
 
@@ -102,6 +119,20 @@ mod tests {
         let expected = json!({"city":"北京","unit":"celsius","days":7,"share":10.5,"alert":true,
             "tags":["北京 10 天"],"where":{"street":null},"topic":"北京 10 天"});
         assert_eq!(object(&schema, "北京 10 天"), expected);
+    }
+
+    #[test]
+    fn references_are_followed_and_a_circle_ends() {
+        let schema = json!({"$ref":"#/$defs/person","$defs":{"person":{"type":"object","properties":{
+            "name":{"type":"string"},"friend":{"anyOf":[{"$ref":"#/$defs/person"},{"type":"null"}]},
+            "age":{"$ref":"#/$defs/age"},"gone":{"$ref":"#/$defs/none"}}},"age":{"type":"integer"}}});
+        let made = object(&schema, "7 days");
+        assert_eq!(
+            (&made["name"], &made["age"], &made["gone"]),
+            (&json!("Tom"), &json!(7), &json!("7 days"))
+        );
+        assert_eq!(made["friend"]["friend"]["name"], "Tom");
+        assert!(made.to_string().matches("friend").count() <= MAX_DEPTH as usize);
     }
 
     #[test]

@@ -235,10 +235,15 @@ impl Script {
     fn finish(&self, at: usize, members: &str) -> Event {
         let reason = self.lines[at].answer.finish_reason();
         let mut out = self.lines[at].begin();
-        put(&mut out, format_args!(r#"}}{members},"finish_reason":"{reason}"}}]"#));
+        put(&mut out, format_args!(r#"}}{members},"finish_reason":"{reason}""#));
         let last = self.lines.iter().all(|line| line.stage == LineStage::Over);
-        let states = self.dialect.final_usage == FinalUsage::InFinish;
-        if last && states && self.usage != UsageForm::Absent {
+        let is_stated = last && self.usage != UsageForm::Absent;
+        if is_stated && self.dialect.final_usage == FinalUsage::InChoice {
+            out.push(b',');
+            self.total(&mut out);
+        }
+        out.extend_from_slice(b"}]");
+        if is_stated && self.dialect.final_usage == FinalUsage::InFinish {
             out.push(b',');
             self.total(&mut out);
         } else if self.is_running() {
@@ -258,7 +263,7 @@ impl Script {
         match self.dialect.final_usage {
             FinalUsage::IfAsked => self.asked,
             FinalUsage::Always => self.usage != UsageForm::Absent,
-            FinalUsage::InFinish | FinalUsage::Never => false,
+            FinalUsage::InFinish | FinalUsage::InChoice | FinalUsage::Never => false,
         }
     }
 
@@ -273,8 +278,7 @@ impl Script {
     }
 
     fn total(&self, out: &mut Vec<u8>) {
-        let extra = self.dialect.usage_extra;
-        print::usage(out, self.prompt_tokens, self.completion_tokens, self.usage, extra);
+        print::usage(out, self.prompt_tokens, self.completion_tokens, self.usage, self.dialect);
     }
 
     fn is_running(&self) -> bool {
@@ -282,7 +286,8 @@ impl Script {
     }
 
     fn running(&self, at: usize, out: &mut Vec<u8>) {
-        print::usage(out, self.prompt_tokens, self.lines[at].said, UsageForm::Standard, "");
+        let (prompt, said) = (self.prompt_tokens, self.lines[at].said);
+        print::sums(out, prompt, said, prompt + said, "");
     }
 
     /// Prints a chunk over several lines, where the dialect wants that.

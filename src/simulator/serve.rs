@@ -98,7 +98,7 @@ impl Site {
             Err(Failure::Refused(refusal)) => {
                 let record = self.record(&parts, heard, &id, refusal.status);
                 self.books.refusal(record);
-                let is_anthropic = Api::of(parts.uri.path()) == Some(Api::Messages);
+                let is_anthropic = Api::of(parts.uri.path()).is_some_and(Api::is_anthropic);
                 refused(if is_anthropic { refusal.anthropic() } else { refusal })
             }
         };
@@ -195,7 +195,7 @@ impl Site {
 
     /// Anthropic's clients have their key in a header of its own.
     fn authenticate(&self, headers: &HeaderMap, api: Option<Api>) -> Result<(), Refusal> {
-        let own = headers.get("x-api-key").filter(|_| api == Some(Api::Messages));
+        let own = headers.get("x-api-key").filter(|_| api.is_some_and(Api::is_anthropic));
         if let Some(key) = own.and_then(|value| value.to_str().ok()) {
             return match &self.options.api_key {
                 Some(right) if right != key => Err(Refusal::bad_key("unknown key")),

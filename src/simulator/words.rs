@@ -84,9 +84,9 @@ impl Text {
         Self::new(lead, Some(sentences), natural, most)
     }
 
-    /// The pieces as they are cut, or the first `most` of them.
-    pub(super) fn pieces(pieces: &'static [&'static str], most: Option<u64>) -> Self {
-        Self { pieces, ..Self::new(String::new(), None, pieces.len() as u64, most) }
+    /// The pieces as they are cut, each a token.
+    pub(super) fn pieces(pieces: &'static [&'static str]) -> Self {
+        Self { pieces, ..Self::new(String::new(), None, pieces.len() as u64, None) }
     }
 
     fn new(lead: String, more: Option<Sentences>, natural: u64, most: Option<u64>) -> Self {

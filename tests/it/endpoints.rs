@@ -12,7 +12,7 @@ use weir::simulator::Served;
 use crate::http::assert_own_error;
 use crate::traffic::simulated;
 use crate::world::{Answer, Row, UPSTREAM_KEY, Upstream, World, eventually};
-use samples::{Sample, post, sample, samples};
+use samples::{FREE, Sample, post, sample, samples};
 
 /// Sends a request on a new connection.
 async fn ask(world: &World, bytes: &[u8]) -> Answer {
@@ -32,7 +32,7 @@ async fn no_route_forwards_without_key_limit_and_ledger() {
     let (simulator, builder) = simulated().await;
     let world = builder.start().await;
     let paths = weir::bench::forwarded_paths();
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for (done, path) in paths.into_iter().enumerate() {
         let Sample { content_type, body, .. } = sample(path);
         for key in ["", "nobody", &format!("{}x", world.key)] {
@@ -67,7 +67,7 @@ async fn no_route_forwards_without_key_limit_and_ledger() {
         assert_eq!((refused.status, refused.code().as_str()), (404, "model_not_found"));
         assert_eq!(simulator.counts().requests, 2 * done as u64 + 2, "{path} ignores a limit");
     }
-    world.rows_eventually(24).await;
+    world.rows_eventually(26).await;
     world.finish().await;
     simulator.shutdown().await;
 }
@@ -95,7 +95,7 @@ async fn every_route_is_transparent() {
         let head = &received.head;
         assert_eq!(head.header("content-type"), Some(&*content_type), "the boundary is kept");
         assert_eq!(head.header("authorization"), Some(&*format!("Bearer {UPSTREAM_KEY}")));
-        let own = (path == "/v1/messages").then_some(UPSTREAM_KEY);
+        let own = path.starts_with("/v1/messages").then_some(UPSTREAM_KEY);
         assert_eq!(head.header("x-api-key"), own, "{path}");
         for name in ["x-stainless-x", "anthropic-version", "anthropic-beta"] {
             assert!(head.header(name).is_some(), "{name}");
@@ -122,6 +122,8 @@ fn assert_booked(sample: &Sample, row: &Row, served: &Served) {
         assert_eq!(row.usage_source, "reported", "{what}");
         let booked = (row.input_tokens, row.output_tokens);
         assert_eq!(booked, (served.prompt_tokens, served.completion_tokens), "{what}");
+    } else if sample.path == FREE {
+        assert_eq!((&*row.usage_source, row.total_tokens, row.reserved_tokens), ("none", 0, 0));
     } else {
         assert_eq!(row.usage_source, "estimated", "{what}");
     }
@@ -223,11 +225,41 @@ async fn a_model_is_needed_everywhere() {
         let error = &answer.json()["error"];
         assert_eq!((answer.status, &error["code"]), (400, &"invalid_request".into()));
         assert_eq!(error["message"], "Invalid request. `model` is missing.");
-        if path != "/v1/messages" {
+        if !path.starts_with("/v1/messages") {
             assert_own_error(&answer, 400, "invalid_request_error", "invalid_request");
         }
     }
     assert_eq!(simulator.counts().requests, 0);
     world.finish().await;
     simulator.shutdown().await;
+}
+
+/// An endpoint stands behind the Base URL as the official SDKs put it there.
+#[tokio::test]
+async fn every_base_url_is_one_of_the_sdks() {
+    let upstream = Upstream::start().await;
+    for (base, path, target) in [
+        ("", "/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/", "/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1beta/openai/", "/v1/chat/completions", "/v1beta/openai/chat/completions"),
+        ("/api/v3", "/v1/chat/completions", "/api/v3/chat/completions"),
+        ("/api/paas/v4/", "/v1/embeddings", "/api/paas/v4/embeddings"),
+        ("/openai/v1", "/v1/responses", "/openai/v1/responses"),
+        ("/compatible-mode/v1", "/v1/completions", "/compatible-mode/v1/completions"),
+        ("", "/v1/messages", "/v1/messages"),
+        ("/anthropic", "/v1/messages/count_tokens", "/anthropic/v1/messages/count_tokens"),
+    ] {
+        let base_url = format!("\"{}{base}\"", upstream.base_url());
+        let world = World::builder().set("upstream.base_url", base_url).start().await;
+        let Sample { content_type, body, .. } = sample(path);
+        let mut client = world.connect().await;
+        let asked = format!("{path}?api-version=preview");
+        client.send(&post(&asked, &world.key, &content_type, "", &body)).await;
+        let (mut call, received) = upstream.call().await;
+        assert_eq!(received.head.first, format!("POST {target}?api-version=preview HTTP/1.1"));
+        call.answer("200 OK", "content-type: application/json\r\nconnection: close\r\n", "{}")
+            .await;
+        assert_eq!(client.answer().await.status, 200);
+        world.finish().await;
+    }
 }

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
+use crate::endpoints::samples::FREE;
 use crate::world::{eventually, weir};
 
 const UPSTREAM_KEY: &str = "sk-upstream-secret";
@@ -238,7 +239,11 @@ async fn check_books(site: &Site, aborted: usize) {
         let own: Vec<&Value> = rows.iter().filter(is_own).collect();
         assert_eq!(counts["completed"], own.len(), "{path}");
         completed += own.len();
-        let source = if SILENT.contains(&&**path) { "estimated" } else { "reported" };
+        let source = match path.as_str() {
+            FREE => "none",
+            path if SILENT.contains(&path) => "estimated",
+            _ => "reported",
+        };
         assert!(own.iter().all(|row| row["usage_source"] == source), "{own:?}");
         if source == "reported" {
             let sum = |field: &str| own.iter().filter_map(|row| row[field].as_u64()).sum::<u64>();

@@ -275,6 +275,13 @@ impl World {
         Client::connect(self.address()).await
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let mut client = Client::connect(self.server().admin_address()).await;
+        client.send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        client.answer().await.text().to_owned()
+    }
+
     /// A chat request's bytes, with this world's key.
     pub fn chat(&self, body: &str) -> String {
         request("POST", "/v1/chat/completions", &self.key, "", body)
@@ -309,7 +316,7 @@ impl World {
     /// Nothing that Weir says of its own may contain the upstream's address or anybody's key.
     pub fn assert_discreet(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
-        let authority = self.place.base_url.rsplit('/').next().unwrap_or_default();
+        let authority = self.place.base_url.split('/').nth(2).unwrap_or_default();
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
         for secret in [authority, host, UPSTREAM_KEY, &*self.key] {
             assert!(!text.contains(secret), "`{secret}` is told: {text}");

@@ -209,7 +209,7 @@ fn base_url(at: &str, text: Option<&str>, problems: &mut Problems) -> BaseUrl {
             host: String::new(),
             port: 0,
             authority: String::new(),
-            path_prefix: String::new(),
+            root: String::new(),
         }
     })
 }

@@ -64,7 +64,7 @@ impl Settlement {
         // The upstream's own word: an answer that it began with 200 and did not finish has cost.
         let is_refused =
             self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
-        if is_refused {
+        if is_refused || self.is_free {
             return Used { model_served: reading.model_served, ..Used::nothing() };
         }
         let stated = reading.usage.map(|usage| match reading.is_undivided {

@@ -18,7 +18,7 @@ impl Document {
                 };
                 match (self.key, token) {
                     (Key::Usage, Token::Object) => self.captures.begin(slot, depth, at),
-                    (Key::Model, Token::String) => self.read_model(None),
+                    (Key::Model, Token::String) => self.read_model(at),
                     (Key::Error, _) => self.error(token),
                     (Key::Id, Token::String) if self.event && container == Place::Response => {
                         self.read_id();
@@ -81,7 +81,7 @@ impl Document {
                 self.facts.choices = self.facts.choices.and(found);
             }
             (Key::Error, _) => self.error(token),
-            (Key::Model, Token::String) => self.read_model(Some(self.base.wrapping_add(at))),
+            (Key::Model, Token::String) => self.read_model(at),
             (Key::Type, Token::String) => {
                 self.facts.kind.clear();
                 self.reading = Reading::Kind;
@@ -212,10 +212,10 @@ impl Document {
         }
     }
 
-    /// A model's name begins; `at`: its offset in the stream, if it may be replaced.
-    fn read_model(&mut self, at: Option<u64>) {
+    /// A model's name begins; `at`: its offset in the document.
+    fn read_model(&mut self, at: u64) {
         self.reading = Reading::Model;
-        self.name.begin(at);
+        self.name.begin(self.base.wrapping_add(at));
     }
 
     fn read_id(&mut self) {

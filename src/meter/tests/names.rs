@@ -13,7 +13,7 @@ const MAX_COUNT: u64 = 1 << 53;
 /// What is read of a usage object.
 pub(super) fn read(raw: &str) -> Result<Stated, Insane> {
     let body = format!("{{\"usage\":{raw}}}");
-    let mut document = Document::new(false, None, false);
+    let mut document = Document::new(false, false, false);
     let mut scanner = Scanner::lenient();
     let pushed = scanner.push(body.as_bytes(), &mut document);
     pushed.and_then(|()| scanner.finish(&mut document)).map_err(|_| Insane)?;

@@ -125,3 +125,9 @@ pub(super) fn messages(
     let content = Content::Stream(form.stream(turn, output));
     Ok(Answered { prompt_tokens: input, completion_tokens: output, content })
 }
+
+/// What a request would count as, which costs nothing.
+pub(super) fn count(asked: &Asked) -> Result<Answered, Refusal> {
+    let heard = asked.heard(&["messages", "system"])?;
+    Ok(Answered::json(0, 0, format!(r#"{{"input_tokens":{}}}"#, heard.cost())))
+}

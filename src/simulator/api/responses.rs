@@ -8,7 +8,7 @@ use super::super::recital::Recital;
 use super::super::refusal::Refusal;
 use super::numbers::quoted;
 use super::speak::stated;
-use super::tools::Turn;
+use super::tools::{Picture, Turn};
 use super::{Answered, Content, Signature};
 
 /// How its streams fail.
@@ -22,12 +22,26 @@ const FAILURE: &str = concat!(
 /// What an answer's objects have in common.
 struct Form<'a> {
     signature: &'a Signature<'a>,
-    /// As JSON strings: the model, what is said, the name of the function that is called.
+    /// As JSON strings: the model, and what is said, or the arguments of a call, or a picture.
     model: String,
     words: String,
-    function: Option<String>,
+    item: Item,
     /// `completed`, or `incomplete` where the answer was cut.
     status: &'static str,
+}
+
+/// What is answered.
+enum Said {
+    Turn(Turn),
+    Picture(Picture),
+}
+
+/// What the answer's one item is.
+enum Item {
+    Message,
+    /// The function's name as a JSON string.
+    Call(String),
+    Picture,
 }
 
 impl Form<'_> {
@@ -39,24 +53,38 @@ impl Form<'_> {
     /// The answer's one item: a message, or a call; not yet with what it says, or with it.
     fn item(&self, status: &str, is_filled: bool) -> String {
         let id = self.signature.id;
-        if let Some(name) = &self.function {
-            let arguments = if is_filled { &self.words } else { "\"\"" };
-            return format!(
-                concat!(
-                    r#"{{"id":"fc_{}","type":"function_call","status":"{}","call_id":"call_{}","#,
-                    r#""name":{},"arguments":{}}}"#
-                ),
-                id, status, id, name, arguments
-            );
+        match &self.item {
+            Item::Call(name) => {
+                let arguments = if is_filled { &self.words } else { "\"\"" };
+                format!(
+                    concat!(
+                        r#"{{"id":"fc_{}","type":"function_call","status":"{}","call_id":"call_{}","#,
+                        r#""name":{},"arguments":{}}}"#
+                    ),
+                    id, status, id, name, arguments
+                )
+            }
+            Item::Picture => {
+                let result = if is_filled { &self.words } else { "null" };
+                format!(
+                    concat!(
+                        r#"{{"id":"ig_{}","type":"image_generation_call","status":"{}","#,
+                        r#""output_format":"png","result":{}}}"#
+                    ),
+                    id, status, result
+                )
+            }
+            Item::Message => {
+                let content = if is_filled { self.part() } else { String::new() };
+                format!(
+                    concat!(
+                        r#"{{"id":"msg_{}","type":"message","status":"{}","role":"assistant","#,
+                        r#""content":[{}]}}"#
+                    ),
+                    id, status, content
+                )
+            }
         }
-        let content = if is_filled { self.part() } else { String::new() };
-        format!(
-            concat!(
-                r#"{{"id":"msg_{}","type":"message","status":"{}","role":"assistant","#,
-                r#""content":[{}]}}"#
-            ),
-            id, status, content
-        )
     }
 
     fn response(&self, status: &str, output: &str, usage: &str) -> String {
@@ -77,7 +105,7 @@ impl Form<'_> {
     }
 
     /// The events, of which the last one has `whole`.
-    fn stream(&self, turn: Turn, whole: &str, pad_bytes: usize) -> Recital {
+    fn stream(&self, said: Said, whole: &str, pad_bytes: usize) -> Recital {
         let failure = vec![Bytes::from_static(FAILURE.as_bytes())];
         let mut stream = Recital::new(failure, true, pad_bytes);
         let event = |stream: &mut Recital, kind: &str, rest: &str| {
@@ -88,9 +116,9 @@ impl Form<'_> {
         event(&mut stream, "response.in_progress", &format!(r#""response":{begun}"#));
         let kind = "response.output_item.added";
         let item = self.item("in_progress", false);
-        let names = u64::from(self.function.is_some());
+        let names = u64::from(!matches!(self.item, Item::Message));
         stream.costly(kind, &format!(r#""type":"{kind}","output_index":0,"item":{item}"#), names);
-        self.fill(&mut stream, turn);
+        self.fill(&mut stream, said);
         let done = format!(r#""output_index":0,"item":{}"#, self.item(self.status, true));
         event(&mut stream, "response.output_item.done", &done);
         let kind = format!("response.{}", self.status);
@@ -99,14 +127,22 @@ impl Form<'_> {
     }
 
     /// The events between an item's beginning and its end.
-    fn fill(&self, stream: &mut Recital, turn: Turn) {
+    fn fill(&self, stream: &mut Recital, said: Said) {
         let (id, words) = (self.signature.id, &self.words);
         let event = |stream: &mut Recital, kind: &str, rest: &str| {
             stream.event(kind, &format!(r#""type":"{kind}",{rest}"#));
         };
-        let text = match turn {
-            Turn::Words(text) => text,
-            Turn::Call(call) => {
+        let text = match said {
+            Said::Turn(Turn::Words(text)) => text,
+            Said::Picture(picture) => {
+                let place = format!(r#""item_id":"ig_{id}","output_index":0"#);
+                for stage in ["in_progress", "generating"] {
+                    event(stream, &format!("response.image_generation_call.{stage}"), &place);
+                }
+                let kind = "response.image_generation_call.completed";
+                return stream.costly(kind, &format!(r#""type":"{kind}",{place}"#), picture.tokens);
+            }
+            Said::Turn(Turn::Call(call)) => {
                 let place = format!(r#""item_id":"fc_{id}","output_index":0"#);
                 let kind = "response.function_call_arguments.delta";
                 let before = format!(r#""type":"{kind}",{place},"delta":"#);
@@ -134,36 +170,73 @@ pub(super) fn responses(
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {
     let heard = asked.heard(&["input", "instructions"])?;
-    let turn = Turn::of(asked, "input", &heard, controls, asked.number("max_output_tokens")?)?;
-    let (input, output) = (heard.cost(), turn.tokens());
-    let usage = stated(controls, || {
-        let total = input + output;
-        format!(
-            concat!(
-                r#""input_tokens":{},"input_tokens_details":{{"cached_tokens":0}},"#,
-                r#""output_tokens":{},"output_tokens_details":{{"reasoning_tokens":0}},"#,
-                r#""total_tokens":{}"#
-            ),
-            input, output, total
-        )
-    });
-    let (text, function) = match &turn {
-        Turn::Words(text) => (text, None),
-        Turn::Call(call) => (&call.arguments, Some(call.name.clone())),
+    let most = asked.number("max_output_tokens")?;
+    let said = match Picture::of(asked, &heard, controls)? {
+        Some(picture) => Said::Picture(picture),
+        None => Said::Turn(Turn::of(asked, "input", &heard, controls, most)?),
     };
-    // Padded arguments would be no JSON.
-    let pad = "x".repeat(if function.is_none() { controls.pad_bytes } else { 0 });
+    let (words, item) = match &said {
+        Said::Turn(Turn::Words(text)) => {
+            (text.clone().whole(&"x".repeat(controls.pad_bytes)), Item::Message)
+        }
+        // Padded arguments would be no JSON.
+        Said::Turn(Turn::Call(call)) => {
+            (call.arguments.clone().whole(""), Item::Call(call.name.clone()))
+        }
+        Said::Picture(picture) => (picture.base64.clone(), Item::Picture),
+    };
+    let is_cut = matches!(&said, Said::Turn(Turn::Words(text)) if text.is_cut());
+    // The call of the tool counts as a token of the model's.
+    let (output, pictured) = match &said {
+        Said::Turn(turn) => (turn.tokens(), 0),
+        Said::Picture(picture) => (1, picture.tokens),
+    };
+    let input = heard.cost();
+    let mut usage = stated(controls, || usage(input, output));
+    if pictured > 0 && !usage.is_empty() {
+        // It stands beside what the model used, and is no part of it.
+        let tool = painted(input, pictured);
+        usage.push_str(&format!(r#","tool_usage":{{"image_gen":{{{tool}}}}}"#));
+    }
+    let pad_bytes = if matches!(item, Item::Message) { controls.pad_bytes } else { 0 };
     let form = Form {
         signature,
         model: quoted(&asked.model),
-        words: quoted(&text.clone().whole(&pad)),
-        status: if text.is_cut() { "incomplete" } else { "completed" },
-        function,
+        words: quoted(&words),
+        status: if is_cut { "incomplete" } else { "completed" },
+        item,
     };
+    let prompt_tokens = if pictured == 0 { input } else { 2 * input };
+    let completion_tokens = output + pictured;
     let whole = form.response(form.status, &form.item(form.status, true), &usage);
     if !asked.stream {
-        return Ok(Answered::json(input, output, whole));
+        return Ok(Answered::json(prompt_tokens, completion_tokens, whole));
     }
-    let content = Content::Stream(form.stream(turn, &whole, pad.len()));
-    Ok(Answered { prompt_tokens: input, completion_tokens: output, content })
+    let content = Content::Stream(form.stream(said, &whole, pad_bytes));
+    Ok(Answered { prompt_tokens, completion_tokens, content })
+}
+
+fn usage(input: u64, output: u64) -> String {
+    let total = input + output;
+    format!(
+        concat!(
+            r#""input_tokens":{},"input_tokens_details":{{"cached_tokens":0}},"#,
+            r#""output_tokens":{},"output_tokens_details":{{"reasoning_tokens":0}},"#,
+            r#""total_tokens":{}"#
+        ),
+        input, output, total
+    )
+}
+
+/// The usage of the image tool, which reads the same prompt.
+fn painted(input: u64, output: u64) -> String {
+    let total = input + output;
+    format!(
+        concat!(
+            r#""input_tokens":{},"input_tokens_details":{{"image_tokens":0,"text_tokens":{}}},"#,
+            r#""output_tokens":{},"output_tokens_details":{{"image_tokens":{},"text_tokens":0}},"#,
+            r#""total_tokens":{}"#
+        ),
+        input, input, output, output, total
+    )
 }

@@ -1,6 +1,6 @@
 //! What is answered with words, and text completions.
 
-use super::super::answer::topic;
+use super::super::answer::about;
 use super::super::asked::{Asked, Heard};
 use super::super::controls::Controls;
 use super::super::options::{StreamOptions, UsageForm};
@@ -15,9 +15,7 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 /// What is said to what was heard; `at` sets several answers apart.
 pub(super) fn said(heard: &Heard, controls: &Controls, at: u64, most: Option<u64>) -> Text {
     let chinese = words::is_chinese(&heard.text);
-    let topic = topic(&heard.text);
-    let lead =
-        if chinese { format!("关于“{topic}”:") } else { format!("About \"{topic}\":") };
+    let lead = about(&heard.text, chinese);
     let seed = words::seed(&heard.text).wrapping_add(at);
     Text::spoken(lead, chinese, seed, controls.tokens, most)
 }
@@ -44,7 +42,7 @@ pub(super) fn completions(
     let prompt_tokens = prompts.iter().map(Heard::cost).sum();
     let completion_tokens = texts.iter().map(Text::tokens).sum();
     let mut usage = Vec::new();
-    print::usage(&mut usage, prompt_tokens, completion_tokens, controls.usage, "");
+    print::usage(&mut usage, prompt_tokens, completion_tokens, controls.usage, controls.dialect);
     let usage = String::from_utf8_lossy(&usage).into_owned();
     let (id, created, model) = (signature.id, signature.created, quoted(&asked.model));
     let head = format!(

@@ -259,3 +259,95 @@ fn tools_are_called_and_what_they_say_is_taken_up() {
     let unknown = r#"{"model":"m","input":"a","tool_choice":{"type":"function","name":"x"}}"#;
     assert!(ask("/v1/responses", JSON, unknown, &[]).is_err());
 }
+
+/// The form stands in another place in each API; a stream says the same.
+#[test]
+fn an_object_of_the_form_that_is_asked_for_is_answered() {
+    let schema = json!({"type":"object","properties":{"days":{"type":"integer"}}});
+    let text = "7 days in Paris";
+    let responses = json!({"model":"m","input":[{"role":"user","content":text}]});
+    let messages = json!({"model":"m","max_tokens":99,"messages":[{"role":"user","content":text}]});
+    let strict = json!({"type":"json_schema","name":"x","schema":schema,"strict":true});
+    let days = json!({"days":7});
+    let any = json!({"answer":format!("About \"{text}\":"),"question":text});
+    let (in_text, in_config) = (json!({"format":strict}), json!({"format":strict,"effort":"low"}));
+    for (body, field, format, expected) in [
+        (&responses, "text", in_text, Some(&days)),
+        (&responses, "text", json!({"format":{"type":"json_object"}}), Some(&any)),
+        (&responses, "text", json!({"format":{"type":"text"},"verbosity":"low"}), None),
+        (&messages, "output_config", in_config, Some(&days)),
+        (&messages, "output_format", strict, Some(&days)),
+        (&messages, "output_config", json!({"effort":"low"}), None),
+    ] {
+        let mut body = body.clone();
+        body[field] = format;
+        let is_messages = body.get("messages").is_some();
+        let path = if is_messages { "/v1/messages" } else { "/v1/responses" };
+        let whole = object(post(path, &body, &[]));
+        let place = if is_messages { "/content/0/text" } else { "/output/0/content/0/text" };
+        let said = whole.pointer(place).and_then(Value::as_str).expect("text").to_owned();
+        assert_eq!(serde_json::from_str(&said).ok().as_ref(), expected, "{body}");
+        body["stream"] = json!(true);
+        let delta = if is_messages { "/delta/text" } else { "/delta" };
+        let (found, ..) = events(post(path, &body, &[]));
+        let pieces = found.iter().filter_map(|(_, event)| event.pointer(delta)?.as_str());
+        assert_eq!(pieces.collect::<String>(), said, "{body}");
+        for wrong in [json!({"format":{"type":"xml"}}), json!({"format":{"type":"json_schema"}})] {
+            body[if is_messages { "output_config" } else { "text" }] = wrong;
+            assert!(ask(path, JSON, &body.to_string(), &[]).is_err(), "{body}");
+        }
+    }
+}
+
+#[test]
+fn pictures_are_described_and_made() {
+    let gif = "R0lGODlhQAHwAAAAAA==";
+    let url = format!("data:image/gif;base64,{gif}");
+    let seen = "The image is a GIF of 320x240 pixels.";
+    let ask_text = json!({"type":"input_text","text":"What is this?"});
+    let responses = json!({"model":"m-image","input":[{"role":"user","content":[ask_text,
+        {"type":"input_image","image_url":url}]}]});
+    let message = json!({"model":"m","max_tokens":99,"messages":[{"role":"user","content":[
+        {"type":"text","text":"What is this?"},
+        {"type":"image","source":{"type":"base64","media_type":"image/gif","data":gif}}]}]});
+    for (path, body, place) in [
+        ("/v1/responses", &responses, "/output/0/content/0/text"),
+        ("/v1/messages", &message, "/content/0/text"),
+    ] {
+        let answered = post(path, body, &[]);
+        assert_eq!(answered.prompt_tokens, 4 + super::super::messages::IMAGE_PROMPT_TOKENS);
+        let whole = object(answered);
+        let said = whole.pointer(place).and_then(Value::as_str).expect("text");
+        assert!(said.starts_with(seen), "{path}: {said}");
+        let wrong = body.to_string().replace(gif, "AAAA");
+        assert!(ask(path, JSON, &wrong, &[]).is_err(), "{path}");
+    }
+
+    let tool = json!({"type":"image_generation","size":"1024x1536","quality":"low"});
+    let mut body = json!({"model":"m","input":"a cat","tools":[{"type":"web_search"}, tool]});
+    let answered = post("/v1/responses", &body, &[]);
+    let (prompt, cost) = (answered.prompt_tokens, answered.completion_tokens);
+    let whole = object(answered);
+    let item = &whole["output"][0];
+    assert_eq!(item["type"], "image_generation_call");
+    assert!(item["result"].as_str().is_some_and(|it| it.starts_with("iVBORw0KGgo")), "{item}");
+    // The model's own usage, and the tool's beside it.
+    let counts = |place: &str| whole.pointer(place).and_then(Value::as_u64);
+    let own = (counts("/usage/input_tokens"), counts("/usage/output_tokens"));
+    assert_eq!((own, prompt, cost), ((Some(2), Some(1)), 4, 409));
+    assert_eq!(counts("/tool_usage/image_gen/output_tokens"), Some(408));
+    body["stream"] = json!(true);
+    let (found, _, tokens) = events(post("/v1/responses", &body, &[]));
+    assert_eq!(tokens, cost);
+    let done = found.iter().find(|(name, _)| name == "response.output_item.done");
+    assert_eq!(done.map(|(_, event)| &event["item"]["result"]), Some(&item["result"]));
+    for (at, (name, event)) in found.iter().enumerate() {
+        assert_eq!((&event["type"], &event["sequence_number"]), (&json!(name), &json!(at)));
+    }
+    for (field, value) in [("tool_choice", json!("none")), ("tools", json!([]))] {
+        let mut words = json!({"model":"m","input":"a cat","tools":[tool]});
+        words[field] = value;
+        let whole = object(post("/v1/responses", &words, &[]));
+        assert_eq!(whole["output"][0]["type"], "message");
+    }
+}

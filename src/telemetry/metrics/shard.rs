@@ -134,6 +134,7 @@ pub(crate) enum Endpoint {
     ChatCompletions,
     Responses,
     Messages,
+    CountTokens,
     Embeddings,
     Completions,
     ImageGenerations,
@@ -190,6 +191,7 @@ pub(crate) struct Shard {
     pub(super) limited: [Counter; LIMITS.len()],
     pub(super) upstream_opened: Counter,
     pub(super) upstream_reused: Counter,
+    pub(super) usage_options_refused: Counter,
     pub(super) journal_records: Counter,
     pub(super) journal_bytes: Counter,
     pub(super) journal_errors: Counter,
@@ -198,10 +200,11 @@ pub(crate) struct Shard {
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::ChatCompletions,
         Self::Responses,
         Self::Messages,
+        Self::CountTokens,
         Self::Embeddings,
         Self::Completions,
         Self::ImageGenerations,
@@ -221,6 +224,7 @@ impl Endpoint {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Responses => "/v1/responses",
             Self::Messages => "/v1/messages",
+            Self::CountTokens => "/v1/messages/count_tokens",
             Self::Embeddings => "/v1/embeddings",
             Self::Completions => "/v1/completions",
             Self::ImageGenerations => "/v1/images/generations",
@@ -256,6 +260,7 @@ impl Shard {
             limited: Default::default(),
             upstream_opened: Counter::default(),
             upstream_reused: Counter::default(),
+            usage_options_refused: Counter::default(),
             journal_records: Counter::default(),
             journal_bytes: Counter::default(),
             journal_errors: Counter::default(),
@@ -320,6 +325,11 @@ impl Shard {
     /// Counts a request that went over an idle connection.
     pub(crate) fn upstream_reused(&self) {
         self.upstream_reused.add(1);
+    }
+
+    /// Counts a stream whose upstream refuses to be asked for its usage.
+    pub(crate) fn usage_option_refused(&self) {
+        self.usage_options_refused.add(1);
     }
 
     /// Counts records that were appended to the journal at once, and how long that took.

@@ -194,6 +194,13 @@ pub(super) const TABLE: &[Metric] = &[
         read: |metrics| level(metrics, Level::UpstreamIdle),
     },
     Metric {
+        name: "weir_usage_option_refused_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Streams that went without `stream_options` because their upstream refuses it; their rows have the flag usage_option_refused.",
+        read: |metrics| count(metrics.sum(|shard| shard.usage_options_refused.value())),
+    },
+    Metric {
         name: "weir_journal_records_total",
         kind: Kind::Counter,
         labels: &[],

@@ -1,7 +1,7 @@
 //! What is different for Anthropic's clients: where their key stands, and what an error looks like.
 
 use super::ask;
-use super::samples::{post, sample};
+use super::samples::{FREE, post, sample};
 use crate::traffic::simulated;
 use crate::world::{Answer, MODEL, UPSTREAM_KEY, Upstream, World};
 
@@ -100,5 +100,73 @@ async fn a_stream_that_fails_says_so_by_name() {
     }
     let rows = world.rows_eventually(2).await;
     assert!(rows.iter().all(|row| row.end == "upstream_truncated"));
+    world.finish().await;
+}
+
+/// Claude Code asks for `?limit=1000`, with its key in either header.
+#[tokio::test]
+async fn the_models_are_listed_in_the_form_of_who_asks() {
+    let models = r#"["a", "b/1", "c"]"#;
+    let world = World::builder().set("upstream.models", models).start().await;
+    let own = format!("x-api-key: {}\r\n", world.key);
+    let version = "anthropic-version: 2023-06-01\r\n";
+    let get = |path: &str, key: &str, headers: &str| {
+        let bearer = match key {
+            "" => String::new(),
+            key => format!("authorization: Bearer {key}\r\n"),
+        };
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\n{bearer}{headers}\r\n").into_bytes()
+    };
+    let listed = r#"{"data":[{"type":"model","id":"a","display_name":"a","created_at":"2026-05-28T20:26:40Z"},{"type":"model","id":"b/1","display_name":"b/1","created_at":"2026-05-28T20:26:40Z"}],"has_more":true,"first_id":"a","last_id":"b/1"}"#;
+    for (key, headers) in [("", &*own), (&*world.key, ""), (&world.key, &own)] {
+        let headers = format!("{headers}{version}");
+        let answer = ask(&world, &get("/v1/models?limit=2", key, &headers)).await;
+        assert_eq!((answer.status, answer.text()), (200, listed));
+        let one = ask(&world, &get("/v1/models/b%2F1", key, &headers)).await;
+        assert_eq!((&one.json()["id"], &one.json()["type"]), (&"b/1".into(), &"model".into()));
+        let wrong = ask(&world, &get("/v1/models?limit=0", key, &headers)).await;
+        assert_error(&wrong, 400, "invalid_request_error", "invalid_request");
+        let none = ask(&world, &get("/v1/models/d", key, &headers)).await;
+        assert_error(&none, 404, "invalid_request_error", "model_not_found");
+    }
+    let answer = ask(&world, &get("/v1/models?limit=2", "", &own)).await;
+    assert_eq!((&answer.json()["object"], answer.status), (&"list".into(), 200));
+    assert_eq!(answer.json()["data"].as_array().map(Vec::len), Some(3), "OpenAI's has no pages");
+    let nobody = ask(&world, &get("/v1/models", "", version)).await;
+    assert_error(&nobody, 401, "authentication_error", "invalid_api_key");
+    world.finish().await;
+}
+
+/// It runs no request, so it is none for the books but by its number, whatever becomes of it.
+#[tokio::test]
+async fn counting_tokens_costs_a_request_and_nothing_else() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream)
+        .more("[[price]]\nmodel = \"gpt-5.4\"\nfrom = \"2020-01-01\"\nper_request = 1\ninput = 1\noutput = 1\n")
+        .start()
+        .await;
+    let key = world.new_key(&["--rpm", "2", "--daily-tokens", "1", "--daily-usd", "0.01"]).await;
+    let body = sample(FREE).body;
+    for is_answered in [true, false] {
+        let mut client = world.connect().await;
+        client.send(&post(FREE, &key, JSON, "", &body)).await;
+        let (mut call, received) = upstream.call().await;
+        assert_eq!(received.body, body, "no bound is put in");
+        if is_answered {
+            let counted = r#"{"input_tokens":7,"usage":{"input_tokens":7,"output_tokens":3}}"#;
+            call.answer("200 OK", "content-type: application/json\r\n", counted).await;
+        }
+        drop(call);
+        let answer = client.answer().await;
+        assert_eq!(answer.status, if is_answered { 200 } else { 502 });
+        let row = world.row(answer.event_id()).await;
+        let used = (row.total_tokens, row.reserved_tokens);
+        assert_eq!((&*row.usage_source, used), ("none", (0, 0)), "{row:#?}");
+    }
+    let answer = ask(&world, &post(FREE, &key, JSON, "", &body)).await;
+    assert_eq!((answer.status, answer.header("x-weir-limit")), (429, Some("key-requests")));
+    let usage = world.place.weir(&["usage", "--format", "json"]);
+    let usage: serde_json::Value = serde_json::from_str(&usage).expect("it prints JSON");
+    assert_eq!((&usage[0]["cost_usd"], &usage[0]["requests"]), (&"0.00".into(), &2.into()));
     world.finish().await;
 }

@@ -16,6 +16,9 @@ pub struct Sample {
     pub states: bool,
 }
 
+/// Nothing is used by what is asked there.
+pub const FREE: &str = "/v1/messages/count_tokens";
+
 const BOUNDARY: &str = "----WebKitFormBoundary7MA4YWxkTrZu0gW";
 const JSON: &str = "application/json";
 const STREAM: &str = "text/event-stream";
@@ -117,6 +120,7 @@ pub fn samples() -> Vec<Sample> {
         json("/v1/responses", &streamed(input), STREAM, "event: response.completed\n", true),
         json("/v1/messages", message, JSON, "\"end_turn\"", true),
         json("/v1/messages", &streamed(message), STREAM, "event: message_stop\n", true),
+        json(FREE, message, JSON, "\"input_tokens\":", false),
         json("/v1/embeddings", r#""input":["a","b"]"#, JSON, "\"index\":1", true),
         json("/v1/embeddings", r#""input":"a","encoding_format":"base64""#, JSON, "=\"}", true),
         json("/v1/moderations", r#""input":["a","b"]"#, JSON, "\"flagged\":false", false),

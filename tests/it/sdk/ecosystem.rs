@@ -55,7 +55,7 @@ fn assert_errors(got: &Value, key: &str, quota: &str) {
 }
 
 pub fn anthropic(got: &Value) {
-    assert_names(got, ["chat", "stream", "tools", "errors", "abort"]);
+    assert_names(got, ["chat", "stream", "tools", "parse", "models", "count", "errors", "abort"]);
     assert_told(got, &["chat", "stream"], &[]);
     assert_eq!(
         (&got["chat"]["finish"], &got["stream"]["finish"]),
@@ -68,6 +68,9 @@ pub fn anthropic(got: &Value) {
     assert_errors(&got["errors"], "AuthenticationError", "RateLimitError");
     assert_error(&got["errors"]["model"], "NotFoundError", 404, "model_not_found");
     assert_eq!(got["abort"], json!({"pieces": 4}));
+    assert_eq!(got["parse"], json!({"city": "Paris", "days": 7}));
+    assert_eq!(got["models"], json!([["model", "gpt-5.4"], ["model", "gpt-5.4-image-2"]]));
+    assert_eq!(got["count"], got["chat"]["usage"][0], "it is what the same message then costs");
 }
 
 pub fn langchain(got: &Value) {
@@ -81,10 +84,14 @@ pub fn langchain(got: &Value) {
 
 pub fn agents(got: &Value) {
     let metered = ["chat", "responses", "responses_stream"];
-    assert_names(got, [&metered[..], &["stream", "tools", "responses_tools", "errors"]].concat());
+    assert_names(
+        got,
+        [&metered[..], &["stream", "tools", "responses_tools", "output", "errors"]].concat(),
+    );
     assert_told(got, &metered, &["stream"]);
     assert_tools(&got["tools"]);
     assert_tools(&got["responses_tools"]);
+    assert_eq!(got["output"], json!([{"city": "Paris", "days": 7}, {"city": "Paris", "days": 7}]));
     assert_errors(&got["errors"], "AuthenticationError", "RateLimitError");
 }
 

@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use super::assert_names;
 use super::ecosystem::assert_about;
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "completions",
     "completions_stream",
     "responses",
     "responses_stream",
+    "responses_parse",
+    "responses_vision",
     "embeddings",
     "moderations",
     "images",
@@ -49,6 +51,9 @@ fn texts(got: &Value) {
         );
     }
     assert_counts(&whole["usage"], 2);
+    assert_eq!(got["responses_parse"], json!({"city": "Paris", "days": 7}));
+    let seen = got["responses_vision"].as_str().expect("text");
+    assert!(seen.starts_with("The image is a PNG of 1x1 pixels."), "{seen}");
 }
 
 fn numbers(got: &Value) {

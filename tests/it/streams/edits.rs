@@ -122,22 +122,6 @@ async fn an_upstream_that_refuses_the_option_is_remembered() {
     world.finish().await;
 }
 
-/// One that has ever accepted it means something else with a 400.
-#[tokio::test]
-async fn an_upstream_that_knows_the_option_is_asked_once() {
-    let upstream = Upstream::start().await;
-    let world = before(&upstream).start().await;
-    exchange(&world, &upstream, ASK).await;
-    let mut client = world.post(ASK).await;
-    let (mut call, _) = upstream.call().await;
-    let error = r#"{"error":{"message":"no"}}"#;
-    call.answer("400 Bad Request", "content-type: application/json\r\n", error).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.text()), (400, error));
-    assert_eq!(world.row(answer.event_id()).await.attempts, 1);
-    world.finish().await;
-}
-
 /// The same for every dialect that the simulator speaks, both ways of asking.
 #[tokio::test]
 async fn no_dialect_shows_usage_that_nobody_asked_for() {
@@ -177,6 +161,50 @@ fn chunks(stream: &str) -> Vec<Value> {
 
 fn content(chunk: &Value) -> String {
     chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Wherever an API has the model's name, and whatever the upstream puts there: dated names, too.
+#[tokio::test]
+async fn no_api_shows_the_upstreams_name() {
+    let upstream = Upstream::start().await;
+    let models = r#"[{ name = "public", upstream_name = "up" }]"#;
+    let world = before(&upstream).set("upstream.models", models).start().await;
+    let usage = r#""usage":{"input_tokens":1,"output_tokens":2}"#;
+    let cases = [
+        (
+            "/v1/responses",
+            format!(
+                "event: response.created\ndata: {{\"type\":\"response.created\",\"response\":\
+                 {{\"id\":\"r\",\"model\":\"up-2026-11-27\",\"usage\":null}}}}\n\n\
+                 event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":\
+                 {{\"model\":\"up-2026-11-27\",{usage}}}}}\n\n"
+            ),
+        ),
+        (
+            "/v1/messages",
+            format!(
+                "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":\
+                 {{\"model\":\"up-2026-11-27\",{usage}}}}}\n\n\
+                 event: message_delta\ndata: {{\"type\":\"message_delta\",\"usage\":\
+                 {{\"output_tokens\":2}}}}\n\n\
+                 event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+            ),
+        ),
+    ];
+    for (path, events) in cases {
+        let body = r#"{"model":"public","max_tokens":9,"stream":true,"input":"x","messages":[]}"#;
+        let mut client = world.connect().await;
+        client.send(request("POST", path, &world.key, "", body).as_bytes()).await;
+        let (mut call, received) = upstream.call().await;
+        assert!(String::from_utf8_lossy(&received.body).contains(r#""model":"up""#));
+        tell(&mut call, &[&events]).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.text(), events.replace("up-2026-11-27", "public"), "{path}");
+        let row = world.row(answer.event_id()).await;
+        assert_eq!((&*row.model, row.model_served.as_deref()), ("public", Some("up-2026-11-27")));
+        assert_eq!((row.total_tokens, &*row.usage_source), (3, "reported"), "{path}");
+    }
+    world.finish().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 // Anthropic's SDK, which has its key in `x-api-key`; prints the same as `../python/anthropic_sdk.py`.
 
 import Anthropic from "@anthropic-ai/sdk";
+import { jsonSchemaOutputFormat } from "@anthropic-ai/sdk/helpers/json-schema";
 import {
   BASE_URL,
   KEY,
@@ -73,6 +74,24 @@ async function tools() {
   };
 }
 
+async function parse() {
+  const properties = { city: { type: "string" }, days: { type: "integer" } };
+  const schema = { type: "object", properties, required: ["city", "days"], additionalProperties: false };
+  const output_config = { format: jsonSchemaOutputFormat(schema) };
+  return (await client.messages.parse(ask("7 days in Paris", { output_config }))).parsed_output;
+}
+
+async function models() {
+  const found = [];
+  for await (const model of client.models.list({ limit: 1 })) found.push([model.type, model.id]);
+  return found;
+}
+
+async function count() {
+  const messages = [{ role: "user", content: QUESTION }];
+  return (await client.messages.countTokens({ model: TEXT, messages })).input_tokens;
+}
+
 async function errors() {
   const poor = connect(KEY_QUOTA);
   await poor.messages.create(ask(QUESTION));
@@ -94,4 +113,4 @@ async function abort() {
   return { pieces };
 }
 
-await show({ chat, stream, tools, errors, abort });
+await show({ chat, stream, tools, parse, models, count, errors, abort });

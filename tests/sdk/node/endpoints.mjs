@@ -54,6 +54,24 @@ async function responses_stream() {
   };
 }
 
+async function responses_parse() {
+  const properties = { city: { type: "string" }, days: { type: "integer" } };
+  const schema = { type: "object", properties, required: ["city", "days"], additionalProperties: false };
+  const format = { type: "json_schema", name: "trip", strict: true, schema };
+  const input = "7 days in Paris";
+  const done = await client.responses.parse({ model: TEXT, input, text: { format } });
+  return JSON.parse(done.output_text);
+}
+
+async function responses_vision() {
+  const image_url = `data:image/png;base64,${PNG.toString("base64")}`;
+  const content = [
+    { type: "input_text", text: "What is this?" },
+    { type: "input_image", image_url, detail: "auto" },
+  ];
+  return (await client.responses.create({ model: TEXT, input: [{ role: "user", content }] })).output_text;
+}
+
 async function embeddings() {
   const done = await client.embeddings.create({ model: TEXT, input: ["a weir", "a dam"] });
   const request = { model: TEXT, input: "a weir", encoding_format: "float" };
@@ -129,6 +147,8 @@ await show({
   completions_stream,
   responses,
   responses_stream,
+  responses_parse,
+  responses_vision,
   embeddings,
   moderations,
   images,

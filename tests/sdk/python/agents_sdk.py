@@ -13,6 +13,7 @@ from agents import (
 )
 from common import BASE_URL, KEY, KEY_QUOTA, KEY_WRONG, QUESTION, TEXT, WEATHER, failure, show
 from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 # Traces would go to OpenAI.
 set_tracing_disabled(True)
@@ -81,6 +82,21 @@ def responses_tools():
     return asyncio.run(call(OpenAIResponsesModel))
 
 
+class Trip(BaseModel):
+    city: str
+    days: int
+
+
+def output():
+    """Its `output_type`, over both APIs."""
+
+    async def plan(kind):
+        async with agent(kind, output_type=Trip) as asked:
+            return (await Runner.run(asked, "7 days in Paris")).final_output.model_dump()
+
+    return [asyncio.run(plan(kind)) for kind in (OpenAIChatCompletionsModel, OpenAIResponsesModel)]
+
+
 def errors():
     asyncio.run(ask(key=KEY_QUOTA))
     return {
@@ -89,4 +105,4 @@ def errors():
     }
 
 
-show(chat, stream, tools, responses, responses_stream, responses_tools, errors)
+show(chat, stream, tools, responses, responses_stream, responses_tools, output, errors)

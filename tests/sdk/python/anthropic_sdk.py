@@ -3,6 +3,7 @@
 import json
 
 import anthropic
+import pydantic
 from common import BASE_URL, KEY, KEY_QUOTA, KEY_WRONG, QUESTION, TEXT, WEATHER, failure, show
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -68,6 +69,26 @@ def tools():
     }
 
 
+class Trip(pydantic.BaseModel):
+    city: str
+    days: int
+
+
+def parse():
+    done = client.messages.parse(**ask("7 days in Paris"), output_format=Trip)
+    return done.parsed_output.model_dump()
+
+
+def models():
+    # Page by page, as the SDK turns them.
+    return [[model.type, model.id] for model in client.models.list(limit=1)]
+
+
+def count():
+    counted = client.messages.count_tokens(model=TEXT, messages=[{"role": "user", "content": QUESTION}])
+    return counted.input_tokens
+
+
 def errors():
     poor = connect(KEY_QUOTA)
     poor.messages.create(**ask(QUESTION))
@@ -90,4 +111,4 @@ def abort():
     return {"pieces": seen}
 
 
-show(chat, stream, tools, errors, abort)
+show(chat, stream, tools, parse, models, count, errors, abort)

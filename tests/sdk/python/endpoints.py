@@ -5,6 +5,7 @@ import os
 
 from common import BASE_URL, IMAGE, KEY, QUESTION, TEXT, show
 from openai import OpenAI
+from pydantic import BaseModel
 
 client = OpenAI(base_url=BASE_URL, api_key=KEY)
 PNG = ("pixel.png", base64.b64decode(os.environ["WEIR_PNG"]), "image/png")
@@ -56,6 +57,22 @@ def responses_stream():
         "first": events[0].type,
         "whole": last.output_text,
     }
+
+
+class Trip(BaseModel):
+    city: str
+    days: int
+
+
+def responses_parse():
+    done = client.responses.parse(model=TEXT, input="7 days in Paris", text_format=Trip)
+    return done.output_parsed.model_dump()
+
+
+def responses_vision():
+    url = "data:image/png;base64," + os.environ["WEIR_PNG"]
+    parts = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": url}]
+    return client.responses.create(model=TEXT, input=[{"role": "user", "content": parts}]).output_text
 
 
 def embeddings():
@@ -123,6 +140,8 @@ if __name__ == "__main__":
         completions_stream,
         responses,
         responses_stream,
+        responses_parse,
+        responses_vision,
         embeddings,
         moderations,
         images,

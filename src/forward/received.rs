@@ -1,0 +1,57 @@
+//! The body of an upstream's response, of which something may have been read in advance: to look at
+//! what it says before it is decided whether it goes to the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Read, and not taken yet.
+    ahead: Option<Bytes>,
+    rest: Incoming,
+}
+
+impl Received {
+    pub(crate) fn new(rest: Incoming) -> Self {
+        Self { ahead: None, rest }
+    }
+
+    /// Puts back what was read of its beginning, to be read again.
+    pub(super) fn put_back(&mut self, read: Bytes) {
+        self.ahead = Some(read).filter(|read| !read.is_empty());
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.ahead.take() {
+            Some(ahead) => Poll::Ready(Some(Ok(Frame::data(ahead)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        hint
+    }
+}
