@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::{ASK, ASK_USAGE};
-use crate::world::{Client, World, request};
+use crate::world::{Client, MODEL, World, request};
 
 /// So that no fixture goes missing unnoticed.
 const FIXTURES: usize = 128;
@@ -135,11 +135,14 @@ impl Fixture {
         assert_eq!((&row["end"], &row["usage_source"]), (&json!(end), &json!(source)), "{name}");
         assert_eq!(row["model_served"], self.expected["model"], "{name}");
         let no_done = self.is_stream && self.says("finish_reason") && !self.says("done");
+        let served = self.expected["model"].as_str().unwrap_or_default();
+        let served = served.rsplit('/').next().unwrap_or_default();
         let count = |name: &str| usage[name].as_u64().unwrap_or(0);
         let flags = [
             (no_done, "no_done"),
             (self.says("suspect"), "usage_suspect"),
             (count("total") != count("input") + count("output"), "total_differs"),
+            (!matches!(served, "" | MODEL | "gpt-5.4-2026-03-05"), "model_differs"),
         ];
         let flags: Vec<_> = flags.iter().filter(|(is_set, _)| *is_set).map(|it| it.1).collect();
         assert_eq!(row["flags"], json!(flags), "{name}");
