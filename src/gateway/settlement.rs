@@ -248,7 +248,9 @@ impl Settlement {
         }
         self.flags.set(used.flags);
         let source = used.source.unwrap_or(UsageSource::Estimated);
-        let served = used.model_served.as_deref().filter(|_| source != UsageSource::None);
+        // Azure's first event has an empty name, which says nothing.
+        let is_said = |name: &&str| source != UsageSource::None && !name.is_empty();
+        let served = used.model_served.as_deref().filter(is_said);
         let price_version = served.and_then(|name| self.charge_as(name));
         let billed = Billed { usage: &used.usage, source, images: used.images };
         let cost_nano_usd = self.price.map(|price| price.rates.cost(&billed));

@@ -19,7 +19,7 @@ async fn the_upstream_gets_what_is_its_business() {
     let kept = "user-agent: OpenAI/Python 3.54.0\r\nx-stainless-lang: python\r\n\
                 traceparent: 00-1-2-01\r\nopenai-beta: x=v2\r\n\
                 accept-encoding: gzip, deflate\r\n";
-    let path = format!("{CHAT}?a=%2F&b=c%20d&&x");
+    let path = format!("{CHAT}?api-version=%2F&beta=c%20d");
     let body = "{ \"model\" : \"gpt-5.4\",\n \"x\":1.50e1, \"messages\":[], \"u\":\"\\u00e9\"}";
     let mut client = world.connect().await;
     let head = format!("{secret}{kept}");

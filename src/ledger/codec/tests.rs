@@ -31,7 +31,7 @@ pub(crate) fn closed(n: u8) -> Closed {
             total: u64::MAX,
             ..Usage::default()
         },
-        price_version: PriceVersion::from_number(u64::from(n % 3)),
+        price_version: None,
         cost_nano_usd: Some(n.into()),
         output_images: 2,
         raw_usage: Some(r#"{"prompt_tokens":8}"#.into()),
@@ -67,11 +67,13 @@ fn what_is_written_is_read_again() {
     let mut bytes = Vec::new();
     encode_opened(&opened(1), &mut bytes);
     let first = bytes.len();
-    encode_closed(&closed(1), &mut bytes);
+    let price_version = PriceVersion::from_number(0xba98_7654_3210);
+    let closed = Closed { price_version, ..closed(1) };
+    encode_closed(&closed, &mut bytes);
     let mut names = Names::default();
     assert_eq!(decode(&bytes, &mut names), Step::Record(Record::Opened(opened(1)), first));
     let rest = bytes.len() - first;
-    assert_eq!(decode(&bytes[first..], &mut names), Step::Record(Record::Closed(closed(1)), rest));
+    assert_eq!(decode(&bytes[first..], &mut names), Step::Record(Record::Closed(closed), rest));
 }
 
 /// Without what this version has added at the end.

@@ -122,7 +122,7 @@ async fn a_stream_ends_where_the_quota_does() {
     assert_eq!(row.output_tokens, 1000);
     assert!(row.total_tokens > 1000 && row.total_tokens == row.input_tokens + 1000);
     world.settled().await;
-    let refused = super::ask(&world, &key, &chat(0)).await;
+    let refused = super::ask(&world, &key, &chat(1)).await;
     assert_eq!((refused.status, &*refused.code()), (429, "insufficient_quota"));
 
     // Running usage is exact; what others have reserved is not left.
