@@ -197,7 +197,9 @@ impl Ids {
             (Name::Id, 2) if names[1] == Name::Container => IdKind::Container,
             (Name::Container, 1) => IdKind::Container,
             // Tools have theirs; an answer that is sent back tells of the one it used.
-            (Name::Container | Name::ContainerId, _) if names[1] == Name::Prompt => {
+            (Name::Container | Name::ContainerId, _)
+                if matches!(names[1], Name::Prompt | Name::Words) =>
+            {
                 IdKind::Container
             }
             (Name::FileId, _) => IdKind::File,

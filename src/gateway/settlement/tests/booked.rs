@@ -136,7 +136,7 @@ fn remarks_on_the_numbers_are_those_of_the_reading() {
     for (status, end, flag) in [
         (200, End::Complete, one(Flags::NO_ANSWER)),
         (204, End::Complete, one(Flags::NO_ANSWER)),
-        (200, End::ClientClosed, Flags::default()),
+        (200, End::ClientClosed, one(Flags::RESERVED)),
         (429, End::Complete, Flags::default()),
     ] {
         let mut settlement = world.settlement(1);
