@@ -9,9 +9,10 @@
 //! upstream's business.
 
 mod api;
+mod spelling;
+mod name;
 mod decisive;
 mod refusable;
-mod name;
 mod ids;
 mod media;
 mod picture;

@@ -11,6 +11,7 @@
 //! `server_error` ours.
 
 mod apart;
+mod body;
 mod framing;
 
 use std::borrow::Cow;
@@ -122,11 +123,6 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::client("method_not_allowed", status, message) }
     }
 
-    /// A tenant holds more bytes of request bodies than its share.
-    pub(crate) fn tenant_body_bytes() -> Self {
-        Self::rate_limited(1, "tenant-body-bytes")
-    }
-
     /// The API document's sentence, and after it what is wrong: `what` begins small and ends without a
     /// full stop.
     pub(crate) fn invalid(what: impl Display) -> Self {
@@ -151,25 +147,6 @@ impl Refusal {
         let message = "Rate limit exceeded.";
         let refusal = Self::new(status, "rate_limit_error", "rate_limit_exceeded", message);
         Self { limit: Some(limit), ..refusal }.retry_after(seconds)
-    }
-
-    pub(crate) fn body_too_large(limit: u64) -> Self {
-        let message = format!("The request body is larger than {limit} bytes.");
-        Self::client("request_too_large", StatusCode::PAYLOAD_TOO_LARGE, message)
-    }
-
-    pub(crate) fn unknown_coding() -> Self {
-        let message = "This content-encoding is not supported; \
-                       send gzip, deflate, br or zstd alone, or no coding.";
-        Self::client("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
-    }
-
-    pub(crate) fn corrupt_coding() -> Self {
-        Self::invalid("the body is not what its content-encoding says")
-    }
-
-    pub(crate) fn body_stalled() -> Self {
-        Self::invalid("the request body did not arrive in time")
     }
 
     pub(crate) fn overloaded(what: &'static str) -> Self {

@@ -32,7 +32,8 @@
 //! which do is a matter of the upstream, so the list is configured (`refuse_fields`, see
 //! [`Refusable`](super::Refusable)).
 
-use super::name::{KEPT, Name, decode};
+use super::name::{KEPT, Name};
+use super::spelling::fold;
 
 /// What the value of a field is, if it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,42 +149,10 @@ pub(crate) fn decisive(key: &str) -> Option<&'static str> {
     (name.len() <= KEPT).then(|| Name::of(fold(name).as_bytes()).single()).flatten()
 }
 
-/// A key in the spelling in which readers compare it that take no notice of case.
-pub(super) fn fold(key: &str) -> String {
-    key.chars()
-        .map(|letter| match letter {
-            // What becomes an ASCII letter by some rule of Unicode (SimpleFold, or lower case).
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            '\u{130}' | '\u{131}' => 'i',
-            letter => letter.to_ascii_lowercase(),
-        })
-        .collect()
-}
-
-/// Whether a raw key is what it is in all spellings: without capitals, escapes or anything beyond ASCII.
-#[inline]
-pub(super) fn is_plain(raw: &[u8]) -> bool {
-    raw.iter().all(|byte| !byte.is_ascii_uppercase() && *byte < 0x80 && *byte != b'\\')
-}
-
-/// A raw key as it is spelt and as it is compared.
-pub(super) struct Spelt {
-    pub(super) text: String,
-    pub(super) folded: String,
-}
-
-impl Spelt {
-    /// `None`: it is not Unicode, and readers differ in what they make of it.
-    pub(super) fn of(raw: &[u8]) -> Option<Self> {
-        let text = decode(raw)?;
-        Some(Self { folded: fold(&text), text })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::spelling::is_plain;
 
     #[test]
     fn every_name_that_decides_has_a_key_and_is_found_by_it() {

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use super::name::{Name, decode};
+use super::name::Name;
+use super::spelling::decode;
 use super::{Api, Invalid};
 use crate::config::{IdKind, IdKinds};
 use crate::json::Token;

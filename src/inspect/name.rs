@@ -1,6 +1,6 @@
 //! The keys that mean something to us.
 
-use super::decisive::{fold, is_plain};
+use super::spelling::{decode, fold, is_plain};
 
 /// Bytes of the longest key that means something: to us, or to an operator who refuses it.
 pub(crate) const KEY_MAX: usize = 40;
@@ -255,13 +255,4 @@ pub(super) fn keep(kept: &mut [u8], at: usize, piece: &[u8]) {
         let fits = piece.len().min(room.len());
         room[..fits].copy_from_slice(&piece[..fits]);
     }
-}
-
-/// The text of a string whose bytes between the quotes, which have been scanned, are `raw`; none if it
-/// is not Unicode.
-pub(super) fn decode(raw: &[u8]) -> Option<String> {
-    if !raw.contains(&b'\\') {
-        return String::from_utf8(raw.to_vec()).ok();
-    }
-    serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
 }

@@ -9,8 +9,9 @@ use http::HeaderValue;
 
 use super::decisive::Role;
 use super::ids::Ids;
-use super::name::{Key, Name, decode, keep};
+use super::name::{Key, Name, keep};
 use super::refusable::Refusable;
+use super::spelling::decode;
 use super::splice::{Bound, Options, Places, Said};
 use super::{Api, Facts, Invalid, MODEL_MAX, media};
 use crate::json::{MAX_DEPTH, Sink, Token};

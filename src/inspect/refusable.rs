@@ -115,7 +115,7 @@ impl Refusable {
     /// The same for a key of a form or a query, however it is written.
     pub(crate) fn find_spelt(&self, key: &str) -> Seen {
         let name = key.split('[').next().unwrap_or_default().trim();
-        self.find(super::decisive::fold(name).as_bytes())
+        self.find(super::spelling::fold(name).as_bytes())
     }
 
     /// A name among those that were seen which the upstream of this index refuses, as it stands in its list.

@@ -204,13 +204,13 @@ async fn tokens_are_reserved_and_what_was_not_used_comes_back() {
     // 2,500 more than reserved are debt, and booked in full.
     let asked = served(&world, &upstream, &key, &chat(500), 3000).await;
     assert_eq!(world.row(asked.event_id()).await.total_tokens, 3000);
-    let refused = ask(&world, &key, &chat(0)).await;
+    let refused = ask(&world, &key, &chat(1)).await;
     let wait: u64 = refused.header("retry-after").expect("a wait").parse().expect("seconds");
     assert!(wait > 120, "2,010 tokens of debt at 1,000 a minute: {wait}");
     assert_rate_limited(&refused, "key-tokens", wait);
     assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("0"));
     hand.advance_ms(wait * 1000);
-    served(&world, &upstream, &key, &chat(0), 2).await;
+    served(&world, &upstream, &key, &chat(1), 2).await;
     world.finish().await;
 }
 

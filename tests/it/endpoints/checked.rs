@@ -42,7 +42,7 @@ async fn what_readers_take_differently_is_refused() {
         ("/v1/chat/completions?models=expensive", JSON, chat(""), "`models`"),
         (CHAT, JSON, chat(r#","Model":"expensive""#), "differs from `model`"),
         (CHAT, JSON, chat(r#","max_to\u212aens":9"#), "differs from `max_tokens`"),
-        (CHAT, JSON, chat(r#","mod\u0065l":"expensive""#), "duplicate key `model`"),
+        (CHAT, JSON, chat(r#","mod\u0065l":"expensive""#), "Duplicate key `model`"),
         (CHAT, JSON, chat(r#","fallbacks":["expensive"]"#), not_allowed),
         (CHAT, JSON, chat(r#","MODELS":["expensive"]"#), not_allowed),
         (CHAT, JSON, chat(r#","mock_response":"x""#), "`mock_*`"),

@@ -202,7 +202,7 @@ async fn row_13_too_many_interim_answers() {
         call.write(interims + last).await;
         let answer = client.answer().await;
         assert_refused(&world, &answer, 502, "upstream_protocol", Some("false"));
-        let booked = Booked::unanswered("upstream_error", Tokens::Estimated(0), 502);
+        let booked = Booked::unanswered("upstream_error", Tokens::Reserved, 502);
         booked.check_only(&world, answer.event_id()).await;
         call.closed().await;
         world.finish().await;

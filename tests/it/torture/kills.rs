@@ -41,8 +41,10 @@ fn ask(key: &str, number: u64, is_stream: bool, lines: &str) -> String {
     // Every other client of a stream asks for the usage; for the rest, Weir asks.
     let usage = r#""stream_options":{"include_usage":true},"#;
     let usage = if is_stream && number.is_multiple_of(2) { usage } else { "" };
+    // So long that the text alone decides what is reserved for the prompt, however long the numbers are.
+    let long = " ".repeat(300);
     let body = format!(
-        r#"{{"model":"{MODEL}","stream":{is_stream},{usage}"max_completion_tokens":{most},"messages":[{{"role":"user","content":"Go on."}}]}}"#
+        r#"{{"model":"{MODEL}","stream":{is_stream},{usage}"max_completion_tokens":{most},"messages":[{{"role":"user","content":"Go on.{long}"}}]}}"#
     );
     request("POST", CHAT, key, &format!("connection: close\r\n{lines}"), &body)
 }
