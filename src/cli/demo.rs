@@ -88,7 +88,7 @@ fn config(args: &Args, base_url: &str) -> anyhow::Result<Config> {
         "[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{}\"\n[data]\ndir = {:?}\n\
          [log]\nfilter = \"warn\"\n\
          [[upstream]]\nname = \"simulator\"\nbase_url = \"{base_url}\"\n\
-         models = [\"{}\", \"{}\"]\nrequest_headers = [\"x-sim-*\"]\n{PRICES}",
+         models = [\"{}\", \"{}\"]\n{PRICES}",
         free(admin),
         args.data_dir.display().to_string(),
         simulator::TEXT_MODEL,

@@ -139,7 +139,6 @@ impl Site {
             [[upstream]]
             name = "simulator"
             base_url = "http://{simulator_address}"
-            request_headers = ["x-sim-*"]
             api_key = "env:SDK_TEST_UPSTREAM_KEY"
             models = ["gpt-5.4", "gpt-5.4-image-2"]
             [log]

@@ -139,7 +139,6 @@ impl Builder {
         default("upstream.api_key", quoted(Path::new(&format!("file:{}", secret.display()))));
         default("upstream.models", format!("[\"{MODEL}\", \"{IMAGE_MODEL}\"]"));
         // How a test asks the simulator for something.
-        default("upstream.request_headers", "[\"x-sim-*\"]".into());
         let base_url = keys["upstream.base_url"].trim_matches('"').to_owned();
         let config = format!("{}{}", toml(&keys), self.more);
         std::fs::write(dir.path().join("weir.toml"), &config).expect("the directory is writable");

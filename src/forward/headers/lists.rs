@@ -5,8 +5,9 @@
 //! upstream or its clients need (`request_headers`, `response_headers`).
 
 /// A request's fields that go upstream: what the official SDKs send (`_base_client.py` of openai and
-/// anthropic) apart from credentials and the choice of an account, and what traces a request across hosts
-/// (W3C Trace Context; its baggage is for one's own hosts). The commonest come first.
+/// anthropic) apart from credentials and the choice of an account, what traces a request across hosts
+/// (W3C Trace Context; its baggage is for one's own hosts), by which tools that compare models tell their
+/// runs apart, and what Weir's own simulator obeys and no other server knows. The commonest come first.
 pub(super) fn goes_upstream(name: &str) -> bool {
     matches!(
         name,
@@ -22,7 +23,13 @@ pub(super) fn goes_upstream(name: &str) -> bool {
             | "x-request-id"
             | "x-client-request-id"
             | "idempotency-key"
-    ) || (name.starts_with("x-stainless-") && !name.contains('_'))
+            | "x-trace-id"
+            | "x-correlation-id"
+            | "x-session-id"
+            | "x-experiment"
+            | "x-trial"
+    ) || (["x-stainless-", "x-sim-"].iter().any(|known| name.starts_with(known))
+        && !name.contains('_'))
 }
 
 /// A response's fields that reach the client: what describes the body, and what the official SDKs read,

@@ -32,7 +32,7 @@ fn client(fields: &[(&str, &str)], also: &[&str]) -> HeaderMap {
     headers
 }
 
-/// What the official SDKs send and need upstream, and what traces a request.
+/// What the official SDKs send and need upstream, and what traces a request or tells runs apart.
 const GOES: &[&str] = &[
     "accept",
     "accept-language",
@@ -49,6 +49,12 @@ const GOES: &[&str] = &[
     "x-request-id",
     "x-client-request-id",
     "idempotency-key",
+    "x-trace-id",
+    "x-correlation-id",
+    "x-session-id",
+    "x-experiment",
+    "x-trial",
+    "x-sim-mode",
 ];
 
 /// What stays with the client whatever it is: others' credentials, the choice of an account, addresses, what
@@ -74,6 +80,7 @@ const STAYS: &[&str] = &[
     "openai_organization",
     "x_forwarded_for",
     "x-stainless-a_b",
+    "x-sim-a_b",
     "transfer_encoding",
     "forwarded",
     "via",
