@@ -4,7 +4,9 @@
 use crate::http::{assert_own_error, chat, send};
 use crate::process::Gateway;
 use crate::traffic::{CHAT, simulated};
-use crate::world::{Answer, Client, MODEL, UPSTREAM_KEY, Upstream, World, eventually, request};
+use crate::world::{
+    Answer, Client, MODEL, UPSTREAM_KEY, Upstream, World, eventually, misspelt, request,
+};
 
 #[tokio::test]
 async fn the_upstream_gets_what_is_its_business() {
@@ -155,7 +157,7 @@ async fn what_is_said_stays_between_client_and_upstream() {
     let canary = "CanaryOfTheDeep";
     let body = chat(canary);
     let stream = body.replacen('{', "{\"stream\":true,", 1);
-    let typo = format!("{}x", &key[..key.len() - 1]);
+    let typo = misspelt(&key);
     let broken = body.replacen('{', "{{", 1);
     let large = chat(&canary.repeat(500));
     let cases: [(&str, &str, &str, u16); 10] = [

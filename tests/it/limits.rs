@@ -17,7 +17,7 @@ use weir::server::Environment;
 use crate::traffic::simulated;
 use crate::world::{
     Answer, Call, Client, IMAGE_MODEL, MODEL, Piece, Received, Upstream, World, eventually,
-    patiently, request,
+    misspelt, patiently, request,
 };
 
 /// 2026-06-03T07:14:21Z.
@@ -342,7 +342,7 @@ async fn a_quota_outlives_the_server_and_ends_with_its_day() {
 async fn bad_keys_are_limited_by_address_and_good_ones_are_not() {
     let (simulator, builder) = simulated().await;
     let world = builder.set("server.failed_keys_per_minute", 3).start().await;
-    let typo = format!("{}x", &world.key[..world.key.len() - 1]);
+    let typo = misspelt(&world.key);
     for key in [&*typo, "sk-no-key", ""] {
         let answer = show(&world, key, "/v1/models").await;
         assert_eq!((answer.status, &*answer.code()), (401, "invalid_api_key"));

@@ -378,3 +378,9 @@ pub struct Row {
     pub flags: Vec<String>,
     pub upstream_request_id: Option<String>,
 }
+
+/// A key with another last letter: keys are random, and some end in any letter.
+pub fn misspelt(key: &str) -> String {
+    let (rest, last) = key.split_at(key.len() - 1);
+    format!("{rest}{}", if last == "x" { "y" } else { "x" })
+}

@@ -6,7 +6,7 @@ use super::{
     BAD_KEY, CHAT, CHAT_PATH, INVALID, JSON_MODE, STREAM, Site, TOO_FAST, TOOLS, TURNS, VISION,
     assert_counts, refusal, row_of_usage,
 };
-use crate::world::{Row, UPSTREAM_KEY, Upstream, World, request};
+use crate::world::{Row, UPSTREAM_KEY, Upstream, World, misspelt, request};
 
 #[tokio::test]
 async fn s01_the_base_url_is_without_v1_and_may_have_it() {
@@ -256,7 +256,7 @@ async fn s21_a_bad_key_gets_the_printed_error() {
     let site = Site::start().await;
     let world = &site.world;
     let zeros = "0".repeat(40);
-    let typo = format!("{}x", &world.key[..world.key.len() - 1]);
+    let typo = misspelt(&world.key);
     for key in [format!("sk-weir-{zeros}"), typo, "YOUR_API_KEY".into(), UPSTREAM_KEY.into()] {
         let answer = refusal(world, &request("POST", CHAT_PATH, &key, "", CHAT)).await;
         assert_eq!((answer.status, answer.text()), (401, BAD_KEY), "{key}");
