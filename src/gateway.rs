@@ -183,7 +183,8 @@ async fn serve(
         Keyed::ShowModel(id) => return models::show(routes, allowed, family, id).map(own_json),
         Keyed::Forward(forwarded) => forwarded,
     };
-    let arriving = arrive(worker, &identified.identity, exchange)?;
+    let announced = body.size_hint().exact();
+    let arriving = arrive(worker, &identified.identity, announced, exchange)?;
     let RequestBody { frames, facts, held } =
         inspect(worker, &identified.identity, &head, body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.

@@ -216,6 +216,10 @@ impl Account {
         self.tokens.as_mut()?.wait(want.reserve, mono_ns)
     }
 
+    pub(super) fn has_token_rate(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// Takes the rest, after every check of both accounts said yes.
     pub(super) fn hold(
         &mut self,

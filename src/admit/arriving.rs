@@ -22,8 +22,9 @@ pub(crate) struct Arriving {
 impl SlotGuard {
     /// Asks the limits of a request of which only the head is here: whether any request of this key would
     /// be refused now. Takes nothing but a place among those in flight.
-    pub(crate) fn arrive(&self, now: Now) -> Result<Arriving, Denied> {
-        self.live().arrive(self.slot(), now)?;
+    /// `is_short`: its body is small enough to be read for the sake of a true answer.
+    pub(crate) fn arrive(&self, is_short: bool, now: Now) -> Result<Arriving, Denied> {
+        self.live().arrive(self.slot(), is_short, now)?;
         Ok(Arriving { live: self.live().clone(), slot: self.slot(), is_over: false })
     }
 }

@@ -234,8 +234,8 @@ impl TenantLive {
     }
 
     /// Gives a place to a request whose body is on its way, unless any would be refused now.
-    pub(super) fn arrive(&self, slot: KeySlot, now: Now) -> Result<(), Denied> {
-        self.books().arrive(slot, now)
+    pub(super) fn arrive(&self, slot: KeySlot, is_short: bool, now: Now) -> Result<(), Denied> {
+        self.books().arrive(slot, is_short, now)
     }
 
     /// Turns that place into a reservation, or gives it back.

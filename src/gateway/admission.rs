@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 use crate::route::Route;
 use crate::usage::Flags;
 
+/// So much of a body is read to say truly how long to wait.
+const SHORT_BODY: u64 = 64 * 1024;
+
 /// What is reserved: the estimate of the prompt, and as much output as the request allows, if its
 /// endpoint has one that costs; and what both cost at most. An answer that may be clamped is held to
 /// what is reserved, so what is usual is no measure for it.
@@ -72,13 +75,15 @@ fn speech_tokens(facts: &Facts) -> u64 {
 }
 
 /// Asks the limits for a request of which only the head is here: where any would be refused now, nothing
-/// of its body is read. From here on it counts as in flight.
+/// of its body is read. From here on it counts as in flight. `announced`: its Content-Length.
 pub(crate) fn arrive(
     worker: &Worker,
     identity: &Identity,
+    announced: Option<u64>,
     exchange: &mut Exchange,
 ) -> Result<Arriving, Refusal> {
-    let arriving = identity.slot.arrive(exchange.arrived);
+    let is_short = announced.is_some_and(|bytes| bytes <= SHORT_BODY);
+    let arriving = identity.slot.arrive(is_short, exchange.arrived);
     arriving.map_err(|denied| refused(worker, denied, exchange))
 }
 

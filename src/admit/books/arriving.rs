@@ -11,14 +11,24 @@ const LEAST: Want = Want { prompt: 1, reserve: 1, nano_usd: 0 };
 
 impl Books {
     /// Gives a place to a request whose body is still to come, unless any would be refused now.
-    pub(in crate::admit) fn arrive(&mut self, slot: KeySlot, now: Now) -> Result<(), Denied> {
+    /// Where tokens are limited, how long to wait is only known of the whole request: one that `is_short` is
+    /// read for that.
+    pub(in crate::admit) fn arrive(
+        &mut self,
+        slot: KeySlot,
+        is_short: bool,
+        now: Now,
+    ) -> Result<(), Denied> {
         let windows = self.advance(now);
         self.catch_up(slot);
         self.open(slot, now.mono_ns);
         self.keys[slot].enter(&windows);
         self.tenant.enter(&windows);
         self.check_quotas(slot, LEAST, now)?;
-        self.check_rates(slot, now)?;
+        let has_token_rate = self.keys[slot].has_token_rate() || self.tenant.has_token_rate();
+        if !(is_short && has_token_rate) {
+            self.check_rates(slot, now)?;
+        }
         self.keys[slot].arrive();
         self.tenant.arrive();
         self.totals.arriving += 1;

@@ -18,15 +18,15 @@ fn a_request_has_its_place_from_its_head_on_and_only_one() {
     for (of_key, of_tenant) in [(one.clone(), Limits::default()), (Limits::default(), one)] {
         let world = World::new(Limits::default(), of_tenant);
         let key = key(&world, of_key);
-        let first = key.arrive(world.now).expect("nobody is there");
-        let second = key.arrive(world.now).expect_err("it is taken").limit();
+        let first = key.arrive(false, world.now).expect("nobody is there");
+        let second = key.arrive(false, world.now).expect_err("it is taken").limit();
         assert_eq!(second.kind, Kind::Concurrency);
         assert_eq!(counted(&world), (1, 0));
         drop(first);
-        let again = key.arrive(world.now).expect("it was given back");
+        let again = key.arrive(false, world.now).expect("it was given back");
         let permit = again.admit(&key, ask(1, 2), world.now).expect("its own place");
         assert_eq!(counted(&world), (0, 1));
-        key.arrive(world.now).expect_err("it is taken by the permit");
+        key.arrive(false, world.now).expect_err("it is taken by the permit");
         permit.settle(1, 0, world.now);
         assert_eq!(counted(&world), (0, 0));
     }
@@ -46,13 +46,13 @@ fn what_would_refuse_any_request_does_so_by_the_head_and_takes_nothing() {
         let key = key(&world, limits);
         if used > 0 {
             // Any number of looks leaves everything where it was.
-            (0..3).for_each(|_| drop(key.arrive(world.now).expect("there is room")));
-            let arriving = key.arrive(world.now).expect("there is room");
+            (0..3).for_each(|_| drop(key.arrive(false, world.now).expect("there is room")));
+            let arriving = key.arrive(false, world.now).expect("there is room");
             let permit = arriving.admit(&key, ask(1, used), world.now).expect("there is room");
             permit.settle(used, 0, world.now);
         }
         let before = key.standing(world.now);
-        let denied = key.arrive(world.now).expect_err("there is no room");
+        let denied = key.arrive(false, world.now).expect_err("there is no room");
         assert_eq!((denied.limit_name(), denied.standing()), (name, before));
         assert_eq!(counted(&world), (0, 0));
     }
@@ -62,7 +62,7 @@ fn what_would_refuse_any_request_does_so_by_the_head_and_takes_nothing() {
 fn who_is_refused_in_the_end_has_no_place_any_more() {
     let world = World::new(Limits::default(), Limits::default());
     let key = key(&world, Limits { daily_tokens: Some(5), ..Limits::default() });
-    let arriving = key.arrive(world.now).expect("there is room");
+    let arriving = key.arrive(false, world.now).expect("there is room");
     arriving.admit(&key, ask(1, 6), world.now).expect_err("more than the quota");
     assert_eq!(counted(&world), (0, 0));
 }
@@ -71,7 +71,7 @@ fn who_is_refused_in_the_end_has_no_place_any_more() {
 fn a_key_that_goes_meanwhile_keeps_the_place_until_the_request_ends() {
     let world = World::new(Limits::default(), Limits::default());
     let (old, new) = (key(&world, Limits::default()), key(&world, Limits::default()));
-    let [stays, goes] = [(); 2].map(|()| old.arrive(world.now).expect("no limits"));
+    let [stays, goes] = [(); 2].map(|()| old.arrive(false, world.now).expect("no limits"));
     let before = world.live.slots().0;
     drop(old);
     assert_eq!(world.live.slots().0, before, "its slot is not given to another key");
@@ -80,4 +80,19 @@ fn a_key_that_goes_meanwhile_keeps_the_place_until_the_request_ends() {
     let permit = stays.admit(&new, ask(1, 2), world.now).expect("no limits");
     assert_eq!((counted(&world), world.live.slots().0), ((0, 1), before - 1));
     permit.settle(1, 0, world.now);
+}
+
+/// How long to wait for tokens nobody knows who has not seen the request.
+#[test]
+fn a_short_request_is_read_before_a_rate_of_tokens_refuses_it() {
+    let limits = Limits { tpm: Some(60), rpm: Some(1), ..Limits::default() };
+    let world = World::new(Limits::default(), Limits::default());
+    let key = key(&world, limits);
+    let first = key.arrive(true, world.now).expect("there is room");
+    first.admit(&key, ask(1, 60), world.now).expect("there is room").settle(60, 0, world.now);
+    key.arrive(false, world.now).expect_err("whatever it is, it is refused");
+    let second = key.arrive(true, world.now).expect("it is read");
+    let denied = second.admit(&key, ask(1, 60), world.now).expect_err("there is no room");
+    let Denied::Rate { wait, .. } = denied else { panic!("a rate: {denied:?}") };
+    assert_eq!(wait.as_secs(), 60, "all that it asks for");
 }
