@@ -276,7 +276,9 @@ impl Tally {
         let Origin { alone, is_final, is_start, is_weak, .. } = origin;
         let Aligned { usage, differs, is_undivided } = aligned;
         // What was copied of it may end within a character.
-        let text = raw.utf8_chunks().next().map(|chunk| chunk.valid()).filter(|it| !it.is_empty());
+        let valid = |end: usize| std::str::from_utf8(&raw[..end]);
+        let text = valid(raw.len()).or_else(|error| valid(error.valid_up_to()));
+        let text = text.ok().filter(|text| !text.is_empty());
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),

@@ -9,48 +9,41 @@
 /// (W3C Trace Context; its baggage is for one's own hosts), by which tools that compare models tell their
 /// runs apart, and what Weir's own simulator obeys and no other server knows. The commonest come first.
 pub(super) fn goes_upstream(name: &str) -> bool {
-    matches!(
-        name,
-        "accept"
-            | "content-type"
-            | "user-agent"
-            | "accept-language"
-            | "openai-beta"
-            | "anthropic-version"
-            | "anthropic-beta"
-            | "traceparent"
-            | "tracestate"
-            | "x-request-id"
-            | "x-client-request-id"
-            | "idempotency-key"
-            | "x-trace-id"
-            | "x-correlation-id"
-            | "x-session-id"
-            | "x-experiment"
-            | "x-trial"
-    ) || (["x-stainless-", "x-sim-"].iter().any(|known| name.starts_with(known))
-        && !name.contains('_'))
+    // By length first: one look tells of most.
+    match name.len() {
+        6 => name == "accept",
+        7 => name == "x-trial",
+        10 => matches!(name, "user-agent" | "tracestate" | "x-trace-id"),
+        11 => matches!(name, "openai-beta" | "traceparent"),
+        12 => matches!(name, "content-type" | "x-request-id" | "x-session-id" | "x-experiment"),
+        14 => name == "anthropic-beta",
+        15 => matches!(name, "accept-language" | "idempotency-key"),
+        16 => name == "x-correlation-id",
+        17 => name == "anthropic-version",
+        19 => name == "x-client-request-id",
+        _ => false,
+    }
+    || ((name.starts_with("x-stainless-") || name.starts_with("x-sim-")) && !name.contains('_'))
 }
 
 /// A response's fields that reach the client: what describes the body, and what the official SDKs read,
 /// apart from ids and rate limits, which Weir says itself. None of them acts on the site that a
 /// browser sees, names an account or a host, or says what the upstream is made of.
 pub(super) fn comes_back(name: &str) -> bool {
-    matches!(
-        name,
-        "content-type"
-            | "content-length"
-            | "date"
-            | "content-encoding"
-            | "content-language"
-            | "content-disposition"
-            | "cache-control"
-            | "retry-after"
-            | "retry-after-ms"
-            | "x-should-retry"
-            | "openai-processing-ms"
-            | "openai-version"
-    )
+    match name.len() {
+        4 => name == "date",
+        11 => name == "retry-after",
+        12 => name == "content-type",
+        13 => name == "cache-control",
+        14 => matches!(
+            name,
+            "content-length" | "retry-after-ms" | "x-should-retry" | "openai-version"
+        ),
+        16 => matches!(name, "content-encoding" | "content-language"),
+        19 => name == "content-disposition",
+        20 => name == "openai-processing-ms",
+        _ => false,
+    }
 }
 
 /// What only its very name lets through, in a request: credentials of other gateways, and fields by which
