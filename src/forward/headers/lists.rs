@@ -10,7 +10,7 @@
 /// runs apart, and what Weir's own simulator obeys and no other server knows. The commonest come first.
 pub(super) fn goes_upstream(name: &str) -> bool {
     // By length first: one look tells of most.
-    match name.len() {
+    let is_listed = match name.len() {
         6 => name == "accept",
         7 => name == "x-trial",
         10 => matches!(name, "user-agent" | "tracestate" | "x-trace-id"),
@@ -22,8 +22,9 @@ pub(super) fn goes_upstream(name: &str) -> bool {
         17 => name == "anthropic-version",
         19 => name == "x-client-request-id",
         _ => false,
-    }
-    || ((name.starts_with("x-stainless-") || name.starts_with("x-sim-")) && !name.contains('_'))
+    };
+    is_listed
+        || ((name.starts_with("x-stainless-") || name.starts_with("x-sim-")) && !name.contains('_'))
 }
 
 /// A response's fields that reach the client: what describes the body, and what the official SDKs read,
