@@ -7,7 +7,7 @@
 /// A request's fields that go upstream: what the official SDKs send (`_base_client.py` of openai and
 /// anthropic) apart from credentials and the choice of an account, what traces a request across hosts
 /// (W3C Trace Context; its baggage is for one's own hosts), by which tools that compare models tell their
-/// runs apart, and what Weir's own simulator obeys and no other server knows. The commonest come first.
+/// runs apart, and what Weir's own simulator obeys and no other server knows.
 pub(super) fn goes_upstream(name: &str) -> bool {
     // By length first: one look tells of most.
     let is_listed = match name.len() {
