@@ -13,6 +13,7 @@ pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
+pub(crate) mod whole;
 mod confirm;
 mod retention;
 mod upkeep;

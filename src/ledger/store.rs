@@ -21,6 +21,7 @@ mod delete;
 mod error;
 mod expire;
 mod forget;
+mod integrity;
 mod keys;
 mod meaning;
 mod owners;
@@ -57,7 +58,9 @@ pub(crate) use confirmed::Future;
 pub use error::StoreError;
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
+pub(in crate::ledger) use integrity::{file_problems, problems_in};
 pub(crate) use keys::NewKey;
+pub(in crate::ledger) use meaning::meaning;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
 pub(crate) use sums::Sums;
