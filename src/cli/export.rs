@@ -65,6 +65,9 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 
 fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     let Args { file, filter, end, format } = args;
+    if let Some(other) = format.and_then(|format| format.named_otherwise(&file)) {
+        note(&other);
+    }
     let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
     let filter = filter.resolve(config, now_ms)?;
     let store = open_ledger(config, "export", now_ms)?;
@@ -76,7 +79,7 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     // The sums know how many there are.
     let sums = usage(&store, &filter, &[], &config.limits.time_zone)?;
     if sums.is_empty() {
-        check_names(&store, &filter)?;
+        check_names(&store, &filter, config)?;
     }
     let export = Export { store, filter, end, total: sums.iter().map(|l| l.sums.requests).sum() };
     let count = match target {
@@ -134,6 +137,12 @@ fn cannot_write(file: &Path) -> String {
 }
 
 impl FileFormat {
+    /// What to say where a file's name says another format than was asked for.
+    fn named_otherwise(self, file: &Path) -> Option<String> {
+        let named = Self::of(file).ok().filter(|named| *named != self)?;
+        Some(format!("{} is named as {named:?}, and gets {self:?}", file.display()))
+    }
+
     fn of(file: &Path) -> anyhow::Result<Self> {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => Ok(Self::Csv),
@@ -266,6 +275,19 @@ mod tests {
             assert!(found.contains(error), "{line}: {found}");
         }
         assert_eq!(lines(), 100);
+    }
+
+    #[test]
+    fn a_name_that_says_another_format_is_told() {
+        for (file, format, is_told) in [
+            ("x.csv", FileFormat::Parquet, true),
+            ("x.jsonl", FileFormat::Csv, true),
+            ("x.csv", FileFormat::Csv, false),
+            ("x", FileFormat::Csv, false),
+            ("-", FileFormat::Csv, false),
+        ] {
+            assert_eq!(format.named_otherwise(Path::new(file)).is_some(), is_told, "{file}");
+        }
     }
 
     #[test]

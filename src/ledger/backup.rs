@@ -41,7 +41,7 @@ pub(crate) enum BackupError {
     )]
     Damaged { path: PathBuf, problems: Vec<String> },
     #[error(
-        "the running server has not stored {rows} finished requests of its journal within 30 seconds; its \
+        "the running server has not stored all of its journal (finished requests: {rows}) within 30 seconds; its \
          log says why"
     )]
     Behind { rows: usize },

@@ -322,7 +322,17 @@ impl Store {
         if !self.syncs_commits {
             self.sync_commits()?;
         }
-        self.write()
+        self.write().map_err(StoreError::of_change)
+    }
+
+    /// Waits, before a change of tenants or keys, for a program that holds the write lock. `tell` hears how long:
+    /// SQLite's own wait says nothing.
+    pub(crate) fn await_change(
+        &mut self,
+        tell: &mut dyn FnMut(Duration),
+    ) -> Result<(), StoreError> {
+        let waited = writers::wait_for(&mut self.conn, &self.path, tell);
+        waited.map_err(StoreError::of_change)
     }
 
     /// A transaction that only reads, so that several statements see the same state.
