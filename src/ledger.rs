@@ -21,6 +21,7 @@ mod scan;
 pub(crate) mod behind;
 mod awaited;
 mod lock;
+mod foreign;
 mod words;
 pub(crate) mod open;
 mod wal;
@@ -243,6 +244,7 @@ impl Thread {
 }
 
 fn directory_error(data: &Data, source: io::Error) -> LedgerError {
+    let source = foreign::explained(source, &data.dir);
     LedgerError::Directory { path: data.dir.display().to_string(), source }
 }
 

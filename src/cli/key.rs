@@ -20,6 +20,7 @@ use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Format, note, to_stdout, write_lines, write_one};
+use super::unpriced::note_unpriced;
 use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
 use line::{COLUMNS, KEY, line, write_ended};
@@ -170,6 +171,7 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         expires_at_ms,
         secret: secret_of(&text),
     };
+    note_unpriced(&new.limits, new.models.as_deref(), config, now_ms);
     if open_or_make_store(config, "key")?.create_key(&new, now_ms)? {
         note(&format!("made tenant `{}`, without limits", new.tenant));
     }
@@ -254,6 +256,7 @@ fn set(
         }
     })?;
     tell_key(&key);
+    note_unpriced(&key.limits, key.models.as_deref(), config, now_ms);
     write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
 

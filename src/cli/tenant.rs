@@ -15,6 +15,7 @@ use super::limits::{LimitArgs, LimitFields};
 use super::names::tenant_name;
 use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Column, Format, counted, note, to_stdout, write_lines, write_one};
+use super::unpriced::note_unpriced;
 use super::unreadable::tell_tenant;
 use super::when::rfc3339;
 
@@ -117,6 +118,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             edit.limits.apply(&mut limits);
             let time_zone = edit.time_zone.and_then(|zone| zone.0);
             store.create_tenant(&edit.name, &limits, time_zone.as_deref(), now_ms)?;
+            note_unpriced(&limits, None, config, now_ms);
             let name = edit.name.into();
             let tenant =
                 Tenant { name, limits, time_zone, created_at_ms: now_ms, unreadable: Vec::new() };
@@ -145,6 +147,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
                 }
             })?;
             tell_tenant(&tenant);
+            note_unpriced(&tenant.limits, None, config, now_ms);
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
         Action::Delete { name, force, format } => {
