@@ -19,6 +19,7 @@ mod names;
 mod open;
 mod output;
 mod progress;
+mod unpriced;
 mod unreadable;
 mod when;
 #[cfg(test)]

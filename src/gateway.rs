@@ -72,20 +72,13 @@ const ADDED_HEADERS: usize = 11;
 struct Exchange {
     event_id: EventId,
     arrived: Now,
-    limits: KnownLimits,
+    /// Whose it is, once that is known.
+    identity: Option<Arc<Identity>>,
+    /// Its limits as admission left them, which go on every answer to a key. Without them they are asked for.
+    standing: Option<Standing>,
     /// Some of the request's body is not read, or its end is in doubt: what follows on this connection
     /// can't be understood.
     is_unread: bool,
-}
-
-/// What is known of the limits that go on every answer to a key.
-enum KnownLimits {
-    /// The key is not known.
-    Nobodys,
-    /// Asked for only if the answer comes before admission.
-    Of(Arc<Identity>),
-    /// As admission left them.
-    Known(Standing),
 }
 
 /// Answers one request. The future is dropped when the client goes away.
@@ -96,8 +89,8 @@ pub(crate) async fn handle(
 ) -> Result<Response<Outgoing>, Infallible> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
-    let (limits, is_unread) = (KnownLimits::Nobodys, !request.body().is_end_stream());
-    let mut exchange = Exchange { event_id, arrived, limits, is_unread };
+    let is_unread = !request.body().is_end_stream();
+    let mut exchange = Exchange { event_id, arrived, identity: None, standing: None, is_unread };
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
     let is_old = request.version() < Version::HTTP_11;
@@ -109,7 +102,7 @@ pub(crate) async fn handle(
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             exchange.is_unread |= refusal.closes;
-            tracing::debug!(%event_id, code = refusal.code, "request refused");
+            told(&refusal, &exchange);
             whole(refusal.status, refusal.headers(), refusal.body(family, event_id))
         }
     };
@@ -117,10 +110,9 @@ pub(crate) async fn handle(
     worker.shard.request(label, response.status().as_u16());
     let headers = response.headers_mut();
     headers.reserve(ADDED_HEADERS);
-    match exchange.limits {
-        KnownLimits::Nobodys => {}
-        KnownLimits::Of(key) => standing::write(&key.slot.standing(arrived), headers),
-        KnownLimits::Known(standing) => standing::write(&standing, headers),
+    let asked = || exchange.identity.as_ref().map(|key| key.slot.standing(arrived));
+    if let Some(standing) = exchange.standing.or_else(asked) {
+        standing::write(&standing, headers);
     }
     if exchange.is_unread {
         // hyper would close without a word, and a client that reuses the connection would find it dead.
@@ -135,6 +127,14 @@ pub(crate) async fn handle(
     headers.insert(REQUEST_ID, id);
     client.ends_by_close.set(is_old && response.body().size_hint().exact().is_none());
     Ok(response)
+}
+
+/// Says of a refusal, which has no row, what its row would say.
+fn told(refusal: &Refusal, exchange: &Exchange) {
+    let key = exchange.identity.as_deref();
+    let (tenant, key_id) = (key.map(|key| &*key.tenant), key.map(|key| &*key.key_id));
+    let (event_id, code, limit) = (exchange.event_id, refusal.code, refusal.limit);
+    tracing::debug!(%event_id, code, tenant, key_id, limit, "request refused");
 }
 
 /// Serves a request, and finds out whether its body is out of the way. An answer does not wait for a body
@@ -173,7 +173,7 @@ async fn serve(
         return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
     };
     let identified = identify(worker, client, &head, endpoint, exchange.arrived)?;
-    exchange.limits = KnownLimits::Of(identified.identity.clone());
+    exchange.identity = Some(identified.identity.clone());
     let (routes, allowed) = (&worker.routes, identified.identity.models.as_deref());
     let forwarded = match keyed {
         Keyed::ListModels => {
@@ -323,9 +323,9 @@ fn confirm(
     if worker.keys().is_still(&identified, now) {
         return Ok(identified.identity);
     }
-    exchange.limits = KnownLimits::Nobodys;
+    exchange.identity = None;
     let Identified { identity, .. } = identify(worker, client, head, endpoint, now)?;
-    exchange.limits = KnownLimits::Of(identity.clone());
+    exchange.identity = Some(identity.clone());
     Ok(identity)
 }
 

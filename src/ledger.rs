@@ -13,6 +13,7 @@ pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
+pub(crate) mod whole;
 mod confirm;
 mod retention;
 mod upkeep;
@@ -20,6 +21,7 @@ mod scan;
 pub(crate) mod behind;
 mod awaited;
 mod lock;
+mod foreign;
 mod words;
 pub(crate) mod open;
 mod wal;
@@ -242,6 +244,7 @@ impl Thread {
 }
 
 fn directory_error(data: &Data, source: io::Error) -> LedgerError {
+    let source = foreign::explained(source, &data.dir);
     LedgerError::Directory { path: data.dir.display().to_string(), source }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Refusal {
     message: Cow<'static, str>,
     retry_after: Option<u64>,
     should_retry: Option<bool>,
-    limit: Option<&'static str>,
+    pub(crate) limit: Option<&'static str>,
     allow: Option<&'static str>,
     upstream_status: Option<u16>,
     /// Nothing more is heard on this connection.

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::clock::Clock;
 use crate::config::{Config, Secrets, Upstream};
+
+use super::unpriced::note_unpriced;
 
 /// Say whether the configuration is valid, or everything that is wrong with it
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,7 @@ pub(super) fn run(args: Args, file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file, secrets)?;
     let origin = origin(Config::file_in_use(file).as_deref(), &Config::overriding_variables());
     std::io::stdout().write_all(report(&config, &origin, secrets).as_bytes())?;
+    note_unpriced(&config.limits.new_key, None, &config, Clock::system().now().unix_ms);
     Ok(())
 }
 

@@ -187,14 +187,36 @@ What it used, in another terminal:
 
 Ctrl-C ends it; the ledger stays in {dir}.
 ",
-        dir = dir.display(),
+        dir = for_shell(&dir.display().to_string()),
+        program = for_shell(&program),
     )?;
     out.flush()
+}
+
+/// A text as a shell takes it for one word.
+fn for_shell(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_to_be_typed_is_one_word() {
+        for (text, expected) in [
+            ("weir-data/demo", "weir-data/demo"),
+            ("my data", "'my data'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(for_shell(text), expected);
+        }
+    }
 
     #[test]
     fn every_model_of_the_demo_has_a_price() {

@@ -3,6 +3,7 @@
 
 mod parquet;
 
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,9 @@ use anyhow::{Context, bail};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::backup::{create_private, partial, place};
 use crate::ledger::report::{Request, each_request, usage};
 use crate::ledger::store::Store;
+use crate::ledger::whole::{Growing, Target};
 use crate::usage::End;
 
 use self::parquet::ParquetRows;
@@ -26,7 +27,8 @@ use super::requests::{COLUMNS, end_parser};
 /// Write single requests to a CSV, NDJSON or Parquet file, oldest first
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where they go; `-` for standard output. It replaces a file of that name once it is whole
+    /// Where they go; `-` for standard output. It replaces a file of that name once it is whole, and is written
+    /// straight into a pipe or a device
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -63,38 +65,41 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 
 fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     let Args { file, filter, end, format } = args;
+    if let Some(other) = format.and_then(|format| format.named_otherwise(&file)) {
+        note(&other);
+    }
     let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
     let filter = filter.resolve(config, now_ms)?;
     let store = open_ledger(config, "export", now_ms)?;
-    if store.is_file(&file) {
-        bail!("{} is the store itself; name another file", file.display());
+    let is_stdout = file == Path::new("-");
+    if is_stdout && format == FileFormat::Parquet {
+        bail!(Misuse::new("a Parquet file is not for standard output; name a file"));
     }
+    let target = (!is_stdout).then(|| Target::of(&file, &config.data, &store)).transpose()?;
     // The sums know how many there are.
     let sums = usage(&store, &filter, &[], &config.limits.time_zone)?;
     if sums.is_empty() {
-        check_names(&store, &filter)?;
+        check_names(&store, &filter, config)?;
     }
     let export = Export { store, filter, end, total: sums.iter().map(|l| l.sums.requests).sum() };
-    if file == Path::new("-") {
-        if format == FileFormat::Parquet {
-            bail!(Misuse::new("a Parquet file is not for standard output; name a file"));
-        }
+    let count = match target {
         // Not a lock, which one thread would have to keep.
-        let rows = Rows::begin(format, BufWriter::new(io::stdout()))?;
-        return export.write(rows, Path::new("the standard output")).map(drop);
-    }
-    let growing = partial(&file);
-    let target = create_private(&growing).with_context(|| cannot_write(&file))?;
-    let written = Rows::begin(format, BufWriter::new(target))
-        .with_context(|| cannot_write(&file))
-        .and_then(|rows| export.write(rows, &file))
-        .and_then(|rows| {
-            place(&growing, &file).with_context(|| cannot_write(&file)).map(|()| rows)
-        });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&growing);
-    }
-    note(&format!("{} in {}", counted(written?, "request"), file.display()));
+        None => {
+            return export.write(format, io::stdout(), Path::new("the standard output")).map(drop);
+        }
+        Some(Target::Stream(stream)) => {
+            // A shell's `>>` has something before.
+            let stream = OpenOptions::new().append(true).open(stream);
+            export.write(format, stream.with_context(|| cannot_write(&file))?, &file)?
+        }
+        Some(Target::File(place)) => {
+            let growing = Growing::beside(place).with_context(|| cannot_write(&file))?;
+            let count = export.write(format, growing.file(), &file)?;
+            growing.place().with_context(|| cannot_write(&file))?;
+            count
+        }
+    };
+    note(&format!("{} in {}", counted(count, "request"), file.display()));
     Ok(())
 }
 
@@ -107,7 +112,14 @@ struct Export {
 
 impl Export {
     /// Writes all rows to what has this name; returns how many.
-    fn write<W: Write + Send>(&self, mut rows: Rows<W>, name: &Path) -> anyhow::Result<u64> {
+    fn write(
+        &self,
+        format: FileFormat,
+        out: impl Write + Send,
+        name: &Path,
+    ) -> anyhow::Result<u64> {
+        let rows = Rows::begin(format, BufWriter::new(out));
+        let mut rows = rows.with_context(|| cannot_write(name))?;
         let (bar, mut count) = (bar(self.total, "requests"), 0);
         each_request::<anyhow::Error>(&self.store, &self.filter, self.end, |request| {
             count += 1;
@@ -125,6 +137,12 @@ fn cannot_write(file: &Path) -> String {
 }
 
 impl FileFormat {
+    /// What to say where a file's name says another format than was asked for.
+    fn named_otherwise(self, file: &Path) -> Option<String> {
+        let named = Self::of(file).ok().filter(|named| *named != self)?;
+        Some(format!("{} is named as {named:?}, and gets {self:?}", file.display()))
+    }
+
     fn of(file: &Path) -> anyhow::Result<Self> {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => Ok(Self::Csv),
@@ -196,11 +214,14 @@ mod tests {
         let (dir, store) = store_with(&samples());
         let mut expected = requests(&store, &Filter::default(), None, 1_000).unwrap();
         expected.reverse();
-        let path = |name: &str| dir.path().join(name);
+        let outside = tempfile::tempdir().unwrap();
+        let path = |name: &str| outside.path().join(name);
+        std::os::unix::fs::symlink("target.csv", path("x.csv")).unwrap();
         for name in ["x.csv", "x.jsonl", "x.parquet"] {
             export(&dir, &path(name).display().to_string()).unwrap();
-            assert!(!path(&format!("{name}.partial")).exists());
         }
+        assert!(path("x.csv").is_symlink());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 4, "nothing else is left");
         let lines = std::fs::read_to_string(path("x.jsonl")).unwrap();
         let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let rows: Vec<_> = expected.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
@@ -222,7 +243,8 @@ mod tests {
     #[test]
     fn filters_narrow_it_and_mistakes_leave_what_was_there() {
         let (dir, _store) = store_with(&samples());
-        let file = dir.path().join("x.ndjson");
+        let outside = tempfile::tempdir().unwrap();
+        let file = outside.path().join("x.ndjson");
         let lines = || std::fs::read_to_string(&file).unwrap().lines().count();
         for (filter, count) in [
             ("", 100),
@@ -242,16 +264,44 @@ mod tests {
             ("/nowhere/at/all.csv".to_owned(), "cannot write"),
             (
                 format!("{} --format csv", dir.path().join("weir.sqlite").display()),
-                "the store itself",
+                "the ledger's own",
             ),
             (
                 format!("{} --format csv", dir.path().join("weir.sqlite-wal").display()),
-                "the store itself",
+                "the ledger's own",
             ),
         ] {
             let found = format!("{:#}", export(&dir, &line).unwrap_err());
             assert!(found.contains(error), "{line}: {found}");
         }
         assert_eq!(lines(), 100);
+    }
+
+    #[test]
+    fn a_name_that_says_another_format_is_told() {
+        for (file, format, is_told) in [
+            ("x.csv", FileFormat::Parquet, true),
+            ("x.jsonl", FileFormat::Csv, true),
+            ("x.csv", FileFormat::Csv, false),
+            ("x", FileFormat::Csv, false),
+            ("-", FileFormat::Csv, false),
+        ] {
+            assert_eq!(format.named_otherwise(Path::new(file)).is_some(), is_told, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_and_stays() {
+        let (dir, _store) = store_with(&samples());
+        let outside = tempfile::tempdir().unwrap();
+        let pipe = outside.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let read = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| std::fs::read_to_string(&pipe).unwrap());
+            export(&dir, &format!("{} --format csv", pipe.display())).unwrap();
+            reader.join().unwrap()
+        });
+        assert_eq!(read.lines().count(), 101);
+        assert!(!std::fs::metadata(&pipe).unwrap().is_file());
     }
 }

@@ -1,10 +1,12 @@
 //! The filters that `weir usage` and `weir requests` share.
 
 use crate::config::Config;
-use crate::ledger::report::Filter;
+use crate::config::suggest::nearest;
+use crate::ledger::report::{Filter, Group, usage};
 use crate::ledger::store::{Store, StoreError};
 
 use super::Misuse;
+use super::output::note;
 use super::when::{Toward, When, when};
 
 /// Which requests to report on.
@@ -44,8 +46,13 @@ impl FilterArgs {
     }
 }
 
-/// Where a report is empty: an error if that is so because the key or tenant never was.
-pub(crate) fn check_names(store: &Store, filter: &Filter) -> Result<(), StoreError> {
+/// Where a report is empty: an error if that is so because the key or tenant never was. A model that nobody
+/// knows is told, for nobody can say that it never was.
+pub(crate) fn check_names(
+    store: &Store,
+    filter: &Filter,
+    config: &Config,
+) -> Result<(), StoreError> {
     if let Some(id) = &filter.key
         && !store.knows_key(id)?
     {
@@ -56,5 +63,50 @@ pub(crate) fn check_names(store: &Store, filter: &Filter) -> Result<(), StoreErr
     {
         return Err(StoreError::UnknownTenant(name.clone()));
     }
+    if let Some(said) = unknown_model(store, filter, config)? {
+        note(&said);
+    }
     Ok(())
+}
+
+/// What to say of a model that is neither in the ledger nor in the configuration.
+fn unknown_model(
+    store: &Store,
+    filter: &Filter,
+    config: &Config,
+) -> Result<Option<String>, StoreError> {
+    let Some(model) = &filter.model else { return Ok(None) };
+    let used = usage(store, &Filter::default(), &[Group::Model], &config.limits.time_zone)?;
+    let served = config.upstreams.iter().flat_map(|upstream| &upstream.models);
+    let mut known: Vec<_> = used.into_iter().flat_map(|line| line.groups).collect();
+    known.extend(served.map(|served| served.name.clone()));
+    if known.contains(model) {
+        return Ok(None);
+    }
+    Ok(Some(match nearest(model, known.iter().map(String::as_str)) {
+        Some(near) => format!("nobody knows a model `{model}`; did you mean `{near}`?"),
+        None => format!("nobody knows a model `{model}`"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::config_in;
+    use super::*;
+    use crate::ledger::store::samples::{Sample, store_with};
+
+    #[test]
+    fn a_model_that_nobody_knows_is_told_with_the_nearest() {
+        let (dir, store) = store_with(&[Sample { model: "gpt-5.4", ..Sample::default() }]);
+        let config = config_in(dir.path());
+        for (model, expected) in [
+            ("gpt-5.4", None),
+            ("gpt-54", Some("nobody knows a model `gpt-54`; did you mean `gpt-5.4`?")),
+            ("else", Some("nobody knows a model `else`")),
+        ] {
+            let filter = Filter { model: Some(model.to_owned()), ..Filter::default() };
+            let said = unknown_model(&store, &filter, &config).unwrap();
+            assert_eq!(said.as_deref(), expected);
+        }
+    }
 }

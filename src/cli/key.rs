@@ -18,8 +18,9 @@ use crate::tenancy::{Key, Secret};
 use super::Misuse;
 use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
-use super::open::{open_or_make_store, open_store};
+use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Format, note, to_stdout, write_lines, write_one};
+use super::unpriced::note_unpriced;
 use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
 use line::{COLUMNS, KEY, line, write_ended};
@@ -137,10 +138,10 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
-    let store = || open_store(config, "key");
+    let store = || open_to_change(config, "key");
     match args.action {
         Action::Create(args) => create(args, config, now_ms, out),
-        Action::List(args) => list(&args, &store()?, now_ms, out),
+        Action::List(args) => list(&args, &open_store(config, "key")?, now_ms, out),
         Action::Set(args) => set(args, &mut store()?, config, now_ms, out),
         Action::Rotate(args) => rotate(&args, &mut store()?, now_ms, out),
         Action::Revoke(args) => {
@@ -170,6 +171,7 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         expires_at_ms,
         secret: secret_of(&text),
     };
+    note_unpriced(&new.limits, new.models.as_deref(), config, now_ms);
     if open_or_make_store(config, "key")?.create_key(&new, now_ms)? {
         note(&format!("made tenant `{}`, without limits", new.tenant));
     }
@@ -187,7 +189,11 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         secrets: vec![new.secret],
         unreadable: Vec::new(),
     };
-    show_text(&key, &text, args.format, now_ms, out)
+    let lost = format!(
+        "key `{0}` was made, and nobody has its text: `weir key revoke {0}` ends it",
+        key.id
+    );
+    show_text(&key, &text, args.format, now_ms, out, &lost)
 }
 
 fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -250,6 +256,7 @@ fn set(
         }
     })?;
     tell_key(&key);
+    note_unpriced(&key.limits, key.models.as_deref(), config, now_ms);
     write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
 
@@ -267,23 +274,33 @@ fn rotate(
         0 => "the old key has ended".to_owned(),
         _ => format!("the old key ends at {}", rfc3339(until_ms)),
     };
-    note(&old);
     tell_key(&key);
-    show_text(&key, &text, args.format, now_ms, out)
+    let lost = format!(
+        "key `{0}` has a new text, and nobody has it; {old}: `weir key rotate {0}` gives it another text",
+        key.id
+    );
+    show_text(&key, &text, args.format, now_ms, out, &lost)?;
+    note(&old);
+    Ok(())
 }
 
-/// Shows a key with its text.
+/// Shows a key with its text. Nobody can keep what did not leave, also where a reader of the output was only
+/// gone: that is the error, and `lost` says what is to be done about it.
 fn show_text(
     key: &Key,
     text: &KeyText,
     format: Format,
     now_ms: i64,
     out: &mut dyn Write,
+    lost: &str,
 ) -> anyhow::Result<()> {
     let mut line = line(key, now_ms, format);
     line.key = Some(text.reveal().to_owned());
     let columns: Vec<_> = std::iter::once(KEY).chain(COLUMNS).collect();
-    write_one(out, format, &columns, &line)?;
+    let written = write_one(out, format, &columns, &line).and_then(|()| Ok(out.flush()?));
+    if let Err(error) = written {
+        bail!("{lost} (the output failed: {error})");
+    }
     note("keep the key: it is shown only this once");
     Ok(())
 }
@@ -394,6 +411,38 @@ mod tests {
         assert_eq!(world.json("create --tenant acme --rpm 7")["rpm"], json!(7));
         let tenant = open_store(&world.config, "key").unwrap().tenants().unwrap().remove(0);
         assert_eq!(tenant.limits, crate::tenancy::Limits::default());
+    }
+
+    #[test]
+    fn a_text_that_did_not_leave_is_an_error_that_names_the_key_and_what_to_do() {
+        /// Takes everything, and gives nothing on: what a buffer before a full disk or a closed pipe does.
+        struct Lost(std::io::ErrorKind);
+        impl Write for Lost {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        let world = World::new();
+        for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::BrokenPipe] {
+            let lose = |line: &str| {
+                let args = typed(line).unwrap();
+                let error = execute(args, &world.config, NOW_MS, &mut Lost(kind)).unwrap_err();
+                // A broken pipe in the chain would pass for a reader that has seen enough.
+                assert!(error.chain().all(|cause| !cause.is::<std::io::Error>()));
+                error.to_string()
+            };
+            let error = lose("create --tenant acme");
+            let keys = open_store(&world.config, "key").unwrap().keys().unwrap();
+            let is_named = |key: &Key| error.contains(&format!("`weir key revoke {}`", key.id));
+            assert!(keys.iter().any(is_named), "{error}");
+            let id = &keys[0].id;
+            let error = lose(&format!("rotate {id}"));
+            let again = format!("`weir key rotate {id}`");
+            assert!(error.contains(&again) && error.contains("old key ends at"), "{error}");
+        }
     }
 
     #[test]

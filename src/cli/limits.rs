@@ -13,31 +13,31 @@ pub(crate) struct Cap<T>(Option<T>);
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct LimitArgs {
     /// Requests per minute, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u32>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u32>, allow_negative_numbers = true)]
     rpm: Option<Cap<u32>>,
     /// Tokens per minute, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
     tpm: Option<Cap<u64>>,
     /// Requests in flight at once, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u32>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u32>, allow_negative_numbers = true)]
     concurrency: Option<Cap<u32>>,
     /// Tokens per day, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
     daily_tokens: Option<Cap<u64>>,
     /// Tokens per calendar month, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
     monthly_tokens: Option<Cap<u64>>,
     /// Requests per day, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
     daily_requests: Option<Cap<u64>>,
     /// Requests per calendar month, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>)]
+    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
     monthly_requests: Option<Cap<u64>>,
     /// Dollars per day, such as 12.50, or `none`
-    #[arg(long, value_name = "X", value_parser = dollars)]
+    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
     daily_usd: Option<Cap<u64>>,
     /// Dollars per calendar month, such as 12.50, or `none`
-    #[arg(long, value_name = "X", value_parser = dollars)]
+    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
     monthly_usd: Option<Cap<u64>>,
 }
 
@@ -117,8 +117,21 @@ fn dollars(text: &str) -> Result<Cap<u64>, String> {
     }
 }
 
+/// A number as limits have them, and the largest that the store can hold.
+trait Count: FromStr + TryInto<i64> + Copy {
+    const LARGEST: i64;
+}
+
+impl Count for u32 {
+    const LARGEST: i64 = u32::MAX as i64;
+}
+
+impl Count for u64 {
+    const LARGEST: i64 = i64::MAX;
+}
+
 /// Takes a limit: at least 1 (underscores may group the digits), or `none`.
-fn cap<T: FromStr + TryInto<i64> + Copy>(text: &str) -> Result<Cap<T>, String> {
+fn cap<T: Count>(text: &str) -> Result<Cap<T>, String> {
     if text == "none" {
         return Ok(Cap(None));
     }
@@ -126,7 +139,7 @@ fn cap<T: FromStr + TryInto<i64> + Copy>(text: &str) -> Result<Cap<T>, String> {
     match number.and_then(|number| Some((number, number.try_into().ok()?))) {
         Some((_, 0)) => Err("0 would let nothing pass; `none` lifts the limit".to_owned()),
         Some((number, _)) => Ok(Cap(Some(number))),
-        None => Err("a whole number of at least 1, not too large, or `none`".to_owned()),
+        None => Err(format!("a whole number from 1 to {}, or `none`", T::LARGEST)),
     }
 }
 
@@ -150,7 +163,8 @@ mod tests {
         ] {
             assert_eq!(cap::<u64>(text).ok(), expected.map(Cap), "{text}");
         }
-        assert_eq!(cap::<u32>("4294967296").ok(), None);
+        let told = cap::<u32>("4294967296").unwrap_err();
+        assert!(told.contains("from 1 to 4294967295"), "{told}");
         for (text, expected) in [
             ("0.000000001", Some(Some(1))),
             ("12.50", Some(Some(12_500_000_000))),

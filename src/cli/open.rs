@@ -52,9 +52,14 @@ pub(crate) fn tell_wait(awaited: &Awaited, waited: Duration) {
     }
 }
 
-/// Opens the store for tenants and keys, which need no journal.
+/// Opens the store to look at tenants and keys, which need no journal.
 pub(crate) fn open_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
     Ok(open::open_for_keys(&config.data, command, false, &mut tell_wait)?)
+}
+
+/// The same to change them.
+pub(crate) fn open_to_change(config: &Config, command: &'static str) -> anyhow::Result<Store> {
+    Ok(open::open_to_change(&config.data, command, false, &mut tell_wait)?)
 }
 
 /// The same for the first of them: the store is made if there is none, and that is said, as the directory may
@@ -62,7 +67,7 @@ pub(crate) fn open_store(config: &Config, command: &'static str) -> anyhow::Resu
 pub(crate) fn open_or_make_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
     let dir = &config.data.dir;
     let is_new = !Store::is_there(dir);
-    let store = open::open_for_keys(&config.data, command, true, &mut tell_wait)?;
+    let store = open::open_to_change(&config.data, command, true, &mut tell_wait)?;
     if is_new {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         note(&format!("made a new ledger in {}", dir.display()));

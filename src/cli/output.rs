@@ -195,12 +195,14 @@ fn table_text(value: &Value) -> String {
     match value {
         Value::Number(number) => grouped(&number.to_string()),
         Value::Null => NO_VALUE.to_owned(),
+        // As options take it.
+        Value::Array(list) => list.iter().map(table_text).collect::<Vec<_>>().join(","),
         other => written_out(&plain_text(other), |_| false),
     }
 }
 
 /// Separates the thousands of a whole number.
-fn grouped(number: &str) -> String {
+pub(crate) fn grouped(number: &str) -> String {
     let digits = number.trim_start_matches('-');
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return number.to_owned();

@@ -8,15 +8,16 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::record::EventId;
-use crate::ledger::report::{request, requests};
+use crate::ledger::report::{Filter, Request, request, requests, usage};
+use crate::ledger::store::Store;
 use crate::usage::End;
 
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
-use super::output::{Column, Format, note, to_stdout, write_lines, write_one};
+use super::output::{Column, Format, counted, grouped, note, to_stdout, write_lines, write_one};
 
 /// Rows are collected before they are written; a longer list is fetched in parts, by `--until`.
-const LIMIT_MAX: i64 = 100_000;
+const LIMIT_MAX: u32 = 100_000;
 
 /// List single requests, newest first
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Args {
         conflicts_with_all = ["tenant", "key", "model", "since", "until", "end", "limit"])]
     id: Option<EventId>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit_parser())]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit, allow_negative_numbers = true)]
     limit: u32,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
@@ -90,12 +91,43 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
     }
     let filter = args.filter.resolve(config, now_ms)?;
     let store = open_ledger(config, "requests", now_ms)?;
-    let rows = requests(&store, &filter, args.end, args.limit)?;
+    let (rows, cut) = newest(&store, &filter, args.end, args.limit, config)?;
+    if let Some(cut) = cut {
+        note(&cut);
+    }
     if rows.is_empty() {
-        check_names(&store, &filter)?;
+        check_names(&store, &filter, config)?;
         note("no such requests in the ledger");
     }
     write_lines(out, args.format, &COLUMNS, &rows, None)
+}
+
+/// The newest rows, and what to say where there are more: whoever adds them up must not take them for all.
+fn newest(
+    store: &Store,
+    filter: &Filter,
+    end: Option<End>,
+    limit: u32,
+    config: &Config,
+) -> anyhow::Result<(Vec<Request>, Option<String>)> {
+    let mut rows = requests(store, filter, end, limit.saturating_add(1))?;
+    if rows.len() <= limit as usize {
+        return Ok((rows, None));
+    }
+    rows.truncate(limit as usize);
+    let shown = grouped(&limit.to_string());
+    // The sums do not know how requests ended.
+    let all = match end {
+        Some(_) => "more requests".to_owned(),
+        None => {
+            let sums = usage(store, filter, &[], &config.limits.time_zone)?;
+            counted(sums.iter().map(|line| line.sums.requests).sum(), "request")
+        }
+    };
+    let cut = format!(
+        "the newest {shown} of {all}: `--limit N` shows more, up to {LIMIT_MAX}, and `weir export` writes all"
+    );
+    Ok((rows, Some(cut)))
 }
 
 fn one(
@@ -108,8 +140,9 @@ fn one(
     let store = open_ledger(config, "requests", now_ms)?;
     let Some(row) = request(&store, id)? else {
         bail!(
-            "no request `{id}` in the ledger: it may still run; what Weir refuses itself has no row, and rows \
-             older than data.keep_rows are gone"
+            "no request `{id}` in the ledger: it may still run; rows older than data.keep_rows are gone; what \
+             Weir refuses itself has no row, but a line in the server's log that says why, with \
+             WEIR__LOG__FILTER=info,weir=debug"
         )
     };
     match format {
@@ -133,8 +166,12 @@ pub(super) fn end_parser() -> impl TypedValueParser<Value = End> {
         .map(|name| End::from_name(&name).expect("clap lets only those names pass"))
 }
 
-fn limit_parser() -> impl TypedValueParser<Value = u32> {
-    clap::value_parser!(u32).range(1..=LIMIT_MAX)
+/// Takes how many rows there may be.
+fn limit(text: &str) -> Result<u32, String> {
+    let number = text.replace('_', "").parse().ok();
+    number.filter(|number| (1..=LIMIT_MAX).contains(number)).ok_or_else(|| {
+        format!("a whole number from 1 to {LIMIT_MAX}; `weir export` writes all there are")
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +214,26 @@ mod tests {
         assert_eq!(started("--model m"), (1, newest.clone(), newest));
         assert_eq!(started("--end crashed"), (0, None, None));
         assert_eq!(started("--until 1970-01-01T00:00:00.001Z").0, 1);
+    }
+
+    #[test]
+    fn a_list_that_was_cut_says_so_in_every_format() {
+        let (dir, store) = store_with(&samples());
+        let config = config_in(dir.path());
+        for (limit, model, end, expected) in [
+            (50, None, None, Some("the newest 50 of 61 requests")),
+            (60, None, None, Some("the newest 60 of 61 requests")),
+            (61, None, None, None),
+            (1, Some("m"), None, None),
+            (3, None, Some(End::Complete), Some("the newest 3 of more requests")),
+            (60, None, Some(End::Complete), None),
+        ] {
+            let filter = Filter { model: model.map(str::to_owned), ..Filter::default() };
+            let (rows, cut) = newest(&store, &filter, end, limit, &config).unwrap();
+            assert!(rows.len() <= limit as usize);
+            let begins = cut.as_deref().map(|said| said.split(':').next().unwrap());
+            assert_eq!(begins, expected, "{limit}");
+        }
     }
 
     #[test]
@@ -233,8 +290,11 @@ mod tests {
         for (line, error) in [
             ("--key key_x", "no key `key_x`"),
             ("--end never", "upstream_truncated"),
-            ("--limit 0", "1..=100000"),
-            ("--limit 100001", "1..=100000"),
+            ("--limit 0", "from 1 to 100000"),
+            ("--limit 100001", "from 1 to 100000"),
+            ("--limit abc", "from 1 to 100000"),
+            ("--limit -1", "from 1 to 100000"),
+            ("--id 00000000-0000-0000-0000-00000000ffff", "WEIR__LOG__FILTER"),
         ] {
             let found = weir(&dir, line).unwrap_err().to_string();
             assert!(found.contains(error), "{line}: {found}");

@@ -13,8 +13,9 @@ use crate::tenancy::{Limits, Tenant};
 use super::Misuse;
 use super::limits::{LimitArgs, LimitFields};
 use super::names::tenant_name;
-use super::open::{open_or_make_store, open_store};
+use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Column, Format, counted, note, to_stdout, write_lines, write_one};
+use super::unpriced::note_unpriced;
 use super::unreadable::tell_tenant;
 use super::when::rfc3339;
 
@@ -108,7 +109,8 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut store = match args.action {
         Action::Create(_) => open_or_make_store(config, "tenant")?,
-        _ => open_store(config, "tenant")?,
+        Action::List { .. } => open_store(config, "tenant")?,
+        _ => open_to_change(config, "tenant")?,
     };
     match args.action {
         Action::Create(edit) => {
@@ -116,6 +118,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             edit.limits.apply(&mut limits);
             let time_zone = edit.time_zone.and_then(|zone| zone.0);
             store.create_tenant(&edit.name, &limits, time_zone.as_deref(), now_ms)?;
+            note_unpriced(&limits, None, config, now_ms);
             let name = edit.name.into();
             let tenant =
                 Tenant { name, limits, time_zone, created_at_ms: now_ms, unreadable: Vec::new() };
@@ -144,6 +147,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
                 }
             })?;
             tell_tenant(&tenant);
+            note_unpriced(&tenant.limits, None, config, now_ms);
             write_one(out, edit.format, &COLUMNS, &line(&tenant))
         }
         Action::Delete { name, force, format } => {
@@ -237,7 +241,7 @@ mod tests {
 
         store_key(&config, "acme");
         let error = weir("delete acme").unwrap_err().to_string();
-        assert!(error.contains("has 1 active keys") && error.contains("--force"), "{error}");
+        assert!(error.contains("has 1 active key:") && error.contains("--force"), "{error}");
         assert!(weir("list --format csv").unwrap().contains("acme,"));
         let deleted = parsed(weir("delete acme --force --format json").unwrap());
         assert_eq!((&deleted["name"], &deleted["status"]), (&json!("acme"), &json!("deleted")));

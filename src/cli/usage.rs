@@ -61,7 +61,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
     let store = open_ledger(config, "usage", now_ms)?;
     let lines = usage(&store, &filter, &by, &config.limits.time_zone)?;
     if lines.is_empty() {
-        check_names(&store, &filter)?;
+        check_names(&store, &filter, config)?;
         note("no such requests in the ledger");
     }
     let lines: Vec<_> = lines.into_iter().map(|line| UsageLine { by: &by, line }).collect();

@@ -61,8 +61,11 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     let report = verify(&config.data, &windows, now_ms, mend, &mut tell_wait)?;
     write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
     out.flush()?;
-    tell(&report);
-    let advice = advice(&report.left, mend);
+    let mut advice = advice(&report.left, mend);
+    match &report.broken_off {
+        None => tell(&report),
+        Some(error) => advice.push(format!("the rest could not be looked at: {error}")),
+    }
     match advice.is_empty() {
         true => Ok(()),
         false => bail!("the books differ\n  {}", advice.join("\n  ")),
@@ -171,7 +174,8 @@ fn advice(left: &Kinds, mend: Mend) -> Vec<String> {
     add(
         &["file"],
         "problem",
-        "the file of the store is damaged: restore a backup (docs/operating.md)",
+        "the file of the store is damaged: restore a backup, or save what can be read by `.recover` of \
+        SQLite's shell (docs/operating.md)",
     );
     advice
 }
@@ -188,7 +192,7 @@ mod tests {
     use crate::ledger::journal::{Directory, Journal};
     use crate::ledger::record::Row;
     use crate::ledger::store::Store;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::ledger::store::samples::{HOUR_MS, Sample, damage, store_with};
     use crate::price::{Prices, Rates};
     use crate::usage::Usage;
 
@@ -517,5 +521,27 @@ mod tests {
         store.confirm(Some(NOW_MS), NOW_MS - HOUR_MS).unwrap();
         weir(&dir, "--redate --trust-clock").0.unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS - HOUR_MS));
+    }
+
+    #[test]
+    fn of_a_damaged_store_it_lists_what_is_damaged_even_where_it_can_read_nothing_else() {
+        let (dir, mut store) = store_with(&[]);
+        let rows: Vec<_> = (0..2_000).map(|id| Sample { id, ..Sample::default() }.row()).collect();
+        store.append(&rows, &[]).unwrap();
+        store.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        drop(store);
+        damage(&dir.path().join("weir.sqlite"));
+        let (result, lines) = weir(&dir, "");
+        let said = result.unwrap_err().to_string();
+        assert!(lines.iter().any(|line| line["what"] == "file"), "{lines:?}");
+        for part in ["the file of the store is damaged", "`.recover`", "the rest could not be"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!said.contains("`weir verify`"), "{said}");
+        // Nor can it be opened any more.
+        std::fs::write(dir.path().join("weir.sqlite"), [0xa5; 20_000]).unwrap();
+        let (result, lines) = weir(&dir, "");
+        assert!(result.is_err());
+        assert_eq!((lines.len(), &lines[0]["what"]), (1, &json!("file")), "{lines:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::forward::Upstream;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
 use crate::gateway::settlement::{Settlement, Unseen};
 use crate::gateway::snapshot::Identity;
-use crate::gateway::{Exchange, KnownLimits, Worker};
+use crate::gateway::{Exchange, Worker};
 use crate::inspect::{Api, Facts};
 use crate::ledger::record::{EventId, Opened};
 use crate::price::Price;
@@ -99,7 +99,7 @@ pub(crate) fn admit(
     match arriving.admit(&identity.slot, ask, now) {
         Ok(permit) => {
             worker.shard.admitted();
-            exchange.limits = KnownLimits::Known(permit.standing());
+            exchange.standing = Some(permit.standing());
             Ok(permit)
         }
         Err(denied) => Err(refused(worker, denied, exchange)),
@@ -108,7 +108,7 @@ pub(crate) fn admit(
 
 fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal {
     worker.shard.limited(denied.limit_name());
-    exchange.limits = KnownLimits::Known(denied.standing());
+    exchange.standing = Some(denied.standing());
     denied.into()
 }
 

@@ -2,19 +2,18 @@
 //! holds one state: a read transaction is open while it is copied, so that what the drain writes meanwhile
 //! neither gets in nor makes SQLite begin anew. For as long the WAL grows, which the disks' speed bounds.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ffi};
 
 use super::LedgerError;
 use super::behind::unstored;
 use super::open::{Awaited, for_report};
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, file_problems, meaning};
+use super::whole::{Growing, Target, TargetError};
 use crate::config::Data;
 
 /// Pages copied between two words of progress: 16 MiB.
@@ -28,17 +27,26 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 pub(crate) enum BackupError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("{} is no regular file; a backup needs one", path.display())]
+    NoFile { path: PathBuf },
     #[error("cannot write {}: {source}", path.display())]
-    Target { path: PathBuf, source: io::Error },
-    #[error("{} is the store itself; name another file", path.display())]
-    Itself { path: PathBuf },
+    Write { path: PathBuf, source: io::Error },
     #[error(
-        "the running server has not stored {rows} finished requests of its journal within 30 seconds; its \
+        "the store is damaged, and a copy of it is no backup: {}; {} is as it was. Restore an older backup, or \
+         save what can be read by `.recover` of SQLite's shell (docs/operating.md)",
+        problems.first().map_or("", String::as_str).trim(),
+        path.display()
+    )]
+    Damaged { path: PathBuf, problems: Vec<String> },
+    #[error(
+        "the running server has not stored all of its journal (finished requests: {rows}) within 30 seconds; its \
          log says why"
     )]
     Behind { rows: usize },
-    #[error("the copy to {} could not be made: {source}", path.display())]
-    Copy { path: PathBuf, source: StoreError },
+    #[error("can't write the copy {}: {}", path.display(), meaning(source))]
+    Copy { path: PathBuf, source: rusqlite::Error },
 }
 
 impl BackupError {
@@ -47,6 +55,19 @@ impl BackupError {
         match self {
             Self::Ledger(error) => Self::Ledger(error.at(path)),
             other => other,
+        }
+    }
+}
+
+impl BackupError {
+    /// SQLite copies between two files, and says of neither which one fails: only the store is read.
+    fn of_copy(error: rusqlite::Error, target: &Path) -> Self {
+        let is_read = |failed: &ffi::Error| {
+            [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ].contains(&failed.extended_code)
+        };
+        match error.sqlite_error().is_some_and(is_read) {
+            true => StoreError::from(error).into(),
+            false => Self::Copy { path: target.to_owned(), source: error },
         }
     }
 }
@@ -66,28 +87,23 @@ pub(crate) fn backup(
     tell: &mut dyn FnMut(&Awaited, Duration),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), BackupError> {
-    let failed = |source| BackupError::Target { path: target.to_owned(), source };
+    let failed = |source| BackupError::Write { path: target.to_owned(), source };
     let alone = for_report(data, "backup", tell)?;
     let is_alone = alone.is_some();
     if let Some((_lock, mut drain)) = alone {
         drain.replay_telling(tell).map_err(LedgerError::from)?;
     }
     let store = Store::open_existing(&data.dir)?;
-    if store.is_file(target) {
-        return Err(BackupError::Itself { path: target.to_owned() });
-    }
+    let place = match Target::of(target, data, &store)? {
+        Target::File(place) => place,
+        Target::Stream(path) => return Err(BackupError::NoFile { path }),
+    };
     if !is_alone {
         await_drain(data, &store)?;
     }
-    let partial = partial(target);
-    // The umask would let others read who used what.
-    create_private(&partial).map_err(failed)?;
-    let copied = copy(&store, &partial, &mut progress);
-    let placed = copied.and_then(|()| place(&partial, target).map_err(failed));
-    if placed.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    placed
+    let growing = Growing::beside(place).map_err(failed)?;
+    copy(&store, growing.path(), target, &mut progress)?;
+    growing.place().map_err(failed)
 }
 
 /// Waits until the store has what had ended when this began.
@@ -109,12 +125,10 @@ fn await_drain(data: &Data, store: &Store) -> Result<(), BackupError> {
 fn copy(
     store: &Store,
     partial: &Path,
+    target: &Path,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<(), BackupError> {
-    let failed = |error: rusqlite::Error| {
-        let (path, source) = (partial.to_owned(), error.into());
-        BackupError::Copy { path, source }
-    };
+    let failed = |error: rusqlite::Error| BackupError::of_copy(error, target);
     let snapshot = store.read()?;
     // It begins with its first statement.
     store.rows_from_ms()?;
@@ -134,31 +148,17 @@ fn copy(
             }
         }
     }
+    copy.execute_batch("PRAGMA journal_mode = DELETE").map_err(failed)?;
+    // It would take the place of a good one. Pages are copied as they are, whatever they hold.
+    let problems = file_problems(&copy).map_err(failed)?;
+    if !problems.is_empty() {
+        return Err(BackupError::Damaged { path: target.to_owned(), problems });
+    }
     // Another journal may have segments of the same numbers. Without positions a segment is read from
     // its beginning, and what the store has already changes nothing.
-    let forget = "PRAGMA journal_mode = DELETE; DELETE FROM positions; PRAGMA journal_mode = WAL";
+    let forget = "DELETE FROM positions; PRAGMA journal_mode = WAL";
     copy.execute_batch(forget).map_err(failed)?;
     copy.close().map_err(|(_, error)| failed(error))
-}
-
-/// A new or emptied file for its owner only.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
-}
-
-/// The name under which a file grows, beside where it will be.
-pub(crate) fn partial(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
-/// Gives a whole file its name, in the place of what had it, so that it survives a power cut.
-pub(crate) fn place(partial: &Path, target: &Path) -> io::Result<()> {
-    File::open(partial)?.sync_all()?;
-    std::fs::rename(partial, target)?;
-    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
 
     use super::super::journal::{Directory, Journal};
     use super::super::lock::{DirectoryLock, SERVE};
-    use super::super::store::samples::Sample;
+    use super::super::store::samples::{Sample, damage, store_with};
     use super::*;
     use crate::config::Durability;
     use crate::ledger::codec::tests::{closed, opened};
@@ -194,8 +194,8 @@ mod tests {
         let _ = (journal.open(&opened(1)), journal.close(&closed(1)), journal.open(&opened(2)));
         journal.commit().expect("writes");
         drop(journal);
-        let restored = dir.path().join("restored");
-        std::fs::create_dir(&restored).expect("makes");
+        let outside = tempfile::tempdir().expect("a directory");
+        let restored = outside.path().to_owned();
         let target = restored.join("weir.sqlite");
         let mut last = (0, 0);
         backup(&data(dir.path()), &target, &mut |_, _| (), |done, total| last = (done, total))
@@ -207,10 +207,10 @@ mod tests {
         assert_eq!(requests(&restored), 2);
         let error =
             backup(&data(dir.path()), &dir.path().join("weir.sqlite"), &mut |_, _| (), |_, _| ());
-        assert!(matches!(error, Err(BackupError::Itself { .. })));
+        assert!(matches!(error, Err(BackupError::Target(TargetError::Own { .. }))));
         let error =
             backup(&data(dir.path()), Path::new("/nowhere/at/all"), &mut |_, _| (), |_, _| ());
-        assert!(matches!(error, Err(BackupError::Target { .. })));
+        assert!(matches!(error, Err(BackupError::Target(TargetError::Io { .. }))));
     }
 
     #[test]
@@ -226,17 +226,16 @@ mod tests {
             store.append(&batch(n * 1_000), &positions).expect("appends");
         }
         let mut steps = 0;
-        let target = dir.path().join("copy");
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("weir.sqlite");
         backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| {
             steps += 1;
             store.append(&batch(100_000 + steps * 1_000), &[]).expect("a writer never waits");
         })
         .expect("copies");
         assert!(steps > 0, "nothing was written meanwhile");
-        std::fs::create_dir(dir.path().join("r")).expect("makes");
-        std::fs::rename(&target, dir.path().join("r/weir.sqlite")).expect("moves");
-        assert_eq!(requests(&dir.path().join("r")), 30_000);
-        let copy = Store::open(&dir.path().join("r")).expect("opens");
+        assert_eq!(requests(outside.path()), 30_000);
+        let copy = Store::open(outside.path()).expect("opens");
         assert!(copy.positions().expect("reads").is_empty(), "they are of another journal");
     }
 
@@ -251,15 +250,73 @@ mod tests {
         let _ = (journal.open(&opened(1)), journal.close(&closed(1)), journal.open(&opened(2)));
         journal.commit().expect("writes");
         let mut drain = Drain::new(directory, store).expect("begins");
-        let target = dir.path().join("copy");
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("weir.sqlite");
         std::thread::scope(|scope| {
             let copied =
                 scope.spawn(|| backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| ()));
             drain.pass().expect("passes");
             copied.join().expect("no panic").expect("copies");
         });
-        std::fs::create_dir(dir.path().join("r")).expect("makes");
-        std::fs::rename(&target, dir.path().join("r/weir.sqlite")).expect("moves");
-        assert_eq!(requests(&dir.path().join("r")), 1);
+        assert_eq!(requests(outside.path()), 1);
+    }
+
+    #[test]
+    fn what_is_no_good_copy_takes_the_place_of_none() {
+        let (dir, mut store) = store_with(&[]);
+        let rows: Vec<_> = (0..2_000).map(|id| Sample { id, ..Sample::default() }.row()).collect();
+        store.append(&rows, &[]).expect("appends");
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("weir.sqlite");
+        let run = || backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| ());
+        run().expect("it is sound");
+        let good = std::fs::read(&target).expect("reads");
+        store.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("writes");
+        drop(store);
+        let file = dir.path().join("weir.sqlite");
+        damage(&file);
+        let error = run().expect_err("it is damaged");
+        assert!(matches!(&error, BackupError::Damaged { problems, .. } if !problems.is_empty()));
+        let said = error.to_string();
+        assert!(said.contains("is as it was") && said.contains("page"), "{said}");
+        assert_eq!(std::fs::read(&target).expect("reads"), good);
+        let socket = outside.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).expect("binds");
+        let error = backup(&data(dir.path()), &socket, &mut |_, _| (), |_, _| ());
+        assert!(matches!(error, Err(BackupError::NoFile { .. })), "{error:?}");
+        assert_eq!(std::fs::read_dir(outside.path()).expect("reads").count(), 2, "nothing is left");
+    }
+
+    #[test]
+    fn of_two_at_once_to_one_file_each_is_whole() {
+        let (dir, mut store) = store_with(&[]);
+        let rows: Vec<_> = (0..2_000).map(|id| Sample { id, ..Sample::default() }.row()).collect();
+        store.append(&rows, &[]).expect("appends");
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("weir.sqlite");
+        let another = || backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| ());
+        let mut whole = Vec::new();
+        backup(&data(dir.path()), &target, &mut |_, _| (), |_, _| {
+            another().expect("copies");
+            whole.push(requests(outside.path()));
+        })
+        .expect("copies");
+        assert!(!whole.is_empty() && whole.iter().all(|rows| *rows == 2_000), "{whole:?}");
+        assert_eq!(requests(outside.path()), 2_000);
+        assert_eq!(std::fs::read_dir(outside.path()).expect("reads").count(), 1);
+    }
+
+    #[test]
+    fn the_disk_that_is_full_is_the_copy_s() {
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, "can't write the copy /b/x: its disk is full"),
+            (ffi::SQLITE_IOERR_WRITE, "can't write the copy /b/x: its disk takes no more"),
+            (ffi::SQLITE_IOERR_READ, "/d/weir.sqlite fails: its disk fails"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let error = BackupError::of_copy(error, Path::new("/b/x"));
+            let said = error.at(Path::new("/d/weir.sqlite")).to_string();
+            assert!(said.starts_with(expected), "{said}");
+        }
     }
 }

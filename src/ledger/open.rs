@@ -103,6 +103,19 @@ pub(crate) fn open_for_keys(
     }
 }
 
+/// The same, for who changes what is there: waits for a program that holds the write lock.
+pub(crate) fn open_to_change(
+    data: &Data,
+    command: &'static str,
+    may_make: bool,
+    tell: &mut dyn FnMut(&Awaited, Duration),
+) -> Result<Store, LedgerError> {
+    let mut store = open_for_keys(data, command, may_make, tell)?;
+    let writer = Awaited::Holder(Holder::Writer);
+    store.await_change(&mut |waited| tell(&writer, waited))?;
+    Ok(store)
+}
+
 fn lock(
     data: &Data,
     command: &'static str,
@@ -147,7 +160,10 @@ fn missing(data: &Data) -> LedgerError {
     match std::fs::read_dir(&data.dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => directory_error(data, source),
         _ if has_journal(&data.dir) => StoreError::Gone { path: data.dir.join(FILE_NAME) }.into(),
-        _ => LedgerError::Nothing { path: data.dir.display().to_string() },
+        _ => {
+            let path = std::path::absolute(&data.dir).unwrap_or_else(|_| data.dir.clone());
+            LedgerError::Nothing { path: path.display().to_string() }
+        }
     }
 }
 

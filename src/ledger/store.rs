@@ -21,6 +21,7 @@ mod delete;
 mod error;
 mod expire;
 mod forget;
+mod integrity;
 mod keys;
 mod meaning;
 mod owners;
@@ -57,7 +58,9 @@ pub(crate) use confirmed::Future;
 pub use error::StoreError;
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
+pub(in crate::ledger) use integrity::{file_problems, problems_in};
 pub(crate) use keys::NewKey;
+pub(in crate::ledger) use meaning::meaning;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
 pub(crate) use sums::Sums;
@@ -319,7 +322,17 @@ impl Store {
         if !self.syncs_commits {
             self.sync_commits()?;
         }
-        self.write()
+        self.write().map_err(StoreError::of_change)
+    }
+
+    /// Waits, before a change of tenants or keys, for a program that holds the write lock. `tell` hears how long:
+    /// SQLite's own wait says nothing.
+    pub(crate) fn await_change(
+        &mut self,
+        tell: &mut dyn FnMut(Duration),
+    ) -> Result<(), StoreError> {
+        let waited = writers::wait_for(&mut self.conn, &self.path, tell);
+        waited.map_err(StoreError::of_change)
     }
 
     /// A transaction that only reads, so that several statements see the same state.

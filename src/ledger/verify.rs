@@ -17,7 +17,7 @@ use super::behind::{Behind, behind};
 use super::open::{Awaited, for_report};
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Counts, Owner, Recost, Store, StoreError, Sums};
+use super::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
 use crate::config::Data;
 
 /// Differences that are listed; all are counted.
@@ -52,6 +52,8 @@ pub(crate) struct Report {
     pub differences: Kinds,
     /// Those that are still there: all, unless something was mended.
     pub left: Kinds,
+    /// Why the rest could not be looked at, where the file of the store is damaged.
+    pub broken_off: Option<LedgerError>,
     /// What the store does not have although it should, beside a server.
     pub behind: Option<Behind>,
     /// Rows that were given another date.
@@ -92,7 +94,7 @@ pub(crate) struct Mend {
 }
 
 /// Verifies a data directory at `now_ms`, beside a running server or alone; alone, the journal is
-/// replayed first.
+/// replayed first. Before all that, SQLite looks at its file: one that is damaged can fail everything else.
 pub(crate) fn verify(
     data: &Data,
     windows: &[Window],
@@ -101,26 +103,59 @@ pub(crate) fn verify(
     tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<Report, LedgerError> {
     let mut report = Report::default();
-    let mut store = report.begin(data, now_ms, tell)?;
-    let time = future::Time::of(&store, now_ms, mend)?;
-    let Differing { hours, days } = report.store(&store, windows, &time)?;
-    report.left = report.differences.clone();
-    report.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
-    if mend.sums {
-        hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
-        days.iter().try_for_each(|day| store.rebuild_day(*day))?;
-    }
-    if mend.dates || mend.sums && !(hours.is_empty() && days.is_empty()) {
-        let mut after = Report::default();
-        after.journal(data, &store)?;
-        let time = future::Time::of(&store, now_ms, mend)?;
-        after.store(&store, windows, &time)?;
-        report.left = after.differences;
+    report.file(data)?;
+    let is_sound = report.differences.is_empty();
+    match report.books(data, windows, now_ms, mend, tell) {
+        Err(error) if !is_sound => {
+            report.left = report.differences.clone();
+            report.broken_off = Some(error);
+        }
+        other => other?,
     }
     Ok(report)
 }
 
 impl Report {
+    /// Whether the file of the store is what SQLite has made of it.
+    fn file(&mut self, data: &Data) -> Result<(), StoreError> {
+        // What becomes of one that is not there says whoever opens it.
+        let is_there = Store::is_there(&data.dir);
+        let problems = if is_there { problems_in(&data.dir)? } else { Vec::new() };
+        for problem in problems {
+            self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Compares journal, rows and sums, and mends what is to be mended.
+    fn books(
+        &mut self,
+        data: &Data,
+        windows: &[Window],
+        now_ms: i64,
+        mend: Mend,
+        tell: &mut dyn FnMut(&Awaited, Duration),
+    ) -> Result<(), LedgerError> {
+        let mut store = self.begin(data, now_ms, tell)?;
+        let time = future::Time::of(&store, now_ms, mend)?;
+        let Differing { hours, days } = self.store(&store, windows, &time)?;
+        self.left = self.differences.clone();
+        self.redated = if mend.dates { time.redate(&mut store)? } else { 0 };
+        if mend.sums {
+            hours.iter().try_for_each(|hour| store.rebuild_hour(*hour))?;
+            days.iter().try_for_each(|day| store.rebuild_day(*day))?;
+        }
+        if mend.dates || mend.sums && !(hours.is_empty() && days.is_empty()) {
+            let mut after = Report::default();
+            after.journal(data, &store)?;
+            let time = future::Time::of(&store, now_ms, mend)?;
+            after.store(&store, windows, &time)?;
+            after.count("file", self.differences.get("file").copied().unwrap_or(0));
+            self.left = after.differences;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, difference: impl FnOnce() -> Difference) {
         let difference = difference();
         self.count(difference.what, 1);
@@ -201,9 +236,6 @@ impl Report {
         time: &future::Time,
     ) -> Result<Differing, StoreError> {
         self.future(store, time)?;
-        for problem in store.file_problems()? {
-            self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
-        }
         let hours = self.rollups(store)?;
         let days = self.days(store)?;
         for window in windows {

@@ -218,6 +218,36 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     simulator.shutdown().await;
 }
 
+/// A refusal has no row: this line is all that an operator can look up.
+#[tokio::test]
+async fn a_refusal_is_logged_with_whose_it_was_and_the_limit() {
+    let (simulator, builder) = logged().await;
+    let (place, _) = builder.set("log.filter", "\"info,weir=debug\"").place();
+    let key = place.create_key(&["--rpm", "1"]);
+    let gateway = Gateway::start(&place);
+    let mut ids = Vec::new();
+    for (key, status) in [(&*key, 200), (&*key, 429), ("sk-weir-nobody", 401)] {
+        let heard = exchange(gateway.address, &chat(key, "connection: close\r\n")).await;
+        let heard = heard.expect("it is answered");
+        assert_eq!(heard.status, status, "{}", heard.text);
+        ids.push(heard.id);
+    }
+    gateway.signal("TERM");
+    let (_, log) = gateway.ended().await;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let refused: Vec<_> = lines.filter(|line| line["message"] == "request refused").collect();
+    let fields = |line: &serde_json::Value| {
+        ["event_id", "code", "tenant", "limit"].map(|name| line[name].clone())
+    };
+    let found: Vec<_> = refused.iter().map(fields).collect();
+    let limited = [&*ids[1], "rate_limit_exceeded", "acme", "key-requests"];
+    assert_eq!(found.len(), 2, "{log}");
+    assert_eq!(found[0], limited.map(serde_json::Value::from), "{log}");
+    assert!(refused[0]["key_id"].as_str().is_some_and(|id| id.starts_with("key_")), "{log}");
+    assert_eq!((&found[1][0], &found[1][2]), (&ids[2].clone().into(), &serde_json::Value::Null));
+    simulator.shutdown().await;
+}
+
 /// The request and the client's leaving are there at once, however far the request came by then.
 #[tokio::test]
 async fn a_client_that_leaves_at_once_is_counted_as_it_is_written_down() {

@@ -9,6 +9,9 @@ use super::super::output::note;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Models(pub(super) Option<Vec<String>>);
 
+/// What people write for every model or none: as a name of a model it would refuse every request.
+const NO_NAMES: [&str; 5] = ["all", "none", "any", "*", "-"];
+
 /// Takes a list of models, or `all`. `none` lifts other limits, and would here be read as its opposite.
 pub(super) fn models(text: &str) -> Result<Models, String> {
     if text == "all" {
@@ -19,9 +22,20 @@ pub(super) fn models(text: &str) -> Result<Models, String> {
                     model is one to revoke"
             .to_owned());
     }
-    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) {
-        return Err("names of models, separated by commas, or `all`".to_owned());
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err("names of models, separated by commas, or `all`".to_owned());
+        }
+        if NO_NAMES.iter().any(|word| name.eq_ignore_ascii_case(word)) {
+            return Err(format!(
+                "`{name}` is no model: `all`, alone and in small letters, for every model, or names \
+                 separated by commas"
+            ));
+        }
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
     }
     Ok(Models(Some(names)))
 }
@@ -47,4 +61,35 @@ pub(super) fn unserved(models: &[String], config: &Config) -> Vec<String> {
         None => format!("no upstream serves `{model}` yet"),
     };
     unserved.map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_names_of_models_each_once_and_no_other_word() {
+        let names = |list: &[&str]| Some(list.iter().map(|name| (*name).to_owned()).collect());
+        for (text, expected) in [
+            ("all", Some(None)),
+            ("a", Some(names(&["a"]))),
+            ("b, a,b", Some(names(&["b", "a"]))),
+            ("gpt-5.4,yi/su:free", Some(names(&["gpt-5.4", "yi/su:free"]))),
+            ("all,gpt-5.4", None),
+            ("gpt-5.4,ALL", None),
+            ("ALL", None),
+            ("none", None),
+            ("None", None),
+            ("*", None),
+            ("Any", None),
+            ("-", None),
+            ("a b", None),
+            ("a,", None),
+            ("", None),
+        ] {
+            let found = models(text);
+            assert_eq!(found.as_ref().ok(), expected.map(Models).as_ref(), "{text}");
+            assert!(found.err().is_none_or(|error| error.contains("`all`")), "{text}");
+        }
+    }
 }

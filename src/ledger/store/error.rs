@@ -60,6 +60,12 @@ pub enum StoreError {
     )]
     WriteLocked { path: PathBuf },
     #[error(
+        "another program holds the write lock of {}: end it, or its transaction; nothing was changed: run this \
+         again then",
+        path.display()
+    )]
+    ChangeLocked { path: PathBuf },
+    #[error(
         "{} was replaced, but {} belongs to the file that was there before: remove that as well; the \
          journal keeps the rows until then",
         path.display(),
@@ -101,8 +107,9 @@ pub enum StoreError {
     #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
     TenantExists(String),
     #[error(
-        "tenant `{name}` has {keys} active keys: end them first, by `weir key revoke`, or give `--force`, \
-         which deletes them as well"
+        "tenant `{name}` has {keys} active key{}: `weir key revoke` ends one, and `--force` deletes all with the \
+         tenant",
+        if *keys == 1 { "" } else { "s" }
     )]
     TenantInUse { name: String, keys: u32 },
     /// Of what is open; see [`StoreError::at`].
@@ -117,6 +124,14 @@ impl StoreError {
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {
             Self::Sqlite(source) => Self::Failed { path: path.to_owned(), source },
+            other => other,
+        }
+    }
+
+    /// The same for who changes tenants and keys, of which no journal keeps anything.
+    pub(super) fn of_change(self) -> Self {
+        match self {
+            Self::WriteLocked { path } => Self::ChangeLocked { path },
             other => other,
         }
     }

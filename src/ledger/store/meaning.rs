@@ -5,7 +5,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
 /// An error as a sentence, with what to do, and SQLite's own words behind it.
-pub(super) fn meaning(error: &rusqlite::Error) -> String {
+pub(in crate::ledger) fn meaning(error: &rusqlite::Error) -> String {
     match error.sqlite_error().and_then(|failure| advice(failure.code, failure.extended_code)) {
         Some(advice) => format!("{advice} (SQLite: {error})"),
         None => error.to_string(),
@@ -29,7 +29,8 @@ fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
              in its place, with no server running"
         }
         ErrorCode::DatabaseCorrupt => {
-            "it is damaged; `weir verify` says how badly; put a backup in its place, with no server running"
+            "it is damaged; put a backup in its place, with no server running, or save what can be read by \
+             `.recover` of SQLite's shell"
         }
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
             "it may not be written to; look at its permissions, and at those of its directory"
@@ -60,7 +61,7 @@ mod tests {
             (ffi::SQLITE_IOERR_WRITE, "make room"),
             (ffi::SQLITE_IOERR_FSYNC, "its disk fails"),
             (ffi::SQLITE_NOTADB, "no SQLite database"),
-            (ffi::SQLITE_CORRUPT, "damaged"),
+            (ffi::SQLITE_CORRUPT, "put a backup in its place"),
             (ffi::SQLITE_READONLY_DIRECTORY, "permissions"),
             (ffi::SQLITE_CANTOPEN, "permissions"),
             (ffi::SQLITE_BUSY, "another program"),

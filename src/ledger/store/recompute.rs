@@ -111,14 +111,6 @@ impl Store {
         }
         Ok(Some(changed))
     }
-
-    /// What SQLite finds wrong with its file; empty when nothing is.
-    pub(crate) fn file_problems(&self) -> Result<Vec<String>, StoreError> {
-        let mut check = self.conn.prepare("PRAGMA quick_check")?;
-        let lines = check.query_map([], |row| row.get::<_, String>(0))?;
-        let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
-        Ok(lines.into_iter().filter(|line| line != "ok").collect())
-    }
 }
 
 /// See [`Store::rebuild_hour`], within a transaction that writes.

@@ -133,3 +133,12 @@ pub(crate) fn minutes() -> Vec<Sample<'static>> {
     };
     (0..600).map(sample).collect()
 }
+
+/// Damages a page in the middle of a store, which nobody may have open.
+pub(crate) fn damage(file: &std::path::Path) {
+    let mut bytes = std::fs::read(file).expect("a store");
+    let page_bytes = 16 * 1024;
+    let from = bytes.len() / page_bytes / 2 * page_bytes;
+    bytes[from..from + page_bytes].fill(0xa5);
+    std::fs::write(file, bytes).expect("writes");
+}

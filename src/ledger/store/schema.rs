@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use self::migrations::MIGRATIONS;
+use super::integrity::is_damage;
 use super::{BUSY_WAIT, StoreError, WAL_KEPT_BYTES};
 
 /// The size of a new file's pages in bytes, which stays for the file's life. A commit writes four pages
@@ -102,13 +103,9 @@ pub(super) fn require_whole(conn: &Connection, path: &Path) -> Result<(), StoreE
     let page_bytes = conn
         .pragma_query_value(None, "page_count", |_| Ok(()))
         .and_then(|()| conn.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0)));
-    let is_broken = |error: &rusqlite::Error| {
-        let code = error.sqlite_error_code();
-        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    };
     let partial = || StoreError::Partial { path: path.to_owned() };
     let page_bytes = match page_bytes {
-        Err(error) if is_broken(&error) => return Err(partial()),
+        Err(error) if is_damage(&error) => return Err(partial()),
         other => u64::try_from(other?).unwrap_or(0),
     };
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());

@@ -89,5 +89,18 @@ mod tests {
         assert!(said.contains("another program holds the write lock of"), "{said}");
         other.execute_batch("ROLLBACK").unwrap();
         store.append(&[Sample::default().row()], &[]).unwrap();
+
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        store.connection().busy_timeout(Duration::ZERO).unwrap();
+        let said = store.revoke_key("key_1", 0).unwrap_err().to_string();
+        assert!(said.contains("nothing was changed") && !said.contains("journal"), "{said}");
+        let mut told = 0;
+        store
+            .await_change(&mut |_| {
+                told += 1;
+                other.execute_batch("ROLLBACK").unwrap();
+            })
+            .unwrap();
+        assert_eq!(told, 1);
     }
 }
