@@ -4,13 +4,12 @@
 //! Repairing touches what is derived only: a row that is wrong or missing stays so, and stays told. Only a
 //! row of the future, which a clock has made that was ahead, can be given another date.
 
+mod difference;
 mod future;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::LedgerError;
 use super::behind::{Behind, behind};
@@ -20,26 +19,13 @@ use super::scan::scan;
 use super::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
 use crate::config::Data;
 
+pub(crate) use difference::Difference;
+use difference::{fields, or_none};
+
 /// Differences that are listed; all are counted.
 const MAX_LISTED: usize = 1_000;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
-
-/// One number that is not what it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Difference {
-    /// `rollup`, `day` (the sum of a day's roll-ups), `balance`, `row` (what the journal says of it), `cost`,
-    /// `file`, `future` (a row that is dated to it) or `clock` (the time that was confirmed).
-    pub what: &'static str,
-    /// The hour of a roll-up, the begin of a day, the window of a balance, the event id of a row or a cost.
-    pub place: String,
-    pub tenant: String,
-    pub key_id: String,
-    pub model: String,
-    pub field: Cow<'static, str>,
-    pub stored: String,
-    pub recomputed: String,
-}
 
 /// How many differences there are, by what differs.
 pub(crate) type Kinds = BTreeMap<&'static str, u64>;
@@ -380,47 +366,6 @@ impl Report {
             }
         }
     }
-}
-
-impl Difference {
-    fn plain(
-        what: &'static str,
-        place: &str,
-        field: &'static str,
-        stored: String,
-        recomputed: String,
-    ) -> Self {
-        let (tenant, key_id, model) = (String::new(), String::new(), String::new());
-        let field = Cow::Borrowed(field);
-        Self { what, place: place.to_owned(), tenant, key_id, model, field, stored, recomputed }
-    }
-}
-
-fn or_none(cost: Option<impl ToString>) -> String {
-    cost.map_or("none".to_owned(), |cost| cost.to_string())
-}
-
-/// The columns of a roll-up.
-fn fields(sums: &Sums) -> [(&'static str, String); 16] {
-    let usage = &sums.usage;
-    [
-        ("requests", sums.requests.to_string()),
-        ("estimated_requests", sums.estimated_requests.to_string()),
-        ("unpriced_requests", sums.unpriced_requests.to_string()),
-        ("input_tokens", usage.input.to_string()),
-        ("cached_tokens", usage.cached.to_string()),
-        ("cache_write_tokens", usage.cache_write.to_string()),
-        ("output_tokens", usage.output.to_string()),
-        ("reasoning_tokens", usage.reasoning.to_string()),
-        ("audio_input_tokens", usage.audio_input.to_string()),
-        ("audio_output_tokens", usage.audio_output.to_string()),
-        ("image_input_tokens", usage.image_input.to_string()),
-        ("image_output_tokens", usage.image_output.to_string()),
-        ("accepted_prediction_tokens", usage.accepted_prediction.to_string()),
-        ("rejected_prediction_tokens", usage.rejected_prediction.to_string()),
-        ("total_tokens", usage.total.to_string()),
-        ("cost_nano_usd", or_none(sums.cost_nano_usd)),
-    ]
 }
 
 #[cfg(test)]
