@@ -499,7 +499,9 @@ mod tests {
             assert!(matches!(store.follow(), Err(StoreError::StillOpen { .. })));
             assert!(store.keys_version().is_err(), "it is closed");
             assert!(second.follow().unwrap());
+            (store.is_doubtful, store.most_owners) = (true, 7);
             assert!(store.follow().unwrap());
+            assert_eq!((store.is_doubtful, store.most_owners), (true, 7), "it goes with it");
             assert!(!store.follow().unwrap() && !second.follow().unwrap());
             store.append(&row(3), &[]).unwrap();
             assert!(second.has_row(row(3)[0].opened.event_id).unwrap());

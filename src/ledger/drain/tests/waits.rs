@@ -79,6 +79,20 @@ fn a_backup_that_is_restored_meanwhile_gets_the_journals_rows_again() {
     }
 }
 
+/// The rows of what is read again wait for others: until they are stored, the journal does not count as stored.
+#[test]
+fn what_a_replaced_store_had_is_behind_until_it_is_stored_again() {
+    let mut it = Waiting::new();
+    it.drain.pass().expect("stores");
+    assert_eq!(it.directory.lag_bytes(), 0);
+    let mut other = rusqlite::Connection::open(it.drain.store.path()).expect("opens");
+    other.restore("main", &it.backup, NO_WORD).expect("restores");
+    it.drain.pass_at(Duration::ZERO).expect("reads again");
+    assert!(it.directory.lag_bytes() > 0);
+    it.drain.pass().expect("stores");
+    assert_eq!((it.directory.lag_bytes(), it.fixture.ends()), (0, vec![(End::Complete, 3)]));
+}
+
 /// At a start the journal is empty, and nothing has been stored by this process: the last row is the store's own.
 #[test]
 fn a_backup_that_is_restored_before_anything_was_stored_is_noticed() {
