@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::ledger::LedgerError;
 use crate::ledger::behind::Behind;
 use crate::ledger::open::{self, Awaited};
 use crate::ledger::report::moment;
@@ -31,7 +32,16 @@ pub(crate) fn open_ledger(
         ));
     }
     tell_behind(reported.behind);
+    tell_unread(reported.unread.as_ref());
     Ok(reported.store)
+}
+
+/// Says that the journal of the running server could not be read as a whole.
+pub(crate) fn tell_unread(unread: Option<&LedgerError>) {
+    let Some(error) = unread else { return };
+    note(&format!(
+        "what only that part of the journal has is not in this, and not counted: {error}"
+    ));
 }
 
 /// Says what a report lacks beside a server whose store takes nothing.

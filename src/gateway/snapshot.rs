@@ -20,7 +20,7 @@ use crate::clock::{Believed, Clock, Now};
 use crate::config::Config;
 use crate::gateway::snapshot::update::{UnreadableRows, Update};
 use crate::identify::{Digest, Keys};
-use crate::ledger::store::{Store, StoreError};
+use crate::ledger::store::{KeysVersion, Store, StoreError};
 use crate::tenancy::{Limits, Tenant};
 
 pub(crate) use crate::gateway::snapshot::identified::Identified;
@@ -69,7 +69,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     /// Of the store, as the current snapshot has it; `None`: it has to be read whole.
-    version: Option<i64>,
+    version: Option<KeysVersion>,
     tenants: HashMap<Arc<str>, Live>,
     /// Tenants that were deleted. What one has used in this month counts if its name comes back.
     deleted: HashMap<Arc<str>, Live>,

@@ -80,13 +80,14 @@ impl From<StoreError> for BackupError {
 
 /// Copies the store to `target`, which appears under its name once it is whole and synced, and replaces
 /// what had that name. Everything that had ended when this began is in it. `progress` is told how many
-/// pages of how many are done, and `tell` what is waited for.
+/// pages of how many are done, and `tell` what is waited for. Returns why something of a running server's journal may be
+/// missing: a part of it could not be read.
 pub(crate) fn backup(
     data: &Data,
     target: &Path,
     tell: &mut dyn FnMut(&Awaited, Duration),
     mut progress: impl FnMut(u64, u64),
-) -> Result<(), BackupError> {
+) -> Result<Option<LedgerError>, BackupError> {
     let failed = |source| BackupError::Write { path: target.to_owned(), source };
     let alone = for_report(data, "backup", tell)?;
     let is_alone = alone.is_some();
@@ -98,17 +99,17 @@ pub(crate) fn backup(
         Target::File(place) => place,
         Target::Stream(path) => return Err(BackupError::NoFile { path }),
     };
-    if !is_alone {
-        await_drain(data, &store)?;
-    }
+    let unread = if is_alone { None } else { await_drain(data, &store)? };
     let growing = Growing::beside(place).map_err(failed)?;
     copy(&store, growing.path(), target, &mut progress)?;
-    growing.place().map_err(failed)
+    growing.place().map_err(failed)?;
+    Ok(unread)
 }
 
-/// Waits until the store has what had ended when this began.
-fn await_drain(data: &Data, store: &Store) -> Result<(), BackupError> {
-    let mut pending: Vec<_> = unstored(data, store)?.into_keys().collect();
+/// Waits until the store has what had ended when this began, as far as it can be read.
+fn await_drain(data: &Data, store: &Store) -> Result<Option<LedgerError>, BackupError> {
+    let (unstored, unread) = unstored(data, store)?;
+    let mut pending: Vec<_> = unstored.into_keys().collect();
     let give_up = Instant::now() + DRAIN_WAIT;
     while let Some(event_id) = pending.last() {
         if store.has_row(*event_id)? {
@@ -119,7 +120,7 @@ fn await_drain(data: &Data, store: &Store) -> Result<(), BackupError> {
             std::thread::park_timeout(DRAIN_POLL);
         }
     }
-    Ok(())
+    Ok(unread)
 }
 
 fn copy(

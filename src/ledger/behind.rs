@@ -21,10 +21,14 @@ pub(crate) struct Behind {
     pub(crate) since_ms: i64,
 }
 
-/// What ended in the journal, by when, without what the store must have by its positions.
-pub(super) fn unstored(data: &Data, store: &Store) -> Result<HashMap<EventId, i64>, LedgerError> {
+/// What ended in the journal, by when, without what the store must have by its positions; and why that may
+/// not be all.
+pub(super) fn unstored(
+    data: &Data,
+    store: &Store,
+) -> Result<(HashMap<EventId, i64>, Option<LedgerError>), LedgerError> {
     let mut unstored = HashMap::new();
-    scan(&data.dir, &store.positions()?, |row, is_stored| {
+    let scanned = scan(&data.dir, &store.positions()?, |row, is_stored| {
         if !is_stored {
             let lasted_ms = i64::try_from(row.closed.duration_ms).unwrap_or(i64::MAX);
             let ended_ms = row.opened.started_at_ms.saturating_add(lasted_ms);
@@ -32,17 +36,19 @@ pub(super) fn unstored(data: &Data, store: &Store) -> Result<HashMap<EventId, i6
         }
         Ok(())
     })?;
-    Ok(unstored)
+    Ok((unstored, scanned.unread))
 }
 
-/// What ended some seconds before `now_ms` and is in the journal only.
+/// What ended some seconds before `now_ms` and is in the journal only; and why that may not be all. A report is
+/// made of the store, which a journal that cannot be read does not keep from it.
 pub(crate) fn behind(
     data: &Data,
     store: &Store,
     now_ms: i64,
-) -> Result<Option<Behind>, LedgerError> {
+) -> Result<(Option<Behind>, Option<LedgerError>), LedgerError> {
     let mut behind: Option<Behind> = None;
-    for (event_id, ended_ms) in unstored(data, store)? {
+    let (unstored, unread) = unstored(data, store)?;
+    for (event_id, ended_ms) in unstored {
         if ended_ms > now_ms.saturating_sub(LATE_MS) || store.has_row(event_id)? {
             continue;
         }
@@ -50,7 +56,7 @@ pub(crate) fn behind(
         let since_ms = before.since_ms.min(ended_ms);
         behind = Some(Behind { rows: before.rows + 1, since_ms });
     }
-    Ok(behind)
+    Ok((behind, unread))
 }
 
 #[cfg(test)]
@@ -85,12 +91,28 @@ mod tests {
         drop(journal.open(&row(4, 500).opened));
         journal.commit().unwrap();
         let lasted_ms = row(1, 0).closed.duration_ms as i64;
-        let at = |now_ms| behind(&data, &store, now_ms).unwrap();
+        let at = |now_ms| behind(&data, &store, now_ms).unwrap().0;
         assert_eq!(at(1_000 + lasted_ms + LATE_MS - 1), None);
         let since_ms = 1_000 + lasted_ms;
         assert_eq!(at(since_ms + LATE_MS), Some(Behind { rows: 1, since_ms }));
         assert_eq!(at(9_000), Some(Behind { rows: 2, since_ms }));
         assert_eq!(at(60_000), Some(Behind { rows: 3, since_ms }));
+        assert!(behind(&data, &store, 0).unwrap().1.is_none());
+        // One that cannot be read, and one of another version: they hide nothing of the others.
+        let other = |name: &str| dir.path().join("journal").join(name);
+        let unread = || {
+            assert_eq!(at(60_000), Some(Behind { rows: 3, since_ms }));
+            behind(&data, &store, 0).unwrap().1.expect("it is told").to_string()
+        };
+        let name = "00000000000000000000.wj";
+        std::fs::create_dir(other(name)).unwrap();
+        assert!(unread().contains(name));
+        std::fs::remove_dir(other(name)).unwrap();
+        let mut header = crate::ledger::journal::HEADER;
+        header[8] += 1;
+        std::fs::write(other(name), header).unwrap();
+        assert!(unread().contains("format"));
+        std::fs::remove_file(other(name)).unwrap();
         let mut drain = Drain::new(directory, Store::open(dir.path()).unwrap()).unwrap();
         drain.pass().unwrap();
         assert_eq!(at(60_000), None);

@@ -77,7 +77,8 @@ pub(crate) struct Drain<D: Disk = Os> {
 impl<D: Disk> Drain<D> {
     /// With [`Durability::Power`] the store has to sync its commits: what it has taken, the journal
     /// forgets.
-    pub(crate) fn new(directory: Arc<Directory<D>>, store: Store) -> Result<Self, StoreError> {
+    pub(crate) fn new(directory: Arc<Directory<D>>, mut store: Store) -> Result<Self, StoreError> {
+        store.watch_content()?;
         // A number can come again when its file's name did not survive a power cut: what the store
         // knows of the old file is not true of the new one.
         let numbers: Vec<_> = directory.segments().iter().map(|segment| segment.number).collect();

@@ -535,4 +535,20 @@ mod tests {
         let found = [opened(1), opened(2), crashed(1), crashed(2), opened(4)];
         assert_eq!(read_all(&directory), found);
     }
+
+    #[test]
+    fn a_file_whose_number_leaves_none_is_refused_by_its_name() {
+        for (number, is_ours) in
+            [(u64::MAX, false), (u64::MAX / 2 + 1, false), (u64::MAX / 2, true)]
+        {
+            let dir = tempfile::tempdir().expect("a directory");
+            let name = format!("{number:020}.wj");
+            std::fs::create_dir(dir.path().join("journal")).expect("makes");
+            std::fs::write(dir.path().join("journal").join(&name), HEADER).expect("writes");
+            match Directory::open(dir.path(), 400, Durability::Crash) {
+                Ok(_) => assert!(is_ours, "{number}"),
+                Err(error) => assert!(!is_ours && error.to_string().contains(&name), "{error}"),
+            }
+        }
+    }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Reported {
     pub(crate) replayed: Progress,
     /// What the store does not have although it should.
     pub(crate) behind: Option<Behind>,
+    /// Why that may not be all: a part of the journal could not be read.
+    pub(crate) unread: Option<LedgerError>,
 }
 
 /// Opens the store for reading, with everything in it that the journal knows: if no server holds the
@@ -71,11 +73,12 @@ pub(crate) fn open_store(
 ) -> Result<Reported, LedgerError> {
     if let Some((_lock, mut drain)) = for_report(data, command, tell)? {
         let replayed = drain.replay_telling(tell)?;
-        return Ok(Reported { store: Store::open_existing(&data.dir)?, replayed, behind: None });
+        let store = Store::open_existing(&data.dir)?;
+        return Ok(Reported { store, replayed, behind: None, unread: None });
     }
     let store = Store::open_existing(&data.dir)?;
-    let behind = behind(data, &store, now_ms)?;
-    Ok(Reported { store, replayed: Progress::default(), behind })
+    let (behind, unread) = behind(data, &store, now_ms)?;
+    Ok(Reported { store, replayed: Progress::default(), behind, unread })
 }
 
 /// Opens the store for a change of tenants and keys, which need no journal. With `may_make` there may be

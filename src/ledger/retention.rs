@@ -118,6 +118,7 @@ mod tests {
         hand.advance_ms(DAY_MS as u64);
         assert_eq!(look(), 2, "no further than twice the day that has passed");
         // And a row of the future is none that is right.
+        let mut store = Store::open(dir.path()).unwrap();
         store.append(&[late.row()], &[]).unwrap();
         hand.jump_to(9_000 * DAY_MS);
         assert_eq!(new(102).expire(&mut drain).unwrap(), 0);

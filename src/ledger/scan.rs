@@ -2,7 +2,8 @@
 //! `weir backup`. The drain reads it in order to empty it.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::codec::{self, Names, Record, Step};
@@ -13,10 +14,19 @@ use super::record::{EventId, Opened, Row};
 use super::store::Position;
 
 /// What a scan found besides rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Scanned {
     /// Bytes before a record that were none.
     pub(crate) damaged_bytes: u64,
+    /// Why a segment could not be read, or not behind some place: that of the first. What could be has been.
+    pub(crate) unread: Option<super::LedgerError>,
+}
+
+impl Scanned {
+    /// For whoever has to have seen everything.
+    pub(crate) fn whole(mut self) -> Result<Self, super::LedgerError> {
+        self.unread.take().map_or(Ok(self), Err)
+    }
 }
 
 /// Hands `each` every request of the journal in `data` that has begun and ended, and whether the store
@@ -42,13 +52,19 @@ pub(crate) fn scan(
     files.sort_unstable();
     let (mut names, mut open, mut scanned) = (Names::default(), HashMap::new(), Scanned::default());
     for (number, file) in files {
-        let bytes = match std::fs::read(&file) {
+        let mut bytes = Vec::new();
+        match File::open(&file).and_then(|mut open| open.read_to_end(&mut bytes)) {
             // The drain was faster: all of it is in the store.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            bytes => bytes.map_err(|error| failed(&file, error))?,
-        };
+            // What stands before it is there.
+            Err(error) => drop(scanned.unread.get_or_insert(failed(&file, error))),
+            Ok(_) => {}
+        }
         let header = bytes.first_chunk().copied().unwrap_or(HEADER);
-        damage::check_version(&header).map_err(|error| failed(&file, error))?;
+        if let Err(error) = damage::check_version(&header) {
+            scanned.unread.get_or_insert(failed(&file, error));
+            continue;
+        }
         let name = journal::position_name(number, &header);
         let stored = positions.iter().find(|position| position.segment == name);
         let stored = stored.map_or(0, |position| position.offset);

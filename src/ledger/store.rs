@@ -53,7 +53,7 @@ use self::rewritten::Content;
 
 pub(crate) use append::Position;
 pub(crate) use balances::{Balance, Counts};
-pub(crate) use changes::Change;
+pub(crate) use changes::{Change, KeysVersion};
 pub(crate) use confirmed::Future;
 pub use error::StoreError;
 #[cfg(test)]
@@ -309,11 +309,26 @@ impl Store {
     /// A transaction that writes. It takes the write lock at once: one that begins by reading can't
     /// wait for another writer later, it would fail.
     fn write(&mut self) -> Result<Transaction<'_>, StoreError> {
-        if !self.is_in_place() {
+        self.require_in_place()?;
+        let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tx = begun.map_err(|error| writers::name_lock(error.into(), &self.path))?;
+        // Whoever held the lock may have held it in order to put something else here.
+        if Files::at(&self.path) != self.files {
             return Err(StoreError::Gone { path: self.path.clone() });
         }
-        let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
-        begun.map_err(|error| writers::name_lock(error.into(), &self.path))
+        if self.content.is_other(&tx)? {
+            return Err(StoreError::Rewritten { path: self.path.clone() });
+        }
+        Ok(tx)
+    }
+
+    /// An error once the files that are open are not the store's. To be asked after a commit, too, before anybody
+    /// hears of it or something else is given up for it: they can be moved away meanwhile.
+    pub(crate) fn require_in_place(&self) -> Result<(), StoreError> {
+        match self.is_in_place() {
+            true => Ok(()),
+            false => Err(StoreError::Gone { path: self.path.clone() }),
+        }
     }
 
     /// The same for tenants and keys: what somebody was told has survived a power cut, whatever the mode.
@@ -470,6 +485,10 @@ mod tests {
         for source in [include_str!("store/keys.rs"), include_str!("store/delete.rs")] {
             let writers = source.split("#[cfg(test)]").next().unwrap();
             assert!(!writers.contains("self.write()") && writers.contains("self.write_synced()"));
+            // And none is told done before the files were looked for again.
+            let commits = writers.matches("tx.commit()?;\n").count();
+            assert_eq!(writers.matches("tx.commit()").count(), commits);
+            assert_eq!(writers.matches("self.require_in_place()").count(), commits);
         }
     }
 
@@ -493,7 +512,9 @@ mod tests {
             assert!(matches!(store.follow(), Err(StoreError::StillOpen { .. })));
             assert!(store.keys_version().is_err(), "it is closed");
             assert!(second.follow().unwrap());
+            (store.is_doubtful, store.most_owners) = (true, 7);
             assert!(store.follow().unwrap());
+            assert_eq!((store.is_doubtful, store.most_owners), (true, 7), "it goes with it");
             assert!(!store.follow().unwrap() && !second.follow().unwrap());
             store.append(&row(3), &[]).unwrap();
             assert!(second.has_row(row(3)[0].opened.event_id).unwrap());

@@ -170,7 +170,7 @@ impl Report {
         self.journal(data, &store)?;
         match alone {
             Some((_lock, mut drain)) => drop(drain.replay_telling(tell)?),
-            None => self.behind = behind(data, &store, now_ms)?,
+            None => self.behind = behind(data, &store, now_ms)?.0,
         }
         Ok(store)
     }
@@ -209,7 +209,7 @@ impl Report {
             }
             Ok(())
         })?;
-        self.damaged_bytes += scanned.damaged_bytes;
+        self.damaged_bytes += scanned.whole()?.damaged_bytes;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::usage::End;
 mod joining;
 mod damage;
 mod store;
+mod waits;
 mod pace;
 mod unreadable;
 

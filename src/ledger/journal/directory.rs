@@ -67,7 +67,11 @@ impl<D: Disk> Directory<D> {
         let mut segments = BTreeMap::new();
         let mut last = 0;
         for (file, length) in disk.list(&path)? {
-            last = last.max(leading_number(&file).unwrap_or(0));
+            let leading = leading_number(&file).unwrap_or(0);
+            if leading > MAX_NUMBER {
+                return Err(not_ours(&file));
+            }
+            last = last.max(leading);
             let Some(number) = number_of(&file) else { continue };
             segments.insert(number, Arc::new(Segment::found(number, file, length)));
         }
@@ -201,6 +205,14 @@ impl<D: Disk> Directory<D> {
 }
 
 /// The number that a file's name begins with: of a segment, or of what is kept of one.
+/// No journal has come to a larger number: behind it there would soon be none left.
+const MAX_NUMBER: u64 = u64::MAX / 2;
+
+fn not_ours(file: &Path) -> io::Error {
+    let reason = format!("{} has a number that no segment comes to: move it away", file.display());
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
 fn leading_number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }

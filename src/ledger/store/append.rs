@@ -562,4 +562,17 @@ mod tests {
         assert!(store.append(&rows, &[position]).is_err());
         assert_eq!(books(&store), before);
     }
+
+    #[test]
+    fn a_commit_that_fails_is_doubted() {
+        let (_dir, mut store) = store_with(&[]);
+        let refuse = "CREATE TEMP TABLE parents (id INTEGER PRIMARY KEY);
+            CREATE TEMP TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
+            CREATE TEMP TRIGGER refuse AFTER INSERT ON main.requests
+                BEGIN INSERT INTO children VALUES (1); END";
+        store.conn.execute_batch(refuse).unwrap();
+        let error = store.append(&[Sample::default().row()], &[]).unwrap_err().to_string();
+        assert!(error.contains("FOREIGN KEY"), "{error}");
+        assert!(store.is_doubtful);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use crate::tenancy::{Key, Tenant};
 
@@ -14,6 +14,35 @@ use super::{Store, StoreError};
 const BEGINNING: i64 = -1;
 
 const DELETED: &str = "SELECT kind, id FROM deletions WHERE version > ?1 ORDER BY version";
+
+const VERSION: &str =
+    "SELECT keys_version, stamp FROM meta JOIN key_stamps ON version = keys_version";
+const STAMP: &str = "SELECT stamp FROM key_stamps WHERE version = ?1";
+
+/// What the tenants and keys are at one moment. A number alone would be a count: a backup that was restored, and then
+/// changed as often, has come to the same, and to other keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeysVersion {
+    /// Grows with each change.
+    pub(super) number: i64,
+    /// Of this one in this history, by chance.
+    stamp: i64,
+}
+
+impl KeysVersion {
+    pub(super) fn of(conn: &Connection) -> Result<Self, StoreError> {
+        let version = conn
+            .prepare_cached(VERSION)?
+            .query_row([], |row| Ok(Self { number: row.get(0)?, stamp: row.get(1)? }))?;
+        Ok(version)
+    }
+
+    /// Whether what is there now has come from this one.
+    fn is_past_of(self, conn: &Connection) -> Result<bool, StoreError> {
+        let stamp = conn.prepare_cached(STAMP)?.query_row([self.number], |row| row.get(0));
+        Ok(stamp.optional()? == Some(self.stamp))
+    }
+}
 
 /// One thing that has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,23 +61,25 @@ pub(crate) struct Changes<'s> {
     tx: Transaction<'s>,
     since: i64,
     /// The version that one has who has taken them all.
-    pub(crate) version: i64,
+    pub(crate) version: KeysVersion,
 }
 
 impl Store {
-    /// What has changed since `known`, a version from earlier [`Changes`]; all there is without one, and
-    /// where what was deleted since is not all known any more.
-    pub(crate) fn changes(&self, known: Option<i64>) -> Result<Changes<'_>, StoreError> {
+    /// What has changed since `known`, a version from earlier [`Changes`]; all there is without one, where that is
+    /// not the past of what is there, and where what was deleted since is not all known any more.
+    pub(crate) fn changes(&self, known: Option<KeysVersion>) -> Result<Changes<'_>, StoreError> {
         let tx = self.read()?;
-        let version = tx.query_row("SELECT keys_version FROM meta", [], |row| row.get(0))?;
+        let version = KeysVersion::of(&tx)?;
         let first = "SELECT number, version FROM deletions ORDER BY number LIMIT 1";
         let first = tx.query_row(first, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let is_pruned = |known: i64| {
             first.is_some_and(|(number, version): (i64, i64)| number > 1 && known < version - 1)
         };
-        // A greater version than there is was another file's.
-        let since = known.filter(|known| *known <= version && !is_pruned(*known));
-        Ok(Changes { tx, since: since.unwrap_or(BEGINNING), version })
+        let since = match known {
+            Some(known) if known.is_past_of(&tx)? && !is_pruned(known.number) => known.number,
+            _ => BEGINNING,
+        };
+        Ok(Changes { tx, since, version })
     }
 }
 
@@ -96,7 +127,7 @@ mod tests {
     /// Somebody who follows a store.
     #[derive(Default)]
     struct Reader {
-        version: Option<i64>,
+        version: Option<KeysVersion>,
         tenants: BTreeMap<Arc<str>, Tenant>,
         keys: BTreeMap<Arc<str>, Key>,
     }
@@ -219,14 +250,44 @@ mod tests {
         assert_eq!(late.follow(&store), (1, true));
         late.assert_equals(&store);
         assert_eq!(late.follow(&store), (0, false));
-        let another = late.version.map(|version| version + 1);
-        assert!(store.changes(another).unwrap().is_all());
+        let version = late.version.unwrap();
+        for another in [
+            KeysVersion { number: version.number + 1, ..version },
+            KeysVersion { stamp: version.stamp ^ 1, ..version },
+        ] {
+            assert!(store.changes(Some(another)).unwrap().is_all());
+        }
+    }
+
+    /// A key is revoked; a backup from before is restored, and changed as often or more: that is another history.
+    #[test]
+    fn what_a_restored_backup_has_become_is_read_whole() {
+        for changes_since in 0..4 {
+            let (dir, mut store) = store_with(&[]);
+            store.create_keys([new_key(1, "acme"), new_key(2, "acme")], 5).unwrap();
+            let backup = dir.path().join("copy.sqlite");
+            let no_word: Option<fn(rusqlite::backup::Progress)> = None;
+            store.connection().backup("main", &backup, no_word).unwrap();
+            let mut reader = Reader::default();
+            reader.follow(&store);
+            store.set_key("key_1", |key| key.cut = true).unwrap();
+            store.revoke_key("key_2", 6).unwrap();
+            assert_eq!(reader.follow(&store), (2, false));
+            let mut other = Connection::open(store.path()).unwrap();
+            other.restore("main", &backup, no_word).unwrap();
+            for at in 0..changes_since {
+                store.set_key("key_2", |key| key.created_at_ms = at).unwrap();
+                store.set_key("key_2", |key| key.clamp = at % 2 == 0).unwrap();
+            }
+            assert_eq!(reader.follow(&store), (3, true), "{changes_since}");
+            reader.assert_equals(&store);
+        }
     }
 
     #[test]
     fn no_change_reads_all_keys() {
         let (_dir, store) = store_with(&[]);
-        for sql in [CHANGED_TENANTS, CHANGED_KEYS, DELETED, ONE_KEY, ONE_TENANT] {
+        for sql in [CHANGED_TENANTS, CHANGED_KEYS, DELETED, STAMP, ONE_KEY, ONE_TENANT] {
             let mut plan =
                 store.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = plan.query_map(["1"], |row| row.get::<_, String>(3)).unwrap();

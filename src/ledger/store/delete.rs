@@ -41,6 +41,7 @@ impl Store {
         let rowid = "SELECT rowid FROM keys WHERE id = ?1";
         remove_key(&tx, tx.query_row(rowid, [id], |row| row.get(0))?)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(key)
     }
 
@@ -70,6 +71,7 @@ impl Store {
                 last_rowid = *rowid;
             }
             tx.commit()?;
+            self.require_in_place()?;
             if ended.len() < BATCH {
                 return Ok(deleted);
             }
@@ -117,6 +119,7 @@ impl Store {
                 tx.execute("DELETE FROM tenants WHERE name = ?1", [name])?;
             }
             tx.commit()?;
+            self.require_in_place()?;
             if is_last {
                 return Ok((tenant, keys));
             }

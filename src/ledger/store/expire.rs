@@ -41,6 +41,7 @@ impl Store {
             }
         }
         tx.commit()?;
+        self.content.expired(&self.conn)?;
         Ok(deleted)
     }
 

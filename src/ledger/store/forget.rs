@@ -42,12 +42,8 @@ impl Store {
         if self.is_doubtful {
             self.empty_wal()?;
         }
-        let (content, path) = (std::mem::take(&mut self.content), self.path.clone());
         // A commit in this mode syncs the whole WAL, and with it the commits before it that were not.
         let synced = self.synced_commit(|tx| {
-            if !content.is_there(tx)? {
-                return Err(StoreError::Rewritten { path });
-            }
             let mut forget = tx.prepare_cached(FORGET_SEGMENT)?;
             for number in numbers {
                 forget.execute([number.to_string()])?;
@@ -56,9 +52,9 @@ impl Store {
             tx.execute("UPDATE meta SET removals = removals + 1", [])?;
             Ok(())
         });
-        self.content = content;
         self.is_doubtful = synced.is_err();
-        synced
+        synced?;
+        self.require_in_place()
     }
 
     /// Copies the whole WAL to the database, syncs that, and begins the WAL anew. After a sync that failed

@@ -9,7 +9,7 @@ use rusqlite::{Transaction, named_params};
 
 use crate::tenancy::{Key, Limits, Secret, Tenant};
 
-use super::{Store, StoreError};
+use super::{KeysVersion, Store, StoreError};
 use rows::{
     ALL_KEYS, ALL_TENANTS, columns_of_key, columns_of_tenant, each_key, each_tenant, key,
     limits_to_sql, models_to_sql, tenant, with_limits,
@@ -32,10 +32,9 @@ pub(crate) struct NewKey {
 }
 
 impl Store {
-    /// Grows with each change of a tenant, a key or a secret, by whichever process.
-    pub(crate) fn keys_version(&self) -> Result<i64, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT keys_version FROM meta")?;
-        Ok(statement.query_row([], |row| row.get(0))?)
+    /// Another one after each change of a tenant, a key or a secret, by whichever process.
+    pub(crate) fn keys_version(&self) -> Result<KeysVersion, StoreError> {
+        KeysVersion::of(&self.conn)
     }
 
     /// All tenants by name, those too that can't be read.
@@ -71,7 +70,8 @@ impl Store {
         if !add_tenant(&tx, name, limits, time_zone, now_ms)? {
             return Err(StoreError::TenantExists(name.to_owned()));
         }
-        Ok(tx.commit()?)
+        tx.commit()?;
+        self.require_in_place()
     }
 
     /// Lets `change` have a tenant, and keeps what it makes of its limits and its time zone (not of
@@ -91,6 +91,7 @@ impl Store {
         }
         let tenant = tenant(&tx, name)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(tenant)
     }
 
@@ -99,6 +100,7 @@ impl Store {
         let tx = self.write_synced()?;
         let tenant_is_new = add_key(&tx, new, now_ms)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(tenant_is_new)
     }
 
@@ -112,7 +114,8 @@ impl Store {
         for new in new {
             add_key(&tx, &new, now_ms)?;
         }
-        Ok(tx.commit()?)
+        tx.commit()?;
+        self.require_in_place()
     }
 
     /// Lets `change` have a key, and keeps what it makes of its name, limits, models, expiry,
@@ -131,6 +134,7 @@ impl Store {
         }
         let key = key(&tx, id)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(key)
     }
 
@@ -159,6 +163,7 @@ impl Store {
         add_secret(&tx, id, secret)?;
         let key = key(&tx, id)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(key)
     }
 
@@ -171,6 +176,7 @@ impl Store {
         )?;
         let key = key(&tx, id)?;
         tx.commit()?;
+        self.require_in_place()?;
         Ok(key)
     }
 }
@@ -240,7 +246,7 @@ fn add_secret(tx: &Transaction<'_>, key_id: &str, secret: &Secret) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::store_with;
+    use super::super::samples::{move_away, store_with, while_it_waits};
     use super::*;
 
     fn secret(byte: u8) -> Secret {
@@ -327,9 +333,9 @@ mod tests {
     fn every_change_raises_the_version_and_reading_does_not() {
         let (dir, mut store) = store_with(&[]);
         let reader = Store::open(dir.path()).unwrap();
-        let mut last = reader.keys_version().unwrap();
+        let mut last = reader.keys_version().unwrap().number;
         let mut raised = |what: &str, changes: bool| {
-            let version = reader.keys_version().unwrap();
+            let version = reader.keys_version().unwrap().number;
             assert_eq!(version > last, changes, "{what}");
             last = version;
         };
@@ -363,9 +369,9 @@ mod tests {
             "DELETE FROM keys",
             "DELETE FROM tenants",
         ] {
-            let before = store.keys_version().unwrap();
+            let before = store.keys_version().unwrap().number;
             store.conn.execute(statement, []).unwrap();
-            assert_eq!(store.keys_version().unwrap(), before + 1, "{statement}");
+            assert_eq!(store.keys_version().unwrap().number, before + 1, "{statement}");
         }
     }
 
@@ -454,5 +460,33 @@ mod tests {
         assert_eq!(error.to_string(), next);
         let error = store.set_tenant("x", |_| ()).unwrap_err();
         assert_eq!(error.to_string(), "no tenant `x`; `weir tenant list` shows them");
+    }
+
+    /// Who moves the files away may do so at any moment; what was written to them then is no success.
+    #[test]
+    fn nothing_is_told_of_files_that_were_moved_away_meanwhile() {
+        type Write = fn(&mut Store) -> Result<(), StoreError>;
+        let writes: [(&str, bool, Write); 3] = [
+            ("revoked while it waited", true, |store| store.revoke_key("key_1", 5).map(drop)),
+            ("deleted while it waited", true, |store| store.delete_key("key_1", true, 5).map(drop)),
+            ("moved before the commit", false, |store| {
+                let path = store.path().to_owned();
+                let change = |key: &mut Key| {
+                    key.cut = true;
+                    move_away(&path);
+                };
+                store.set_key("key_1", change).map(drop)
+            }),
+        ];
+        for (what, waits, write) in writes {
+            let (_dir, mut store) = store_with(&[]);
+            store.create_key(&new_key("key_1"), 0).unwrap();
+            let path = store.path().to_owned();
+            if waits {
+                while_it_waits(&mut store, move || move_away(&path));
+            }
+            let error = write(&mut store).expect_err(what);
+            assert!(matches!(error, StoreError::Gone { .. }), "{what}: {error}");
+        }
     }
 }

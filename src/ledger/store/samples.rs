@@ -1,5 +1,10 @@
 //! Rows for tests.
 
+use std::cell::RefCell;
+use std::path::Path;
+
+use rusqlite::Connection;
+
 use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::price::PriceVersion;
 use crate::tenancy::{Limits, Secret};
@@ -141,4 +146,30 @@ pub(crate) fn damage(file: &std::path::Path) {
     let from = bytes.len() / page_bytes / 2 * page_bytes;
     bytes[from..from + page_bytes].fill(0xa5);
     std::fs::write(file, bytes).expect("writes");
+}
+
+thread_local! {
+    static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+/// Another program holds the write lock, and gives it back after `it`, once this connection waits for it.
+pub(crate) fn while_it_waits(store: &mut Store, it: impl FnOnce() + 'static) {
+    let other = Connection::open(store.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    MEANWHILE.set(Some(Box::new(move || {
+        other.execute_batch("COMMIT").unwrap();
+        it();
+    })));
+    let again = |_| MEANWHILE.take().map(|it| it()).is_some();
+    store.conn.busy_handler(Some(again)).unwrap();
+}
+
+/// Moves the store's files to a directory beside it.
+pub(crate) fn move_away(path: &Path) {
+    let away = path.parent().unwrap().join("away");
+    std::fs::create_dir(&away).unwrap();
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("{}{end}", path.file_name().unwrap().display());
+        std::fs::rename(path.with_file_name(&name), away.join(&name)).unwrap();
+    }
 }

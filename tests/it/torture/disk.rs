@@ -34,13 +34,8 @@ fn serve_by(place: &Place, program: &[&str]) -> Command {
     command
 }
 
-/// The limit is told by a signal, which would end the process; ignored, it is an error of the write.
-fn start_limitable(place: &Place) -> Gateway {
-    let script = "trap '' XFSZ; exec \"$@\"";
-    Gateway::start_by(serve_by(place, &["sh", "-c", script, "weir"]))
-}
-
-/// Lets the process write no file beyond `bytes`; `None`: as far as it likes.
+/// Lets the process write no file beyond `bytes`; `None`: as far as it likes. It is told by a signal as well, which would
+/// end a program that doesn't expect it.
 fn limit(gateway: &Gateway, bytes: Option<u64>) {
     let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
     let mut command = Command::new("prlimit");
@@ -166,7 +161,7 @@ async fn fill(is_killed: bool) {
     let upstream = Upstream::start().await;
     let (place, _) = builder(&upstream).place();
     let key = place.create_key(&[]);
-    let gateway = start_limitable(&place);
+    let gateway = Gateway::start(&place);
     let (address, admin) = (gateway.address, gateway.admin);
     let (mut ids, mut refused) = (Vec::new(), Vec::new());
     for _ in 0..3 {

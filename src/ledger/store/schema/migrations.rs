@@ -4,7 +4,7 @@
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
 pub(super) const MIGRATIONS: [&str; 7] =
-    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS];
+    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS_AND_STAMPS];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -279,9 +279,22 @@ const REMOVALS: &str = "ALTER TABLE meta ADD COLUMN removals INTEGER NOT NULL DE
 
 /// Whose the latest responses are, as hashes, in the order in which they were stored: an index by hash would
 /// write a page for each.
-const OWNERS: &str = "
+///
+/// And what tells a version of the keys from the same number in another history, as a backup has that was
+/// restored and then changed: a random stamp for each of the last 200,000. A deletion takes two, that of the
+/// key's secret being one.
+const OWNERS_AND_STAMPS: &str = "
 CREATE TABLE response_owners (
     number INTEGER PRIMARY KEY,
     owner INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE key_stamps (
+    version INTEGER PRIMARY KEY,
+    stamp INTEGER NOT NULL
+) STRICT;
+INSERT INTO key_stamps (version, stamp) SELECT keys_version, random() FROM meta;
+CREATE TRIGGER keys_stamped AFTER UPDATE OF keys_version ON meta BEGIN
+    INSERT OR REPLACE INTO key_stamps (version, stamp) VALUES (NEW.keys_version, random());
+    DELETE FROM key_stamps WHERE version < NEW.keys_version - 200000;
+END;
 ";
