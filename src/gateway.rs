@@ -219,6 +219,7 @@ async fn serve(
         forwarded,
         clamp,
         &identity.tenant,
+        exchange.event_id,
     );
     let drain = Drain::of(upstream, facts.stream);
     drop((frames, facts));

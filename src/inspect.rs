@@ -13,6 +13,7 @@ mod spelling;
 mod name;
 mod decisive;
 mod refusable;
+mod item;
 mod ids;
 mod media;
 mod picture;
@@ -114,6 +115,8 @@ pub(crate) enum Invalid {
     /// Some of them take no notice of case, and would take it for the key itself.
     #[error("a key differs from `{0}` only in how it is written; write `{0}`")]
     Spelling(&'static str),
+    #[error("`input` names more than {0} items by their ids; send them themselves")]
+    Items(usize),
     #[error("a key is not valid Unicode")]
     KeyNotUnicode,
     #[error("a request has one content type")]
@@ -702,7 +705,7 @@ mod tests {
         let bodies: [&[u8]; 7] = [
             b"{\"model\":\"m\",\"user\":\"\xff\xfe\"}",
             br#"{"model":"m","include_usage":1,"include_usage":[[2]]}"#,
-            br#"{"model":"m","user":1,"user":2,"":0,"":{}}"#,
+            br#"{"model":"m","seed":1,"seed":2,"":0,"":{}}"#,
             br#"{"model":"m","stream_options":{"include_usage":null,"x":1,"x":2}}"#,
             br#"{"model":"m","Temperature":1,"metadata":{"Model":"x","\ud800":1},"Stop":[]}"#,
             br#"{"model":"m","metadata":{"model":1,"model":2,"n":"x","include_usage":0}}"#,

@@ -33,6 +33,12 @@ pub(crate) fn set_apart(tenant: &str, value: &[u8]) -> [u8; 32] {
     digest.finalize().into()
 }
 
+/// Two digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 impl Limits {
     /// Whether what a request costs has to be known before it is let through.
     pub(crate) fn has_cost_quota(&self) -> bool {

@@ -11,10 +11,11 @@ pub enum IdKind {
     VectorStore,
     Container,
     Prompt,
+    Skill,
 }
 
 impl IdKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PreviousResponse,
         Self::Conversation,
         Self::ItemReference,
@@ -22,6 +23,7 @@ impl IdKind {
         Self::VectorStore,
         Self::Container,
         Self::Prompt,
+        Self::Skill,
     ];
 
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl IdKind {
             Self::VectorStore => "vector_store_ids",
             Self::Container => "container",
             Self::Prompt => "prompt",
+            Self::Skill => "skill_id",
         }
     }
 }

@@ -17,12 +17,14 @@ use crate::gateway::endpoints::Forwarded;
 use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
 use crate::inspect::{self, Ask, Facts};
+use crate::ledger::record::EventId;
 use crate::meter::Hide;
 use crate::refusal::{Family, Refusal};
 use crate::route::Route;
-use crate::tenancy::set_apart;
+use crate::tenancy::{hex, set_apart};
 use crate::usage::{End, Flags};
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// So much of a refusal is read to see what it is about.
 const REFUSAL_BYTES: usize = 16 * 1024;
@@ -60,7 +62,7 @@ pub(crate) struct Asked {
 impl Plan {
     /// The client's request with its head rewritten and what has to be spliced in. `target`: what may go
     /// upstream of its own. `clamp`: the most that each answer may be, in tokens. `tenant`: whose values are
-    /// set apart.
+    /// set apart. `event_id`: what the request is called here.
     #[expect(clippy::too_many_arguments, reason = "whose request, to where, and how it is edited")]
     pub(crate) fn new(
         worker: &Worker,
@@ -73,9 +75,11 @@ impl Plan {
         endpoint: &Forwarded,
         clamp: Option<u64>,
         tenant: &str,
+        event_id: EventId,
     ) -> Self {
         if upstream.config.separate_tenants {
             set_key_apart(&mut head.headers, tenant);
+            replace_request_id(&mut head.headers, event_id);
         }
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
         // After that, so that nothing in the head takes it out: what was read as JSON is JSON to the upstream.
@@ -119,9 +123,17 @@ impl Plan {
 fn set_key_apart(headers: &mut HeaderMap, tenant: &str) {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return };
     let hash = set_apart(tenant, key.as_bytes());
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let hex = HeaderValue::from_str(&hex).expect("hexadecimal digits are ASCII");
+    let hex = HeaderValue::from_str(&hex(&hash)).expect("hexadecimal digits are ASCII");
     headers.insert(IDEMPOTENCY_KEY, hex);
+}
+
+/// vLLM runs a request under the id that it is sent, and two of one id get in each other's way. Ours is no
+/// other request's, and is that of the answer and the ledger.
+fn replace_request_id(headers: &mut HeaderMap, event_id: EventId) {
+    if headers.contains_key(REQUEST_ID) {
+        let id = event_id.with_text(HeaderValue::from_str).expect("a UUID is ASCII");
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// What Weir asks a stream for, and whether it would ask for more if that were not refused. A client

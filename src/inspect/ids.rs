@@ -7,9 +7,10 @@
 
 use std::ops::Range;
 
+use super::Invalid;
+use super::item::Item;
 use super::name::Name;
-use super::spelling::decode;
-use super::{Api, Invalid};
+use super::spelling::{decode, fold};
 use crate::config::{IdKind, IdKinds};
 use crate::json::Token;
 
@@ -17,6 +18,7 @@ use crate::json::Token;
 const ID_MAX: usize = 512;
 /// Raw bytes that it can take: each one escaped as `\uXXXX`.
 const RAW_MAX: usize = 6 * ID_MAX;
+const PREVIOUS: &str = "previous_response_id";
 pub(super) const RESPONSE_ID: &str = "a string of at most 512 bytes";
 
 /// What was found.
@@ -24,7 +26,7 @@ pub(super) const RESPONSE_ID: &str = "a string of at most 512 bytes";
 pub(crate) struct Named {
     /// The response that this one goes on from.
     pub(crate) previous_response: Option<String>,
-    /// The items that it names and does not hold.
+    /// The items that it names and does not hold; some more than once.
     pub(crate) items: Vec<String>,
     /// Of the others only what kinds they are.
     pub(crate) kinds: IdKinds,
@@ -39,129 +41,165 @@ impl Default for Named {
     }
 }
 
+/// Items that a request may name by their ids. A long conversation of an agent has some hundreds.
+const ITEMS_MAX: usize = 1_000;
+
 /// Watches for ids.
 #[derive(Debug)]
 pub(super) struct Ids {
-    is_responses: bool,
     /// What the string is for that is being read.
-    reading: Name,
+    reading: Option<Reading>,
     began: u64,
     raw: Vec<u8>,
-    /// `previous_response_id` has come.
-    is_seen: bool,
+    /// Of the names that may stand once only, those seen; a bit for each.
+    seen: u64,
     item: Item,
     pub(super) named: Named,
     /// Values to be set apart, quotes included.
     pub(super) apart: Vec<Range<u64>>,
 }
 
-/// An item of a response's input.
-#[derive(Debug, Default)]
-struct Item {
-    /// Raw.
-    id: Vec<u8>,
-    has_type: bool,
-    has_role: bool,
-    has_content: bool,
-    has_result: bool,
-    is_reference: bool,
-    /// It holds itself what it is of, or else its id names that.
-    may_be_by_id: bool,
-}
-
-impl Item {
-    /// Whether it is a reference: by its type, or without one if it is no message; or a generated image
-    /// without its bytes, or reasoning that is not there in its encrypted form (OpenAI's `ItemReferenceParam`, and its guides to
-    /// image generation and reasoning).
-    fn names_another(&self) -> bool {
-        let is_message = self.has_role && self.has_content;
-        let is_bare = !self.has_type && !is_message;
-        let is_by_id = self.may_be_by_id && !self.has_result;
-        !self.id.is_empty() && (self.is_reference || is_bare || is_by_id)
-    }
+/// What a string is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Name(Name),
+    /// A field of an item.
+    Item,
 }
 
 impl Ids {
-    pub(super) fn new(api: Api) -> Self {
-        let named = Named::default();
+    pub(super) fn new() -> Self {
         Self {
-            is_responses: api == Api::Responses,
-            reading: Name::Other,
+            reading: None,
             began: 0,
             raw: Vec::new(),
-            is_seen: false,
+            seen: 0,
             item: Item::default(),
-            named,
+            named: Named::default(),
             apart: Vec::new(),
         }
     }
 
-    /// A key ended at `depth`.
-    pub(super) fn key(&mut self, name: Name, depth: usize) -> Result<(), Invalid> {
-        if depth == 3 && name == Name::Text {
-            self.item.has_content = true;
+    /// The key `raw` ended at `depth`, which means the last of `names` there.
+    pub(super) fn key(&mut self, names: &[Name], raw: &[u8], depth: usize) -> Result<(), Invalid> {
+        match depth {
+            1 => self.root_key(names[1]),
+            3 if is_item(names) => self.item.key(raw),
+            _ => Ok(()),
         }
-        if (depth, name) == (1, Name::PreviousResponseId)
-            && std::mem::replace(&mut self.is_seen, true)
-        {
-            // Which of two the upstream goes by is not known.
-            return Err(Invalid::Duplicate("previous_response_id"));
+    }
+
+    /// Which of two the upstream goes by is not known, and each one that is set apart is work.
+    fn root_key(&mut self, name: Name) -> Result<(), Invalid> {
+        let once = match name {
+            Name::PreviousResponseId => PREVIOUS,
+            name => name.set_apart().unwrap_or_default(),
+        };
+        if once.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let is_again = self.seen & name.bit() != 0;
+        self.seen |= name.bit();
+        if is_again { Err(Invalid::Duplicate(once)) } else { Ok(()) }
     }
 
     pub(super) fn item_begins(&mut self) {
         self.item = Item::default();
     }
 
-    /// An object at depth 2 ended; `parents` are the keys above it.
-    pub(super) fn item_ends(&mut self, names: &[Name]) {
-        if self.is_responses && is_item(names) && self.item.names_another() {
-            match decode_id(&self.item.id) {
+    /// An object at depth 2 ended; `names` are the keys above it.
+    pub(super) fn item_ends(&mut self, names: &[Name]) -> Result<(), Invalid> {
+        let item = std::mem::take(&mut self.item);
+        if !is_item(names) {
+            return Ok(());
+        }
+        if item.has_odd_id {
+            self.named.kinds.add(IdKind::ItemReference);
+        }
+        for raw in item.named() {
+            match decode_id(raw) {
+                Some(_) if self.named.items.len() == ITEMS_MAX => {
+                    return Err(Invalid::Items(ITEMS_MAX));
+                }
                 Some(id) => self.named.items.push(id),
                 None => self.named.kinds.add(IdKind::ItemReference),
             }
         }
+        Ok(())
     }
 
-    /// A value begins under one of the names that are watched.
-    pub(super) fn begin(&mut self, names: &[Name], token: Token, depth: usize, at: u64) {
+    /// A value begins that [`Self::watches`] asks for.
+    pub(super) fn begin(
+        &mut self,
+        names: &[Name],
+        token: Token,
+        depth: usize,
+        at: u64,
+    ) -> Result<(), Invalid> {
         let name = names[depth];
+        let reading = if self.item.watches(depth) {
+            self.item.begin(token, depth).then_some(Reading::Item)
+        } else {
+            (token == Token::String).then_some(Reading::Name(name))
+        };
+        if reading.is_some() {
+            self.reading = reading;
+            self.began = at;
+            self.raw.clear();
+        }
         match (token, name) {
-            (Token::String, _) => {
-                self.reading = name;
-                self.began = at;
-                self.raw.clear();
-            }
             (Token::False, Name::Store) if depth == 1 => self.named.is_stored = false,
-            (_, Name::Type) if depth == 3 => self.item.has_type = false,
+            (Token::String | Token::Null, _) => {}
+            // Some reader might make a string of it, and all tenants' would be one.
+            (_, name)
+                if depth == 1
+                    && let Some(key) = name.set_apart() =>
+            {
+                return Err(Invalid::Type { key, expected: "a string" });
+            }
             _ => {}
         }
+        Ok(())
     }
 
-    /// Whether ids are looked for in values under this name. What type an item is tells only the API that has
-    /// items; elsewhere nearly every part of a message has one.
+    /// Whether something is looked for in a value under this name.
     #[inline]
-    pub(super) fn watches(&self, name: Name) -> bool {
-        name.is_watched(if self.is_responses { Name::Type } else { Name::Id })
+    pub(super) fn watches(&self, name: Name, depth: usize) -> bool {
+        name.is_watched() || self.item.watches(depth)
     }
 
-    /// Whether the string that is being read matters here.
+    /// Whether the text that is being read matters here.
     #[inline]
     pub(super) fn is_reading(&self) -> bool {
-        self.reading != Name::Other
+        self.reading.is_some() || self.item.is_open()
     }
 
     pub(super) fn text(&mut self, piece: &[u8]) {
-        let room = (RAW_MAX + 1).saturating_sub(self.raw.len());
-        self.raw.extend_from_slice(&piece[..piece.len().min(room)]);
+        if self.item.is_open() {
+            self.item.found();
+        }
+        if self.reading.is_some() {
+            let room = (RAW_MAX + 1).saturating_sub(self.raw.len());
+            self.raw.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
     }
 
-    /// The string ended.
+    /// A value ended.
     pub(super) fn end(&mut self, names: &[Name], depth: usize, end: u64) -> Result<(), Invalid> {
-        let name = std::mem::replace(&mut self.reading, Name::Other);
-        let is_item = depth == 3 && is_item(names) && self.is_responses;
-        if depth == 1 && name.is_set_apart() {
+        let name = match self.reading.take() {
+            Some(Reading::Name(name)) => name,
+            Some(Reading::Item) => {
+                self.item.end(&mut self.raw);
+                return Ok(());
+            }
+            None => {
+                if depth == 3 {
+                    self.item.close();
+                }
+                return Ok(());
+            }
+        };
+        if depth == 1 && name.set_apart().is_some() {
             self.apart.push(self.began..end);
             return Ok(());
         }
@@ -169,32 +207,11 @@ impl Ids {
             return Ok(());
         }
         let kind = match (name, depth) {
-            (Name::PreviousResponseId, 1) if self.is_responses => return self.previous(),
-            (Name::Type, _) if is_item => {
-                self.item.has_type = true;
-                self.item.is_reference |= self.says("item_reference");
-                let by_id = ["image_generation_call", "reasoning"];
-                self.item.may_be_by_id |= by_id.into_iter().any(|word| self.says(word));
-                return Ok(());
-            }
-            (Name::Id, _) if is_item => {
-                std::mem::swap(&mut self.item.id, &mut self.raw);
-                return Ok(());
-            }
-            (Name::Role, _) if is_item => {
-                self.item.has_role = true;
-                return Ok(());
-            }
-            (Name::Result, _) if is_item => {
-                self.item.has_result = true;
-                return Ok(());
-            }
-            (Name::Conversation, 1) if self.is_responses => IdKind::Conversation,
-            (Name::Id, 2) if self.is_responses && names[1] == Name::Conversation => {
-                IdKind::Conversation
-            }
+            (Name::PreviousResponseId, 1) => return self.previous(),
+            (Name::Conversation, 1) => IdKind::Conversation,
+            (Name::Id, 2) if names[1] == Name::Conversation => IdKind::Conversation,
             // `prompt`; an `input` has no id.
-            (Name::Id, 2) if self.is_responses && names[1] == Name::Input => IdKind::Prompt,
+            (Name::Id, 2) if names[1] == Name::Input => IdKind::Prompt,
             (Name::Id, 2) if names[1] == Name::Container => IdKind::Container,
             (Name::Container, 1) => IdKind::Container,
             // Tools have theirs; an answer that is sent back tells of the one it used.
@@ -204,6 +221,7 @@ impl Ids {
                 IdKind::Container
             }
             (Name::FileId, _) => IdKind::File,
+            (Name::SkillId, _) => IdKind::Skill,
             (Name::VectorStoreIds, _) => IdKind::VectorStore,
             _ => return Ok(()),
         };
@@ -213,14 +231,31 @@ impl Ids {
 
     fn previous(&mut self) -> Result<(), Invalid> {
         let id = decode_id(&self.raw);
-        let wrong = Invalid::Type { key: "previous_response_id", expected: RESPONSE_ID };
+        let wrong = Invalid::Type { key: PREVIOUS, expected: RESPONSE_ID };
         self.named.previous_response = Some(id.ok_or(wrong)?);
         Ok(())
     }
+}
 
-    fn says(&self, word: &str) -> bool {
-        decode(&self.raw).is_some_and(|text| text == word)
-    }
+/// The kind of id that a form's field stands for, however a reader of forms makes an object of its name
+/// (`image[file_id]`, `prompt.id`). Nobody looks those up: no API takes one in a form.
+pub(super) fn in_form(field: &str) -> Option<IdKind> {
+    let field = fold(field);
+    let mut root = None;
+    field.split(['[', ']', '.']).map(str::trim).filter(|part| !part.is_empty()).find_map(|part| {
+        let name = Name::of(part.as_bytes());
+        let root = *root.get_or_insert(name);
+        match name {
+            Name::PreviousResponseId => Some(IdKind::PreviousResponse),
+            Name::Conversation => Some(IdKind::Conversation),
+            Name::Container | Name::ContainerId => Some(IdKind::Container),
+            Name::FileId => Some(IdKind::File),
+            Name::SkillId => Some(IdKind::Skill),
+            Name::VectorStoreIds => Some(IdKind::VectorStore),
+            Name::Id if root == Name::Input => Some(IdKind::Prompt),
+            _ => None,
+        }
+    })
 }
 
 fn decode_id(raw: &[u8]) -> Option<String> {
@@ -233,19 +268,30 @@ fn is_item(names: &[Name]) -> bool {
     names[1] == Name::Input && names[2] == Name::Input
 }
 
-/// Whether a value stands where any word may: below a schema, arguments or metadata, or in what a tool was
-/// called with, which Anthropic's messages have as `input`.
+/// Whether a value stands where any word may: in the root's metadata; below a schema of a tool or of the answer's
+/// form; or in what a tool was called with, which Anthropic's messages have as `input`. The same names elsewhere
+/// are a tenant's own choice, as a stored prompt's variables are, and free nothing.
 fn is_free(names: &[Name], depth: usize) -> bool {
     let above = &names[1..depth];
-    let is_any = |name: &Name| matches!(name, Name::Free | Name::Arguments);
-    above.iter().any(is_any) || above.iter().skip(2).any(|name| *name == Name::Input)
+    let is_in = |place: &[Name], name: Name| place.contains(&name);
+    match above {
+        [Name::Metadata, ..] => true,
+        // `text.format.schema`.
+        [Name::Words | Name::Text, rest @ ..] => is_in(rest, Name::Schema),
+        [Name::Input, Name::Input, rest @ ..] | [Name::Prompt, Name::Prompt, rest @ ..] => {
+            let tools = rest.iter().position(|name| *name == Name::Words);
+            let is_called = is_in(rest, Name::Arguments) || is_in(rest, Name::Input);
+            is_called || tools.is_some_and(|at| is_in(&rest[at..], Name::Schema))
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::super::{Facts, NOTHING, Scan};
+    use super::super::{Api, Facts, NOTHING, Scan};
     use super::*;
 
     /// The facts, which are the same however the body is cut.
@@ -269,9 +315,8 @@ mod tests {
 
     #[test]
     fn ids_of_every_kind_are_seen_where_an_api_reads_them_and_nowhere_else() {
-        use IdKind::{Container, Conversation, File, ItemReference, Prompt, VectorStore};
+        use IdKind::{Container, Conversation, File, Prompt, Skill, VectorStore};
         let tool = |rest: &str| format!(r#""tools":[{{"type":"x",{rest}}}]"#);
-        let item = |rest: &str| format!(r#""input":[{{"role":"user","content":"a"}},{{{rest}}}]"#);
         let part = |rest: &str| format!(r#""messages":[{{"role":"user","content":[{{{rest}}}]}}]"#);
         let cases = [
             (Api::Responses, r#""conversation":"conv_1""#.to_owned(), Some(Conversation)),
@@ -283,51 +328,9 @@ mod tests {
                 Some(Prompt),
             ),
             (Api::Completions, r#""prompt":"id""#.into(), None),
-            (Api::Responses, item(r#""type":"item_reference","id":"msg_1""#), Some(ItemReference)),
-            (
-                Api::Responses,
-                item(r#""id":"msg_1","type":"item\u005freference""#),
-                Some(ItemReference),
-            ),
-            (Api::Responses, item(r#""id":"msg_1""#), Some(ItemReference)),
-            (Api::Responses, item(r#""id":"msg_1","type":null"#), Some(ItemReference)),
-            (Api::Responses, item(r#""type":"message","id":"m","type":null"#), Some(ItemReference)),
-            (Api::Responses, item(r#""type":"message","id":"msg_1","content":[]"#), None),
-            (Api::Responses, item(r#""role":"user","id":"msg_1","content":"x""#), None),
-            (
-                Api::Responses,
-                item(r#""type":"reasoning","id":"rs_1","summary":[]"#),
-                Some(ItemReference),
-            ),
-            (Api::Responses, item(r#""type":"reasoning","summary":[]"#), None),
-            (
-                Api::Responses,
-                item(r#""type":"reasoning","id":"rs_1","encrypted_content":"gA"  "#),
-                None,
-            ),
-            (
-                Api::Responses,
-                item(r#""type":"reasoning","id":"rs_1","content":[]"#),
-                Some(ItemReference),
-            ),
-            (Api::Responses, item(r#""id":"msg_1","content":"x""#), Some(ItemReference)),
-            (Api::Responses, item(r#""id":"msg_1","role":"user""#), Some(ItemReference)),
-            (Api::Responses, item(r#""type":"function_call","id":"fc_1","arguments":"{}""#), None),
-            (
-                Api::Responses,
-                item(r#""type":"image_generation_call","id":"ig_1""#),
-                Some(ItemReference),
-            ),
-            (
-                Api::Responses,
-                item(r#""type":"image_generation_call","id":"ig_1","result":"aGk=""#),
-                None,
-            ),
-            (
-                Api::Responses,
-                item(r#""type":"code_interpreter_call","id":"a","container_id":"b""#),
-                None,
-            ),
+            // Servers that answer one API by another take its fields along.
+            (Api::Chat, r#""conversation":"conv_1""#.into(), Some(Conversation)),
+            (Api::Messages, r#""prompt":{"Id":"pmpt_1"}"#.into(), Some(Prompt)),
             (
                 Api::Responses,
                 r#""input":[{"content":[{"type":"input_file","file_id":"f"}]}]"#.into(),
@@ -354,6 +357,7 @@ mod tests {
             (Api::Messages, r#""container":{"id":"c"}"#.into(), Some(Container)),
             (Api::Responses, tool(r#""vector_store_ids":["vs_1"]"#), Some(VectorStore)),
             (Api::Responses, tool(r#""vector_store_ids":[]"#), None),
+            (Api::Responses, tool(r#""environment":{"skills":[{"skill_id":"s"}]}"#), Some(Skill)),
             // What a tool is called with, what it takes, and metadata hold any word.
             (
                 Api::Messages,
@@ -379,11 +383,181 @@ mod tests {
         for (api, rest, kind) in cases {
             let mut kinds = IdKinds::default();
             kind.into_iter().for_each(|kind| kinds.add(kind));
-            let mut named = named(api, &rest);
-            if !std::mem::take(&mut named.items).is_empty() {
-                named.kinds.add(ItemReference);
+            let named = named(api, &rest);
+            assert_eq!((named.kinds, named.items), (kinds, vec![]), "{api:?} {rest}");
+        }
+    }
+
+    /// The names under which any word may stand free nothing where an API has other things.
+    #[test]
+    fn words_are_free_by_their_place_and_not_by_their_name() {
+        for (free, bound) in [
+            (r#""metadata":{"#, r#""x":{"metadata":{"#),
+            (r#""tools":[{"function":{"parameters":{"#, r#""parameters":{"#),
+            (r#""tools":[{"input_schema":{"#, r#""messages":[{"input_schema":{"#),
+            (r#""text":{"format":{"schema":{"#, r#""prompt":{"variables":{"schema":{"#),
+            (r#""response_format":{"schema":{"#, r#""schema":{"#),
+            (r#""input":[{"arguments":{"#, r#""prompt":{"variables":{"arguments":{"#),
+            (r#""input":[{"tools":[{"input_schema":{"#, r#""input":[{"schema":{"tools":{"#),
+            (r#""messages":[{"content":[{"input":{"#, r#""prompt":{"variables":{"input":{"#),
+            (r#""messages":[{"function":{"arguments":{"#, r#""prompt":{"variables":{"metadata":{"#),
+        ] {
+            for (open, kind) in [(free, None), (bound, Some(IdKind::File))] {
+                let mut body = format!(r#"{open}"file_id":"f""#);
+                let closing = open.chars().rev().filter_map(|letter| match letter {
+                    '{' => Some('}'),
+                    '[' => Some(']'),
+                    _ => None,
+                });
+                body.extend(closing);
+                let mut kinds = IdKinds::default();
+                kind.into_iter().for_each(|kind| kinds.add(kind));
+                assert_eq!(named(Api::Responses, &body).kinds, kinds, "{body}");
             }
-            assert_eq!(named.kinds, kinds, "{api:?} {rest}");
+        }
+    }
+
+    #[test]
+    fn what_may_stand_once_is_refused_twice_in_any_letters() {
+        let item = |rest: &str| format!(r#""input":[{{{rest}}}]"#);
+        for (rest, key) in [
+            (r#""user":"a","user":"b""#.to_owned(), "user"),
+            (r#""user":"a","U\u0073er":null"#.into(), "user"),
+            (r#""cache_salt":"a","cache_\u017falt":"b""#.into(), "cache_salt"),
+            (r#""prompt_cache_key":null,"prompt_cache_key":"b""#.into(), "prompt_cache_key"),
+            (r#""safety_identifier":"a","Safety_Identifier":"b""#.into(), "safety_identifier"),
+            (r#""previous_response_id":"a","previous_response_id":"b""#.into(), PREVIOUS),
+            (item(r#""type":"item_reference","id":"theirs","ID":"mine""#), "id"),
+            (item(r#""id":null,"\u0069d":"mine""#), "id"),
+            (item(r#""type":"message","type":null"#), "type"),
+            (item(r#""type":null,"Type":"message""#), "type"),
+            (item(r#""approval_request_id":"a","Approval_Request_Id":"b""#), "approval_request_id"),
+        ] {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            for api in [Api::Responses, Api::Chat] {
+                assert_eq!(inspect(api, &body), Err(Invalid::Duplicate(key)), "{rest}");
+            }
+        }
+        for value in ["1", r#"["a"]"#, r#"{"a":"b"}"#, "true"] {
+            let wrong = Invalid::Type { key: "user", expected: "a string" };
+            let body = format!(r#"{{"model":"m","user":{value}}}"#);
+            assert_eq!(inspect(Api::Chat, &body), Err(wrong), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_some_items_and_no_more() {
+        let body = |count: usize| format!(r#""input":[{}{{}}]"#, r#"{"id":"a"},"#.repeat(count));
+        assert_eq!(named(Api::Responses, &body(ITEMS_MAX)).items.len(), ITEMS_MAX);
+        let beyond = format!(r#"{{"model":"m",{}}}"#, body(ITEMS_MAX + 1));
+        assert_eq!(inspect(Api::Responses, &beyond), Err(Invalid::Items(ITEMS_MAX)));
+        // Those that are there themselves are no matter of anybody's.
+        let own = r#"{"type":"message","id":"a","content":"b"},"#.repeat(ITEMS_MAX + 1);
+        assert_eq!(named(Api::Responses, &format!(r#""input":[{own}{{}}]"#)).items.len(), 0);
+    }
+
+    #[test]
+    fn fields_of_forms_are_known_however_a_reader_takes_their_names_apart() {
+        for (field, kind) in [
+            ("file_id", Some(IdKind::File)),
+            ("image[file_id]", Some(IdKind::File)),
+            ("images[0].File_ID", Some(IdKind::File)),
+            ("file_ids[]", Some(IdKind::File)),
+            ("previous_response_id", Some(IdKind::PreviousResponse)),
+            ("prompt[id]", Some(IdKind::Prompt)),
+            ("conversation", Some(IdKind::Conversation)),
+            ("container", Some(IdKind::Container)),
+            ("vector_store_ids[0]", Some(IdKind::VectorStore)),
+            ("skill_id", Some(IdKind::Skill)),
+            ("prompt", None),
+            ("image[id]", None),
+            ("image[]", None),
+            ("file", None),
+            ("user", None),
+            ("", None),
+        ] {
+            assert_eq!(in_form(field), kind, "{field}");
+        }
+    }
+
+    /// A foreign id passes only with the item itself beside it; see `item.rs`.
+    #[test]
+    fn items_that_are_not_there_themselves_are_named() {
+        let is_named = |rest: &str| {
+            let body = format!(r#""input":[{{"role":"user","content":"a"}},{{"id":"x",{rest}}}]"#);
+            let named = named(Api::Responses, &body);
+            assert_eq!(named.kinds, IdKinds::default(), "{rest}");
+            assert!(named.items.iter().all(|id| id == "x"), "{rest}");
+            !named.items.is_empty()
+        };
+        for own in [
+            r#""role":"user","content":"x""#,
+            r#""role":"user","content":[{"type":"input_text","text":""}],"type":"message""#,
+            r#""type":"message","content":"x""#,
+            r#""type":"function_call","arguments":"{}""#,
+            r#""type":"function_call_output","output":"""#,
+            r#""type":"function_call_output","output":[{"type":"input_text"}]"#,
+            r#""type":"custom_tool_call","input":"""#,
+            r#""type":"reasoning","summary":[],"encrypted_content":"gA"  "#,
+            r#""type":"reasonin\u0067","encrypted\u005fcontent":"gA""#,
+            r#""type":"compaction","encrypted_content":"gA""#,
+            r#""type":"image_generation_call","result":"aGk=""#,
+            r#""type":"computer_call","action":{"type":"click"}"#,
+            r#""type":"computer_call","action":null,"actions":[{"type":"click"}]"#,
+            r#""type":"mcp_list_tools","tools":[{"name":"a"}]"#,
+            r#""type":"code_interpreter_call","container_id":"b","outputs":[{"logs":"a"}]"#,
+        ] {
+            assert!(!is_named(own), "{own}");
+        }
+        for another in [
+            r#""type":"item_reference""#,
+            r#""type":"item\u005freference","content":"x","role":"user""#,
+            r#""status":"completed""#,
+            r#""type":null"#,
+            r#""type":7,"role":"user","content":"x""#,
+            r#""type":"","role":"user","content":"x""#,
+            r#""type":"Message","role":"user","content":"x""#,
+            r#""content":"x""#,
+            r#""role":"user""#,
+            r#""role":"user","content":[]"#,
+            r#""role":"user","content":[null]"#,
+            r#""role":"user","content":{}"#,
+            r#""role":"user","content":"""#,
+            r#""Role":"user","content":"x""#,
+            r#""role":"user","text":"x""#,
+            r#""Type":"message","role":"user","content":"x""#,
+            r#""type":"message","content":"x","content":[]"#,
+            r#""type":"message","content":"x","Content":null"#,
+            r#""type":"function_call","arguments":null"#,
+            r#""type":"function_call","output":"x""#,
+            r#""type":"reasoning","summary":[]"#,
+            r#""type":"reasoning","content":[{"type":"reasoning_text"}]"#,
+            r#""type":"reasoning","result":"x""#,
+            r#""type":"reasoning","ENCRYPTED_CONTENT":"x""#,
+            r#""type":"reasoning","encrypted_content":7"#,
+            r#""type":"reasoning","encrypted_content":"""#,
+            r#""type":"image_generation_call""#,
+            r#""type":"image_generation_call","Result":"x""#,
+            r#""type":"image_generation_call","encrypted_content":"x""#,
+            r#""type":"web_search_call","status":"completed","action":{"type":"search"}"#,
+            r#""type":"file_search_call","queries":["x"],"results":null"#,
+            r#""type":"code_interpreter_call","container_id":"b","outputs":[]"#,
+            r#""type":"computer_call""#,
+            r#""type":"compaction""#,
+            r#""type":"mcp_approval_request","arguments":"{}""#,
+            r#""type":"of_another_day","content":"x","output":"y""#,
+        ] {
+            assert!(is_named(another), "{another}");
+        }
+        let items = |rest: &str| named(Api::Responses, &format!(r#""input":[{{{rest}}}]"#));
+        let approval = r#""type":"mcp_approval_response","approval_request_id":"m","approve":true"#;
+        assert_eq!(items(approval).items, ["m"]);
+        for odd in [r#"["x"]"#, "7", r#""\ud800""#, &format!(r#""{}""#, "x".repeat(ID_MAX + 1))] {
+            let named = items(&format!(r#""type":"item_reference","id":{odd}"#));
+            assert!(named.kinds.has(IdKind::ItemReference), "{odd}");
+        }
+        for none in [r#""id":"""#, r#""id":null"#, r#""call_id":"x""#] {
+            assert_eq!(items(none), Named::default(), "{none}");
         }
     }
 
@@ -403,7 +577,8 @@ mod tests {
         ] {
             assert_eq!(previous(rest).as_deref(), expected, "{rest}");
         }
-        assert_eq!(named(Api::Chat, r#""previous_response_id":"resp_1""#).previous_response, None);
+        let elsewhere = named(Api::Chat, r#""previous_response_id":"resp_1""#).previous_response;
+        assert_eq!(elsewhere.as_deref(), Some("resp_1"), "some would hand it on");
         for (value, stored) in [("true", true), ("null", true), ("false", false)] {
             assert_eq!(named(Api::Responses, &format!(r#""store":{value}"#)).is_stored, stored);
         }
@@ -412,10 +587,6 @@ mod tests {
             (format!(r#""previous_response_id":"{long}x""#), wrong),
             (format!(r#""previous_response_id":"{}""#, "x".repeat(9_000)), wrong),
             (r#""previous_response_id":"\ud800""#.into(), wrong),
-            (
-                r#""previous_response_id":"a","previous_response_id":"b""#.into(),
-                Invalid::Duplicate("previous_response_id"),
-            ),
         ] {
             let body = format!(r#"{{"model":"m",{rest}}}"#);
             assert_eq!(inspect(Api::Responses, &body), Err(invalid), "{rest}");

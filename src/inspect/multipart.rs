@@ -253,6 +253,7 @@ impl<'f> Multipart<'f> {
         self.state = State::Value(Before::Beginning, 0);
         self.facts.images += u32::from(self.part.is_image);
         self.facts.refusable.add(self.part.refusable);
+        self.part.names.into_iter().for_each(|kind| self.facts.named.kinds.add(kind));
         if let Some(name) = self.part.misspelt {
             return Err(Invalid::Spelling(name));
         }

@@ -52,17 +52,15 @@ pub(super) enum Name {
     /// What a picture is to be, in the root.
     Size,
     Quality,
-    // From here to `Free`: for ids that name what others may have made ([`Ids`](super::ids::Ids)).
     Type,
-    /// What an item holds itself: an image, or reasoning that only the upstream can read.
-    Result,
-    Role,
+    // From here to `Schema`: for ids that name what others may have made ([`Ids`](super::ids::Ids)).
     Id,
     PreviousResponseId,
     Conversation,
     Container,
     ContainerId,
     FileId,
+    SkillId,
     VectorStoreIds,
     Store,
     // Set apart by tenant.
@@ -70,9 +68,11 @@ pub(super) enum Name {
     CacheSalt,
     User,
     SafetyIdentifier,
-    /// Below it any word may stand.
-    Free,
-    /// The same: of a tool's call.
+    /// Below it any word may stand, where it is one of a tool or of an answer's form.
+    Schema,
+    /// The same, in the root.
+    Metadata,
+    /// The same, of a tool's call.
     Arguments,
     #[default]
     Other,
@@ -97,16 +97,21 @@ impl Name {
         self as u8 <= Self::ContinuousUsageStats as u8
     }
 
-    /// Whether ids are looked for in its value, if the first that is looked for is `from`.
+    /// Whether ids are looked for in its value.
     #[inline]
-    pub(super) fn is_watched(self, from: Self) -> bool {
-        (from as u16..Self::Free as u16).contains(&(self as u16))
+    pub(super) fn is_watched(self) -> bool {
+        (Self::Id as u16..Self::Schema as u16).contains(&(self as u16))
     }
 
-    /// Whether its value goes upstream as another for each tenant.
-    pub(super) fn is_set_apart(self) -> bool {
-        let one = matches!(self, Self::PromptCacheKey | Self::CacheSalt);
-        one || matches!(self, Self::User | Self::SafetyIdentifier)
+    /// The key, if its value goes upstream as another for each tenant.
+    pub(super) fn set_apart(self) -> Option<&'static str> {
+        Some(match self {
+            Self::PromptCacheKey => "prompt_cache_key",
+            Self::CacheSalt => "cache_salt",
+            Self::User => "user",
+            Self::SafetyIdentifier => "safety_identifier",
+            _ => return None,
+        })
     }
 
     /// A set with this name only.
@@ -128,7 +133,7 @@ impl Name {
     /// Ids are looked for under any spelling that some server takes for the name.
     fn of_text(key: &str) -> Self {
         match (Self::of(key.as_bytes()), Self::of(fold(key).as_bytes())) {
-            (Self::Other, folded) if folded.is_watched(Self::Type) => folded,
+            (Self::Other, folded) if folded.is_watched() => folded,
             (name, _) => name,
         }
     }
@@ -184,11 +189,10 @@ impl Name {
         };
         let watched: Self = match key.len() {
             2 => first(&[(b"id", Self::Id)]),
-            4 => first(&[(b"type", Self::Type), (b"role", Self::Role), (b"user", Self::User)]),
+            4 => first(&[(b"type", Self::Type), (b"user", Self::User)]),
             5 => first(&[(b"store", Self::Store)]),
-            6 => first(&[(b"result", Self::Result)]),
             7 => first(&[(b"file_id", Self::FileId)]),
-            8 => first(&[(b"file_ids", Self::FileId)]),
+            8 => first(&[(b"file_ids", Self::FileId), (b"skill_id", Self::SkillId)]),
             9 => first(&[(b"container", Self::Container)]),
             10 => first(&[(b"cache_salt", Self::CacheSalt)]),
             12 => first(&[
@@ -199,16 +203,14 @@ impl Name {
                 (b"vector_store_ids", Self::VectorStoreIds),
                 (b"prompt_cache_key", Self::PromptCacheKey),
             ]),
-            17 => first(&[
-                (b"safety_identifier", Self::SafetyIdentifier),
-                (b"encrypted_content", Self::Result),
-            ]),
+            17 => first(&[(b"safety_identifier", Self::SafetyIdentifier)]),
             20 => first(&[(b"previous_response_id", Self::PreviousResponseId)]),
             _ => Self::Other,
         };
         match (watched, key) {
-            (Self::Other, b"parameters" | b"schema" | b"input_schema") => Self::Free,
-            (Self::Other, b"metadata") => Self::Free,
+            (Self::Other, b"parameters" | b"schema" | b"input_schema") => Self::Schema,
+            (Self::Other, b"input_examples") => Self::Schema,
+            (Self::Other, b"metadata") => Self::Metadata,
             _ => watched,
         }
     }

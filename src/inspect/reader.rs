@@ -92,7 +92,7 @@ impl<'f> Reader<'f> {
             is_source_text: false,
             made: 1,
             prompts: 0,
-            ids: Ids::new(api),
+            ids: Ids::new(),
             invalid: None,
         }
     }
@@ -105,8 +105,8 @@ impl Sink for Reader<'_> {
         if self.invalid.is_some() {
             return;
         }
-        if token != Token::Key && self.ids.watches(self.names[depth]) {
-            self.ids.begin(&self.names, token, depth, at);
+        if token != Token::Key && self.ids.watches(self.names[depth], depth) {
+            self.invalid = self.ids.begin(&self.names, token, depth, at).err();
         }
         match (token, depth) {
             (Token::Key, _) => {
@@ -173,7 +173,7 @@ impl Sink for Reader<'_> {
             self.invalid = ended.err();
         }
         if (token, depth) == (Token::Object, 2) {
-            self.ids.item_ends(&self.names);
+            self.invalid = self.invalid.or(self.ids.item_ends(&self.names).err());
         }
         match (token, depth) {
             (Token::Key, _) => {
@@ -202,7 +202,7 @@ impl Sink for Reader<'_> {
             return;
         }
         let is_measured = token == Token::String && self.names[1].is_read();
-        if is_measured && !self.ids.watches(self.names[depth]) && self.invalid.is_none() {
+        if is_measured && !self.ids.watches(self.names[depth], depth) && self.invalid.is_none() {
             self.measured(depth, text.len() as u64, text);
             return;
         }

@@ -132,6 +132,9 @@ async fn ids_that_say_nothing_of_whose_they_are_need_the_operators_word() {
         ),
         ("container", r#""input":"a","tools":[{"type":"code_interpreter","container":"c"}]"#),
         ("prompt", r#""prompt":{"id":"pmpt_1"}"#),
+        ("skill_id", r#""input":"a","tools":[{"environment":{"skills":[{"skill_id":"s"}]}}]"#),
+        // An item that is not there itself, of a type that is often sent back.
+        ("item_reference", r#""input":[{"type":"web_search_call","id":"ws_1"}]"#),
     ];
     let world = World::before(&upstream).start().await;
     let mut client = world.connect().await;
@@ -141,12 +144,27 @@ async fn ids_that_say_nothing_of_whose_they_are_need_the_operators_word() {
         assert_eq!((&error["code"], &error["param"]), (&"id_not_allowed".into(), &kind.into()));
         assert_eq!(error["type"], "invalid_request_error");
     }
+    // Servers that answer one API by another take its fields along.
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let ask = |rest: &str| {
+            let body = format!(r#"{{"model":"gpt-5.4","max_tokens":1,"messages":[],{rest}}}"#);
+            request("POST", path, &world.key, "", &body)
+        };
+        for (code, rest) in [
+            ("previous_response_not_found", r#""previous_response_id":"resp_1""#),
+            ("id_not_allowed", r#""conversation":"conv_1""#),
+            ("id_not_allowed", r#""prompt":{"id":"pmpt_1"}"#),
+        ] {
+            let answer = refused(&mut client, &upstream, &ask(rest)).await;
+            assert!(answer.text().contains(code), "{path} {rest}: {}", answer.text());
+        }
+    }
     world.finish().await;
     for (key, value) in [
         (
             "upstream.allow_ids",
             r#"["conversation", "item_reference", "file_id", "vector_store_ids", "container", "prompt",
-                "previous_response_id"]"#,
+                "previous_response_id", "skill_id"]"#,
         ),
         ("upstream.separate_tenants", "false"),
     ] {
@@ -169,12 +187,17 @@ async fn keys_and_names_of_users_are_another_for_each_tenant() {
     let body = r#"{"model":"gpt-5.4", "user":"u","messages":[],"prompt_cache_key" : "k"}"#;
     let seen = async |world: &World, key: &str| {
         let mut client = world.connect().await;
-        let headers = "idempotency-key: i\r\n";
+        let headers = "idempotency-key: i\r\nx-request-id: r\r\n";
         let bytes = request("POST", "/v1/chat/completions", key, headers, body);
         client.send(bytes.as_bytes()).await;
         let (mut call, received) = upstream.call().await;
         call.answer("200 OK", JSON, "{}").await;
-        assert_eq!(client.answer().await.status, 200);
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200);
+        // What a server may run the request under is nobody else's, and is told to the client.
+        let id = received.head.header("x-request-id").expect("it goes on").to_owned();
+        assert!(id == "r" || id == answer.event_id(), "{id}");
+        assert_eq!(id == "r", received.head.header("idempotency-key") == Some("i"));
         let sent: Value = serde_json::from_slice(&received.body).expect("JSON");
         let key = received.head.header("idempotency-key").expect("it goes on").to_owned();
         let text = String::from_utf8(received.body).expect("text");

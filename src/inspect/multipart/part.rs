@@ -1,6 +1,7 @@
 //! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
 
-use crate::inspect::{Refusable, Seen, decisive};
+use crate::config::IdKind;
+use crate::inspect::{Refusable, Seen, decisive, ids};
 
 /// What a part is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Part {
     pub(super) misspelt: Option<&'static str>,
     /// What some operator refuses.
     pub(super) refusable: Seen,
+    /// What it names that lies with the upstream's account.
+    pub(super) names: Option<IdKind>,
 }
 
 impl Field {
@@ -92,7 +95,8 @@ impl Part {
         let misspelt = decisive(name).filter(|key| *key != name && single.contains(key));
         let media_image = media.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("image/"));
         let is_image = is_file && (media_image || name.starts_with("image"));
-        Some(Self { field, is_file, is_image, misspelt, refusable: refusable.find_spelt(name) })
+        let (refusable, names) = (refusable.find_spelt(name), ids::in_form(name));
+        Some(Self { field, is_file, is_image, misspelt, refusable, names })
     }
 }
 

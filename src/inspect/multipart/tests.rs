@@ -1,6 +1,7 @@
 //! Forms as clients write them, and as nobody should, cut at every byte.
 
 use super::*;
+use crate::config::{IdKind, IdKinds};
 use crate::inspect::NOTHING;
 
 const TYPE: &str = "multipart/form-data; boundary=XbX";
@@ -39,6 +40,20 @@ fn file(name: &str, media: &str, value: &str) -> String {
         "--XbX\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a;b=\\\"c.png\"\r\n\
          Content-Type: {media}\r\n\r\n{value}\r\n"
     )
+}
+
+#[test]
+fn ids_in_forms_are_known_by_their_kind() {
+    for (name, kind) in [
+        ("image[file_id]", Some(IdKind::File)),
+        ("previous_response_id", Some(IdKind::PreviousResponse)),
+        ("prompt", None),
+    ] {
+        let body = format!("{}{}--XbX--", field("model", "m"), field(name, "x"));
+        let mut kinds = IdKinds::default();
+        kind.into_iter().for_each(|kind| kinds.add(kind));
+        assert_eq!(inspect(body.as_bytes()).expect("a form").named.kinds, kinds, "{name}");
+    }
 }
 
 /// A file that looks like the form around it.

@@ -15,7 +15,7 @@ impl Reader<'_> {
             _ => Name::of_raw(raw),
         };
         self.names[depth] = name;
-        if let Err(invalid) = self.ids.key(name, depth) {
+        if let Err(invalid) = self.ids.key(&self.names, raw, depth) {
             self.invalid = Some(invalid);
         }
         if inside && let Options::Object { empty, .. } = &mut self.facts.places.options {
