@@ -528,6 +528,10 @@ mod tests {
                 r#""messages":[{{"content":[{{"source":{{"type":"text","data":"{words}"}}}}]}}]"#
             ),
             format!(
+                r#""messages":[{{"content":[{{"source":{{"type":"te\u0078t","data":"{words}"}}}}]}}]"#
+            ),
+            format!(r#""messages":[{{"content":[{{"source":{{"data":"{words}","type":"x"}}}}]}}]"#),
+            format!(
                 r#""tools":[{{"function":{{"parameters":{{"properties":{{"{words}":1}}}}}}}}]"#
             ),
             format!(r#""tools":[{{"function":{{"parameters":{{"image":"{words}"}}}}}}]"#),
@@ -554,8 +558,12 @@ mod tests {
         let wav_ms = seconds(long_wav.len(), 32_000);
         for (part, tokens, ms) in [
             (format!(r#"{{"input_audio":{{"data":"{long_wav}"}}}}"#), wav_ms.div_ceil(100), wav_ms),
-            (format!(r#"{{"input_audio":{{"data":"{other}"}}}}"#), 75, 7_500),
-            (format!(r#"{{"input_audio":{{"data":"data:audio/mp3;base64,{other}"}}}}"#), 75, 7_500),
+            (format!(r#"{{"input_audio":{{"data":"{other}"}}}}"#), 300, 30_000),
+            (
+                format!(r#"{{"input_audio":{{"data":"data:audio/mp3;base64,{other}"}}}}"#),
+                300,
+                30_000,
+            ),
             (format!(r#"{{"file":{{"file_data":"{other}"}}}}"#), 6_667, 0),
             (
                 format!(r#"{{"file":{{"file_data":"data:application/pdf;base64,{other}"}}}}"#),

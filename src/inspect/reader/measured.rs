@@ -20,7 +20,9 @@ impl Reader<'_> {
                 self.may_be_media(depth) && self.medium(name, parent, length, head)
             }
             Name::Type => {
-                self.is_source_text |= parent == Name::Source && head == b"text";
+                // Any other word, and another spelling of these, may be text to somebody.
+                let is_known = matches!(head, b"base64" | b"url" | b"file" | b"content");
+                self.is_source_text |= parent == Name::Source && !is_known;
                 false
             }
             _ => false,
