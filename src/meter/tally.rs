@@ -33,6 +33,9 @@ pub(super) struct Tally {
     pub(super) ends_with_usage: bool,
     pub(super) pending: bool,
     pub(super) suspect: bool,
+    /// How often usage was stated, and how much text had come by the last time.
+    statements: u32,
+    said_by_then: u64,
     /// Something came in which an API gives its answers, and there was an answer in it.
     pub(super) shell: bool,
     pub(super) answered: bool,
@@ -124,9 +127,13 @@ impl Tally {
                 _ => None,
             },
         };
+        let before = self.statements;
         for (slot, raw, stated) in document.captures.found() {
             let stated = stated.and_then(|stated| self.state(slot, stated, raw, facts, origin));
             self.suspect |= stated.is_err();
+        }
+        if self.statements > before {
+            self.said_by_then = document.text.bytes();
         }
         self.state_loose(facts, origin);
     }
@@ -272,11 +279,17 @@ impl Tally {
         self.choices.iter().find(|one| one.index == index).and_then(|one| one.usage)
     }
 
+    /// As [`super::Reading::is_early`], where so much text has come.
+    pub(super) fn is_early(&self, text_bytes: u64) -> bool {
+        self.statements == 1 && (text_bytes == 0 || text_bytes > self.said_by_then)
+    }
+
     fn set(&mut self, aligned: Aligned, raw: &[u8], origin: Origin) {
         let Origin { alone, is_final, is_start, is_weak, .. } = origin;
         let Aligned { usage, differs, is_undivided } = aligned;
         // What was copied of it may end within a character.
         let text = raw.utf8_chunks().next().map(|chunk| chunk.valid()).filter(|it| !it.is_empty());
+        self.statements = self.statements.saturating_add(1);
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),
