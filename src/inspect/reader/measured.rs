@@ -9,7 +9,7 @@ impl Reader<'_> {
     /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
     pub(super) fn measured(&mut self, depth: usize, length: u64, head: &[u8]) {
         let (name, parent) = (self.names[depth], self.names[depth - 1]);
-        self.prompts += u64::from(depth == 2 && name == Name::Input);
+        self.prompts += u64::from(depth <= 2 && name == Name::Input);
         match (depth, name) {
             (1, Name::Size) => return self.facts.picture.set_size(head),
             (1, Name::Quality) => return self.facts.picture.set_quality(head),
