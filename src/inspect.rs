@@ -437,6 +437,23 @@ mod tests {
         assert_eq!(valid(elsewhere).text_bytes, 6);
     }
 
+    /// Each prompt has an answer, in whatever form it comes.
+    #[test]
+    fn prompts_are_counted_in_all_their_forms() {
+        for (api, field, made) in [
+            (Api::Completions, r#""prompt":"x""#, 1),
+            (Api::Completions, r#""prompt":[1,2,3]"#, 1),
+            (Api::Completions, r#""prompt":["x","y"],"n":2"#, 4),
+            (Api::Completions, r#""prompt_embeds":["A","B","C"]"#, 3),
+            (Api::Completions, r#""prompt":"x","prompt_embeds":["A","B"]"#, 3),
+            (Api::Images, r#""prompt":"x","num_images":8"#, 8),
+            (Api::Images, r#""prompt":"x","n":2,"batch_size":3"#, 3),
+        ] {
+            let body = format!(r#"{{"model":"m",{field}}}"#);
+            assert_eq!(scan_for(api, [body.as_bytes()]).expect("valid").made, made, "{body}");
+        }
+    }
+
     /// What decides at one API only raises what is reserved at another, or passes.
     #[test]
     fn each_api_has_fields_of_its_own() {
@@ -450,7 +467,7 @@ mod tests {
             (Api::Completions, Some(11), None, 2, 3, false),
             (Api::Responses, Some(11), Some(11), 1, 3, false),
             (Api::Messages, Some(11), None, 1, 3, false),
-            (Api::Images, None, None, 2, 2, false),
+            (Api::Images, None, None, 2, 3, false),
             (Api::Other, None, None, 1, 1, true),
         ] {
             let facts = scan_for(api, [body.as_bytes()]).expect("valid");
@@ -531,6 +548,10 @@ mod tests {
                 r#""messages":[{{"content":[{{"source":{{"type":"text","data":"{words}"}}}}]}}]"#
             ),
             format!(
+                r#""messages":[{{"content":[{{"source":{{"type":"te\u0078t","data":"{words}"}}}}]}}]"#
+            ),
+            format!(r#""messages":[{{"content":[{{"source":{{"data":"{words}","type":"x"}}}}]}}]"#),
+            format!(
                 r#""tools":[{{"function":{{"parameters":{{"properties":{{"{words}":1}}}}}}}}]"#
             ),
             format!(r#""tools":[{{"function":{{"parameters":{{"image":"{words}"}}}}}}]"#),
@@ -557,8 +578,12 @@ mod tests {
         let wav_ms = seconds(long_wav.len(), 32_000);
         for (part, tokens, ms) in [
             (format!(r#"{{"input_audio":{{"data":"{long_wav}"}}}}"#), wav_ms.div_ceil(100), wav_ms),
-            (format!(r#"{{"input_audio":{{"data":"{other}"}}}}"#), 75, 7_500),
-            (format!(r#"{{"input_audio":{{"data":"data:audio/mp3;base64,{other}"}}}}"#), 75, 7_500),
+            (format!(r#"{{"input_audio":{{"data":"{other}"}}}}"#), 300, 30_000),
+            (
+                format!(r#"{{"input_audio":{{"data":"data:audio/mp3;base64,{other}"}}}}"#),
+                300,
+                30_000,
+            ),
             (format!(r#"{{"file":{{"file_data":"{other}"}}}}"#), 6_667, 0),
             (
                 format!(r#"{{"file":{{"file_data":"data:application/pdf;base64,{other}"}}}}"#),

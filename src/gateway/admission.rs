@@ -49,15 +49,17 @@ pub(crate) fn ask_for(
     // A bound in another server's words is no bound to all, but may be obeyed.
     let each = if forwarded.has_output { each.max(facts.least_output_tokens) } else { each };
     let output_tokens = each.saturating_mul(facts.made);
+    // Another server's word for `n` may be obeyed by one that makes pictures.
+    let images = if are_pictures(forwarded, route) { facts.made } else { facts.n };
     let clamp = may_clamp.then(|| Clamp {
         choices: facts.made,
-        prompt_nano_usd: rates.reserve((prompt_tokens, 0), facts.n, facts.audio_ms),
+        prompt_nano_usd: rates.reserve((prompt_tokens, 0), images, facts.audio_ms),
         output_pico_usd: rates.dearest_output(),
     });
     Ask {
         prompt_tokens,
         reserve_tokens: prompt_tokens.saturating_add(output_tokens),
-        reserve_nano_usd: rates.reserve((prompt_tokens, output_tokens), facts.n, facts.audio_ms),
+        reserve_nano_usd: rates.reserve((prompt_tokens, output_tokens), images, facts.audio_ms),
         clamp,
     }
 }
@@ -143,7 +145,7 @@ pub(crate) fn agree(
         audio_tokens: facts.audio_tokens,
         audio_ms: facts.audio_ms,
         speech_tokens: if is_speech { speech_tokens(facts) } else { 0 },
-        pictures: if are_pictures { facts.n } else { 0 },
+        pictures: if are_pictures { facts.made } else { 0 },
         picture_tokens: facts.picture.tokens(),
     };
     let is_free = facts.max_output_tokens.is_none() && clamp.is_none();

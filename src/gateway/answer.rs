@@ -20,7 +20,7 @@ use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::source::{Event, Pace, Source};
 use crate::gateway::{ANTHROPICS_REQUEST_ID, Outgoing, REQUEST_ID, Worker};
-use crate::meter::{Coding, Kind, Meter, Setup};
+use crate::meter::{Coding, Kind, Meter, Reading, Setup};
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
 use crate::usage::End;
@@ -50,7 +50,11 @@ pub(crate) async fn answer(
     let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
-        return Err(booked(settlement, end, Used::nothing(), refusal).await);
+        let used = match head.status.as_u16() {
+            400.. => settlement.used(Reading::default(), end, true),
+            _ => Used::nothing(),
+        };
+        return Err(booked(settlement, end, used, refusal).await);
     }
     settlement.status = head.status.as_u16();
     let model = route.upstream_model.is_some().then_some(&*route.model);

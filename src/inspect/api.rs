@@ -34,13 +34,21 @@ const WORDS: u64 = {
     bits & !elsewhere
 };
 
+/// What says how many answers are made.
+const ANSWERS: u64 = Name::N.bit()
+    | Name::BestOf.bit()
+    | Name::NCmpl.bit()
+    | Name::NumReturnSequences.bit()
+    | Name::NumImages.bit()
+    | Name::BatchSize.bit();
+
 impl Api {
     /// The fields of the root that are looked at, a bit for each.
     pub(super) fn fields(self) -> u64 {
         match self {
             Self::Chat | Self::Completions => WORDS | Name::StreamOptions.bit(),
             Self::Responses | Self::Messages => WORDS,
-            Self::Images => ALL | Name::N.bit(),
+            Self::Images => ALL | ANSWERS,
             Self::Speech | Self::Other => ALL,
         }
     }

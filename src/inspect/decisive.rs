@@ -14,10 +14,10 @@
 //! | `n_predict` (llama.cpp, where it wins over `max_tokens`), `num_predict` and `options.num_predict` (Ollama), `max_new_tokens` (TGI), `max_tokens_to_sample` (Anthropic's older API), and the three above where the API does not have them | the bound, to a server that knows the word | an integer, once; raises what is reserved and never lowers it; is lowered by `--clamp` |
 //! | `min_tokens` (vLLM), `min_new_tokens` (TGI) | what an answer is at least | the same |
 //! | `n` | how many answers | an integer, once |
-//! | `best_of`, `n_cmpl` (llama.cpp), `num_return_sequences` (TGI) | how many are made | an integer, once; the largest counts |
+//! | `best_of`, `n_cmpl` (llama.cpp), `num_return_sequences` (TGI), `num_images` and `batch_size` (servers of pictures) | how many are made | an integer, once; the largest counts |
 //!
 //! All of these are kept in the root of the body, in a form's fields, and out of the query. An answer in
-//! words is bounded by all of them; pictures only by `n`, and what is only judged or spoken by none.
+//! words is bounded by all of them; pictures only by the numbers of answers, and what is only judged or spoken by none.
 //!
 //! **Spelling.** Go's `encoding/json` matches names whatever their case (with the Kelvin sign for k and
 //! the long s for s), and takes the last of two; so do servers of .NET and some of Java. So a name that
@@ -52,7 +52,7 @@ pub(super) enum Role {
 
 impl Name {
     /// All that decide.
-    pub(super) const DECISIVE: [Self; 22] = [
+    pub(super) const DECISIVE: [Self; 24] = [
         Self::Model,
         Self::Stream,
         Self::StreamOptions,
@@ -73,6 +73,8 @@ impl Name {
         Self::BestOf,
         Self::NCmpl,
         Self::NumReturnSequences,
+        Self::NumImages,
+        Self::BatchSize,
         Self::IncludeUsage,
         Self::ContinuousUsageStats,
     ];
@@ -100,6 +102,8 @@ impl Name {
             Self::BestOf => "best_of",
             Self::NCmpl => "n_cmpl",
             Self::NumReturnSequences => "num_return_sequences",
+            Self::NumImages => "num_images",
+            Self::BatchSize => "batch_size",
             Self::IncludeUsage => "include_usage",
             Self::ContinuousUsageStats => "continuous_usage_stats",
             _ => return None,
@@ -113,7 +117,12 @@ impl Name {
                 Role::Flag
             }
             Self::StreamOptions | Self::Options => Role::Options,
-            Self::N | Self::BestOf | Self::NCmpl | Self::NumReturnSequences => Role::Answers,
+            Self::N
+            | Self::BestOf
+            | Self::NCmpl
+            | Self::NumReturnSequences
+            | Self::NumImages
+            | Self::BatchSize => Role::Answers,
             Self::MaxTokens
             | Self::MaxCompletionTokens
             | Self::MaxOutputTokens
@@ -147,6 +156,11 @@ pub(crate) fn decisive(key: &str) -> Option<&'static str> {
     // Readers of queries and forms have ways to put more behind a name (`n[]`, `n[0]`), and to trim it.
     let name = key.split('[').next().unwrap_or_default().trim();
     (name.len() <= KEPT).then(|| Name::of(fold(name).as_bytes()).single()).flatten()
+}
+
+/// The same, if it says how many answers are made.
+pub(super) fn counts_answers(key: &str) -> Option<&'static str> {
+    decisive(key).filter(|key| Name::of(key.as_bytes()).role() == Role::Answers)
 }
 
 #[cfg(test)]

@@ -9,14 +9,18 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 pub(super) const HEAD: usize = 128;
 /// Of a file in base64, so many bytes are a token; PDFs and others, whose text and pages are read.
 const FILE_BASE64_PER_TOKEN: u64 = 6;
-/// A second of speech in a compressed form, at 32 kbit/s.
-const AUDIO_BYTES_PER_SECOND: u64 = 4_000;
+/// A second of speech in a compressed form, of which nobody states how long it is: 8 kbit/s, the least at which
+/// common encoders (MP3, Opus) make speech that is understood. Their own heads are not believed: each frame
+/// may say something else.
+const AUDIO_BYTES_PER_SECOND: u64 = 1_000;
 /// OpenAI counts a token for every 100 ms that it hears, and others up to three times as many.
 const AUDIO_MS_PER_TOKEN: u64 = 100;
-/// Bytes of a WAV file that tell its rate.
-pub(super) const WAV_HEAD: usize = 36;
-/// Bytes a second of a WAV file that are believed: from telephones to studios.
-const WAV_RATES: std::ops::RangeInclusive<u64> = 1_000..=1_536_000;
+/// Bytes of a WAV file that tell its format and its rate; of most, ten fewer.
+pub(super) const WAV_HEAD: usize = 46;
+/// Bytes a second of a WAV file that are believed: from telephones to four times what a CD or a film has.
+const WAV_RATES: std::ops::RangeInclusive<u64> = 1_000..=768_000;
+/// Where the head of most WAV files ends that tells their rate.
+const WAV_SHORT: usize = 36;
 
 /// Tokens of a file of so many bytes of base64.
 pub(super) fn file_tokens(base64_bytes: u64) -> u64 {
@@ -59,13 +63,21 @@ pub(super) fn data_url(head: &[u8]) -> Option<usize> {
 
 /// Bytes a second of uncompressed audio in a WAV file, of which this is the beginning.
 fn wav_rate(head: &[u8]) -> Option<u64> {
-    let is_wav = head.len() >= WAV_HEAD && head.starts_with(b"RIFF") && &head[8..16] == b"WAVEfmt ";
+    let is_wav =
+        head.len() >= WAV_SHORT && head.starts_with(b"RIFF") && &head[8..16] == b"WAVEfmt ";
     let number = |at: usize, length: usize| {
         let bytes = head[at..at + length].iter().rev();
         bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
+    // Only of samples as they are (WAVE_FORMAT_PCM, _IEEE_FLOAT) the rate is theirs; a WAV file may also hold MP3
+    // and others, to whose decoders these numbers mean nothing. WAVE_FORMAT_EXTENSIBLE has the tag elsewhere.
+    let is_samples = is_wav
+        && match number(20, 2) {
+            0xfffe => head.len() >= WAV_HEAD && matches!(number(44, 2), 1 | 3),
+            tag => matches!(tag, 1 | 3),
+        };
     // Channels, samples a second, bits of a sample: what a decoder goes by.
-    let rate = is_wav.then(|| number(22, 2) * number(24, 4) * number(34, 2) / 8)?;
+    let rate = is_samples.then(|| number(22, 2) * number(24, 4) * number(34, 2) / 8)?;
     Some(rate).filter(|rate| WAV_RATES.contains(rate))
 }
 
@@ -81,11 +93,21 @@ mod tests {
 
     /// The beginning of a WAV file.
     fn wav(channels: u8, samples: u32, bits: u8) -> Vec<u8> {
-        let mut head = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0".to_vec();
+        tagged(1, channels, samples, bits)
+    }
+
+    fn tagged(tag: u16, channels: u8, samples: u32, bits: u8) -> Vec<u8> {
+        let mut head = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0".to_vec();
+        head.extend(tag.to_le_bytes());
         head.extend([channels, 0]);
         head.extend(samples.to_le_bytes());
         head.extend([0, 0, 0, 0, 0, 0, bits, 0]);
         head
+    }
+
+    /// One whose tag stands where its extension has it.
+    fn extensible(tag: u8) -> Vec<u8> {
+        [tagged(0xfffe, 1, 16_000, 16), vec![22, 0, 16, 0, 4, 0, 0, 0, tag, 0]].concat()
     }
 
     #[test]
@@ -94,17 +116,25 @@ mod tests {
             (wav(1, 16_000, 16), 320_000, 10_000),
             (wav(2, 44_100, 16), 176_400, 1_000),
             // A rate that nobody believes.
-            (wav(255, u32::MAX, 255), 8_000, 2_000),
-            (wav(1, 1, 8), 8_000, 2_000),
-            (wav(1, 16_000, 16)[..30].to_vec(), 8_000, 2_000),
-            (b"ID3".to_vec(), 8_000, 2_000),
+            (wav(255, u32::MAX, 255), 8_000, 8_000),
+            (wav(2, 192_000, 32), 8_000, 8_000),
+            (wav(1, 1, 8), 8_000, 8_000),
+            (wav(1, 16_000, 16)[..30].to_vec(), 8_000, 8_000),
+            // Samples as numbers with a fraction; and MP3, which the head calls what it likes.
+            (tagged(3, 1, 16_000, 32), 64_000, 1_000),
+            (tagged(0x55, 2, 96_000, 32), 8_000, 8_000),
+            (extensible(1), 32_000, 1_000),
+            (extensible(3), 32_000, 1_000),
+            (extensible(0x55), 8_000, 8_000),
+            (extensible(1)[..44].to_vec(), 8_000, 8_000),
+            (b"ID3".to_vec(), 8_000, 8_000),
             (Vec::new(), 1, 1),
         ] {
             assert_eq!(audio_ms(&head, bytes), ms, "{head:?}");
             let mut base64 = STANDARD_NO_PAD.encode(&head);
             base64.push_str(&"A".repeat(HEAD));
             let in_base64 = base64_audio_ms(base64.as_bytes(), bytes.div_ceil(3) * 4);
-            assert!(in_base64.abs_diff(ms) <= 1, "{head:?}: {in_base64}");
+            assert!(in_base64.abs_diff(ms) <= 2, "{head:?}: {in_base64}");
         }
         assert_eq!((audio_tokens(10_000), audio_tokens(1)), (100, 1));
     }

@@ -221,7 +221,12 @@ impl<'f> Multipart<'f> {
     /// More of the present part's value.
     fn keep(&mut self, piece: &[u8]) {
         match self.part.field {
-            Field::Model | Field::Stream | Field::N | Field::Size | Field::Quality => {
+            Field::Model
+            | Field::Stream
+            | Field::N
+            | Field::Made
+            | Field::Size
+            | Field::Quality => {
                 let room = VALUE_MAX.saturating_sub(self.value.len());
                 self.value.extend_from_slice(&piece[..piece.len().min(room)]);
             }
@@ -257,10 +262,10 @@ impl<'f> Multipart<'f> {
         if let Some(name) = self.part.misspelt {
             return Err(Invalid::Spelling(name));
         }
-        let Some(name) = self.part.field.single() else { return Ok(()) };
-        if self.part.is_file {
-            return Err(Invalid::Type { key: name, expected: "a plain field" });
+        if let (true, Some(key)) = (self.part.is_file, self.part.field.plain()) {
+            return Err(Invalid::Type { key, expected: "a plain field" });
         }
+        let Some(name) = self.part.field.single() else { return Ok(()) };
         let bit = 1 << self.part.field as u8;
         if self.seen & bit != 0 {
             return Err(Invalid::Duplicate(name));
@@ -286,12 +291,16 @@ impl<'f> Multipart<'f> {
                 let words: [&[u8]; 5] = [b"true", b"1", b"on", b"yes", b"t"];
                 self.facts.stream = words.iter().any(|word| self.value.eq_ignore_ascii_case(word));
             }
-            Field::N => {
+            field @ (Field::N | Field::Made) => {
                 let digits = std::str::from_utf8(&self.value).ok();
                 let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 let n = digits.and_then(|text| text.parse::<u64>().ok());
-                self.facts.n = answers(n.ok_or(Invalid::Type { key: "n", expected: INTEGER })?);
-                self.facts.made = self.facts.n;
+                let key = field.plain().unwrap_or("n");
+                let n = answers(n.ok_or(Invalid::Type { key, expected: INTEGER })?);
+                if field == Field::N {
+                    self.facts.n = n;
+                }
+                self.facts.made = self.facts.made.max(n);
             }
             Field::Size => self.facts.picture.set_size(&self.value),
             Field::Quality => self.facts.picture.set_quality(&self.value),

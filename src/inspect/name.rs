@@ -30,6 +30,8 @@ pub(super) enum Name {
     BestOf,
     NCmpl,
     NumReturnSequences,
+    NumImages,
+    BatchSize,
     IncludeUsage,
     ContinuousUsageStats,
     /// A field of the root whose strings reach the model.
@@ -160,9 +162,11 @@ impl Name {
             b"best_of" => Self::BestOf,
             b"n_cmpl" => Self::NCmpl,
             b"num_return_sequences" => Self::NumReturnSequences,
+            b"num_images" => Self::NumImages,
+            b"batch_size" => Self::BatchSize,
             b"include_usage" => Self::IncludeUsage,
             b"continuous_usage_stats" => Self::ContinuousUsageStats,
-            b"prompt" | b"input" => Self::Input,
+            b"prompt" | b"prompt_embeds" | b"input" => Self::Input,
             b"messages" | b"images" => Self::Prompt,
             b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
             | b"response_format" | b"prediction" | b"documents" => Self::Words,

@@ -45,7 +45,7 @@ pub(super) struct Reader<'f> {
     /// Where the value began that may have to be replaced.
     began: u64,
     facts: Facts,
-    /// Bytes that stand in a `source`, and whether one of these is text.
+    /// Bytes that stand in a `source`, and whether one of these is not said to be base64.
     source_bytes: u64,
     is_source_text: bool,
     /// Answers that are made, by the largest of the numbers that say so.

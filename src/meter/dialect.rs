@@ -304,7 +304,8 @@ impl Sink for Document {
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),
             (Token::String, Reading::Pending) => {
-                self.facts.pending = matches!(self.word.bytes(), b"queued" | b"in_progress");
+                self.facts.pending =
+                    matches!(self.word.bytes(), b"queued" | b"in_progress" | b"pending");
             }
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object | Token::Array, _) => {

@@ -15,6 +15,8 @@ pub(crate) struct Reading {
     pub(crate) is_final: bool,
     /// The usage is that of the prompt, stated before there was an answer (Anthropic's first half).
     pub(crate) is_start: bool,
+    /// Usage was stated once only, and not behind text that had come: it may say what there was at the start.
+    pub(crate) is_early: bool,
     /// The usage object as it was sent; at most 2 KiB.
     pub(crate) raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.
@@ -89,9 +91,12 @@ impl Meter {
         let pick = self.tally.pick.as_ref();
         let is_final = pick.is_some_and(|pick| pick.is_final);
         let has_ended = self.tally.has_ended();
+        let output_text_bytes = self.document.text.bytes();
         Progress {
-            total_tokens: pick.filter(|pick| !pick.is_start).map(|pick| pick.usage.total),
-            output_text_bytes: self.document.text.bytes(),
+            total_tokens: pick
+                .filter(|pick| !pick.is_start && !self.tally.is_early(output_text_bytes))
+                .map(|pick| pick.usage.total),
+            output_text_bytes,
             output_images: self.tally.images.saturating_add(self.document.text.pictures()),
             is_over: self.done || is_final || has_ended || self.tally.error,
         }
@@ -113,6 +118,7 @@ impl Meter {
             usage: tally.usage(),
             is_final: pick.is_some_and(|pick| pick.is_final),
             is_start: pick.is_some_and(|pick| pick.is_start),
+            is_early: tally.is_early(output_text_bytes),
             raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
             response_ids: self.document.ids.known(),

@@ -33,6 +33,9 @@ pub(super) struct Tally {
     pub(super) ends_with_usage: bool,
     pub(super) pending: bool,
     pub(super) suspect: bool,
+    /// How often usage was stated, and how much text had come by the last time.
+    statements: u32,
+    said_by_then: u64,
     /// Something came in which an API gives its answers, and there was an answer in it.
     pub(super) shell: bool,
     pub(super) answered: bool,
@@ -124,9 +127,13 @@ impl Tally {
                 _ => None,
             },
         };
+        let before = self.statements;
         for (slot, raw, stated) in document.captures.found() {
             let stated = stated.and_then(|stated| self.state(slot, stated, raw, facts, origin));
             self.suspect |= stated.is_err();
+        }
+        if self.statements > before {
+            self.said_by_then = document.text.bytes();
         }
         self.state_loose(facts, origin);
     }
@@ -272,6 +279,11 @@ impl Tally {
         self.choices.iter().find(|one| one.index == index).and_then(|one| one.usage)
     }
 
+    /// As [`super::Reading::is_early`], where so much text has come.
+    pub(super) fn is_early(&self, text_bytes: u64) -> bool {
+        self.statements == 1 && (text_bytes == 0 || text_bytes > self.said_by_then)
+    }
+
     fn set(&mut self, aligned: Aligned, raw: &[u8], origin: Origin) {
         let Origin { alone, is_final, is_start, is_weak, .. } = origin;
         let Aligned { usage, differs, is_undivided } = aligned;
@@ -279,6 +291,7 @@ impl Tally {
         let valid = |end: usize| std::str::from_utf8(&raw[..end]);
         let text = valid(raw.len()).or_else(|error| valid(error.valid_up_to()));
         let text = text.ok().filter(|text| !text.is_empty());
+        self.statements = self.statements.saturating_add(1);
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),

@@ -20,7 +20,7 @@ use crate::visible::is_hidden;
 /// Bytes of the name of a field that is refused or a parameter that is let pass.
 const MAX_FIELD_BYTES: usize = 40;
 /// Different fields that all upstreams together refuse.
-const MAX_FIELDS: usize = 128;
+const MAX_FIELDS: usize = 512;
 /// Bytes of a model's name.
 const MAX_NAME_BYTES: usize = 256;
 

@@ -52,6 +52,13 @@ impl Used {
     }
 }
 
+/// Whether a status says that somebody on the way did not wait for the end, which says nothing of the work
+/// behind it: 408 (LiteLLM's word for a model's time out), 499 (nginx: the client has gone), 504, and 524
+/// (Cloudflare's 504).
+fn has_given_up(status: u16) -> bool {
+    matches!(status, 408 | 499 | 504 | 524)
+}
+
 impl Settlement {
     /// It was sent, and nothing came of an answer that says what it used.
     pub(crate) fn unanswered(&self) -> Used {
@@ -62,8 +69,10 @@ impl Settlement {
     /// all there.
     pub(crate) fn used(&self, reading: Reading, end: End, is_whole: bool) -> Used {
         // The upstream's own word: an answer that it began with 200 and did not finish has cost.
-        let is_refused =
-            self.upstream_status.is_some_and(|status| status >= 400) && reading.usage.is_none();
+        let has_given_up = self.upstream_status.is_some_and(has_given_up);
+        let is_refused = self.upstream_status.is_some_and(|status| status >= 400)
+            && !has_given_up
+            && reading.usage.is_none();
         if is_refused || self.is_free {
             return Used { model_served: reading.model_served, ..Used::nothing() };
         }
@@ -76,9 +85,11 @@ impl Settlement {
         let counts_nothing = |usage: Usage| {
             usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0)
         };
+        let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        let is_early = reading.is_early && !reading.is_final;
         let is_start = reading.is_start
             || reading.is_pending
-            || (!is_whole && stated.is_some_and(counts_nothing));
+            || (!is_whole && (is_early || stated.is_some_and(counts_nothing)));
         let mut images = reading.output_images.into();
         let mut flags = Flags::default();
         let (usage, source) = match stated {
@@ -93,7 +104,14 @@ impl Settlement {
                 let seen = self.seen(stated, &reading);
                 let may_be_more = match self.unstated {
                     _ if reading.is_pending => true,
-                    Unstated::Reserved => !is_whole || reading.is_blind,
+                    Unstated::Reserved => {
+                        let shows_nothing = reading.is_no_answer || reading.unread_bytes > 0;
+                        !is_whole
+                            || reading.is_blind
+                            || has_given_up
+                            || (shows_nothing && is_success)
+                            || self.is_asked_again()
+                    }
                     Unstated::Seen => false,
                 };
                 let reserved = may_be_more.then(|| self.reserved(seen, stated.is_some())).flatten();
@@ -117,7 +135,6 @@ impl Settlement {
             flags.set(Flags::UNREAD);
         }
         // Of an answer that was broken off nobody knows what it would have been.
-        let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
         if reading.is_no_answer && end == End::Complete && is_success {
             flags.set(Flags::NO_ANSWER);
         }
@@ -130,6 +147,12 @@ impl Settlement {
             images,
             flags,
         }
+    }
+
+    /// Whether this very request had the usage option taken out of it: who can bring about a refusal would else
+    /// choose to be metered by bytes.
+    fn is_asked_again(&self) -> bool {
+        self.attempts > 1 && self.flags.contains(Flags::USAGE_OPTION_REFUSED)
     }
 
     /// An estimate from what was seen. What was stated before there was an answer counts for the prompt.

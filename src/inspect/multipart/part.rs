@@ -1,6 +1,8 @@
 //! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
 
 use crate::config::IdKind;
+use crate::inspect::decisive::counts_answers;
+use crate::inspect::spelling::fold;
 use crate::inspect::{Refusable, Seen, decisive, ids};
 
 /// What a part is for.
@@ -9,6 +11,8 @@ pub(super) enum Field {
     Model,
     Stream,
     N,
+    /// Another server's word for it.
+    Made,
     /// What a picture is to be.
     Size,
     Quality,
@@ -41,7 +45,19 @@ impl Field {
             Self::Model => Some("model"),
             Self::Stream => Some("stream"),
             Self::N => Some("n"),
-            Self::Size | Self::Quality | Self::Prompt | Self::File | Self::Other => None,
+            _ => None,
+        }
+    }
+
+    /// The name of a field that is text: given as a file it would be measured as none, and be read as text
+    /// by servers that make no difference.
+    pub(super) fn plain(self) -> Option<&'static str> {
+        match self {
+            Self::Made => Some("a number of answers"),
+            Self::Size => Some("size"),
+            Self::Quality => Some("quality"),
+            Self::Prompt => Some("prompt"),
+            _ => self.single(),
         }
     }
 }
@@ -81,23 +97,32 @@ impl Part {
             "model" => Field::Model,
             "stream" => Field::Stream,
             "n" => Field::N,
-            _ if is_file => Field::File,
             "size" => Field::Size,
             "quality" => Field::Quality,
             "prompt" => Field::Prompt,
+            _ if counts_answers(name) == Some(name) => Field::Made,
+            _ if is_file => Field::File,
             _ => Field::Other,
         };
         // HTML's name for the field that says in which charset all others are (§4.10.21.8).
         if name == "_charset_" || (field.single().is_some() && !is_plain_text(media)) {
             return None;
         }
-        let single = ["model", "stream", "n"];
-        let misspelt = decisive(name).filter(|key| *key != name && single.contains(key));
+        let single =
+            |key: &&str| ["model", "stream"].contains(key) || counts_answers(key).is_some();
+        let decides = decisive(name).filter(single).or_else(|| text_field(name));
+        let misspelt = decides.filter(|key| *key != name);
         let media_image = media.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("image/"));
         let is_image = is_file && (media_image || name.starts_with("image"));
         let (refusable, names) = (refusable.find_spelt(name), ids::in_form(name));
         Some(Self { field, is_file, is_image, misspelt, refusable, names })
     }
+}
+
+/// The field of text that some reader would take this one for.
+fn text_field(name: &str) -> Option<&'static str> {
+    let bare = fold(name.split('[').next().unwrap_or_default().trim());
+    ["prompt", "size", "quality"].into_iter().find(|key| *key == bare)
 }
 
 /// Whether a plain field's `Content-Type` leaves its value as it is: some readers decode it by a charset.
@@ -135,6 +160,10 @@ fn disposition_of(value: &str) -> Option<(&str, bool)> {
         } else if key.eq_ignore_ascii_case("name*") {
             return None;
         } else if key.eq_ignore_ascii_case("filename") || key.eq_ignore_ascii_case("filename*") {
+            // Some readers take one without a name for text.
+            if text.is_empty() {
+                return None;
+            }
             is_file = true;
         }
         match after.trim().strip_prefix(';') {

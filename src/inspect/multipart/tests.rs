@@ -119,7 +119,7 @@ fn forms_that_differ_and_mean_the_same() {
 fn what_is_to_be_listened_to_counts_by_its_length_and_pictures_by_what_they_are_to_be() {
     let end = "--XbX--\r\n";
     let wav = "RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\0\0\0\0\x01\0\x08\0";
-    for (head, bytes, ms) in [(wav, 16_000, 2_000), ("ID3", 16_000, 4_000), ("", 1, 1)] {
+    for (head, bytes, ms) in [(wav, 16_000, 2_000), ("ID3", 16_000, 16_000), ("", 1, 1)] {
         let sound = format!("{head}{}", "~".repeat(bytes - head.len()));
         let body = format!("{}{}{end}", field("model", "m"), file("file", "audio/x", &sound));
         let facts = read(TYPE, body.as_bytes().chunks(7)).expect("valid");
@@ -129,6 +129,20 @@ fn what_is_to_be_listened_to_counts_by_its_length_and_pictures_by_what_they_are_
     let wanted = [field("quality", "low"), field("size", "1024x1536"), field("quality", "high")];
     let body = format!("{}{}{end}", field("model", "m"), wanted.concat());
     assert_eq!(inspect(body.as_bytes()).expect("valid").picture.tokens(), 6_240);
+}
+
+/// Another server's word for `n` raises what is reserved.
+#[test]
+fn other_words_for_the_number_of_answers_count() {
+    for (parts, n, made) in [
+        (field("num_images", "8"), 1, 8),
+        (field("n", "2") + &field("batch_size", "8"), 2, 8),
+        (field("n_cmpl", "3") + &field("n", "4"), 4, 4),
+    ] {
+        let body = format!("{}{parts}--XbX--", field("model", "m"));
+        let facts = inspect(body.as_bytes()).expect("valid");
+        assert_eq!((facts.n, facts.made), (n, made), "{body}");
+    }
 }
 
 #[test]
@@ -167,6 +181,8 @@ fn what_readers_could_disagree_about_is_refused() {
         head("Content-Disposition: form-data; name=\"mo\\del\""),
         head("Content-Disposition: form-data; name=\"a\\\""),
         head("Content-Disposition: form-data; name=a b"),
+        head("Content-Disposition: form-data; name=prompt; filename=\"\""),
+        head("Content-Disposition: form-data; name=a; filename=\"\""),
         head("Content-Disposition: form-data; name=\"a\"b"),
         head("Content-Disposition: form-data; name=a\r\nContent-Disposition : form-data; name=b"),
         head("Content-Disposition: form-data;\r\n name=a"),
@@ -181,6 +197,7 @@ fn what_readers_could_disagree_about_is_refused() {
         assert!(matches!(found, Err(Invalid::Multipart { .. })), "{found:?} {body}");
     }
     let other = field("a", "b");
+    let plain = |key| Invalid::Type { key, expected: "a plain field" };
     let cases = [
         (format!("{other}--XbX--"), Invalid::Missing("model")),
         (field("model", "") + "--XbX--", Invalid::ModelEmpty),
@@ -192,6 +209,14 @@ fn what_readers_could_disagree_about_is_refused() {
         ),
         (field("n", "-1") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
         (field("n", "") + "--XbX--", Invalid::Type { key: "n", expected: INTEGER }),
+        (file("prompt", "text/plain", "x"), plain("prompt")),
+        (file("size", "text/plain", "auto"), plain("size")),
+        (file("quality", "text/plain", "low"), plain("quality")),
+        (file("n", "text/plain", "1"), plain("n")),
+        (field("Size", "auto"), Invalid::Spelling("size")),
+        (field("quality[]", "low"), Invalid::Spelling("quality")),
+        (field(" prompt", "x"), Invalid::Spelling("prompt")),
+        (field("Num_Images", "9"), Invalid::Spelling("num_images")),
         (field("Model", "x"), Invalid::Spelling("model")),
         (field("model[]", "x"), Invalid::Spelling("model")),
         (field(" n", "9"), Invalid::Spelling("n")),

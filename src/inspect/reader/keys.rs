@@ -39,11 +39,11 @@ impl Reader<'_> {
             if !name.decides() || known & name.bit() != 0 { name } else { Name::Other }
         };
         if is_plain(raw) {
-            self.facts.refusable.add(self.refusable.find(raw));
+            self.refusable.find(raw, &mut self.facts.refusable);
             return here(Name::of(raw));
         }
         let Some(Spelt { text, folded }) = self.spelt(raw) else { return Name::Other };
-        self.facts.refusable.add(self.refusable.find(folded.as_bytes()));
+        self.refusable.find(folded.as_bytes(), &mut self.facts.refusable);
         let name = here(Name::of(folded.as_bytes()));
         if text != folded && name.decides() {
             self.invalid = name.single().map(Invalid::Spelling);

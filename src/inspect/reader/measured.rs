@@ -9,7 +9,7 @@ impl Reader<'_> {
     /// A string the model may read ended, of so many bytes: it is text, an image, or other media.
     pub(super) fn measured(&mut self, depth: usize, length: u64, head: &[u8]) {
         let (name, parent) = (self.names[depth], self.names[depth - 1]);
-        self.prompts += u64::from(depth == 2 && name == Name::Input);
+        self.prompts += u64::from(depth <= 2 && name == Name::Input);
         match (depth, name) {
             (1, Name::Size) => return self.facts.picture.set_size(head),
             (1, Name::Quality) => return self.facts.picture.set_quality(head),
@@ -20,7 +20,9 @@ impl Reader<'_> {
                 self.may_be_media(depth) && self.medium(name, parent, length, head)
             }
             Name::Type => {
-                self.is_source_text |= parent == Name::Source && head == b"text";
+                // Any other word, and another spelling of these, may be text to somebody.
+                let is_known = matches!(head, b"base64" | b"url" | b"file" | b"content");
+                self.is_source_text |= parent == Name::Source && !is_known;
                 false
             }
             _ => false,

@@ -206,3 +206,32 @@ fn what_cannot_be_is_not_counted() {
         }
     }
 }
+
+/// Usage that came once is of the answer only where it came behind what there is of that.
+#[test]
+fn what_is_stated_once_before_text_is_early() {
+    let (usage, words, both) = (
+        format!(r#"{{"choices":[{{"index":0,"delta":{{}}}}],"usage":{}}}"#, tokens(3, 1)),
+        chunk(&[0], "null"),
+        chunk(&[0], &tokens(3, 1)),
+    );
+    for (events, is_early) in [
+        (&[&usage][..], true),
+        (&[&usage, &words], true),
+        (&[&words, &usage], false),
+        (&[&both], false),
+        (&[&both, &words], true),
+        (&[&usage, &both, &words], false),
+        (&[&words], false),
+    ] {
+        let mut meter = Meter::new(WORDS.setup(Kind::Sse, Hide::Nothing, None));
+        let mut out = Vec::new();
+        for event in events {
+            meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
+        }
+        assert_eq!(meter.reading().is_early, is_early, "{events:?}");
+        let is_counted = meter.progress().total_tokens.is_some();
+        let is_stated = meter.reading().usage.is_some();
+        assert_eq!(is_counted, is_stated && !is_early, "{events:?}");
+    }
+}

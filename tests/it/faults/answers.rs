@@ -139,7 +139,28 @@ async fn row_33_failed_without_json() {
         assert_refused(&world, &answer, 502, "upstream_error", Some("false"));
         assert_eq!(answer.header("x-weir-upstream-status"), Some(&*status.to_string()));
         let row = world.row(answer.event_id()).await;
-        booked("upstream_error", 502, status).check(&row);
+        // Somebody on the way did not wait for the end of the work.
+        let tokens = if status == 504 { Tokens::Reserved } else { Tokens::Nothing };
+        Booked { tokens, ..booked("upstream_error", 502, status) }.check(&row);
+    }
+    world.finish().await;
+}
+
+/// The same where the client gets the answer as it is.
+#[tokio::test]
+async fn row_32_given_up_on_the_way() {
+    const BODY: &str = r#"{"error":{"message":"Request timed out","type":"timeout","code":"408"}}"#;
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    for (line, status, end) in [
+        ("408 Request Timeout", 408, "upstream_rejected"),
+        ("499 Client Closed Request", 499, "upstream_rejected"),
+        ("504 Gateway Timeout", 504, "upstream_error"),
+    ] {
+        let answer = answered(&world, &upstream, line, JSON, BODY).await;
+        assert_passed(&answer, status, BODY);
+        let row = world.row(answer.event_id()).await;
+        Booked { tokens: Tokens::Reserved, ..booked(end, status, status) }.check(&row);
     }
     world.finish().await;
 }

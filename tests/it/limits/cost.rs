@@ -233,8 +233,8 @@ async fn audio_costs_by_its_length_where_nothing_is_stated() {
         client.send(bytes.as_bytes()).await;
         client
     };
-    // 40,000 bytes are ten seconds.
-    let mut client = transcribe(form(40_000)).await;
+    // 10,000 bytes are ten seconds.
+    let mut client = transcribe(form(10_000)).await;
     let (mut call, _) = upstream.call().await;
     call.answer("200 OK", "content-type: text/plain\r\n", "Hello, world").await;
     let answer = client.answer().await;

@@ -77,10 +77,10 @@ async fn what_is_no_stream_is_read_as_what_it_is() {
     // Little that tells nothing, and nothing at all.
     for (content_type, pieces, end, flags) in [
         (Some("text/plain"), &["d"][..], "complete", NONE),
-        (Some("text/plain"), &[], "complete", &["no_answer"]),
-        (Some("application/json"), &[], "complete", &["no_answer"]),
-        (None, &[], "complete", &["no_answer"]),
-        (Some("text/event-stream"), &["data: [DONE]\n\n"], "complete", &["no_answer"]),
+        (Some("text/plain"), &[], "complete", &["reserved", "no_answer"]),
+        (Some("application/json"), &[], "complete", &["reserved", "no_answer"]),
+        (None, &[], "complete", &["reserved", "no_answer"]),
+        (Some("text/event-stream"), &["data: [DONE]\n\n"], "complete", &["reserved", "no_answer"]),
         (Some("text/event-stream"), &[], "upstream_truncated", &["reserved"]),
     ] {
         let (_, _, row) = told(&world, &upstream, content_type, pieces).await;

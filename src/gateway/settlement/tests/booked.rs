@@ -24,6 +24,7 @@ fn numbers_come_from_the_best_that_was_read() {
     let silent = || Reading { output_text_bytes: 9, ..Reading::default() };
     let picture = || Reading { output_images: 2, ..silent() };
     let pending = |reading| Reading { is_pending: true, ..reading };
+    let early = || Reading { is_early: true, ..stated(11, 1) };
     let cut = End::UpstreamTruncated;
     // The prompt is estimated at 5, nine bytes of text at 3, a picture at what it usually is.
     let pictures = 3 + 2 * 1_560;
@@ -44,6 +45,15 @@ fn numbers_come_from_the_best_that_was_read() {
         (pending(silent()), End::UpstreamTruncated, 200, Estimated, (5, 4)),
         (pending(is_final(stated(11, 0))), End::Complete, 200, Estimated, (11, 4)),
         (silent(), cut, 400, None, (0, 0)),
+        (early(), cut, 200, Estimated, (11, 4)),
+        (is_final(early()), cut, 200, Reported, (11, 1)),
+        (early(), End::Complete, 200, Reported, (11, 1)),
+        (silent(), End::UpstreamRejected, 408, Estimated, (5, 4)),
+        (silent(), End::UpstreamRejected, 499, Estimated, (5, 4)),
+        (silent(), End::UpstreamError, 504, Estimated, (5, 4)),
+        (silent(), End::UpstreamError, 524, Estimated, (5, 4)),
+        (silent(), End::UpstreamRejected, 429, None, (0, 0)),
+        (silent(), End::UpstreamError, 503, None, (0, 0)),
         (silent(), End::Complete, 200, Estimated, (5, 3)),
         (picture(), End::Complete, 200, Estimated, (5, pictures)),
         (silent(), End::Complete, 399, Estimated, (5, 3)),
@@ -67,6 +77,8 @@ fn what_was_never_stated_is_booked_by_the_policy() {
     let seen = |bytes| Reading { output_text_bytes: bytes, ..Reading::default() };
     let pending = Reading { is_pending: true, ..seen(9) };
     let blind = Reading { is_blind: true, ..seen(0) };
+    let empty = Reading { is_no_answer: true, ..seen(0) };
+    let foreign = |bytes| Reading { unread_bytes: bytes, is_unread: true, ..seen(0) };
     let (reserved, by_sight) = (Unstated::Reserved, Unstated::Seen);
     // The policy, what was read, whether it is the whole answer, the output, whether it was reserved.
     for (policy, reading, is_whole, output, is_reserved) in [
@@ -76,6 +88,11 @@ fn what_was_never_stated_is_booked_by_the_policy() {
         (reserved, seen(100), false, 25, false),
         (reserved, pending.clone(), true, 4, true),
         (reserved, blind.clone(), true, 4, true),
+        (reserved, empty.clone(), true, 4, true),
+        (reserved, foreign(9), true, 4, true),
+        (reserved, foreign(100), true, 25, false),
+        (by_sight, empty, true, 0, false),
+        (by_sight, foreign(9), true, 3, false),
         (by_sight, seen(9), false, 3, false),
         (by_sight, seen(0), false, 0, false),
         (by_sight, blind, true, 0, false),
@@ -84,10 +101,36 @@ fn what_was_never_stated_is_booked_by_the_policy() {
     ] {
         let mut settlement = world.settlement(1);
         settlement.unstated = policy;
+        settlement.upstream_status = Some(200);
         let used = settlement.used(reading.clone(), End::ClientClosed, is_whole);
         assert_eq!((used.usage.input, used.usage.output), (5, output), "{policy:?} {reading:?}");
         assert_eq!(used.usage.total, 5 + output);
         assert_eq!(used.flags.contains(Flags::RESERVED), is_reserved, "{policy:?} {reading:?}");
+    }
+}
+
+/// A request that had the usage option taken out of it is not metered by what was seen, unless it was sent
+/// like that from the first.
+#[test]
+fn a_refused_option_is_no_way_to_be_metered_by_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let silent = Reading { output_text_bytes: 9, ..Reading::default() };
+    for (attempts, is_refused, reading, output) in [
+        (2, true, silent.clone(), 4),
+        (2, true, stated(5, 1), 1),
+        (2, false, silent.clone(), 3),
+        (1, true, silent.clone(), 3),
+    ] {
+        let mut settlement = world.settlement(1);
+        settlement.attempts = attempts;
+        settlement.upstream_status = Some(200);
+        if is_refused {
+            settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
+        }
+        let used = settlement.used(reading, End::Complete, true);
+        assert_eq!(used.usage.output, output, "{attempts} {is_refused}");
+        assert_eq!(used.flags.contains(Flags::RESERVED), output == 4, "{attempts} {is_refused}");
     }
 }
 
@@ -124,6 +167,11 @@ fn remarks_on_the_numbers_are_those_of_the_reading() {
         flags.set(flag);
         flags
     };
+    let both = |flag, other| {
+        let mut flags = one(flag);
+        flags.set(other);
+        flags
+    };
     let all = stated(11, 13);
     assert_eq!(flags(all.clone()), Flags::default());
     assert_eq!(flags(Reading { suspect: true, ..all.clone() }), one(Flags::USAGE_SUSPECT));
@@ -134,8 +182,8 @@ fn remarks_on_the_numbers_are_those_of_the_reading() {
     // Whether there was no answer, an upstream says that was asked and had success.
     let empty = Reading { is_no_answer: true, ..Reading::default() };
     for (status, end, flag) in [
-        (200, End::Complete, one(Flags::NO_ANSWER)),
-        (204, End::Complete, one(Flags::NO_ANSWER)),
+        (200, End::Complete, both(Flags::NO_ANSWER, Flags::RESERVED)),
+        (204, End::Complete, both(Flags::NO_ANSWER, Flags::RESERVED)),
         (200, End::ClientClosed, one(Flags::RESERVED)),
         (429, End::Complete, Flags::default()),
     ] {
