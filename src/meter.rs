@@ -143,7 +143,11 @@ impl Meter {
     pub(crate) fn finish(&mut self, out: &mut Vec<Bytes>) {
         // Strictly, an event without its blank line is none; what it states was used all the same.
         if self.event.scanned > 0 && !(self.kind == Kind::Json && self.done) {
-            self.is_broken |= !self.absorb() && self.kind == Kind::Json && !self.error();
+            let is_whole = self.absorb();
+            self.is_broken |= !is_whole && self.kind == Kind::Json && !self.error();
+            if is_whole {
+                self.edit(self.at, out);
+            }
             self.event.scanned = 0;
         }
         self.pass(out);
@@ -174,9 +178,13 @@ impl Meter {
         if let Some(outlet) = &mut self.outlet
             && outlet.holds()
         {
+            // Where the event's beginning has left, nothing can follow it as an event of its own.
+            let is_whole = outlet.released() == self.event.at;
             outlet.discard();
             self.close();
-            self.lines = Lines::new();
+            if is_whole {
+                self.lines = Lines::new();
+            }
         }
     }
 
@@ -184,6 +192,7 @@ impl Meter {
     fn scan(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
         match self.kind {
             Kind::Opaque | Kind::Page => {}
+            Kind::Unread => self.event.len += piece.len() as u64,
             Kind::Text => self.document.text.add(piece.len()),
             Kind::Json => self.scan_body(piece, out),
             Kind::Sse => self.scan_events(piece, out),
@@ -312,9 +321,13 @@ impl Meter {
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();
+        whole && self.edit(end, out)
+    }
+
+    /// Takes out of a whole event that ends at `end` what the client is not to see. Whether nothing is left.
+    fn edit(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         let short = end - self.event.at <= HOLD_LIMIT;
-        if whole
-            && short
+        if short
             && !self.event.passing
             && let Some(outlet) = &self.outlet
         {

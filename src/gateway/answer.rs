@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -46,7 +46,8 @@ pub(crate) async fn answer(
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
     let is_success = head.status.is_success();
-    let is_unsure = asked.is_stream && is_success && Kind::may_be_stream(content_type);
+    let is_unsure =
+        is_success && kind.is_open(asked.is_stream) && (asked.is_stream || !asked.speaks);
     let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
@@ -55,6 +56,11 @@ pub(crate) async fn answer(
             _ => Used::nothing(),
         };
         return Err(booked(settlement, end, used, refusal).await);
+    }
+    if is_coded_in_transfer(&head.headers) {
+        let (refusal, used) = (Refusal::upstream_protocol(), settlement.unanswered());
+        settlement.status = refusal.status.as_u16();
+        return Err(booked(settlement, End::UpstreamError, used, refusal).await);
     }
     settlement.status = head.status.as_u16();
     let model = route.upstream_model.is_some().then_some(&*route.model);
@@ -65,10 +71,17 @@ pub(crate) async fn answer(
     let meter = Meter::new(setup);
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = if is_unsure {
-        Some(telling_event(&mut source, setup).await)
+        Some(telling_event(&mut source, setup, asked.speaks).await)
     } else {
         let is_stream = source.meter.is_stream();
         first_event(&mut source, is_stream).await
+    };
+    let first = match first {
+        // Its type promises an error that a client can read, and there is none.
+        Some(Event::End) if head.status.is_server_error() => {
+            Some(Event::Failed(End::UpstreamError, Refusal::upstream_failed(head.status)))
+        }
+        first => first,
     };
     let (is_stream, is_edited) = (source.meter.is_stream(), source.meter.edits());
     // A stream has no length: an error event may have to follow what came of it.
@@ -110,7 +123,7 @@ async fn first_event(source: &mut Source, is_stream: bool) -> Option<Event> {
 
 /// The first of a body whose type may say something else than it is: as many bytes in one piece as tell
 /// what it is, which its meter then knows.
-async fn telling_event(source: &mut Source, setup: Setup<'_>) -> Event {
+async fn telling_event(source: &mut Source, setup: Setup<'_>, speaks: bool) -> Event {
     let mut joined = BytesMut::new();
     let piece = loop {
         match poll_fn(|cx| source.poll_event(cx)).await {
@@ -124,7 +137,12 @@ async fn telling_event(source: &mut Source, setup: Setup<'_>) -> Event {
             break joined.freeze();
         }
     };
-    if let Ok(kind) = Kind::told_by(&piece, setup.coding) {
+    let told = Kind::told_by(&piece, setup.coding);
+    let kind = match setup.kind.or_told(told, &piece, setup.hears) {
+        Kind::Unread if speaks => Kind::Opaque,
+        kind => kind,
+    };
+    if kind != setup.kind {
         source.meter = Meter::new(Setup { kind, ..setup });
     }
     Event::Data(piece)
@@ -166,6 +184,13 @@ fn not_passed_on(
         return Some((End::UpstreamError, Refusal::upstream_protocol()));
     }
     None
+}
+
+/// Whether the bytes are coded on their way otherwise than in chunks (RFC 9112 §7): nobody asked for that,
+/// and no client would know of it.
+fn is_coded_in_transfer(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Whether a client can read an error in this body.

@@ -199,8 +199,10 @@ impl Metered {
         let was_between = source.meter.between_events();
         source.meter.finish(&mut out);
         let may_end = source.meter.may_end();
+        // A refusal that broke off is one all the same.
+        let status = source.settlement().map_or(200, |settlement| settlement.status);
         self.out = out;
-        let is_cut_short = self.is_stream && !may_end;
+        let is_cut_short = !may_end && (self.is_stream || status < 400);
         match self.state {
             State::Ended | State::Failing | State::Recording => {}
             State::Flowing if is_cut_short => {

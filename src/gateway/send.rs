@@ -16,7 +16,7 @@ use crate::gateway::Worker;
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
-use crate::inspect::{self, Ask, Facts};
+use crate::inspect::{self, Api, Ask, Facts};
 use crate::ledger::record::EventId;
 use crate::meter::Hide;
 use crate::refusal::{Family, Refusal};
@@ -57,6 +57,8 @@ pub(crate) struct Asked {
     /// As in [`Forwarded`].
     pub(crate) has_output: bool,
     pub(crate) hears: bool,
+    /// It is answered with speech, whose bytes say nothing.
+    pub(crate) speaks: bool,
 }
 
 impl Plan {
@@ -113,8 +115,9 @@ impl Plan {
             Box::new(Added { plain, ask, at })
         });
         let Forwarded { has_output, hears, .. } = *endpoint;
+        let speaks = endpoint.api == Api::Speech;
         let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
-        let asked = Asked { hide, answers, is_stream, has_output, hears };
+        let asked = Asked { hide, answers, is_stream, has_output, hears, speaks };
         Self { outbound, added, is_refused, asked }
     }
 }

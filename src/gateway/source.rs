@@ -166,8 +166,7 @@ impl Source {
 
     /// Whether all of the answer has been read: its end mark, or a clean end where a stream may end.
     fn is_whole(&self) -> bool {
-        let ends = || !self.meter.is_stream() || self.meter.may_end();
-        self.meter.done() || (self.has_ended && ends())
+        self.meter.done() || (self.has_ended && self.meter.may_end())
     }
 
     /// Books a request that Weir answers itself, with `status`; on an error the ledger could not be written.

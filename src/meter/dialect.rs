@@ -47,6 +47,8 @@ enum Reading {
     Filled,
     /// The same by a name that means nothing here: it may be the answer.
     Strange,
+    /// What has no name here, at the top; nothing, if it is empty.
+    Extra,
     /// `object`, which may be `error`.
     Object,
     Status,
@@ -83,6 +85,8 @@ pub(super) struct Document {
     /// What the present item is, and what its tool made.
     is_drawing: bool,
     result: Option<u64>,
+    /// The present item of the images API has been counted.
+    is_pictured: bool,
     /// The stream says its answer in deltas.
     says_deltas: bool,
     /// Bytes of text before the present message; and those of the present choice's.
@@ -114,6 +118,7 @@ impl Document {
             pictures: Pictures::default(),
             is_drawing: false,
             result: None,
+            is_pictured: false,
             says_deltas: false,
             message_from: 0,
             repeated: 0,
@@ -182,6 +187,7 @@ impl Sink for Document {
             };
             match self.inside {
                 Place::Item | Place::RepeatedItem => (self.is_drawing, self.result) = (false, None),
+                Place::Pictures => self.is_pictured = false,
                 Place::Delta => self.says_deltas = true,
                 Place::Message => self.message_from = self.text.bytes(),
                 Place::Choice => self.repeated = 0,
@@ -234,6 +240,7 @@ impl Sink for Document {
             | Reading::ItemType
             | Reading::Object
             | Reading::Code
+            | Reading::Finish
             | Reading::Loose(_) => self.word.push(piece),
             Reading::Text => {
                 self.text.push(piece);
@@ -248,13 +255,8 @@ impl Sink for Document {
                 self.fill();
             }
             Reading::Result => self.pictures.push(piece),
-            Reading::Finish => {
-                if let Some(choice) = self.facts.choice.last_mut() {
-                    choice.finished = true;
-                    choice.empty = false;
-                }
-            }
             Reading::Filled => self.fill(),
+            Reading::Extra => self.facts.extra = true,
             Reading::Strange => {
                 self.is_strange = true;
                 self.fill();
@@ -295,6 +297,7 @@ impl Sink for Document {
             (_, Reading::ItemType) => {
                 self.is_drawing = self.word.bytes() == b"image_generation_call";
             }
+            (_, Reading::Finish) => self.finish(),
             (_, Reading::Object) => self.facts.error |= self.word.bytes() == b"error",
             (_, Reading::Code) => self.facts.signs.code = is_error_code(self.word.bytes()),
             (_, Reading::Loose(loose)) => {
@@ -306,6 +309,13 @@ impl Sink for Document {
             (Token::String, Reading::Pending) => {
                 self.facts.pending =
                     matches!(self.word.bytes(), b"queued" | b"in_progress" | b"pending");
+            }
+            // An address and the bytes are one picture.
+            (Token::String, Reading::Image { any: true })
+                if self.place(depth) == Place::Pictures =>
+            {
+                self.facts.images += u32::from(!self.is_pictured);
+                self.is_pictured = true;
             }
             (Token::String, Reading::Image { any: true }) => self.facts.images += 1,
             (Token::Object | Token::Array, _) => {

@@ -19,7 +19,14 @@ pub(super) enum Verdict {
 /// Judges a whole event that is still held. Whatever is odd passes.
 pub(super) fn verdict(hide: Hide, facts: &Facts, outlet: &Outlet) -> Verdict {
     let span = match (hide, facts.usage) {
+        // Citations, say: the event stays, without what nobody asked for.
+        (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) && facts.extra => {
+            object_member(facts.usage_key_at..facts.usage_end_at, outlet)
+        }
         (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) => return Verdict::Drop,
+        (Hide::Last | Hide::All, Member::Absent | Member::Null) if is_husk(facts) => {
+            return Verdict::Drop;
+        }
         (Hide::Last | Hide::All, Member::Null) => null_member(facts.usage_key_at, outlet),
         (Hide::All | Hide::Running, Member::Proper) if is_running(facts) => {
             object_member(facts.usage_key_at..facts.usage_end_at, outlet)
@@ -37,6 +44,11 @@ fn only_usage(facts: &Facts) -> bool {
         && facts.choice.iter().all(|choice| choice.empty)
         && !facts.remarks
         && !facts.error
+}
+
+/// An empty list of choices in an envelope: what some leave of the usage's event, or send after it.
+fn is_husk(facts: &Facts) -> bool {
+    facts.choices == Member::Proper && facts.choice.is_empty() && only_usage(facts) && !facts.extra
 }
 
 /// It stands beside what a choice says, which is where running usage stands.

@@ -116,6 +116,7 @@ impl Key {
             },
             4 => match name {
                 b"code" => Self::Code,
+                b"cost" => Self::Envelope,
                 b"data" => Self::Data,
                 b"item" => Self::Item,
                 b"name" | b"role" => Self::Label,
@@ -142,7 +143,7 @@ impl Key {
             },
             7 => match name {
                 b"choices" => Self::Choices,
-                b"created" => Self::Envelope,
+                b"created" | b"lastOne" => Self::Envelope,
                 b"content" => Self::Content,
                 b"message" => Self::Message,
                 b"refusal" => Self::Text,
@@ -178,6 +179,7 @@ impl Key {
             b"eval_count" => Self::EvalCount,
             b"service_tier" | b"system_fingerprint" => Self::Envelope,
             b"moderation" => Self::Remarks,
+            b"obfuscation" => Self::Envelope,
             b"tool_usage" => Self::ToolUsage,
             b"transcript" => Self::Text,
             b"annotations" => Self::Aside,
@@ -248,6 +250,10 @@ impl Word {
         }
         // Beyond the limit only the length grows, so that it equals no word.
         self.len = to;
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        self.len > Self::LIMIT
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

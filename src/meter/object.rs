@@ -4,7 +4,7 @@
 use super::decimal::scaled;
 use super::keys::Word;
 use super::names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
-use super::stated::{AUDIO_MS, CACHE_WRITE, COUNTS, Insane, Stated};
+use super::stated::{AUDIO_MS, CACHE_WRITE, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
 use crate::json::Token;
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
@@ -61,11 +61,14 @@ impl Reader {
         };
         level.field = names[at].1;
         // Parsers disagree about which of two counts.
-        self.failed |= level.seen & 1 << at != 0;
+        let is_twice = level.seen & 1 << at != 0;
         level.seen |= 1 << at;
         if matches!(level.within, Within::Top | Within::Iteration) {
             level.is_inclusive = INCLUSIVE.contains(&name);
             level.is_apart = APART.contains(&name);
+        }
+        if is_twice {
+            self.fail(names[at].1);
         }
     }
 
@@ -110,13 +113,13 @@ impl Reader {
         }
         let Level { within, field, .. } = self.levels[self.depth];
         // What the elements of a list would be, nobody knows.
-        self.failed |= within == Within::List;
+        self.stated.is_odd |= within == Within::List;
         let read = match field {
             Field::Other => return,
             Field::Kind => return self.kind.push(text),
             Field::Inside(inside) => {
                 // A null for details is none.
-                self.failed |= inside.is_details() && token != Token::Null;
+                self.stated.is_odd |= inside.is_details() && token != Token::Null;
                 return;
             }
             Field::Count(_) | Field::Written => count(token, text),
@@ -126,12 +129,20 @@ impl Reader {
         match (field, read) {
             (Field::Usd(_), Ok(cost)) => self.stated.cost = self.stated.cost.max(cost),
             (Field::Usd(_), Err(Insane)) => self.stated.is_cost_insane = true,
-            (_, Err(Insane)) => self.failed = true,
+            (field, Err(Insane)) => self.fail(field),
             (Field::Written, Ok(written)) => self.written = plus(self.written, written),
             (Field::Count(at), Ok(read)) if within == Within::Iteration => self.turn[at] = read,
             (Field::Count(at), Ok(read)) => raise(&mut self.stated.counts[at], read),
             (_, Ok(read)) => raise(&mut self.stated.counts[AUDIO_MS], read),
         }
+    }
+
+    /// What stands in `field` cannot be. Without what was read or written nothing is known; a part of it is
+    /// left out, and the whole beside it can be right.
+    fn fail(&mut self, field: Field) {
+        let is_whole = matches!(field, Field::Count(INPUT | OUTPUT | TOTAL));
+        self.failed |= is_whole;
+        self.stated.is_odd |= !is_whole;
     }
 
     /// The object has ended.

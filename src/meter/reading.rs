@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::tally::Tally;
+use super::tally::{Pick, Tally};
 use super::{Kind, Meter};
 use crate::usage::Usage;
 
@@ -69,9 +69,15 @@ impl Meter {
         self.kind == Kind::Sse && !self.is_blind()
     }
 
-    /// Whether a stream that ends here may be whole; of one that could not be read nobody knows.
+    /// Whether an answer that ends here may be whole; of one that could not be read nobody knows.
     pub(crate) fn may_end(&self) -> bool {
-        self.done || self.ends_unmarked() || self.error() || self.is_blind()
+        let ends = match self.kind {
+            Kind::Sse => self.ends_unmarked(),
+            // An object that is open at its end broke off where nothing said how long it would be.
+            Kind::Json => !self.document.is_object || self.event.broken,
+            _ => true,
+        };
+        self.done || ends || self.error() || self.is_blind()
     }
 
     /// Whether an error has been stated; as [`Reading::error`].
@@ -79,11 +85,14 @@ impl Meter {
         self.kind == Kind::Page || self.tally().error
     }
 
-    /// Whether the answer has said its last without the mark that should follow: a choice has finished,
-    /// or the usage of the whole has come in a chunk of its own.
+    /// Whether the answer has said its last without the mark that should follow: as many choices as were asked
+    /// for have finished, or the usage has come in a chunk of its own after something was said, with no choice
+    /// left that others have finished beside.
     pub(crate) fn ends_unmarked(&self) -> bool {
         let tally = self.tally();
-        tally.finish_reason || tally.ends_with_usage
+        let is_said = tally.answered || self.document.text.bytes() > 0;
+        let may_be_all = tally.has_ended() || !tally.finish_reason;
+        tally.all_said() || (tally.ends_with_usage && is_said && may_be_all)
     }
 
     /// How far a stream has come. Cheap enough to be asked after every piece.
@@ -109,6 +118,11 @@ impl Meter {
         let output_text_bytes = self.document.text.bytes();
         let output_images = tally.images.saturating_add(self.document.text.pictures());
         let error = self.kind == Kind::Page || tally.error;
+        // Alone it is of the whole where nothing but the end has followed.
+        let is_last = self.done && tally.ends_with_usage;
+        let says_nothing = |pick: &Pick| {
+            pick.alone && !pick.is_final && pick.usage.output == 0 && !tally.ends_with_usage
+        };
         let has_said = pick.is_some() || output_text_bytes > 0 || output_images > 0;
         let content = self.content + if self.event.is_mark { 0 } else { self.event.len };
         let is_known = tally.answered || tally.shell;
@@ -116,8 +130,8 @@ impl Meter {
         let is_foreign = is_foreign && tally.has_output && !has_said && !error;
         Reading {
             usage: tally.usage(),
-            is_final: pick.is_some_and(|pick| pick.is_final),
-            is_start: pick.is_some_and(|pick| pick.is_start),
+            is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
+            is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
             is_early: tally.is_early(output_text_bytes),
             raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
@@ -131,7 +145,7 @@ impl Meter {
             total_differs: pick.is_some_and(|pick| pick.differs),
             is_undivided: pick.is_some_and(|pick| pick.is_undivided),
             unread_bytes: if is_foreign { content } else { 0 },
-            is_unread: is_foreign || self.is_broken,
+            is_unread: is_foreign || self.is_broken || (self.kind == Kind::Unread && content > 0),
             is_no_answer: !error
                 && !has_said
                 && !is_foreign

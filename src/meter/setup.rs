@@ -13,8 +13,10 @@ pub(crate) enum Kind {
     Text,
     /// A page for people: what stands between Weir and the model has answered, with an error.
     Page,
-    /// Not at all.
+    /// Not at all: what it is, the endpoint knows.
     Opaque,
+    /// In no form that is known, where there should be one: its size is all that can be told.
+    Unread,
 }
 
 /// What to do with a response.
@@ -72,17 +74,29 @@ impl Kind {
         }
     }
 
-    /// Whether an answer to a request for a stream may be one, whatever its type says: servers between
-    /// Weir and the model drop the type, or put another one there.
-    pub(crate) fn may_be_stream(content_type: Option<&str>) -> bool {
-        let media = media(content_type);
-        let is_text =
-            media.get(.."text/".len()).is_some_and(|text| text.eq_ignore_ascii_case("text/"));
-        let kind = Self::of(content_type);
-        kind != Self::Sse && (media.is_empty() || is_text || kind == Self::Json)
+    /// Whether an answer's first bytes are to say what it is: servers between Weir and the model drop the
+    /// type, or put another one there. What was asked for as a stream may be one under JSON's type, too.
+    pub(crate) fn is_open(self, is_stream: bool) -> bool {
+        self != Self::Sse && (is_stream || self != Self::Json)
     }
 
-    /// What such an answer is by its first bytes. `Err(true)`: more of them would tell; `Err(false)`: it
+    /// What an answer of this kind, by its type, is by what its first bytes told. Words that were heard may
+    /// begin with anything but an object of JSON.
+    pub(crate) fn or_told(self, told: Result<Self, bool>, first: &[u8], hears: bool) -> Self {
+        let is_transcript = hears && self == Self::Text;
+        match told {
+            Ok(told)
+                if !is_transcript
+                    || (told == Self::Json && first.trim_ascii_start().starts_with(b"{")) =>
+            {
+                told
+            }
+            _ if self == Self::Opaque => Self::Unread,
+            _ => self,
+        }
+    }
+
+    /// What an answer is by its first bytes. `Err(true)`: more of them would tell; `Err(false)`: it
     /// is what its type says.
     pub(crate) fn told_by(first: &[u8], coding: Option<Coding>) -> Result<Self, bool> {
         /// More bytes of a code that stand for nothing are not waited for.

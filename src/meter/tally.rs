@@ -52,7 +52,7 @@ pub(super) struct Pick {
     /// It was stated before there was an answer, and so counts nothing of that.
     pub(super) is_start: bool,
     /// It came in a chunk of its own (`"choices":[]`).
-    alone: bool,
+    pub(super) alone: bool,
     /// It stands outside of any usage object, and gives way to one.
     is_weak: bool,
     /// As [`Aligned::differs`] and [`Aligned::is_undivided`].
@@ -117,10 +117,11 @@ impl Tally {
         let finished = !self.choices.is_empty()
             && self.choices.len() as u64 >= self.answers
             && self.choices.iter().all(|one| one.finished);
+        let is_last = alone && self.has_ended();
         let origin = Origin {
             alone,
             is_weak: false,
-            is_final: body || ends || kind == b"message_delta" || finished,
+            is_final: body || ends || kind == b"message_delta" || finished || is_last,
             is_start: kind == b"message_start",
             choice: match facts.choice[..] {
                 [choice] => Some(choice.index),
@@ -238,16 +239,17 @@ impl Tally {
         Ok(())
     }
 
-    /// The last one counts, and one that came alone before all others. One of the whole answer may
+    /// The last one counts, and what came alone until another one says more. One of the whole answer may
     /// correct what was said on the way; another may not take back what had been counted of the output.
+    /// One that comes alone is of the whole where all that began had finished: before, more may follow.
     fn consider(&mut self, mut aligned: Aligned, raw: &[u8], origin: Origin) {
         let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage) && !pick.is_weak);
         let before = before.map(|pick| (pick.usage, pick.alone, pick.is_final));
         if let Some((total, alone, was_final)) = before {
-            if alone && !origin.alone {
+            if alone && !origin.alone && aligned.usage.total <= total.total {
                 return;
             }
-            self.suspect |= alone;
+            self.suspect |= alone && origin.alone && total.output > 0;
             let running = match origin.choice {
                 Some(index) => self.running(index),
                 None => Some(total),
@@ -256,7 +258,7 @@ impl Tally {
                 fill_in(&mut aligned.usage, &last);
                 let less = takes_back(&aligned.usage, &last);
                 self.suspect |= less || aligned.usage.input < last.input;
-                let corrects = (origin.alone && !alone) || (origin.is_final && !was_final);
+                let corrects = origin.is_final && (!was_final || (origin.alone && !alone));
                 if less && !corrects {
                     return;
                 }
@@ -295,7 +297,7 @@ impl Tally {
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),
-            is_final: is_final || alone,
+            is_final,
             is_start,
             alone,
             is_weak,
@@ -320,6 +322,8 @@ fn ends_answer(kind: &[u8]) -> bool {
         b"response.completed"
             | b"response.incomplete"
             | b"response.failed"
+            | b"response.cancelled"
+            | b"response.done"
             | b"message_stop"
             | b"image_generation.completed"
             | b"image_edit.completed"

@@ -329,6 +329,72 @@ fn an_event_can_be_put_in_only_between_two() {
     assert!(!body.between_events());
 }
 
+/// Where an event breaks off, what is left of it at the client is nothing, or no place for an event of ours.
+#[test]
+fn nothing_follows_half_an_event_whose_name_was_held() {
+    let whole = "data: {\"choices\":[]}\n\n";
+    for broken in [
+        r#"data: {"type":"message_start","message":{"model":"up-1","id":"#,
+        r#"data: {"id":"c1","model":"up-1","choices":[]"#,
+        "event: x\ndata: {\"response\":{\"model\":\"up-1\",",
+    ] {
+        for (cut, hide) in
+            (1..=broken.len()).flat_map(|cut| [Hide::Nothing, Hide::Last].map(|hide| (cut, hide)))
+        {
+            let mut meter = meter(Kind::Sse, hide, Some("pub"));
+            let mut out = Vec::new();
+            meter.push(Bytes::from(whole), &mut out);
+            meter.push(Bytes::copy_from_slice(&broken.as_bytes()[..cut]), &mut out);
+            meter.discard_held();
+            let is_clean = out.concat().ends_with(b"\n\n") || out.is_empty();
+            assert_eq!(meter.between_events(), is_clean, "{hide:?}: {}", &broken[..cut]);
+        }
+    }
+}
+
+/// Without a mark it is whole where all has finished that began, and as many as were asked for.
+#[test]
+fn an_answer_may_end_where_all_of_it_has_finished() {
+    let begin = |index| format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"a"}}}}]}}"#);
+    let finish = |index, reason| {
+        format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":{reason}}}]}}"#)
+    };
+    let stop = |index| finish(index, r#""stop""#);
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#.to_owned();
+    for (answers, events, may_end) in [
+        (1, vec![begin(0)], false),
+        (1, vec![begin(0), stop(0)], true),
+        (1, vec![begin(0), finish(0, r#""null""#)], false),
+        (1, vec![begin(0), finish(0, "\"\"")], false),
+        (1, vec![begin(0), begin(1), stop(0)], false),
+        (2, vec![begin(0), stop(0)], false),
+        (2, vec![begin(0), stop(0), begin(1), stop(1)], true),
+        // An upstream that makes one answer however many are asked for says so by its usage.
+        (2, vec![begin(0), stop(0), usage.clone()], true),
+        (2, vec![begin(0), begin(1), stop(0), usage.clone()], false),
+        (1, vec![begin(0), usage.clone()], true),
+        (1, vec![usage], false),
+    ] {
+        let setup = WORDS.setup(Kind::Sse, Hide::Nothing, None);
+        let mut meter = Meter::new(Setup { answers, ..setup });
+        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        run(&mut meter, [stream.as_bytes()]);
+        assert_eq!(meter.may_end(), may_end, "{answers}: {events:?}");
+    }
+    for (body, may_end) in [
+        (r#"{"choices":["#, false),
+        (r#"{"choices":[]}"#, true),
+        (r#"{"error":{"message":"no"#, true),
+        (r#"{"choices":]"#, true),
+        ("", true),
+        ("[1", true),
+    ] {
+        let mut meter = meter(Kind::Json, Hide::Nothing, None);
+        run(&mut meter, [body.as_bytes()]);
+        assert_eq!(meter.may_end(), may_end, "{body}");
+    }
+}
+
 /// Streams in which the model's name stands, and what the client gets where its own is `pub/é`.
 #[test]
 fn the_model_is_renamed_wherever_it_is_cut() {
@@ -514,17 +580,21 @@ fn kinds_are_told_by_the_head() {
 /// What a client asked for as a stream is one by its first bytes, if its type leaves that open.
 #[test]
 fn streams_are_told_by_their_first_bytes() {
+    // Whether it is looked at where a stream was asked for, and where none was.
     for (content_type, is_open) in [
-        (None, true),
-        (Some(""), true),
-        (Some("text/plain; charset=utf-8"), true),
-        (Some("Text/HTML"), true),
-        (Some("application/json"), true),
-        (Some("text/event-stream"), false),
-        (Some("application/octet-stream"), false),
-        (Some("image/png"), false),
+        (None, (true, true)),
+        (Some(""), (true, true)),
+        (Some("text/plain; charset=utf-8"), (true, true)),
+        (Some("Text/HTML"), (true, true)),
+        (Some("application/json"), (true, false)),
+        (Some("application/json, application/json"), (true, true)),
+        (Some("text/event-stream"), (false, false)),
+        (Some("event-stream"), (true, true)),
+        (Some("application/octet-stream"), (true, true)),
+        (Some("*/*"), (true, true)),
     ] {
-        assert_eq!(Kind::may_be_stream(content_type), is_open, "{content_type:?}");
+        let kind = Kind::of(content_type);
+        assert_eq!((kind.is_open(true), kind.is_open(false)), is_open, "{content_type:?}");
     }
     let blanks = "\n".repeat(64);
     for (first, told) in [
@@ -555,6 +625,33 @@ fn streams_are_told_by_their_first_bytes() {
         assert_eq!(Kind::told_by(first.as_bytes(), Some(Coding::Unknown)), Err(false));
     }
     assert_eq!(Kind::told_by(b"\xEF\xBB", None), Err(true));
+}
+
+/// By the type, whether it was heard, and the first bytes.
+#[test]
+fn an_answer_is_what_its_first_bytes_say() {
+    for (kind, hears, first, expected) in [
+        (Kind::Opaque, false, "{", Kind::Json),
+        (Kind::Opaque, false, "data:", Kind::Sse),
+        (Kind::Opaque, false, "GIF89a", Kind::Unread),
+        (Kind::Text, false, "[1", Kind::Json),
+        (Kind::Text, false, "words", Kind::Text),
+        (Kind::Page, false, "{", Kind::Json),
+        // A transcript is text whatever it says.
+        (Kind::Text, true, "[Music]", Kind::Text),
+        (Kind::Text, true, "<unclear>", Kind::Text),
+        (Kind::Text, true, "id: please", Kind::Text),
+        (Kind::Text, true, " {\"text\":", Kind::Json),
+        (Kind::Opaque, true, "[1", Kind::Json),
+    ] {
+        let told = Kind::told_by(first.as_bytes(), None);
+        assert_eq!(kind.or_told(told, first.as_bytes(), hears), expected, "{kind:?}: {first}");
+    }
+    let mut meter = meter(Kind::Unread, Hide::Last, Some("b"));
+    assert!(!meter.edits() && !meter.is_stream());
+    run(&mut meter, [&b"GIF"[..], b"89a"]);
+    let expected = Reading { unread_bytes: 6, is_unread: true, ..Reading::default() };
+    assert_eq!(meter.reading(), expected);
 }
 
 /// What is binary is not looked at, whatever it looks like; of plain text only the size counts.

@@ -3,7 +3,6 @@
 //! not sure counts as unknown: asking once more costs little, a client that is refused for what it
 //! did not send has no way out.
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,6 +47,9 @@ const FIELDS: [&str; 26] = [
     "best_of",
 ];
 
+/// The option and its members, likewise.
+const OPTIONS: [&str; 3] = ["stream_options", "include_usage", "continuous_usage_stats"];
+
 /// Codes that say it by themselves: OpenAI's, and the API documents' for pictures.
 const CODES: [&str; 7] = [
     "context_length_exceeded",
@@ -69,11 +71,11 @@ struct Refused {
 }
 
 impl Cause {
-    /// By the refusal's body, or what of it was read. Members that say what is meant go before words
-    /// that stand anywhere: some servers repeat the whole request.
+    /// By the refusal's body, or what of it was read. Only members that say which field is meant are believed:
+    /// what its text names may be what a client wrote, who would so decide for all others.
     pub(super) fn of(body: &[u8]) -> Self {
         let stated = serde_json::from_slice(body).ok().and_then(|refused| Self::stated(&refused));
-        stated.unwrap_or_else(|| Self::named_in(body))
+        stated.unwrap_or(Self::Unknown)
     }
 
     fn stated(refused: &Refused) -> Option<Self> {
@@ -89,25 +91,19 @@ impl Cause {
         // Pydantic lists all that is wrong, each with its place.
         let details = refused.detail.as_ref()?.as_array()?;
         let places = details.iter().filter_map(|detail| detail.get("loc")?.as_array());
-        let causes = places.flatten().filter_map(Value::as_str).filter_map(Self::at);
-        causes.min_by_key(|cause| *cause == Self::Another)
+        let at = |place: &Vec<Value>| place.iter().filter_map(Value::as_str).find_map(Self::at);
+        places.filter_map(at).min_by_key(|cause| *cause == Self::Another)
     }
 
-    /// By the place in the request that is wrong.
+    /// By the place in the request that is wrong: its outermost field decides, since what stands within
+    /// the client's fields is the client's.
     fn at(place: &str) -> Option<Self> {
-        match Self::named_in(place.as_bytes()) {
-            Self::Unknown => {
-                let field = place.split(['.', '[']).next().unwrap_or_default();
-                FIELDS.contains(&field).then_some(Self::Another)
-            }
-            named => Some(named),
+        let mut fields = place.split(['.', '[']).filter(|field| *field != "body");
+        let field = fields.next()?;
+        if OPTIONS.contains(&field) {
+            return Some(Self::Option);
         }
-    }
-
-    fn named_in(text: &[u8]) -> Self {
-        let names = |name: &str| memmem::find(text, name.as_bytes()).is_some();
-        let is_named = ["stream_options", "include_usage", "continuous_usage_stats"].map(names);
-        if is_named.contains(&true) { Self::Option } else { Self::Unknown }
+        FIELDS.contains(&field).then_some(Self::Another)
     }
 }
 
@@ -126,7 +122,7 @@ mod tests {
             ),
             (
                 r#"{"error":{"message":"no stream_options","param":"None","code":"400"}}"#,
-                Cause::Option,
+                Cause::Unknown,
             ),
             (
                 r#"{"error":{"message":"x","param":"messages[0].content","code":null}}"#,
@@ -150,7 +146,7 @@ mod tests {
             // vLLM, flat.
             (
                 r#"{"object":"error","message":"[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options')}]","param":null,"code":400}"#,
-                Cause::Option,
+                Cause::Unknown,
             ),
             (
                 r#"{"object":"error","message":"too hot","param":"temperature","code":400}"#,
@@ -169,9 +165,19 @@ mod tests {
                 r#"{"detail":[{"loc":["body","messages",0,"content"]},{"loc":["body","stream_options"]}]}"#,
                 Cause::Option,
             ),
+            // Names within what a client wrote, or beside the option's.
+            (r#"{"error":{"message":"x","param":"messages[0].stream_options"}}"#, Cause::Another),
+            (r#"{"error":{"message":"x","param":"metadata.stream_options"}}"#, Cause::Unknown),
+            (r#"{"error":{"message":"x","param":"stream_options_2"}}"#, Cause::Unknown),
+            (r#"{"error":{"message":"x","param":"body.stream_options"}}"#, Cause::Option),
+            (r#"{"detail":[{"loc":["body","messages",0,"stream_options"]}]}"#, Cause::Another),
             // Text, and what is no answer.
-            ("unrecognized field include_usage", Cause::Option),
-            (r#"{"error":"stream_options is not supported"}"#, Cause::Option),
+            ("unrecognized field include_usage", Cause::Unknown),
+            (r#"{"error":"stream_options is not supported"}"#, Cause::Unknown),
+            (
+                r#"{"error":{"message":"cannot load https://a.test/stream_options.png"}}"#,
+                Cause::Unknown,
+            ),
             (r#"{"error":{"message":"cut stream_opt"#, Cause::Unknown),
             ("[]", Cause::Unknown),
             ("", Cause::Unknown),

@@ -122,7 +122,12 @@ impl Settlement {
                 (reserved.unwrap_or(seen), UsageSource::Estimated)
             }
         };
-        if reading.suspect {
+        // Nothing is written about nothing; what was heard has its own measure.
+        let is_unprompted = source != UsageSource::Estimated
+            && (usage.input, usage.audio_ms) == (0, 0)
+            && usage.output > 0;
+        let usage = if is_unprompted { self.prompted(usage) } else { usage };
+        if reading.suspect || is_unprompted {
             flags.set(Flags::USAGE_SUSPECT);
         }
         if reading.is_blind {
@@ -173,6 +178,13 @@ impl Settlement {
         let output = text.saturating_add(images).max(speech_tokens).max(begun.output);
         let total = begun.input.saturating_add(output);
         Usage { output, image_output: images, total, ..begun }
+    }
+
+    /// With the prompt as it was reserved.
+    fn prompted(&self, usage: Usage) -> Usage {
+        let input = self.estimated_input;
+        let audio_input = self.unseen.audio_tokens;
+        Usage { input, audio_input, total: input.saturating_add(usage.output), ..usage }
     }
 
     /// Of a total that was stated alone, the answer is what was seen of it, and the rest the prompt.

@@ -91,6 +91,7 @@ impl Document {
             (Key::Id, Token::String) if !self.event => self.read_id(),
             (Key::Status, Token::String) => self.read_word(Reading::Pending),
             (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
+            (Key::Groq, Token::Object) => {}
             (Key::Delta, Token::String) => self.said(token),
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
@@ -106,6 +107,7 @@ impl Document {
             (Key::Message | Key::Note, Token::String) => self.reading = Reading::Note,
             (Key::Detail, Token::String) => self.reading = Reading::Detail,
             (Key::Detail, Token::Array | Token::Object) => self.facts.signs.detail = true,
+            (_, Token::String) => self.reading = Reading::Extra,
             (_, token) => self.facts.extra |= token != Token::Null,
         }
     }
@@ -139,8 +141,7 @@ impl Document {
         match (self.key, token) {
             (_, Token::Null) | (Key::Delta | Key::Message, Token::Object) => {}
             (Key::Index, Token::Number) => self.reading = Reading::Index,
-            // Some write an empty one on every chunk.
-            (Key::FinishReason, Token::String) => self.reading = Reading::Finish,
+            (Key::FinishReason, Token::String) => self.read_word(Reading::Finish),
             (Key::Usage, Token::Object) => {
                 let choice = self.facts.choice.len().saturating_sub(1);
                 self.captures.begin(Slot::Choice(choice), depth, at);
@@ -169,6 +170,16 @@ impl Document {
             (Key::Aside, Token::Object | Token::Array)
             | (_, Token::Number | Token::True | Token::False) => self.fill(),
             _ => {}
+        }
+    }
+
+    /// The present choice has finished, if a reason stands there: some write an empty one, or the word.
+    pub(super) fn finish(&mut self) {
+        if matches!(self.word.bytes(), b"" | b"null") && !self.word.is_long() {
+            return;
+        }
+        if let Some(choice) = self.facts.choice.last_mut() {
+            (choice.finished, choice.empty) = (true, false);
         }
     }
 

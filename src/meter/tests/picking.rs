@@ -44,7 +44,7 @@ fn the_statement_that_counts() {
     // What it shows, answers asked for, events, (usage, final, suspect, done).
     let cases: Vec<(&str, u64, Vec<String>, Read)> = vec![
         ("nothing", 1, vec![chunk(&[0], &none)], (None, false, false, false)),
-        ("explicit zeros stay", 1, vec![chunk(&[], &zero)], (of(0, 0), true, false, false)),
+        ("explicit zeros stay", 1, vec![chunk(&[], &zero)], (of(0, 0), false, false, false)),
         (
             "zeros say nothing beside more",
             1,
@@ -67,7 +67,7 @@ fn the_statement_that_counts() {
                 chunk(&[0], &zero),
                 chunk(&[], r#"{"prompt_tokens":0,"completion_tokens":0,"cost":0.5}"#),
             ],
-            (of(0, 0), true, false, false),
+            (of(0, 0), false, false, false),
         ),
         (
             "the last, never the sum",
@@ -82,16 +82,46 @@ fn the_statement_that_counts() {
             (of(3, 2), true, false, false),
         ),
         (
-            "alone beats all others, before",
+            "alone it beats what says no more, before",
+            1,
+            vec![chunk(&[], &tokens(3, 4)), chunk(&[0], &tokens(3, 4))],
+            (of(3, 4), false, false, false),
+        ),
+        (
+            "alone it gives way to more, and is nothing final",
+            1,
+            vec![chunk(&[], &tokens(3, 1)), chunk(&[0], &none), chunk(&[], &tokens(3, 9))],
+            (of(3, 9), false, true, false),
+        ),
+        (
+            "the same when more stands beside content",
             1,
             vec![chunk(&[], &tokens(3, 4)), chunk(&[0], &tokens(3, 9))],
-            (of(3, 4), true, false, false),
+            (of(3, 9), false, false, false),
+        ),
+        (
+            "alone without output before content, and then the whole",
+            1,
+            vec![chunk(&[], &tokens(3, 0)), finish(0, &none), chunk(&[], &tokens(3, 9))],
+            (of(3, 9), true, false, false),
+        ),
+        (
+            "alone with one choice of two unfinished",
+            2,
+            vec![chunk(&[1], &none), finish(0, &none), chunk(&[], &tokens(3, 9))],
+            (of(3, 9), false, false, false),
         ),
         (
             "alone beats all others, after, also with less",
             1,
-            vec![chunk(&[0], &tokens(3, 9)), chunk(&[], &tokens(3, 4))],
+            vec![chunk(&[0], &tokens(3, 9)), finish(0, &none), chunk(&[], &tokens(3, 4))],
             (of(3, 4), true, true, false),
+        ),
+        (
+            "but not where nothing had finished",
+            1,
+            vec![chunk(&[0], &tokens(3, 9)), chunk(&[], &tokens(3, 4))],
+            (of(3, 9), false, true, false),
         ),
         (
             "per choice the most, and the sum of those",
@@ -108,7 +138,7 @@ fn the_statement_that_counts() {
             "the sum per choice gives way to the one alone",
             2,
             vec![chunk(&[0], &tokens(3, 2)), chunk(&[1], &tokens(3, 5)), chunk(&[], &tokens(3, 7))],
-            (of(3, 7), true, false, false),
+            (of(3, 7), false, false, false),
         ),
         (
             "beside several choices it is of all of them",
@@ -142,13 +172,13 @@ fn the_statement_that_counts() {
             "completion_tokens null is none",
             1,
             vec![chunk(&[], r#"{"prompt_tokens":3,"completion_tokens":null}"#)],
-            (of(3, 0), true, false, false),
+            (of(3, 0), false, false, false),
         ),
         (
             "the upstream's own total",
             1,
             vec![chunk(&[], r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9}"#)],
-            (of(3, 6), true, false, false),
+            (of(3, 6), false, false, false),
         ),
         (
             "a cost alone leaves open what was used",
