@@ -23,7 +23,7 @@ pub(crate) struct Reading {
     pub(crate) model_served: Option<Box<str>>,
     /// The response's id and those of its items, where they are wanted.
     pub(crate) response_ids: Box<[Box<str>]>,
-    /// A choice has finished, or an API that knows no choices has said its last.
+    /// All choices that began have finished, or an API that knows no choices has said its last.
     pub(crate) finish_reason: bool,
     /// Usage in a chunk of its own was the last that came.
     pub(crate) ends_with_usage: bool,
@@ -136,7 +136,7 @@ impl Meter {
             raw_usage: pick.and_then(|pick| pick.raw.clone()),
             model_served: self.document.name.model(),
             response_ids: self.document.ids.known(),
-            finish_reason: tally.finish_reason,
+            finish_reason: tally.has_ended(),
             ends_with_usage: tally.ends_with_usage,
             done: self.done,
             is_pending: tally.pending,

@@ -109,7 +109,8 @@ async fn an_upstream_that_refuses_the_option_is_remembered() {
     let (mut call, received) = upstream.call().await;
     assert!(String::from_utf8_lossy(&received.body).contains("include_usage"));
     let json = "content-type: application/json\r\n";
-    call.answer("400 Bad Request", json, r#"{"error":{"message":"stream_options?"}}"#).await;
+    let refusal = r#"{"error":{"message":"Unknown.","param":"stream_options"}}"#;
+    call.answer("400 Bad Request", json, refusal).await;
     let (mut call, received) = upstream.call().await;
     assert_eq!(String::from_utf8_lossy(&received.body), ASK, "the client's own bytes");
     tell(&mut call, &ANSWER).await;
