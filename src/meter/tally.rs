@@ -241,6 +241,7 @@ impl Tally {
     /// The last one counts, and one that came alone before all others. One of the whole answer may
     /// correct what was said on the way; another may not take back what had been counted of the output.
     fn consider(&mut self, mut aligned: Aligned, raw: &[u8], origin: Origin) {
+        self.statements = self.statements.saturating_add(1);
         let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage) && !pick.is_weak);
         let before = before.map(|pick| (pick.usage, pick.alone, pick.is_final));
         if let Some((total, alone, was_final)) = before {
@@ -289,7 +290,6 @@ impl Tally {
         let Aligned { usage, differs, is_undivided } = aligned;
         // What was copied of it may end within a character.
         let text = raw.utf8_chunks().next().map(|chunk| chunk.valid()).filter(|it| !it.is_empty());
-        self.statements = self.statements.saturating_add(1);
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),
