@@ -243,6 +243,7 @@ impl Tally {
     /// correct what was said on the way; another may not take back what had been counted of the output.
     /// One that comes alone is of the whole where all that began had finished: before, more may follow.
     fn consider(&mut self, mut aligned: Aligned, raw: &[u8], origin: Origin) {
+        self.statements = self.statements.saturating_add(1);
         let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage) && !pick.is_weak);
         let before = before.map(|pick| (pick.usage, pick.alone, pick.is_final));
         if let Some((total, alone, was_final)) = before {
@@ -293,7 +294,6 @@ impl Tally {
         let valid = |end: usize| std::str::from_utf8(&raw[..end]);
         let text = valid(raw.len()).or_else(|error| valid(error.valid_up_to()));
         let text = text.ok().filter(|text| !text.is_empty());
-        self.statements = self.statements.saturating_add(1);
         self.pick = Some(Pick {
             usage,
             raw: text.map(Box::from),
