@@ -135,7 +135,7 @@ async fn a_place_is_taken_until_the_body_has_ended() {
     let mut streaming = open(&world, &key, &stream(9)).await;
     let (mut call, _) = upstream.call().await;
     call.ok(STREAM_HEAD).await;
-    call.chunk("data: {\"choices\":[]}\n\n").await;
+    call.chunk("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n").await;
     assert_eq!(streaming.head().await.status(), 200);
     assert!(matches!(streaming.piece().await, Piece::Data(_)));
     let waiting = open(&world, &key, &chat(9)).await;
