@@ -165,6 +165,39 @@ async fn row_32_given_up_on_the_way() {
     world.finish().await;
 }
 
+/// Nothing in its head says that it is empty.
+#[tokio::test]
+async fn row_33_failed_with_nothing_in_chunks() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    call.write(format!(
+        "HTTP/1.1 503 Service Unavailable\r\n{JSON}transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    ))
+    .await;
+    let answer = client.answer().await;
+    assert_refused(&world, &answer, 502, "upstream_error", Some("false"));
+    booked("upstream_error", 502, 503).check_only(&world, answer.event_id()).await;
+    world.finish().await;
+}
+
+/// A coding of the transfer that was not asked for (RFC 9112 §7) would reach the client as the answer.
+#[tokio::test]
+async fn an_answer_that_is_coded_in_transfer_is_refused() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = upstream.call().await;
+    call.ok(&format!("{JSON}transfer-encoding: gzip, chunked\r\n")).await;
+    call.chunk("x").await;
+    let answer = client.answer().await;
+    assert_refused(&world, &answer, 502, "upstream_protocol", Some("false"));
+    let booked = Booked { status: 502, ..Booked::ok("upstream_error", Tokens::Reserved) };
+    booked.check_only(&world, answer.event_id()).await;
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn row_34_redirect() {
     for (line, status) in [("302 Found", 302), ("307 Temporary Redirect", 307)] {

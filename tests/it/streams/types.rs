@@ -6,18 +6,26 @@ use crate::world::{Received, Upstream, World};
 
 const NONE: &[&str] = &[];
 const CHUNKED: &str = "transfer-encoding: chunked\r\n";
-const TYPES: [Option<&str>; 4] =
-    [None, Some("text/plain; charset=utf-8"), Some("application/json"), Some("text/html")];
+const TYPES: [Option<&str>; 6] = [
+    None,
+    Some("text/plain; charset=utf-8"),
+    Some("application/json"),
+    Some("text/html"),
+    Some("application/octet-stream"),
+    Some("*/*"),
+];
+const BODY: &str = r#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
 
-/// Sends [`ASK`]; the upstream answers with these pieces under this type. What the client got, and whether
+/// Sends `ask`; the upstream answers with these pieces under this type. What the client got, and whether
 /// all of it.
 async fn told(
     world: &World,
     upstream: &Upstream,
+    ask: &str,
     content_type: Option<&str>,
     pieces: &[&str],
 ) -> (String, bool, crate::world::Row) {
-    let mut client = world.post(ASK).await;
+    let mut client = world.post(ask).await;
     let (mut call, _): (_, Received) = upstream.call().await;
     let line = content_type.map(|it| format!("content-type: {it}\r\n")).unwrap_or_default();
     call.ok(&format!("{CHUNKED}{line}")).await;
@@ -41,14 +49,14 @@ async fn a_stream_is_read_by_its_first_bytes() {
         for cut in [0, 1, 4, 5, 60] {
             let (left, right) = whole.split_at(cut);
             let pieces: Vec<_> = [left, right].into_iter().filter(|it| !it.is_empty()).collect();
-            let (text, is_whole, row) = told(&world, &upstream, content_type, &pieces).await;
+            let (text, is_whole, row) = told(&world, &upstream, ASK, content_type, &pieces).await;
             assert_eq!((&*text, is_whole), (HIDDEN, true), "{content_type:?} cut at {cut}");
             assert_eq!(
                 (&*row.end, &*row.usage_source, row.total_tokens),
                 ("complete", "reported", 7)
             );
         }
-        let (text, is_whole, row) = told(&world, &upstream, content_type, &ANSWER[..1]).await;
+        let (text, is_whole, row) = told(&world, &upstream, ASK, content_type, &ANSWER[..1]).await;
         assert!(!is_whole && text.contains("upstream_truncated"), "{content_type:?}: {text}");
         assert_eq!(row.end, "upstream_truncated");
     }
@@ -57,7 +65,6 @@ async fn a_stream_is_read_by_its_first_bytes() {
 
 #[tokio::test]
 async fn what_is_no_stream_is_read_as_what_it_is() {
-    const BODY: &str = r#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
     let upstream = Upstream::start().await;
     let world = before(&upstream).start().await;
     for content_type in TYPES {
@@ -67,7 +74,7 @@ async fn what_is_no_stream_is_read_as_what_it_is() {
             (&["<!DOCTYPE html><html>"], "upstream_error", "estimated", NONE),
             (&["\n", "  <html>"], "upstream_error", "estimated", NONE),
         ] {
-            let (text, is_whole, row) = told(&world, &upstream, content_type, pieces).await;
+            let (text, is_whole, row) = told(&world, &upstream, ASK, content_type, pieces).await;
             let how = format!("{content_type:?}: {pieces:?}");
             assert_eq!((text, is_whole), (pieces.concat(), true), "{how}");
             assert_eq!((&*row.end, &*row.usage_source), (end, source), "{how}");
@@ -83,9 +90,39 @@ async fn what_is_no_stream_is_read_as_what_it_is() {
         (Some("text/event-stream"), &["data: [DONE]\n\n"], "complete", &["reserved", "no_answer"]),
         (Some("text/event-stream"), &[], "upstream_truncated", &["reserved"]),
     ] {
-        let (_, _, row) = told(&world, &upstream, content_type, pieces).await;
+        let (_, _, row) = told(&world, &upstream, ASK, content_type, pieces).await;
         assert_eq!(row.end, end, "{content_type:?}: {pieces:?}");
         assert_eq!(row.flags, flags, "{content_type:?}: {pieces:?}");
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_as_a_stream_counts_whatever_its_type_says() {
+    const PLAIN: &str = r#"{"model":"gpt-5.4","messages":[]}"#;
+    let upstream = Upstream::start().await;
+    let world = before(&upstream).start().await;
+    let stream = ANSWER.concat();
+    let doubled = Some("application/json, application/json");
+    let types = TYPES.into_iter().filter(|it| *it != Some("application/json"));
+    for content_type in types.chain([doubled, Some("text/json")]) {
+        for pieces in [&[BODY][..], &["\n", BODY], &[&stream]] {
+            let (text, is_whole, row) = told(&world, &upstream, PLAIN, content_type, pieces).await;
+            let how = format!("{content_type:?}: {pieces:?}");
+            assert_eq!((text, is_whole), (pieces.concat(), true), "{how}");
+            let found = (&*row.end, &*row.usage_source, row.total_tokens);
+            assert_eq!(found, ("complete", "reported", 7), "{how}");
+            assert_eq!(row.flags, NONE, "{how}");
+        }
+        // An object that is open where the chunks end.
+        let (_, is_whole, row) = told(&world, &upstream, PLAIN, content_type, &[&BODY[..40]]).await;
+        assert!(!is_whole, "{content_type:?}");
+        assert_eq!(row.end, "upstream_truncated", "{content_type:?}");
+    }
+    // What is in no form that is known counts by its size.
+    let unknown = Some("application/octet-stream");
+    let (_, _, row) = told(&world, &upstream, PLAIN, unknown, &[&"?".repeat(400)]).await;
+    assert_eq!((&*row.usage_source, row.output_tokens), ("estimated", 100));
+    assert_eq!(row.flags, ["unread"]);
     world.finish().await;
 }

@@ -32,6 +32,9 @@ fn numbers_come_from_the_best_that_was_read() {
     for (reading, end, status, source, (input, output)) in [
         (is_final(stated(11, 13)), End::Complete, 200, Reported, (11, 13)),
         (is_final(stated(11, 13)), cut, 200, Reported, (11, 13)),
+        // Nothing is said about nothing.
+        (is_final(stated(0, 13)), End::Complete, 200, Reported, (5, 13)),
+        (stated(0, 13), cut, 200, Running, (5, 13)),
         (stated(11, 13), End::Complete, 200, Reported, (11, 13)),
         (stated(11, 13), cut, 200, Running, (11, 13)),
         (stated(11, 0), End::Complete, 200, Reported, (11, 0)),
@@ -66,6 +69,8 @@ fn numbers_come_from_the_best_that_was_read() {
         let found = (used.source, used.usage.input, used.usage.output, used.usage.total);
         let wanted = (Some(source), input, output, input + output);
         assert_eq!(found, wanted, "{reading:?} {end:?} {status}");
+        let of_nothing = reading.usage.is_some_and(|usage| usage.input == 0 && usage.output > 0);
+        assert_eq!(used.flags.contains(Flags::USAGE_SUSPECT), of_nothing, "{reading:?}");
     }
 }
 
