@@ -48,8 +48,7 @@ pub(crate) use reading::{Progress, Reading};
 pub(crate) use setup::{Hide, Kind, Setup};
 pub(crate) use tap::Coding;
 
-/// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one
-/// passes as it comes.
+/// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one passes as it comes.
 pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
 
 /// Meters one response. See the module's head.
@@ -258,8 +257,7 @@ impl Meter {
         }
     }
 
-    /// A piece of a line that is no field: of the document that the data line before has begun, or of
-    /// one that stands there without a name.
+    /// A piece of a line that is no field: of the document that the data line before has begun, or of one that stands there without a name.
     fn scan_stray(&mut self, piece: &[u8], first: bool, out: &mut Vec<Bytes>) {
         let begins = first && piece[0] == b'{';
         let goes_on = self.document.is_object && !self.event.broken && !self.scanner.is_complete();
@@ -315,8 +313,7 @@ impl Meter {
         self.event.dropped = dropped;
     }
 
-    /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether
-    /// nothing.
+    /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether nothing.
     fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;

@@ -135,8 +135,7 @@ impl Store {
         Self::open_file(path, Schema::Migrate, Siblings::default(), tell)
     }
 
-    /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that
-    /// come beside a server.
+    /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that come beside a server.
     pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
         Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default(), &mut |_| ())
     }

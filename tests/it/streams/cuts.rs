@@ -144,6 +144,8 @@ impl Fixture {
         let end = self.end();
         let source = match () {
             () if usage.is_null() || self.says("start") => "estimated",
+            // Stated once, and then the answer went on.
+            () if self.says("early") => "estimated",
             // Zeros in the middle of an answer are no statement.
             () if end == "upstream_truncated" && usage["output"].is_null() => "estimated",
             () if self.says("final") || end == "complete" => "reported",
