@@ -151,11 +151,13 @@ impl Fixture {
         let end = self.end();
         let source = match () {
             () if usage.is_null() || self.says("start") => "estimated",
-            // Stated once, and then the answer went on.
-            () if end == "upstream_truncated" && self.states_early() => "estimated",
             // Zeros in the middle of an answer are no statement.
             () if end == "upstream_truncated" && usage["output"].is_null() => "estimated",
             () if self.says("final") || end == "complete" => "reported",
+            // Stated once, and then the answer went on.
+            () if self.is_stream && end == "upstream_truncated" && self.states_early() => {
+                "estimated"
+            }
             () => "running",
         };
         assert_eq!((&row["end"], &row["usage_source"]), (&json!(end), &json!(source)), "{name}");
