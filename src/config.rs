@@ -78,7 +78,7 @@ pub struct Server {
     pub failed_keys_per_minute: u32,
     /// Origins that browsers may call from; empty: any (`*`).
     pub cors_origins: Vec<String>,
-    /// A client that has said all may still be there to hear the answer.
+    /// A client that has closed its sending side may still wait for its answer.
     pub half_close: bool,
 }
 

@@ -44,7 +44,7 @@ use crate::admit::Standing;
 use crate::clock::Now;
 use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
-use crate::gateway::client::{Client, Surplus};
+use crate::gateway::client::{Client, Phase, Surplus};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::leaving::{Attended, Drain};
 use crate::gateway::request_body::{Held, ReadError, RequestBody};
@@ -90,6 +90,7 @@ pub(crate) async fn handle(
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
     let is_unread = !request.body().is_end_stream();
+    client.phase.set(if is_unread { Phase::Receiving } else { Phase::Waiting });
     let mut exchange = Exchange { event_id, arrived, identity: None, standing: None, is_unread };
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
@@ -125,6 +126,7 @@ pub(crate) async fn handle(
         headers.insert(ANTHROPICS_REQUEST_ID, id.clone());
     }
     headers.insert(REQUEST_ID, id);
+    client.phase.set(Phase::Idle);
     client.ends_by_close.set(is_old && response.body().size_hint().exact().is_none());
     Ok(response)
 }
@@ -189,6 +191,7 @@ async fn serve(
         inspect(worker, &identified.identity, &head, body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.
     client.turn.catch_up();
+    client.phase.set(Phase::Waiting);
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
     // count it in one day.
     let now = worker.clock.now();

@@ -7,6 +7,7 @@
 mod accept;
 mod control;
 mod follow;
+mod half_close;
 mod io;
 mod origins;
 mod serve;

@@ -25,7 +25,7 @@ pub(crate) fn config_in(dir: &Path) -> Config {
             max_tenant_body_bytes: 1,
             failed_keys_per_minute: 1,
             cors_origins: Vec::new(),
-            half_close: false,
+            half_close: true,
         },
         admin: Admin { listen: nowhere, token: None, hosts: Vec::new() },
         data: Data {

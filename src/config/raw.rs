@@ -210,7 +210,7 @@ impl Default for RawServer {
             max_tenant_body_percent: 25,
             failed_keys_per_minute: 60,
             cors_origins: Vec::new(),
-            half_close: false,
+            half_close: true,
         }
     }
 }

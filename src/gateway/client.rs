@@ -15,6 +15,17 @@ pub(crate) enum Surplus {
     OfAddress,
 }
 
+/// How far the request has come that a connection is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// There is none, or its answer has begun.
+    Idle,
+    /// Its body may still be on its way.
+    Receiving,
+    /// All of it is here, and nothing of its answer has been written.
+    Waiting,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -25,6 +36,9 @@ pub(crate) struct Client {
     pub(crate) is_stalled: Cell<bool>,
     /// The answer is whole where the connection ends (HTTP/1.0): one that is cut must not end as others do.
     pub(crate) ends_by_close: Cell<bool>,
+    pub(crate) phase: Cell<Phase>,
+    /// The client has closed its sending side and waits for its answer, the last on this connection.
+    pub(crate) is_half_closed: Cell<bool>,
     /// The client may still be sending what nobody reads: closing at once would take the answer from it.
     pub(crate) lingers: Cell<bool>,
     /// Taken by the connection's task around all that it does.
@@ -40,6 +54,8 @@ impl Client {
             surplus,
             is_stalled: Cell::new(false),
             ends_by_close: Cell::new(false),
+            phase: Cell::new(Phase::Idle),
+            is_half_closed: Cell::new(false),
             lingers: Cell::new(false),
             turn: Turn::new(),
             is_flushed: Cell::new(false),

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::gateway::client::Client;
 use crate::gather::Gather;
+use crate::server::half_close::HalfClose;
 
 /// For how long what still comes is thrown away, after an answer that did not wait for it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -30,10 +31,12 @@ pub(crate) struct IoSettings {
     pub(crate) write_deadline: Duration,
     /// Of a body that nobody reads, thrown away after the answer.
     pub(crate) linger_bytes: u64,
+    /// A client that has closed its sending side may still wait for its answer.
+    pub(crate) half_close: bool,
 }
 
 pub(crate) struct ClientIo {
-    stream: TokioIo<Gather<TcpStream>>,
+    stream: TokioIo<HalfClose<Gather<TcpStream>>>,
     client: Rc<Client>,
     write_deadline: Duration,
     linger_bytes: u64,
@@ -58,8 +61,9 @@ struct Linger {
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, client: Rc<Client>, settings: &IoSettings) -> Self {
+        let stream = HalfClose::new(Gather(stream), client.clone(), settings.half_close);
         Self {
-            stream: TokioIo::new(Gather(stream)),
+            stream: TokioIo::new(stream),
             client,
             write_deadline: settings.write_deadline,
             linger_bytes: settings.linger_bytes,
@@ -167,7 +171,7 @@ impl Drop for ClientIo {
     fn drop(&mut self) {
         if self.client.ends_by_close.get() && matches!(self.ending, Ending::NotYet) {
             // If even that fails, the socket is gone.
-            let _ = SockRef::from(&self.stream.inner().0).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&self.stream.inner().inner().0).set_linger(Some(Duration::ZERO));
         }
     }
 }
@@ -190,7 +194,8 @@ mod tests {
         let client = Rc::new(Client::new(from.ip(), None));
         client.lingers.set(left.is_some());
         let write_deadline = Duration::from_secs(600);
-        let settings = IoSettings { write_deadline, linger_bytes: left.unwrap_or_default() };
+        let settings =
+            IoSettings { write_deadline, linger_bytes: left.unwrap_or_default(), half_close: true };
         (ClientIo::new(stream, client, &settings), peer)
     }
 

@@ -47,8 +47,7 @@ impl Settings {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(config.deadlines.request_head_ms))
-            .max_buf_size(max_head_bytes)
-            .half_close(half_close);
+            .max_buf_size(max_head_bytes);
         if max_headers != HYPER_MAX_HEADERS {
             // hyper then keeps its places for header fields on the heap, which costs every request.
             http.max_headers(max_headers);
@@ -56,6 +55,7 @@ impl Settings {
         let io = IoSettings {
             write_deadline: Duration::from_millis(config.deadlines.write_progress_ms),
             linger_bytes: config.server.max_body_bytes,
+            half_close,
         };
         Self { http, io }
     }
@@ -134,7 +134,7 @@ async fn connection(
     let mut connection = pin!(settings.http.serve_connection(io, service));
     let mut is_told = false;
     let ended = poll_fn(|cx| {
-        if open.is_told(cx) && !is_told {
+        if (open.is_told(cx) || client.is_half_closed.get()) && !is_told {
             connection.as_mut().graceful_shutdown();
             is_told = true;
         }

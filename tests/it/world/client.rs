@@ -183,6 +183,14 @@ impl Client {
         assert!(over.is_err(), "{}", String::from_utf8_lossy(&self.wire.buffer));
     }
 
+    /// The first byte of what comes next, which stays there.
+    pub async fn peek(&mut self) -> u8 {
+        while self.wire.buffer.is_empty() {
+            self.wire.fill("a byte").await.expect("the connection is open");
+        }
+        self.wire.buffer[0]
+    }
+
     /// Says that nothing more will be sent, and goes on reading.
     pub async fn half_close(&mut self) {
         self.wire.stream.shutdown().await.expect("the socket is open");
