@@ -138,21 +138,7 @@ impl Server {
         let follower =
             Follower::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
-        let most = Most {
-            connections: config.server.max_connections,
-            of_address: config.server.max_connections_per_address,
-        };
-        let accept_clock = clock.clone();
-        let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
-            runtime.block_on(async {
-                match TcpListener::from_std(data) {
-                    Ok(data) => {
-                        accept::run(data, lanes, most, accept_clock, staged, thread).await;
-                    }
-                    Err(error) => tracing::error!(%error, "the data listener cannot be used"),
-                }
-            });
-        })?;
+        let acceptor = acceptor(config, data, lanes, clock.clone(), staged, &supervisor)?;
         readiness.serving();
         let shutdown_after = Duration::from_millis(config.deadlines.shutdown_ms);
         Ok(Self {
@@ -375,6 +361,29 @@ fn shared(
         remarks: config.upstreams.iter().map(|_| Arc::new(Remarks::new(&parts.clock))).collect(),
         resolve,
     }
+}
+
+/// Starts the thread that accepts connections and hands them to the workers.
+fn acceptor(
+    config: &Config,
+    data: std::net::TcpListener,
+    lanes: Vec<Lane>,
+    clock: Clock,
+    stage: watch::Receiver<Stage>,
+    supervisor: &Supervisor,
+) -> Result<JoinHandle<()>, StartError> {
+    let most = Most {
+        connections: config.server.max_connections,
+        of_address: config.server.max_connections_per_address,
+    };
+    thread(supervisor, "weir-accept", move |runtime, thread| {
+        runtime.block_on(async {
+            match TcpListener::from_std(data) {
+                Ok(data) => accept::run(data, lanes, most, clock, stage, thread).await,
+                Err(error) => tracing::error!(%error, "the data listener cannot be used"),
+            }
+        });
+    })
 }
 
 /// A thread with a single-threaded runtime of its own.

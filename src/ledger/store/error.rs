@@ -54,14 +54,14 @@ pub enum StoreError {
     )]
     Partial { path: PathBuf },
     #[error(
-        "another program holds the write lock of {}: end it, or its transaction; the journal keeps the rows \
-         until then",
+        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
+         weir whose disk hangs; the journal keeps the rows until it is free",
         path.display()
     )]
     WriteLocked { path: PathBuf },
     #[error(
-        "another program holds the write lock of {}: end it, or its transaction; nothing was changed: run this \
-         again then",
+        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
+         weir whose disk hangs; nothing was changed: run this again when it is free",
         path.display()
     )]
     ChangeLocked { path: PathBuf },
