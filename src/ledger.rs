@@ -95,6 +95,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the disk takes no more: what is there can still be read.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Drain(DrainError::Store(error)) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
     /// The same of the store at `path`, where it is of one.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {

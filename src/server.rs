@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
@@ -138,7 +137,14 @@ impl Server {
         let follower =
             Follower::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
-        let acceptor = acceptor(config, data, lanes, clock.clone(), staged, &supervisor)?;
+        let most = Most {
+            connections: config.server.max_connections,
+            of_address: config.server.max_connections_per_address,
+        };
+        let accept_clock = clock.clone();
+        let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
+            runtime.block_on(accept::run(data, lanes, most, accept_clock, staged, thread));
+        })?;
         readiness.serving();
         let shutdown_after = Duration::from_millis(config.deadlines.shutdown_ms);
         Ok(Self {
@@ -361,29 +367,6 @@ fn shared(
         remarks: config.upstreams.iter().map(|_| Arc::new(Remarks::new(&parts.clock))).collect(),
         resolve,
     }
-}
-
-/// Starts the thread that accepts connections and hands them to the workers.
-fn acceptor(
-    config: &Config,
-    data: std::net::TcpListener,
-    lanes: Vec<Lane>,
-    clock: Clock,
-    stage: watch::Receiver<Stage>,
-    supervisor: &Supervisor,
-) -> Result<JoinHandle<()>, StartError> {
-    let most = Most {
-        connections: config.server.max_connections,
-        of_address: config.server.max_connections_per_address,
-    };
-    thread(supervisor, "weir-accept", move |runtime, thread| {
-        runtime.block_on(async {
-            match TcpListener::from_std(data) {
-                Ok(data) => accept::run(data, lanes, most, clock, stage, thread).await,
-                Err(error) => tracing::error!(%error, "the data listener cannot be used"),
-            }
-        });
-    })
 }
 
 /// A thread with a single-threaded runtime of its own.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::meaning::meaning;
+use super::meaning::{is_full, meaning};
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store's disk takes no more: what is there can still be read.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Sqlite(source) | Self::Failed { source, .. } | Self::Open { source, .. } => {
+                is_full(source)
+            }
+            _ => false,
+        }
+    }
+
     /// The same of this file, where SQLite has not said of which.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {
