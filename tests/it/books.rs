@@ -164,7 +164,7 @@ async fn a_report_on_a_full_disk_shows_what_is_stored_and_says_what_it_lacks() {
         full.args(command.get_args()).current_dir(place.path());
         let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         let output = full.envs(set).output().expect("the program runs");
-        let [listed, said] = [output.stdout, output.stderr].map(|it| String::from_utf8(it));
+        let [listed, said] = [output.stdout, output.stderr].map(String::from_utf8);
         (output.status.code(), listed.expect("UTF-8"), said.expect("UTF-8"))
     };
     for arguments in [&["requests", "--format", "csv"][..], &["export", "-", "--format", "csv"]] {
