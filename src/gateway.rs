@@ -171,22 +171,19 @@ async fn serve(
 ) -> Result<Response<Outgoing>, Refusal> {
     let (endpoint, action) = accept(client, &head, row)?;
     let Action::Keyed(keyed) = action else {
-        let headers = Cors::preflight(&head.headers, endpoint.allow());
-        return Ok(whole(StatusCode::NO_CONTENT, headers, Bytes::new()));
+        return Ok(preflight(&head, endpoint));
     };
     let identified = identify(worker, client, &head, endpoint, exchange.arrived)?;
     exchange.identity = Some(identified.identity.clone());
     let (routes, allowed) = (&worker.routes, identified.identity.models.as_deref());
     let forwarded = match keyed {
         Keyed::ListModels => {
-            let query = head.uri.query().unwrap_or_default();
-            return models::list(routes, allowed, family, query).map(own_json);
+            return models::list(routes, allowed, family, head.uri.query()).map(own_json);
         }
         Keyed::ShowModel(id) => return models::show(routes, allowed, family, id).map(own_json),
         Keyed::Forward(forwarded) => forwarded,
     };
-    let announced = body.size_hint().exact();
-    let arriving = arrive(worker, &identified.identity, announced, exchange)?;
+    let arriving = arrive(worker, &identified.identity, body.size_hint().exact(), exchange)?;
     let RequestBody { frames, facts, held } =
         inspect(worker, &identified.identity, &head, body, forwarded, exchange).await?;
     // hyper has told itself that more of the body may come, and there is no more.
@@ -359,6 +356,11 @@ async fn inspect(
 }
 
 /// An answer of Weir's own that is no refusal.
+fn preflight(head: &Parts, endpoint: &Endpoint) -> Response<Outgoing> {
+    let headers = Cors::preflight(&head.headers, endpoint.allow());
+    whole(StatusCode::NO_CONTENT, headers, Bytes::new())
+}
+
 fn own_json(body: Bytes) -> Response<Outgoing> {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -17,6 +17,8 @@ pub(crate) mod whole;
 mod confirm;
 mod retention;
 mod upkeep;
+mod steady;
+mod remains;
 mod scan;
 pub(crate) mod behind;
 mod awaited;
@@ -49,6 +51,7 @@ use crate::ledger::journal::background::Background;
 use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::Holder;
 use crate::ledger::open::Hold;
+use crate::ledger::remains::Remains;
 use crate::ledger::retention::Retention;
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::upkeep::Upkeep;
@@ -92,6 +95,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the disk takes no more: what is there can still be read.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Drain(DrainError::Store(error)) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
     /// The same of the store at `path`, where it is of one.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {
@@ -157,7 +168,7 @@ impl Ledger {
         metrics.drain_lag(move || lag.lag_bytes());
         metrics.drain_passed(clock.mono_ns());
         drain.set_row_wait(row_wait);
-        let mut confirming = Confirming::new(clock.clone(), &drain.store)?;
+        let mut confirming = Confirming::new(clock.clone(), &mut drain.store)?;
         confirming.tell(&drain.store)?;
         let believed = confirming.believed().clone();
         let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
@@ -257,7 +268,7 @@ fn run(
     thread: Supervised,
 ) {
     let begun = Instant::now();
-    let mut wal = WalWatch::default();
+    let (mut wal, mut remains) = (WalWatch::default(), Remains::new(&watch.clock));
     let mut is_behind = false;
     loop {
         let stop = watch.stopped.recv_timeout(drain.rest(begun.elapsed()))
@@ -272,8 +283,9 @@ fn run(
         let passed = if stop { drain.pass() } else { drain.pass_at(begun.elapsed()) };
         tell_pass(passed, &watch.metrics, &mut is_behind);
         watch.metrics.drain_passed(watch.clock.mono_ns());
+        watch.metrics.segments_remain(remains.look(drain.unremoved()));
         watch.metrics.store_wal(wal.look(drain.store.wal_bytes()));
-        if !is_behind && let Err(error) = confirming.look(&drain.store) {
+        if !is_behind && let Err(error) = confirming.look(&mut drain.store) {
             tracing::warn!(%error, "the time could not be confirmed; it is tried again");
         }
         if !stop && !is_behind {

@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
@@ -145,14 +144,7 @@ impl Server {
         };
         let accept_clock = clock.clone();
         let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
-            runtime.block_on(async {
-                match TcpListener::from_std(data) {
-                    Ok(data) => {
-                        accept::run(data, lanes, most, accept_clock, staged, thread).await;
-                    }
-                    Err(error) => tracing::error!(%error, "the data listener cannot be used"),
-                }
-            });
+            runtime.block_on(accept::run(data, lanes, most, accept_clock, staged, thread));
         })?;
         readiness.serving();
         let shutdown_after = Duration::from_millis(config.deadlines.shutdown_ms);

@@ -31,7 +31,10 @@ pub(crate) fn open_ledger(
             counted(orphans, "request")
         ));
     }
-    tell_behind(reported.behind);
+    match &reported.full {
+        None => tell_behind(reported.behind),
+        Some(error) => tell_full(error, reported.behind),
+    }
     tell_unread(reported.unread.as_ref());
     Ok(reported.store)
 }
@@ -41,6 +44,19 @@ pub(crate) fn tell_unread(unread: Option<&LedgerError>) {
     let Some(error) = unread else { return };
     note(&format!(
         "what only that part of the journal has is not in this, and not counted: {error}"
+    ));
+}
+
+/// Says what a report lacks on a full disk, without a server.
+fn tell_full(error: &LedgerError, behind: Option<Behind>) {
+    note(&format!(
+        "the journal could not be read into the store, which is shown as it is: {error}"
+    ));
+    let Some(Behind { rows, since_ms }) = behind else { return };
+    note(&format!(
+        "{} only in the journal, and not in this, the first of which ended at {}",
+        counted(rows, "finished request"),
+        moment(since_ms)
     ));
 }
 

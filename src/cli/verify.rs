@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_behind_redates_nothing_unless_it_is_trusted() {
-        let (dir, store) = store_with(&samples());
+        let (dir, mut store) = store_with(&samples());
         store.confirm(None, NOW_MS + YEAR_MS).unwrap();
         let (result, listed) = weir(&dir, "");
         assert!(result.unwrap_err().to_string().contains("--redate"));
@@ -510,7 +510,8 @@ mod tests {
 
     #[test]
     fn a_clock_beside_which_nothing_was_confirmed_has_to_be_trusted() {
-        let (dir, store) = store_with(&[Sample { at_ms: NOW_MS + YEAR_MS, ..Sample::default() }]);
+        let (dir, mut store) =
+            store_with(&[Sample { at_ms: NOW_MS + YEAR_MS, ..Sample::default() }]);
         let error = weir(&dir, "--redate").0.unwrap_err().to_string();
         assert!(error.contains("no time was ever confirmed"), "{error}");
         assert_eq!(weir(&dir, "").1.len(), 1, "the row is as it was");

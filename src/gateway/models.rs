@@ -28,9 +28,9 @@ pub(crate) fn list(
     routes: &Routes,
     allowed: Option<&[String]>,
     family: Family,
-    query: &str,
+    query: Option<&str>,
 ) -> Result<Bytes, Refusal> {
-    let models = routes.list(allowed);
+    let (models, query) = (routes.list(allowed), query.unwrap_or_default());
     Ok(match family {
         Family::OpenAi => json(&List { object: "list", data: models.map(entry).collect() }),
         Family::Anthropic => json(&anthropic::page(&models.collect::<Vec<_>>(), query)?),

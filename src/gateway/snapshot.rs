@@ -165,11 +165,6 @@ impl Registry {
         self.unreadable.load(Ordering::Relaxed)
     }
 
-    /// The store is another one, whose versions say nothing about the last one's.
-    pub(crate) fn forget_version(&self) {
-        self.state().version = None;
-    }
-
     /// Follows what the CLI changed in the store. Costs what has changed: next to nothing when nothing did.
     pub(crate) fn refresh(&self, store: &Store) -> Result<Refreshed, StoreError> {
         let mut state = self.state();

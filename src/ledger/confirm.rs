@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Believed, Clock, Now, mono_ms};
+use crate::clock::{Believed, Clock, Now};
+use crate::ledger::steady::Steady;
 use crate::ledger::store::{Future, Store, StoreError};
 
 /// How long the wall clock has to keep step, and so the least between two writes.
 const STEADY_MS: i64 = 10 * 60_000;
-/// It keeps step as long as it goes no further astray than this; adjusting a clock slowly (at most half a
-/// thousandth) stays far below.
-const ASTRAY_MS: i64 = 60_000;
+/// A clock that is no further behind what was confirmed is not told of.
+const BEHIND_MS: i64 = 60_000;
 
 /// Watches the clock for the ledger, between two passes of the drain.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ pub(super) struct Confirming {
     believed: Arc<Believed>,
     /// What the store has, as far as is known.
     stored_ms: Option<i64>,
-    /// Since when the wall clock has kept step.
-    since: Now,
+    steady: Steady,
     /// It is behind what was confirmed.
     is_behind: bool,
 }
@@ -31,7 +30,7 @@ impl Confirming {
     /// Begins with what the store confirms. In one that confirms nothing, as an older program leaves it, its
     /// rows do where they say as much as a clock does that keeps step: one of them alone may be what a
     /// clock left that was ahead for a moment. Else nothing is confirmed, and the clock is followed.
-    pub(super) fn new(clock: Clock, store: &Store) -> Result<Self, StoreError> {
+    pub(super) fn new(clock: Clock, store: &mut Store) -> Result<Self, StoreError> {
         let now = clock.now();
         let mut stored_ms = store.confirmed_ms()?;
         if stored_ms.is_none()
@@ -42,7 +41,7 @@ impl Confirming {
         }
         let believed = stored_ms.map(|time_ms| Believed::new(time_ms, now));
         let believed = Arc::new(believed.unwrap_or_else(Believed::unconfirmed));
-        Ok(Self { clock, believed, stored_ms, since: now, is_behind: false })
+        Ok(Self { clock, believed, stored_ms, steady: Steady::new(now), is_behind: false })
     }
 
     pub(super) fn believed(&self) -> &Arc<Believed> {
@@ -68,7 +67,7 @@ impl Confirming {
     /// Tells when the clock falls behind what was confirmed, and when it has caught up.
     fn tell_behind(&mut self, now: Now) {
         let confirmed_ms = self.believed.confirmed_at(now);
-        let is_behind = now.unix_ms < confirmed_ms.saturating_sub(ASTRAY_MS);
+        let is_behind = now.unix_ms < confirmed_ms.saturating_sub(BEHIND_MS);
         match (std::mem::replace(&mut self.is_behind, is_behind), is_behind) {
             (false, true) => tracing::error!(
                 clock = %time(now.unix_ms),
@@ -82,19 +81,16 @@ impl Confirming {
     }
 
     /// Looks at the clock, and confirms what it says when it has kept step for long enough.
-    pub(super) fn look(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) fn look(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let is_steady = astray_ms(self.since, now) <= ASTRAY_MS as u64;
-        let is_due = is_steady && mono_ms(now) - mono_ms(self.since) >= STEADY_MS;
+        let is_due = self.steady.kept_ms(now) >= STEADY_MS;
         self.tell_behind(now);
         if is_due || self.is_behind || self.stored_ms.is_none() {
             self.follow(store, now)?;
         }
         if is_due {
             self.confirm(store, now)?;
-        }
-        if is_due || !is_steady {
-            self.since = now;
+            self.steady.restart(now);
         }
         Ok(())
     }
@@ -112,7 +108,7 @@ impl Confirming {
         Ok(())
     }
 
-    fn confirm(&mut self, store: &Store, now: Now) -> Result<(), StoreError> {
+    fn confirm(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let time_ms = self.believed.at(now);
         if store.confirm(self.stored_ms, time_ms)? {
             self.stored_ms = Some(time_ms);
@@ -120,13 +116,6 @@ impl Confirming {
         }
         Ok(())
     }
-}
-
-/// How far the wall clock has gone astray from the monotonic one, in milliseconds.
-fn astray_ms(since: Now, now: Now) -> u64 {
-    let wall_ms = i128::from(now.unix_ms) - i128::from(since.unix_ms);
-    let passed_ms = i128::from(mono_ms(now)) - i128::from(mono_ms(since));
-    u64::try_from((wall_ms - passed_ms).abs()).unwrap_or(u64::MAX)
 }
 
 fn time(unix_ms: i64) -> jiff::Timestamp {
@@ -144,12 +133,12 @@ mod tests {
 
     #[test]
     fn a_time_is_confirmed_once_the_clock_has_kept_step_and_never_goes_back() {
-        let (_dir, store) = store_with(&[]);
+        let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS);
-        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         let believed = confirming.believed().clone();
         let mut look = || {
-            confirming.look(&store).unwrap();
+            confirming.look(&mut store).unwrap();
             (store.confirmed_ms().unwrap(), believed.at(clock.now()))
         };
         hand.advance_ms(TEN_MINUTES - 1);
@@ -183,18 +172,18 @@ mod tests {
 
     #[test]
     fn what_another_process_sets_is_followed_back() {
-        let (_dir, store) = store_with(&[]);
+        let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
         store.confirm(None, NOW_MS + YEAR_MS).unwrap();
-        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS + YEAR_MS);
         store.confirm(Some(NOW_MS + YEAR_MS), NOW_MS).unwrap();
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
         hand.advance_ms(TEN_MINUTES);
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
     }
 
@@ -219,25 +208,25 @@ mod tests {
                 store.append(&[sample.row_made_at(*at_ms as u64)], &[]).unwrap();
             }
             let (clock, hand) = Clock::manual(clock_ms);
-            let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+            let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
             assert_eq!(confirming.believed().at(clock.now()), believed_ms, "{rows:?} {clock_ms}");
             hand.advance_ms(TEN_MINUTES);
-            confirming.look(&store).unwrap();
+            confirming.look(&mut store).unwrap();
             assert_eq!(store.confirmed_ms().unwrap(), Some(believed_ms + STEADY_MS));
         }
     }
 
     #[test]
     fn a_clock_that_was_ahead_at_a_new_stores_start_is_believed_no_longer_than_it_is() {
-        let (_dir, store) = store_with(&[]);
+        let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
-        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
         assert_eq!(store.confirmed_ms().unwrap(), None);
         hand.advance_ms(TEN_MINUTES);
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
         hand.jump_to(NOW_MS - YEAR_MS);
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS + STEADY_MS);
@@ -245,12 +234,12 @@ mod tests {
 
     #[test]
     fn what_another_process_sets_before_anything_is_confirmed_is_followed_at_once() {
-        let (_dir, store) = store_with(&[]);
+        let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS);
-        let mut confirming = Confirming::new(clock.clone(), &store).unwrap();
+        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         store.confirm(None, NOW_MS).unwrap();
         hand.advance_ms(1);
-        confirming.look(&store).unwrap();
+        confirming.look(&mut store).unwrap();
         hand.jump_to(NOW_MS - YEAR_MS);
         assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
     }

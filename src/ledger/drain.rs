@@ -35,7 +35,7 @@ use crate::ledger::record::{Closed, EventId, Opened, Row};
 use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
 
-pub use self::error::DrainError;
+pub use self::error::{DrainError, Unremoved};
 
 /// Rows in one transaction.
 const MAX_BATCH: usize = 4_000;
@@ -66,6 +66,8 @@ pub(crate) struct Drain<D: Disk = Os> {
     progress: Progress,
     /// The first segment that the last pass could not read to its end.
     unread: Option<Unread>,
+    /// What the last try to remove segments could not.
+    unremoved: Option<Unremoved>,
     pace: Pace,
     /// When the pass is, since any one moment.
     now: Duration,
@@ -96,6 +98,7 @@ impl<D: Disk> Drain<D> {
             rows: Vec::new(),
             progress: Progress::default(),
             unread: None,
+            unremoved: None,
             pace: Pace::new(ROW_WAIT),
             now: Duration::ZERO,
             patience: PATIENCE,

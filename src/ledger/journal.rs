@@ -41,7 +41,9 @@ use crate::usage::End;
 pub(crate) use self::directory::Directory;
 pub(in crate::ledger) use self::directory::number_of;
 pub(crate) use self::receipt::Receipt;
-pub(crate) use self::segment::{FIXED, HEADER, Segment, position_name};
+#[cfg(test)]
+use self::segment::FIXED;
+pub(crate) use self::segment::{Format, HEADER, Segment, position_name};
 
 /// Closes that could not be written and wait for the disk; past this the oldest is left to be
 /// recovered from its `Opened` at the next start.

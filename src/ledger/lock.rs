@@ -50,7 +50,8 @@ pub enum Holder {
     Unknown,
     /// The subcommand and the process's number.
     Weir { command: String, process: u32 },
-    /// No weir at all: it holds the store's write lock, not the directory's.
+    /// It holds the store's write lock: another program's transaction, or that of a weir whose sync hangs. SQLite
+    /// does not say whose.
     Writer,
 }
 
@@ -184,7 +185,9 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Weir { command, process } => write!(f, "`weir {command}` (process {process})"),
-            Self::Writer => f.write_str("another program, which holds the store's write lock"),
+            Self::Writer => f.write_str(
+                "who holds the store's write lock: another program, or a weir whose disk hangs",
+            ),
             Self::Unknown => f.write_str("another process"),
         }
     }

@@ -60,25 +60,45 @@ pub(crate) struct Reported {
     pub(crate) behind: Option<Behind>,
     /// Why that may not be all: a part of the journal could not be read.
     pub(crate) unread: Option<LedgerError>,
+    /// Why the journal was not replayed although nobody else does it: the disk is full.
+    pub(crate) full: Option<LedgerError>,
 }
 
 /// Opens the store for reading, with everything in it that the journal knows: if no server holds the
 /// directory, its journal is replayed first; if one does, its drain is at most a second behind, unless
-/// something is wrong.
+/// something is wrong. On a full disk without a server, the store is read as it is.
 pub(crate) fn open_store(
     data: &Data,
     command: &'static str,
     now_ms: i64,
     tell: &mut dyn FnMut(&Awaited, Duration),
 ) -> Result<Reported, LedgerError> {
-    if let Some((_lock, mut drain)) = for_report(data, command, tell)? {
-        let replayed = drain.replay_telling(tell)?;
+    let (replayed, full) = match replayed(data, command, tell) {
+        Ok(replayed) => (replayed, None),
+        Err(error) if error.is_disk_full() => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    if let Some(replayed) = replayed {
         let store = Store::open_existing(&data.dir)?;
-        return Ok(Reported { store, replayed, behind: None, unread: None });
+        return Ok(Reported { store, replayed, behind: None, unread: None, full });
     }
-    let store = Store::open_existing(&data.dir)?;
-    let (behind, unread) = behind(data, &store, now_ms)?;
-    Ok(Reported { store, replayed: Progress::default(), behind, unread })
+    // Of what nobody is about to store, all is missing that has ended.
+    let (store, late_ms) = match full {
+        None => (Store::open_existing(&data.dir)?, now_ms),
+        Some(_) => (Store::open_full(&data.dir)?, i64::MAX),
+    };
+    let (behind, unread) = behind(data, &store, late_ms)?;
+    Ok(Reported { store, replayed: Progress::default(), behind, unread, full })
+}
+
+/// Replays the journal, unless a server holds the directory.
+fn replayed(
+    data: &Data,
+    command: &'static str,
+    tell: &mut dyn FnMut(&Awaited, Duration),
+) -> Result<Option<Progress>, LedgerError> {
+    let Some((_lock, mut drain)) = for_report(data, command, tell)? else { return Ok(None) };
+    Ok(Some(drain.replay_telling(tell)?))
 }
 
 /// Opens the store for a change of tenants and keys, which need no journal. With `may_make` there may be
@@ -254,6 +274,9 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::journal::Journal;
+    use crate::ledger::report::{Filter, requests};
+    use crate::ledger::store::samples::Sample;
 
     /// What the workers write goes to the files that they have open, which the next start would not find.
     #[test]
@@ -278,6 +301,43 @@ mod tests {
         std::fs::rename(&journal, &moved).expect("moves");
         std::fs::create_dir(&journal).expect("makes");
         assert!(!hold.keep());
+    }
+
+    #[test]
+    fn on_a_full_disk_what_is_stored_is_read_alone_and_what_is_missing_is_counted() {
+        let [killed, place] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let row = |id| Sample { id, ..Sample::default() }.row();
+        let mut store = Store::open(killed.path()).expect("opens");
+        store.append(&[row(1)], &[]).expect("stores");
+        // As a killed process leaves it: the row is in the WAL only. What it shared is gone.
+        for end in ["", "-wal"] {
+            let name = format!("{FILE_NAME}{end}");
+            std::fs::copy(killed.path().join(&name), place.path().join(&name)).expect("copies");
+        }
+        let (durability, segment_bytes, keep_rows) = (Durability::Crash, 1 << 20, None);
+        let (dir, response_owners) = (place.path().to_owned(), 1_000);
+        let data = Data { dir, durability, segment_bytes, keep_rows, response_owners };
+        let directory = Directory::open(&data.dir, segment_bytes, durability).expect("opens");
+        let mut journal = Journal::new(Arc::new(directory));
+        for row in [row(2), row(3)] {
+            drop((journal.open(&row.opened), journal.close(&row.closed)));
+        }
+        journal.commit().expect("writes");
+        let files = || {
+            let entries = std::fs::read_dir(&data.dir).expect("is there");
+            let mut files: Vec<_> = entries.map(|entry| entry.expect("one").path()).collect();
+            files.retain(|path| path.is_file());
+            files.sort();
+            files.into_iter().map(|path| (std::fs::read(&path).expect("reads"), path)).collect()
+        };
+        let before: Vec<_> = files();
+        let store = Store::open_full(&data.dir).expect("reads");
+        let stored = requests(&store, &Filter::default(), None, 9).expect("reads");
+        assert_eq!(stored.len(), 1);
+        assert_eq!(behind(&data, &store, i64::MAX).expect("reads").0.map(|it| it.rows), Some(2));
+        store.connection().execute("DELETE FROM requests", []).expect_err("it only reads");
+        drop(store);
+        assert!(before == files(), "nothing was written, removed or made");
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) struct Files {
     pub(super) fails_next_sync: bool,
     /// Cannot be opened, for a reason by its number.
     unopenable: BTreeMap<PathBuf, i32>,
+    /// Nothing can be removed or renamed, for a reason by its number.
+    pub(super) frozen: Option<i32>,
     open: Arc<Open>,
     meanwhile: Arc<Mutex<Meanwhile>>,
 }
@@ -136,6 +138,10 @@ impl Simulated {
         files.unopenable.extend(error.map(|error| (path.to_owned(), error)));
     }
 
+    fn require_thawed(&self) -> io::Result<()> {
+        self.lock().frozen.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
+    }
+
     /// Whether a power cut would leave all of a file.
     pub(super) fn is_durable(&self, path: &Path) -> bool {
         let files = self.lock();
@@ -220,12 +226,14 @@ impl Disk for Simulated {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.require_thawed()?;
         let bytes = self.lock().by_name.remove(from).ok_or(io::ErrorKind::NotFound)?;
         self.lock().by_name.insert(to.to_owned(), bytes);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.require_thawed()?;
         self.lock().by_name.remove(path).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
     }
 

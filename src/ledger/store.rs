@@ -37,18 +37,14 @@ mod schema;
 mod sums;
 mod writers;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::ledger::lock::create_private_dir;
-
-use self::place::{Files, Siblings};
+use self::place::{Files, Siblings, create_private};
 use self::rewritten::Content;
 
 pub(crate) use append::Position;
@@ -113,6 +109,8 @@ enum Schema {
     Refuse,
     /// The same, of what has come to the place of a store that is gone: it may still be on its way.
     Follow,
+    /// The same, and nothing is written, nor shared with anybody.
+    ReadAlone,
 }
 
 impl Store {
@@ -138,6 +136,12 @@ impl Store {
     /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that come beside a server.
     pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
         Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default(), &mut |_| ())
+    }
+
+    /// The same where nothing can be written, as on a full disk, and no server runs: nobody else can have the store
+    /// open meanwhile, so that SQLite needs no room for what it shares with others.
+    pub(crate) fn open_full(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_file(dir.join(FILE_NAME), Schema::ReadAlone, Siblings::default(), &mut |_| ())
     }
 
     /// Another connection of this process, for another thread.
@@ -191,6 +195,11 @@ impl Store {
                 writers::wait_for(&mut conn, &path, tell)?;
                 schema::migrate(&mut conn, &path).map_err(named)?;
             }
+            Schema::ReadAlone => {
+                schema::read_alone(&conn).map_err(named)?;
+                schema::require_current(&conn, &path)
+                    .map_err(|error| writers::name_lock(error, &path))?;
+            }
             Schema::Refuse | Schema::Follow => {
                 if schema == Schema::Follow {
                     schema::require_whole(&conn, &path)?;
@@ -204,7 +213,7 @@ impl Store {
         // From its first read on a connection holds its lock on the database, and while anybody does,
         // no SQLite removes the others.
         let files = Files::at(&path);
-        if !files.are_there() {
+        if !files.are_there() && schema != Schema::ReadAlone {
             return Err(StoreError::Gone { path });
         }
         siblings.add(files);
@@ -375,17 +384,6 @@ impl Drop for Store {
 /// Whether there is a file with anything in it.
 fn has_content(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
-}
-
-/// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
-/// the main file. What is there already keeps the permissions that somebody chose, and is not opened.
-fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
-    let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
-    create_private_dir(dir).map_err(|error| failed(dir, error))?;
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
-        _ => Ok(()),
-    }
 }
 
 /// A count as SQLite can hold it: 64 bits with a sign. What is larger (no upstream means it) stays

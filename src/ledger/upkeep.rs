@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Now};
 use crate::ledger::drain::Drain;
 use crate::ledger::retention::Retention;
+use crate::ledger::steady::Steady;
 use crate::ledger::store::StoreError;
 
 /// Between two looks for what there is to do, once nothing is left; before, some is done in each pass.
@@ -20,9 +21,8 @@ const AT_MOST: Duration = Duration::from_millis(150);
 const STRAGGLERS_MS: i64 = 600_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// A wall clock that moves against the monotonic one by more than this has been set.
-const SET_MS: u64 = 1_000;
-/// So long it must not have been set, or no hour is over by it.
+/// So long the wall clock has to have kept step, or no hour is over by it: were hours folded by one that is years
+/// ahead for a moment, each row would come late from then on.
 const STEADY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -34,19 +34,10 @@ pub(super) struct Upkeep {
     next_ns: u64,
 }
 
-/// Since when the wall clock has gone as the monotonic one does. Were hours folded by a clock that is
-/// years ahead for a moment, each row would come late from then on.
-#[derive(Debug)]
-struct Steady {
-    seen: Now,
-    since_ns: u64,
-}
-
 impl Upkeep {
     pub(super) fn new(retention: Retention, clock: Clock) -> Self {
         let now = clock.now();
-        let steady = Steady { seen: now, since_ns: now.mono_ns };
-        Self { clock, steady, retention, next_ns: now.mono_ns }
+        Self { clock, steady: Steady::new(now), retention, next_ns: now.mono_ns }
     }
 
     /// Does what is due, for as long as a pass may take; the rest is due with the next one.
@@ -56,7 +47,7 @@ impl Upkeep {
 
     fn pass_for(&mut self, drain: &mut Drain, at_most: Duration) {
         let now = self.clock.now();
-        let over = self.steady.hours_over(now);
+        let over = hours_over(&mut self.steady, now);
         if now.mono_ns < self.next_ns {
             return;
         }
@@ -71,18 +62,10 @@ impl Upkeep {
     }
 }
 
-impl Steady {
-    /// The hour (since the epoch, UTC) before which all are over, if the clock can be believed.
-    fn hours_over(&mut self, now: Now) -> Option<i64> {
-        let seen = std::mem::replace(&mut self.seen, now);
-        let passed_ms = now.mono_ns.saturating_sub(seen.mono_ns) / 1_000_000;
-        let expected_ms = seen.unix_ms.saturating_add_unsigned(passed_ms);
-        if now.unix_ms.abs_diff(expected_ms) > SET_MS {
-            self.since_ns = now.mono_ns;
-        }
-        let is_steady = now.mono_ns.saturating_sub(self.since_ns) >= nanos(STEADY);
-        is_steady.then(|| now.unix_ms.saturating_sub(STRAGGLERS_MS).div_euclid(HOUR_MS))
-    }
+/// The hour (since the epoch, UTC) before which all are over, if the clock can be believed.
+fn hours_over(steady: &mut Steady, now: Now) -> Option<i64> {
+    let is_steady = u128::try_from(steady.kept_ms(now)).is_ok_and(|ms| ms >= STEADY.as_millis());
+    is_steady.then(|| now.unix_ms.saturating_sub(STRAGGLERS_MS).div_euclid(HOUR_MS))
 }
 
 /// Does batch after batch, until one finds nothing (then it is true), or the time is up.
@@ -178,16 +161,17 @@ mod tests {
     fn an_hour_is_over_by_a_clock_that_was_not_set_just_now() {
         let at = |unix_ms, minutes: u64| Now { unix_ms, mono_ns: minutes * 60_000_000_000 };
         let minute = |minutes: i64| 100 * HOUR_MS + minutes * 60_000;
-        let mut steady = Steady { seen: at(minute(0), 0), since_ns: 0 };
-        assert_eq!(steady.hours_over(at(minute(0) + 500, 0)), None, "nothing is known yet");
-        assert_eq!(steady.hours_over(at(minute(1), 1)), Some(99));
-        assert_eq!(steady.hours_over(at(minute(69), 69)), Some(100), "but for stragglers");
-        assert_eq!(steady.hours_over(at(minute(70), 70)), Some(101));
+        let mut steady = Steady::new(at(minute(0), 0));
+        let mut over = |now| hours_over(&mut steady, now);
+        assert_eq!(over(at(minute(0) + 500, 0)), None, "nothing is known yet");
+        assert_eq!(over(at(minute(1), 1)), Some(99));
+        assert_eq!(over(at(minute(69), 69)), Some(100), "but for stragglers");
+        assert_eq!(over(at(minute(70), 70)), Some(101));
         let ahead_ms = minute(70) + 2_000 * DAY_MS;
-        assert_eq!(steady.hours_over(at(ahead_ms, 70)), None);
-        assert_eq!(steady.hours_over(at(minute(71), 71)), None, "back again");
-        assert_eq!(steady.hours_over(at(minute(72), 72)), Some(101));
-        assert_eq!(steady.hours_over(at(ahead_ms, 72)), None);
-        assert_eq!(steady.hours_over(at(ahead_ms + 60_000, 73)), Some(48_101), "it stays");
+        assert_eq!(over(at(ahead_ms, 70)), None);
+        assert_eq!(over(at(minute(71), 71)), None, "back again");
+        assert_eq!(over(at(minute(72), 72)), Some(101));
+        assert_eq!(over(at(ahead_ms, 72)), None);
+        assert_eq!(over(at(ahead_ms + 60_000, 73)), Some(48_101), "it stays");
     }
 }

@@ -81,13 +81,17 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts until the server stops; dropping the lanes then tells the workers that nothing more comes.
 pub(crate) async fn run(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     lanes: Vec<Lane>,
     most: Most,
     clock: Clock,
     mut stage: watch::Receiver<Stage>,
     thread: Supervised,
 ) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the data listener cannot be used"),
+    };
     let origins = Origins::default();
     let [failed, crowded] = [(); 2].map(|()| Seldom::new(clock.clone()));
     let mut next = 0;

@@ -90,12 +90,10 @@ fn next_wait(last: Duration, went_well: bool) -> Duration {
     }
 }
 
-/// What the command line changed, and what became of the clock. A store that takes this one's place is read
-/// whole.
+/// What the command line changed, and what became of the clock. A store that takes this one's place has stamps of
+/// its own, by which the registry sees what it has to read.
 fn follow(registry: &Registry, store: &mut Store) -> Result<Refreshed, StoreError> {
-    if store.follow()? {
-        registry.forget_version();
-    }
+    store.follow()?;
     let clock = registry.follow_clock(store);
     let refreshed = registry.refresh(store)?;
     clock.map(|()| refreshed)

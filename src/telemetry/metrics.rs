@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) body_bytes: Arc<AtomicU64>,
     drained_rows: AtomicU64,
     drain_errors: AtomicU64,
+    unremoved_segments: AtomicU64,
     damaged_bytes: AtomicU64,
     store_wal_bytes: AtomicU64,
     /// Asks the ledger how far the drain is: a drain that hangs could not tell.
@@ -113,6 +114,11 @@ impl Shared {
     /// tried again.
     pub(crate) fn drain_failed(&self) {
         self.drain_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many segments of the journal are done with and can't be removed.
+    pub(crate) fn segments_remain(&self, segments: u64) {
+        self.unremoved_segments.store(segments, Ordering::Relaxed);
     }
 
     /// Counts bytes of the journal that were no records.

@@ -482,7 +482,7 @@ async fn a_start_waits_for_another_programs_write_lock() {
     for line in log.lines() {
         let line = line.expect("text");
         if line.contains("waiting for the data directory") && !has_waited {
-            assert!(line.contains("another program, which holds the store's write lock"), "{line}");
+            assert!(line.contains("who holds the store's write lock: another program"), "{line}");
             has_waited = true;
             other.execute_batch("COMMIT").expect("it is ours");
         }

@@ -3,10 +3,7 @@
 use std::io;
 
 use crate::ledger::codec::{self, Names, Step};
-use crate::ledger::journal::HEADER;
-
-/// How many bytes of a header say that the file is a journal segment; the next one is the version.
-const MAGIC_BYTES: usize = 8;
+use crate::ledger::journal::{Format, HEADER};
 
 /// How far to go from a damaged record to look for the next one. Where another record stands right
 /// behind it, only its content was damaged: it is passed over whole. Else nothing says where the next
@@ -20,17 +17,15 @@ pub(in crate::ledger) fn first_step(bytes: &[u8]) -> usize {
     }
 }
 
-/// Refuses a segment that another version wrote: it is not damaged, so it must not be passed over. A
+/// Refuses a segment of a version that is not read here: it is not damaged, so it must not be passed over. A
 /// header that is no header at all is damage.
 pub(in crate::ledger) fn check_version(header: &[u8; HEADER.len()]) -> io::Result<()> {
-    let version = header[MAGIC_BYTES];
-    if header[..MAGIC_BYTES] != HEADER[..MAGIC_BYTES] || version == HEADER[MAGIC_BYTES] {
-        return Ok(());
-    }
+    let Format::Other(version) = Format::of(header) else { return Ok(()) };
+    let (oldest, newest) = Format::READ.into_inner();
+    let whose = if version > newest { "a newer" } else { "an older" };
     let reason = format!(
-        "format {version} is not of this version of weir, which reads format {}; use the version \
-         that wrote it, or move the file away",
-        HEADER[MAGIC_BYTES]
+        "format {version} is that of {whose} weir, and this one reads formats {oldest} to {newest}; \
+         use the version that wrote it, or move the file away"
     );
     Err(io::Error::new(io::ErrorKind::InvalidData, reason))
 }

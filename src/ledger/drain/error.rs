@@ -10,12 +10,8 @@ use crate::ledger::store::StoreError;
 pub enum DrainError {
     #[error("can't read the journal's segment {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error(
-        "can't remove the journal's segment {}, which is stored whole: {source}; is the data \
-         directory writable?",
-        path.display()
-    )]
-    Remove { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Remove(Unremoved),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -37,6 +33,20 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Segments that are done with, and could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "can't remove the journal's segment {}, which is stored whole: {source}; is the data directory writable?",
+    path.display()
+)]
+pub struct Unremoved {
+    /// The first of them, and why.
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+    /// How many there are.
+    pub(crate) segments: u64,
 }
 
 /// A segment that could not be read, and why.

@@ -8,7 +8,7 @@ use super::unreadable::{Failing, Lost};
 use super::{Drain, READ_BYTES, damage, unreadable};
 use crate::ledger::codec::{self, Step};
 use crate::ledger::journal::disk::Disk;
-use crate::ledger::journal::{FIXED, HEADER, Segment, position_name};
+use crate::ledger::journal::{Format, HEADER, Segment, position_name};
 
 /// How far one segment has been read.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ impl<D: Disk> Drain<D> {
             self.tell_lost(segment.number, 0, &lost.error);
         }
         damage::check_version(&header)?;
-        if header[..FIXED] == HEADER[..FIXED] {
+        if Format::of(&header) == Format::Known {
             let name = position_name(segment.number, &header);
             let stored = self.store.position(&name)?;
             let cursor = self.cursor(segment.number);

@@ -1,13 +1,27 @@
 //! Removing segments that are done with. What they held has to be in the store, and to have reached its disk.
 
+use super::error::Unremoved;
 use super::reading::Cursor;
 use super::{Drain, DrainError, POSITION_BYTES};
 use crate::ledger::journal::Segment;
 use crate::ledger::journal::disk::Disk;
+use crate::ledger::store::StoreError;
 
 impl<D: Disk> Drain<D> {
-    /// Removes segments that nobody will write to and whose requests are all stored.
-    pub(super) fn remove_finished(&mut self) -> Result<(), DrainError> {
+    /// The segments that the last try could not remove; none once they have gone.
+    pub(crate) fn unremoved(&self) -> Option<&Unremoved> {
+        self.unremoved.as_ref()
+    }
+
+    /// An error where the last try left one: for those who begin, and can be told at once.
+    pub(super) fn require_removed(&mut self) -> Result<(), DrainError> {
+        self.unremoved.take().map_or(Ok(()), |unremoved| Err(DrainError::Remove(unremoved)))
+    }
+
+    /// Removes segments that nobody will write to and whose requests are all stored. One that stays is no failure
+    /// of the pass: its rows are in the store, and it is tried again.
+    pub(super) fn remove_finished(&mut self) -> Result<(), StoreError> {
+        self.unremoved = None;
         let mut finished = self.directory.segments();
         finished.retain(|segment| self.is_finished(segment));
         if finished.is_empty() || !self.store.is_in_place() {
@@ -22,19 +36,18 @@ impl<D: Disk> Drain<D> {
         // the same number. Without it, a segment that stays is only read once more.
         let numbers: Vec<_> = finished.iter().map(|segment| segment.number).collect();
         self.store.forget_segments(&numbers)?;
-        let mut removed = Ok(());
         for segment in finished {
             let is_damaged = self.cursor(segment.number).is_damaged;
             match self.directory.remove(&segment, is_damaged) {
                 Ok(()) => drop(self.cursors.remove(&segment.number)),
                 // It keeps no other from going.
                 Err(source) => {
-                    let path = segment.path.clone();
-                    removed = removed.and(Err(DrainError::Remove { path, source }));
+                    let first = Unremoved { path: segment.path.clone(), source, segments: 0 };
+                    self.unremoved.get_or_insert(first).segments += 1;
                 }
             }
         }
-        removed
+        Ok(())
     }
 
     fn is_finished(&self, segment: &Segment) -> bool {

@@ -42,6 +42,7 @@ impl<D: Disk> Drain<D> {
         self.progress = Progress::default();
         self.store_rows(1)?;
         self.remove_finished()?;
+        self.require_removed()?;
         total.add(self.progress);
         Ok(total)
     }
@@ -57,6 +58,7 @@ impl<D: Disk> Drain<D> {
         loop {
             self.now = begun.elapsed();
             self.pass()?;
+            self.require_removed()?;
             total.add(self.progress);
             let Some(Unread { path, source }) = self.unread.take() else { break };
             if !unreadable::is_lost(&source) {

@@ -5,9 +5,42 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What every segment begins with: a name, the format's version, and places for the segment's id.
-pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x01\0\0\0\0\0\0\0";
+///
+/// The version is raised with whatever a program of the version before would read wrongly, or not at all.
+/// - 1: the first. Its `Closed` may end behind `upstream_request_id`.
+/// - 2: `Closed` always goes on, with `price_version` and the owners.
+pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x02\0\0\0\0\0\0\0";
+/// So many bytes say that a file is a segment; the next one is the version.
+const NAME: usize = 8;
 /// So many bytes of a header are the same in all segments.
-pub(crate) const FIXED: usize = 9;
+pub(crate) const FIXED: usize = NAME + 1;
+/// Segments of this version and of all after it, up to that of [`HEADER`], are read.
+const OLDEST_VERSION: u8 = 1;
+
+/// What the begin of a file says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A segment that this program reads.
+    Known,
+    /// A segment of this version, which it does not.
+    Other(u8),
+    /// No segment: its header is damaged.
+    None,
+}
+
+impl Format {
+    /// The versions that are read.
+    pub(crate) const READ: std::ops::RangeInclusive<u8> = OLDEST_VERSION..=HEADER[NAME];
+
+    pub(crate) fn of(header: &[u8; HEADER.len()]) -> Self {
+        let version = header[NAME];
+        match header[..NAME] == HEADER[..NAME] {
+            false => Self::None,
+            true if Self::READ.contains(&version) => Self::Known,
+            true => Self::Other(version),
+        }
+    }
+}
 
 /// The header of a new segment. Numbers begin anew in an empty directory, and a store can be one that
 /// was copied beside another journal: the id tells segments of one number apart.

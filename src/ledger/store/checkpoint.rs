@@ -18,9 +18,15 @@ impl Store {
         if pages < PAGES || pages == copied {
             return Ok(());
         }
-        let done = self.wal_pages("PASSIVE");
-        self.is_doubtful |= done.is_err();
-        done.map(drop)
+        let copied = self.wal_pages("PASSIVE").map(drop);
+        self.take_word(copied)
+    }
+
+    /// What became of copying the WAL. Where that failed, its sync may have: from then on no word about the WAL is
+    /// believed, whatever the next copy says, until it is copied whole.
+    fn take_word(&mut self, copied: Result<(), StoreError>) -> Result<(), StoreError> {
+        self.is_doubtful |= copied.is_err();
+        copied
     }
 
     /// Pages in the WAL, and how many of them are copied.
@@ -35,6 +41,25 @@ impl Store {
 mod tests {
     use super::super::samples::{Sample, store_with};
     use super::*;
+
+    #[test]
+    fn after_a_copy_that_failed_nothing_is_forgotten_until_the_wal_is_copied_whole() {
+        let (dir, mut store) = store_with(&[Sample::default()]);
+        store.checkpoint_by_hand().unwrap();
+        let reader = Store::open(dir.path()).unwrap();
+        reader.conn.execute_batch("BEGIN; SELECT count(*) FROM meta").unwrap();
+        store.forget_segments(&[1]).unwrap();
+        let failed = rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
+            None,
+        );
+        store.take_word(Err(failed.into())).unwrap_err();
+        store.take_word(Ok(())).unwrap();
+        let refused = store.forget_segments(&[1]);
+        assert!(matches!(refused, Err(StoreError::Doubtful { .. })), "{refused:?}");
+        reader.conn.execute_batch("COMMIT").unwrap();
+        store.forget_segments(&[1]).unwrap();
+    }
 
     #[test]
     fn a_long_wal_is_copied_and_a_short_one_is_not() {

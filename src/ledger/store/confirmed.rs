@@ -23,9 +23,17 @@ impl Store {
     }
 
     /// Replaces the confirmed time if it still is `before`: false if another process has set it.
-    pub(crate) fn confirm(&self, before: Option<i64>, time_ms: i64) -> Result<bool, StoreError> {
+    pub(crate) fn confirm(
+        &mut self,
+        before: Option<i64>,
+        time_ms: i64,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE meta SET confirmed_ms = ?2 WHERE confirmed_ms IS ?1";
-        Ok(self.conn.prepare_cached(sql)?.execute((before, time_ms))? == 1)
+        let tx = self.write()?;
+        let is_replaced = tx.prepare_cached(sql)?.execute((before, time_ms))? == 1;
+        tx.commit()?;
+        self.require_in_place()?;
+        Ok(is_replaced)
     }
 
     /// A time to which rows bear witness as a clock does that keeps step for `steady_ms`: when the request
@@ -83,12 +91,22 @@ mod tests {
 
     #[test]
     fn a_confirmed_time_is_replaced_by_who_knows_the_one_before() {
-        let (_dir, store) = store_with(&[]);
+        let (dir, mut store) = store_with(&[]);
         assert_eq!(store.confirmed_ms().unwrap(), None);
         assert!(store.confirm(None, 5).unwrap());
         assert!(!store.confirm(None, 6).unwrap());
         assert!(store.confirm(Some(5), 4).unwrap());
         assert_eq!(store.confirmed_ms().unwrap(), Some(4));
+        // Who holds the lock is told of as by every other writer, and files that are gone are not written to.
+        store.conn.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let other = Store::open(dir.path()).unwrap();
+        other.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(matches!(store.confirm(Some(4), 7), Err(StoreError::WriteLocked { .. })));
+        other.conn.execute_batch("ROLLBACK").unwrap();
+        let moved = dir.path().join("moved");
+        std::fs::rename(dir.path().join(super::super::FILE_NAME), moved).unwrap();
+        assert!(matches!(store.confirm(Some(4), 7), Err(StoreError::Gone { .. })));
+        assert_eq!(other.confirmed_ms().unwrap(), Some(4));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::meaning::meaning;
+use super::meaning::{is_full, meaning};
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +54,14 @@ pub enum StoreError {
     )]
     Partial { path: PathBuf },
     #[error(
-        "another program holds the write lock of {}: end it, or its transaction; the journal keeps the rows \
-         until then",
+        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
+         weir whose disk hangs; the journal keeps the rows until it is free",
         path.display()
     )]
     WriteLocked { path: PathBuf },
     #[error(
-        "another program holds the write lock of {}: end it, or its transaction; nothing was changed: run this \
-         again then",
+        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
+         weir whose disk hangs; nothing was changed: run this again when it is free",
         path.display()
     )]
     ChangeLocked { path: PathBuf },
@@ -120,6 +120,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store's disk takes no more: what is there can still be read.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Sqlite(source) | Self::Failed { source, .. } | Self::Open { source, .. } => {
+                is_full(source)
+            }
+            _ => false,
+        }
+    }
+
     /// The same of this file, where SQLite has not said of which.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Transaction;
 
-use super::{BUSY_WAIT, Store, StoreError, schema};
+use super::{BUSY_WAIT, Position, Store, StoreError, schema};
 
 /// Whichever of its number.
 const FORGET_SEGMENT: &str = "DELETE FROM positions
@@ -24,16 +24,22 @@ pub(crate) fn synced_commits() -> u64 {
 
 impl Store {
     /// Forgets all segments but those of these numbers, which are there.
-    pub(crate) fn forget_segments_but(&self, numbers: &[u64]) -> Result<(), StoreError> {
-        for position in self.positions()? {
+    pub(crate) fn forget_segments_but(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
+        let is_gone = |position: &Position| {
             let number = position.segment.split('-').next().and_then(|number| number.parse().ok());
-            if number.is_none_or(|number| !numbers.contains(&number)) {
-                self.conn
-                    .prepare_cached("DELETE FROM positions WHERE segment = ?1")?
-                    .execute([position.segment])?;
-            }
+            number.is_none_or(|number| !numbers.contains(&number))
+        };
+        let mut gone = self.positions()?;
+        gone.retain(is_gone);
+        if gone.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let tx = self.write()?;
+        for position in gone {
+            let forget = "DELETE FROM positions WHERE segment = ?1";
+            tx.prepare_cached(forget)?.execute([position.segment])?;
+        }
+        Ok(tx.commit()?)
     }
 
     /// Forgets segments that are about to go from the disk. When this returns, every commit up to here

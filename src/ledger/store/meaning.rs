@@ -12,13 +12,22 @@ pub(in crate::ledger) fn meaning(error: &rusqlite::Error) -> String {
     }
 }
 
+/// Whether the disk takes no more, by whatever limit.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|failure| {
+        failure.code == ErrorCode::DiskFull || is_room(failure.extended_code)
+    })
+}
+
+/// How SQLite makes the `-shm` longer, the first thing that a full disk refuses, has errors of its own.
+fn is_room(extended_code: i32) -> bool {
+    [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE].contains(&extended_code)
+}
+
 fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
-    // How SQLite makes the `-shm` longer, the first thing that a full disk refuses, has errors of its own.
-    let is_room =
-        [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE].contains(&extended_code);
     Some(match code {
         ErrorCode::DiskFull => "its disk is full; make room there, nothing else is to be done",
-        ErrorCode::SystemIoFailure if is_room => {
+        ErrorCode::SystemIoFailure if is_room(extended_code) => {
             "its disk takes no more; make room there, or raise what limits the size of files or the quota"
         }
         ErrorCode::SystemIoFailure => {

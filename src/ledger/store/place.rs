@@ -7,12 +7,15 @@
 //!
 //! The database's name may be a symbolic link. SQLite follows it, and has its other files beside what it leads to.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::StoreError;
+use crate::ledger::lock::create_private_dir;
 
 /// What SQLite adds to the database's name for its other files, which are there as long as somebody has
 /// the database open.
@@ -68,6 +71,17 @@ impl Files {
         let is_left =
             |at: &usize| now.companions[*at].is_some_and(|it| Some(it) == self.companions[*at]);
         (0..COMPANIONS.len()).find(is_left).map(|at| COMPANIONS[at])
+    }
+}
+
+/// SQLite would create the file with the umask's permissions; its WAL and shared memory take after
+/// the main file. What is there already keeps the permissions that somebody chose, and is not opened.
+pub(super) fn create_private(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let failed = |path: &Path, source| StoreError::Create { path: path.to_owned(), source };
+    create_private_dir(dir).map_err(|error| failed(dir, error))?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path, error)),
+        _ => Ok(()),
     }
 }
 

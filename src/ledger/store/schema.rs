@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use self::migrations::MIGRATIONS;
@@ -41,6 +42,14 @@ pub(super) fn configure(conn: &Connection) -> Result<(), StoreError> {
             return Err(StoreError::Setting { name, wanted, found });
         }
     }
+    Ok(())
+}
+
+/// Sets a connection up that only reads, and alone: what others would have to share (`-shm`) is in its memory.
+pub(super) fn read_alone(conn: &Connection) -> Result<(), StoreError> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    conn.pragma_update(None, "query_only", "ON")?;
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Time {
     }
 
     /// A server may confirm something at the same moment, or has since this began.
-    fn confirm(&self, store: &Store) -> Result<(), StoreError> {
+    fn confirm(&self, store: &mut Store) -> Result<(), StoreError> {
         loop {
             let confirmed_ms = store.confirmed_ms()?;
             let is_earlier = confirmed_ms.is_some_and(|ms| ms <= self.now_ms);

@@ -252,6 +252,13 @@ pub(super) const TABLE: &[Metric] = &[
         read: |metrics| count(metrics.shared.damaged_bytes.load(Relaxed)),
     },
     Metric {
+        name: "weir_journal_segments_unremoved",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Segments of the journal whose rows are all stored and which can't be removed: the disk fills up, a person must act.",
+        read: |metrics| level_of(metrics.shared.unremoved_segments.load(Relaxed)),
+    },
+    Metric {
         name: "weir_drain_lag_bytes",
         kind: Kind::Gauge,
         labels: &[],

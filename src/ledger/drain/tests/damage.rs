@@ -25,17 +25,6 @@ fn a_torn_tail_is_cut_and_what_stands_before_it_counts() {
     }
 }
 
-#[test]
-fn a_segment_of_another_version_stops_the_start_and_is_left_alone() {
-    let fixture = Fixture::new(1 << 20);
-    let path = fixture.dir.path().join("journal").join("0000000000000001.wj");
-    std::fs::create_dir_all(path.parent().expect("a directory")).expect("makes");
-    std::fs::write(&path, b"WEIRJRNL\x02\0\0\0\0\0\0\0later").expect("writes");
-    let error = fixture.drain(&fixture.directory()).replay().expect_err("refused");
-    assert!(error.to_string().contains("of this version"), "{error}");
-    assert!(path.exists());
-}
-
 /// Requests 0 to 4, one after the other, and where each record ends.
 fn five(fixture: &Fixture) -> (std::path::PathBuf, Vec<u8>, Vec<usize>) {
     let directory = fixture.directory();
@@ -52,6 +41,28 @@ fn five(fixture: &Fixture) -> (std::path::PathBuf, Vec<u8>, Vec<usize>) {
     let bytes = std::fs::read(&path).expect("reads");
     std::mem::forget(journal);
     (path, bytes, ends)
+}
+
+#[test]
+fn a_segment_of_an_older_version_is_read_and_one_of_a_newer_stops_the_start_and_is_left_alone() {
+    for (version, refused) in [(0, Some("an older")), (1, None), (2, None), (3, Some("a newer"))] {
+        let fixture = Fixture::new(1 << 20);
+        let (path, mut bytes, _) = five(&fixture);
+        assert_eq!(bytes[8], 2, "what is written is of the newest");
+        bytes[8] = version;
+        std::fs::write(&path, &bytes).expect("writes");
+        match (fixture.drain(&fixture.directory()).replay(), refused) {
+            (Ok(progress), None) => assert_eq!((progress.rows, progress.damaged_bytes), (5, 0)),
+            (Err(error), Some(whose)) => {
+                let expected = format!("format {version} is that of {whose} weir");
+                assert!(error.to_string().contains(&expected), "{error}");
+                assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+                assert_eq!(std::fs::read(&path).expect("reads"), bytes);
+                assert!(fixture.ends().is_empty());
+            }
+            (replayed, _) => panic!("{version}: {replayed:?}"),
+        }
+    }
 }
 
 #[test]

@@ -156,6 +156,42 @@ fn a_segment_that_somebody_else_removed_is_removed() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_removed_keeps_no_row_from_being_counted_and_goes_when_it_can() {
+    const EACCES: i32 = 13;
+    let (disk, directory) = simulated(300);
+    let place = tempfile::tempdir().expect("a directory");
+    let store = Store::open(place.path()).expect("opens");
+    let mut drain = Drain::new(directory.clone(), store).expect("begins");
+    let mut journal = Journal::new(directory.clone());
+    let mut background = Background::new(directory.clone());
+    disk.lock().frozen = Some(EACCES);
+    for (pass, numbers) in (1..).zip([0..10, 10..15]) {
+        for n in numbers.clone() {
+            journal.open_now(&opened(n)).expect("writes");
+            journal.close_now(&closed(n)).expect("writes");
+        }
+        background.round().expect("syncs");
+        let progress = drain.pass_at(Duration::from_secs(pass)).expect("the rows are stored");
+        assert_eq!(progress.rows, numbers.len() as u64);
+        let found = drain.unremoved().expect("they stay");
+        let (path, segments) = (found.path.clone(), found.segments);
+        assert_eq!(path, directory.segments()[0].path, "the first is named");
+        let finished = directory.segments().iter().filter(|segment| segment.is_sealed()).count();
+        assert!(segments > 1 && segments == finished as u64, "{segments} of {finished}");
+    }
+    // A start can say it to somebody, and does not begin what it cannot go on with.
+    let store = Store::open(place.path()).expect("opens");
+    let mut next = Drain::new(directory.clone(), store).expect("begins");
+    let error = next.replay().expect_err("it is told").to_string();
+    assert!(error.contains("can't remove") && error.contains("stored whole"), "{error}");
+    drop(next);
+    disk.lock().frozen = None;
+    drain.pass_at(Duration::from_secs(9)).expect("passes");
+    assert!(drain.unremoved().is_none());
+    assert!(directory.segments().iter().all(|segment| !segment.is_sealed()));
+}
+
+#[test]
 fn a_segment_that_cannot_be_synced_keeps_no_other_from_it() {
     let (disk, directory) = simulated(300);
     let mut journal = Journal::new(directory.clone());

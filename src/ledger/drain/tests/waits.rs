@@ -51,7 +51,7 @@ const STEPS: [(&str, Step); 4] = [
     ("fold", |it| Ok(it.drain.store.fold(i64::MAX, 10, || ()).map(drop)?)),
     ("remove", |it| {
         it.end_journal();
-        it.drain.remove_finished()
+        Ok(it.drain.remove_finished()?)
     }),
 ];
 
@@ -116,7 +116,7 @@ fn the_last_row_that_this_drain_deletes_itself_is_missed_by_nobody() {
     it.end_journal();
     it.drain.pass().expect("stores");
     assert_eq!(it.drain.expire(i64::MAX, i64::MAX).expect("deletes"), 3);
-    let other = Store::open(it.fixture.dir.path()).expect("opens");
+    let mut other = Store::open(it.fixture.dir.path()).expect("opens");
     other.confirm(None, 5).expect("writes");
     assert!(!it.drain.store.is_rewritten().expect("looks"));
 }
