@@ -32,7 +32,10 @@ run() {
     # Mixed requests with every fault.
     mixed) WEIR_TORTURE_REQUESTS=${WEIR_TORTURE_REQUESTS:-100000} tests --test it many:: ;;
     # Every fixture, cut everywhere.
-    cuts) WEIR_TORTURE_CUTS=1 tests --test it streams::cuts ;;
+    cuts)
+        export WEIR_TORTURE_CUTS=1
+        tests --lib meter:: && tests --test it streams::cuts
+        ;;
     # Files that can't grow, directories that can't be written to.
     disk)
         for ((round = 0; round < ${WEIR_TORTURE_DISKS:-20}; round++)); do
