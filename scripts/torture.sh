@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-steps=(quotas admission interleave power kills mixed disk ledger)
+steps=(quotas admission interleave power kills mixed cuts disk ledger)
 report=$(mktemp)
 export WEIR_TORTURE_REPORT=$report
 trap 'rm -f "$report"' EXIT
@@ -31,6 +31,11 @@ run() {
     kills) WEIR_TORTURE_KILLS=${WEIR_TORTURE_KILLS:-200} tests --test it torture::kills ;;
     # Mixed requests with every fault.
     mixed) WEIR_TORTURE_REQUESTS=${WEIR_TORTURE_REQUESTS:-100000} tests --test it many:: ;;
+    # Every fixture, cut everywhere.
+    cuts)
+        export WEIR_TORTURE_CUTS=1
+        tests --lib meter:: && tests --test it streams::cuts
+        ;;
     # Files that can't grow, directories that can't be written to.
     disk)
         for ((round = 0; round < ${WEIR_TORTURE_DISKS:-20}; round++)); do

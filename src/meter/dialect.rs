@@ -270,7 +270,10 @@ impl Sink for Document {
             Reading::Id => self.ids.text(piece),
             Reading::Kind => self.facts.kind.push(piece),
             Reading::Pending => self.word.push(piece),
-            Reading::Error => self.facts.error = true,
+            Reading::Error => {
+                self.facts.error = true;
+                self.fill();
+            }
             Reading::Index => {
                 if let Some(choice) = self.facts.choice.last_mut() {
                     for digit in piece.iter().filter(|byte| byte.is_ascii_digit()) {
@@ -306,7 +309,8 @@ impl Sink for Document {
             }
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),
-            (Token::String, Reading::Pending) => {
+            (_, Reading::Pending) => {
+                self.facts.signs.failed = is_failed_status(self.word.bytes());
                 self.facts.pending =
                     matches!(self.word.bytes(), b"queued" | b"in_progress" | b"pending");
             }
@@ -346,6 +350,14 @@ impl Sink for Document {
 fn is_error_code(code: &[u8]) -> bool {
     let is_fine: [&[u8]; 6] = [b"", b"0", b"200", b"20000", b"ok", b"success"];
     !is_fine.iter().any(|fine| fine.eq_ignore_ascii_case(code))
+}
+
+/// Whether a `status` is that of a failure, in a word or as HTTP has it.
+fn is_failed_status(status: &[u8]) -> bool {
+    let is_word = [&b"error"[..], b"fail", b"failed", b"failure"]
+        .iter()
+        .any(|word| word.eq_ignore_ascii_case(status));
+    is_word || matches!(status, [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'])
 }
 
 /// A number that stands alone, in digits; some write it as a string.

@@ -70,6 +70,8 @@ pub(super) struct Signs {
     pub(super) code: bool,
     pub(super) message: bool,
     pub(super) detail: bool,
+    /// Its status is that of a failure.
+    pub(super) failed: bool,
 }
 
 /// What stands at a key that should hold a certain kind of value.
@@ -125,6 +127,18 @@ pub(super) struct Choice {
 }
 
 impl Facts {
+    /// It gives no answer, and speaks of an error in words that stand for other things, too.
+    pub(super) fn speaks_of_error(&self) -> bool {
+        let Signs { code, message, detail, failed } = self.signs;
+        let speaks = detail || failed || (code && message);
+        speaks && !self.answered && !self.shell && self.usage == Member::Absent
+    }
+
+    /// It is a message and no more, such as a proxy's `{"message":"Unauthorized"}`.
+    pub(super) fn is_message(&self) -> bool {
+        self.signs.message && !self.extra && self.kind.bytes().is_empty()
+    }
+
     /// There is no choice, and the API is one that has them.
     pub(super) fn has_no_choice(&self) -> bool {
         self.may_be_usage_only() && self.choice.is_empty()

@@ -65,6 +65,9 @@ pub(super) enum Key {
 pub(super) enum Place {
     Elsewhere,
     Root,
+    /// A list that stands for a document, and an object in it: some give errors so.
+    List,
+    Listed,
     /// `x_groq`
     Groq,
     /// `message`, at the top
@@ -125,6 +128,7 @@ impl Key {
                 _ => Self::Other,
             },
             5 => match name {
+                b"fault" => Self::Detail,
                 b"delta" => Self::Delta,
                 b"error" => Self::Error,
                 b"index" => Self::Index,
@@ -134,6 +138,7 @@ impl Key {
             },
             6 => match name {
                 b"detail" | b"errors" => Self::Detail,
+                b"errmsg" => Self::Note,
                 b"object" => Self::Object,
                 b"output" => Self::Output,
                 b"result" => Self::Result,
@@ -145,7 +150,9 @@ impl Key {
                 b"choices" => Self::Choices,
                 b"created" | b"lastOne" => Self::Envelope,
                 b"content" => Self::Content,
+                b"errcode" => Self::Code,
                 b"message" => Self::Message,
+                b"Message" => Self::Note,
                 b"refusal" => Self::Text,
                 b"success" => Self::Success,
                 b"timings" => Self::Timings,
@@ -175,7 +182,8 @@ impl Key {
             b"image_gen" => Self::ImageGen,
             b"image_url" => Self::ImageUrl,
             b"signature" => Self::Label,
-            b"error_code" => Self::Code,
+            b"error_code" | b"errorCode" => Self::Code,
+            b"errorMessage" | b"error_message" => Self::Detail,
             b"eval_count" => Self::EvalCount,
             b"service_tier" | b"system_fingerprint" => Self::Envelope,
             b"moderation" => Self::Remarks,
@@ -199,13 +207,14 @@ impl Key {
 
 impl Place {
     pub(super) fn root(object: bool) -> Self {
-        if object { Self::Root } else { Self::Elsewhere }
+        if object { Self::Root } else { Self::List }
     }
 }
 
 /// What a container is that begins under `key` in `parent`.
 pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
     match (parent, key, object) {
+        (Place::List, _, true) => Place::Listed,
         (Place::Root, Key::Groq, true) => Place::Groq,
         (Place::Root, Key::Message, true) => Place::Start,
         (Place::Root, Key::Response, true) => Place::Response,

@@ -82,7 +82,7 @@ impl Meter {
 
     /// Whether an error has been stated; as [`Reading::error`].
     pub(crate) fn error(&self) -> bool {
-        self.kind == Kind::Page || self.tally().error
+        self.kind == Kind::Page || self.tally().is_error()
     }
 
     /// Whether the answer has said its last without the mark that should follow: as many choices as were asked
@@ -117,7 +117,7 @@ impl Meter {
         let pick = tally.pick.as_ref();
         let output_text_bytes = self.document.text.bytes();
         let output_images = tally.images.saturating_add(self.document.text.pictures());
-        let error = self.kind == Kind::Page || tally.error;
+        let error = self.kind == Kind::Page || tally.is_error();
         // Alone it is of the whole where nothing but the end has followed.
         let is_last = self.done && tally.ends_with_usage;
         let says_nothing = |pick: &Pick| {

@@ -29,6 +29,8 @@ pub(super) struct Tally {
     /// An API that does not say `[DONE]` has said its last.
     pub(super) is_over: bool,
     pub(super) error: bool,
+    /// A message came that nothing says is an error: it is one where no answer comes.
+    message: bool,
     /// The last that came was the usage in a chunk of its own: nothing is to follow but `[DONE]`.
     pub(super) ends_with_usage: bool,
     pub(super) pending: bool,
@@ -109,7 +111,8 @@ impl Tally {
         self.error |= matches!(kind, b"response.failed" | b"error");
         self.shell |= facts.shell;
         self.answered |= facts.answered || ends;
-        self.error |= is_error(facts, document);
+        self.error |= facts.speaks_of_error() && document.captures.found().next().is_none();
+        self.message |= facts.is_message();
         let alone = facts.has_no_choice();
         if !facts.choice.is_empty() || (alone && facts.usage == Member::Proper) {
             self.ends_with_usage = alone;
@@ -163,6 +166,12 @@ impl Tally {
             usage.audio_ms = self.duration_ms.unwrap_or(0);
         }
         Some(usage)
+    }
+
+    /// Whether the response is an error, as far as it has come.
+    pub(super) fn is_error(&self) -> bool {
+        let is_answer = || self.answered || self.shell || self.pick.is_some();
+        self.error || (self.message && !is_answer())
     }
 
     /// Everything that has begun has finished.
@@ -305,14 +314,6 @@ impl Tally {
             is_undivided,
         });
     }
-}
-
-/// Whether a document that gives no answer speaks of an error in words that stand for other things, too.
-fn is_error(facts: &Facts, document: &Document) -> bool {
-    let signs = facts.signs;
-    let speaks = signs.detail || (signs.code && signs.message);
-    let is_else = facts.answered || facts.shell || document.captures.found().next().is_some();
-    speaks && !is_else && facts.usage == Member::Absent
 }
 
 /// The events after which an API without `[DONE]` says no more of an answer.

@@ -50,7 +50,12 @@ impl Document {
                     self.reading = Reading::Status;
                 }
             }
-            Place::Repeated | Place::Usage | Place::Elsewhere => {}
+            Place::Listed => {
+                if self.key == Key::Error {
+                    self.error(token);
+                }
+            }
+            Place::List | Place::Repeated | Place::Usage | Place::Elsewhere => {}
         }
     }
 
@@ -89,7 +94,7 @@ impl Document {
             (Key::Remarks, token) => self.facts.remarks |= token != Token::Null,
             // An event's own is no response's.
             (Key::Id, Token::String) if !self.event => self.read_id(),
-            (Key::Status, Token::String) => self.read_word(Reading::Pending),
+            (Key::Status, Token::String | Token::Number) => self.read_word(Reading::Pending),
             (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
             (Key::Groq, Token::Object) => {}
             (Key::Delta, Token::String) => self.said(token),
@@ -141,6 +146,13 @@ impl Document {
         match (self.key, token) {
             (_, Token::Null) | (Key::Delta | Key::Message, Token::Object) => {}
             (Key::Index, Token::Number) => self.reading = Reading::Index,
+            // OpenRouter's: what broke an answer off stands in its choice.
+            (Key::Error, _) => {
+                if token != Token::String {
+                    self.fill();
+                }
+                self.error(token);
+            }
             (Key::FinishReason, Token::String) => self.read_word(Reading::Finish),
             (Key::Usage, Token::Object) => {
                 let choice = self.facts.choice.len().saturating_sub(1);
@@ -178,6 +190,7 @@ impl Document {
         if matches!(self.word.bytes(), b"" | b"null") && !self.word.is_long() {
             return;
         }
+        self.facts.error |= is_failure(self.word.bytes());
         if let Some(choice) = self.facts.choice.last_mut() {
             (choice.finished, choice.empty) = (true, false);
         }
@@ -252,4 +265,9 @@ impl Document {
             _ => {}
         }
     }
+}
+
+/// Whether a reason to finish is that the upstream failed: OpenRouter, Zhipu, DeepSeek.
+fn is_failure(reason: &[u8]) -> bool {
+    matches!(reason, b"error" | b"network_error" | b"insufficient_system_resource")
 }
