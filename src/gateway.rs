@@ -208,21 +208,20 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
+    let drain = Drain::of(upstream, facts.stream);
     let plan = Plan::new(
         worker,
         upstream,
         route,
         head,
         target,
-        &frames,
-        &facts,
+        frames,
+        facts,
         forwarded,
         clamp,
         &identity.tenant,
         exchange.event_id,
     );
-    let drain = Drain::of(upstream, facts.stream);
-    drop((frames, facts));
     let left = drain.is_whole.then(|| settlement.attended());
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
     match left {
