@@ -223,7 +223,9 @@ async fn serve(
         exchange.event_id,
     );
     let left = drain.is_whole.then(|| settlement.attended());
+    // On the heap, for it may outlive this future, which would else have room for it twice.
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
+    let answer = Box::pin(answer);
     match left {
         Some(left) => Attended::new(worker, drain, left, answer).await,
         None => answer.await,
