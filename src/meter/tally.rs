@@ -141,6 +141,9 @@ impl Tally {
 
     /// What stands at the top of the document for want of a usage object.
     fn state_loose(&mut self, facts: &Facts, origin: Origin) {
+        if !self.hears && facts.loose.iter().all(Option::is_none) {
+            return;
+        }
         let count = |loose: Loose| facts.loose[loose as usize];
         let mut stated =
             Stated::of([(INPUT, count(Loose::PromptEvalCount)), (OUTPUT, count(Loose::EvalCount))]);
@@ -311,8 +314,10 @@ impl Tally {
 fn is_error(facts: &Facts, document: &Document) -> bool {
     let signs = facts.signs;
     let speaks = signs.detail || (signs.code && signs.message);
-    let is_else = facts.answered || facts.shell || document.captures.found().next().is_some();
-    speaks && !is_else && facts.usage == Member::Absent
+    speaks
+        && !(facts.answered || facts.shell)
+        && facts.usage == Member::Absent
+        && document.captures.found().next().is_none()
 }
 
 /// The events after which an API without `[DONE]` says no more of an answer.
