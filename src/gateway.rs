@@ -208,23 +208,24 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
+    let drain = Drain::of(upstream, facts.stream);
     let plan = Plan::new(
         worker,
         upstream,
         route,
         head,
         target,
-        &frames,
-        &facts,
+        frames,
+        facts,
         forwarded,
         clamp,
         &identity.tenant,
         exchange.event_id,
     );
-    let drain = Drain::of(upstream, facts.stream);
-    drop((frames, facts));
     let left = drain.is_whole.then(|| settlement.attended());
+    // On the heap, for it may outlive this future, which would else have room for it twice.
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
+    let answer = Box::pin(answer);
     match left {
         Some(left) => Attended::new(worker, drain, left, answer).await,
         None => answer.await,

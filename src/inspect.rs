@@ -36,7 +36,7 @@ use reader::Reader;
 pub(crate) use refusable::NOTHING;
 pub(crate) use refusable::{NotAllowed, Refusable, Seen};
 use splice::Places;
-pub(crate) use splice::{Ask, apply};
+pub(crate) use splice::{Ask, Splice, apply};
 
 /// Bytes of a model's name, decoded, at most.
 pub(crate) const MODEL_MAX: usize = 256;

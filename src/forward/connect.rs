@@ -162,7 +162,7 @@ async fn handshake<T>(stream: T, shard: &Arc<Shard>) -> Result<Connection, SendE
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let interims = Interims::default();
+    let interims = Interims::new();
     let stream = Sober { stream: Gather(stream), interims: interims.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)

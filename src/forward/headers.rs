@@ -12,7 +12,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use self::lists::{comes_back, goes_upstream, is_the_accounts, is_trusted_upstream, may_be_named};
+use self::lists::{
+    comes_back, goes_upstream, has_underscore, is_the_accounts, is_trusted_upstream, may_be_named,
+};
 use crate::config::HeaderList;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -34,7 +36,7 @@ pub(crate) fn toward_upstream(
         goes_upstream(name)
             || matches!(name, "host" | "authorization" | "accept-encoding")
             || also.names(name)
-            || (also.covers(name) && !name.contains('_') && !is_trusted_upstream(name))
+            || (also.covers(name) && !has_underscore(name) && !is_trusted_upstream(name))
     });
     headers.insert(HOST, host.clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -61,7 +63,7 @@ pub(crate) fn toward_client(
     keep(headers, |name| {
         comes_back(name)
             || also.names(name)
-            || (also.covers(name) && !name.contains('_') && !is_the_accounts(name))
+            || (also.covers(name) && !has_underscore(name) && !is_the_accounts(name))
     });
     if is_false {
         headers.remove(CONTENT_LENGTH);

@@ -7,28 +7,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use http::Request;
+use http::{Extensions, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// So many are left out before an answer.
 const MOST: u32 = 10;
 
 /// How many there were since the last request of a connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interims(Arc<AtomicU32>);
+#[derive(Clone, Debug)]
+pub(super) struct Interims {
+    count: Arc<AtomicU32>,
+    /// What has hyper count them; made once, for it is many small pieces.
+    counting: Extensions,
+}
 
 impl Interims {
+    pub(super) fn new() -> Self {
+        let count = Arc::new(AtomicU32::new(0));
+        let mut watched = Request::new(());
+        let counted = count.clone();
+        hyper::ext::on_informational(&mut watched, move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        Self { count, counting: watched.into_parts().0.extensions }
+    }
+
     /// Has hyper count those of this request, which is the next one on the connection.
     pub(super) fn watch<B>(&self, request: &mut Request<B>) {
-        self.0.store(0, Ordering::Relaxed);
-        let count = self.0.clone();
-        hyper::ext::on_informational(request, move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
+        self.count.store(0, Ordering::Relaxed);
+        *request.extensions_mut() = self.counting.clone();
     }
 
     pub(super) fn are_too_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > MOST
+        self.count.load(Ordering::Relaxed) > MOST
     }
 }
 

@@ -86,8 +86,13 @@ pub(crate) struct Attended<F: Future + 'static> {
 }
 
 impl<F: Future + 'static> Attended<F> {
-    pub(crate) fn new(worker: &Rc<Worker>, drain: Drain, left: Left, exchange: F) -> Self {
-        Self { exchange: Some(Box::pin(exchange)), worker: worker.clone(), drain, left }
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        drain: Drain,
+        left: Left,
+        exchange: Pin<Box<F>>,
+    ) -> Self {
+        Self { exchange: Some(exchange), worker: worker.clone(), drain, left }
     }
 }
 

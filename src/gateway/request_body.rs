@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 
@@ -127,7 +128,7 @@ pub(crate) async fn read(
     held: Held,
 ) -> Result<RequestBody, ReadError> {
     let coding = Coding::of(headers).map_err(|_| Refusal::unknown_coding())?;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = body.size_hint().exact();
     if announced.is_some_and(|length| length > bounds.max_body_bytes) {
         return Err(Refusal::body_too_large(bounds.max_body_bytes).into());
     }

@@ -16,7 +16,7 @@ use crate::gateway::Worker;
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
-use crate::inspect::{self, Api, Ask, Facts};
+use crate::inspect::{self, Api, Ask, Facts, Splice};
 use crate::ledger::record::EventId;
 use crate::meter::Hide;
 use crate::refusal::{Family, Refusal};
@@ -39,12 +39,33 @@ pub(crate) struct Plan {
     asked: Asked,
 }
 
-/// The option that was spliced into a request.
+/// The option that was spliced into a request, and what makes the same request without it.
 struct Added {
-    /// The same request with the client's own bytes.
-    plain: Outbound,
+    /// Without a body, which is made only where it is needed: that is rare.
+    outbound: Outbound,
+    body: Body,
     ask: Ask,
     at: At,
+}
+
+/// A client's body, and what is edited in it whatever is asked for.
+struct Body {
+    frames: Vec<Bytes>,
+    facts: Facts,
+    clamp: Option<u64>,
+    /// Values that are set apart by tenant.
+    apart: Vec<Splice>,
+}
+
+impl Body {
+    fn edited(&self, route: &Route, ask: Ask) -> Vec<Bytes> {
+        let mut splices = self.facts.splices(route.upstream_model.as_deref(), ask, self.clamp);
+        if !self.apart.is_empty() {
+            splices.extend_from_slice(&self.apart);
+            splices.sort_by_key(|splice| splice.at.start);
+        }
+        inspect::apply(&self.frames, &splices)
+    }
 }
 
 /// What the client asked for, as far as it decides how the answer is read.
@@ -72,8 +93,8 @@ impl Plan {
         route: &Route,
         mut head: Parts,
         target: PathAndQuery,
-        frames: &[Bytes],
-        facts: &Facts,
+        frames: Vec<Bytes>,
+        facts: Facts,
         endpoint: &Forwarded,
         clamp: Option<u64>,
         tenant: &str,
@@ -89,35 +110,28 @@ impl Plan {
         let at = endpoint.usage_option.filter(|_| facts.stream && upstream.config.inject_usage);
         let known = at.and_then(|at| known(upstream, route, at));
         let (ask, is_refused) = known.map_or((Ask::Nothing, false), |known| {
-            ask(known, upstream.config.running_usage, facts, worker.clock.mono_ns())
+            ask(known, upstream.config.running_usage, &facts, worker.clock.mono_ns())
         });
-        let renamed = route.upstream_model.as_deref();
         let apart = match upstream.config.separate_tenants {
-            true => facts.apart(frames, tenant),
+            true => facts.apart(&frames, tenant),
             false => Vec::new(),
         };
-        let body = |ask| {
-            let mut splices = facts.splices(renamed, ask, clamp);
-            if !apart.is_empty() {
-                splices.extend_from_slice(&apart);
-                splices.sort_by_key(|splice| splice.at.start);
-            }
-            inspect::apply(frames, &splices)
-        };
-        let outbound = Outbound {
+        let Forwarded { has_output, hears, .. } = *endpoint;
+        let speaks = endpoint.api == Api::Speech;
+        let (hide, answers, is_stream) = (hide(ask, &facts), facts.n, facts.stream);
+        let asked = Asked { hide, answers, is_stream, has_output, hears, speaks };
+        let body = Body { frames, facts, clamp, apart };
+        let mut outbound = Outbound {
             method: head.method,
             path_and_query: target,
             headers: head.headers,
-            body: body(ask),
+            body: Vec::new(),
         };
-        let added = at.filter(|_| ask != Ask::Nothing).map(|at| {
-            let plain = Outbound { body: body(Ask::Nothing), ..outbound.clone() };
-            Box::new(Added { plain, ask, at })
-        });
-        let Forwarded { has_output, hears, .. } = *endpoint;
-        let speaks = endpoint.api == Api::Speech;
-        let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
-        let asked = Asked { hide, answers, is_stream, has_output, hears, speaks };
+        let edited = body.edited(route, ask);
+        let added = at
+            .filter(|_| ask != Ask::Nothing)
+            .map(|at| Box::new(Added { outbound: outbound.clone(), body, ask, at }));
+        outbound.body = edited;
         Self { outbound, added, is_refused, asked }
     }
 }
@@ -209,7 +223,9 @@ pub(crate) async fn send(
         Err(inbound) => return Ok((*inbound, asked)),
     };
     settlement.attempts += 1;
-    let Added { plain, ask, .. } = *added;
+    let Added { outbound, body, ask, .. } = *added;
+    let plain = Outbound { body: body.edited(route, Ask::Nothing), ..outbound };
+    drop(body);
     let inbound = Box::pin(upstream.send(plain)).await?;
     if inbound.response.status().is_success() {
         // Of both, the one that asks for more: the other is asked for by itself then.

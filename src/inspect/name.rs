@@ -140,82 +140,122 @@ impl Name {
         }
     }
 
+    /// By length first: most keys are none of these, and one look tells.
     pub(super) fn of(key: &[u8]) -> Self {
-        match key {
-            b"model" => Self::Model,
-            b"stream" => Self::Stream,
-            b"stream_options" => Self::StreamOptions,
-            b"background" => Self::Background,
-            b"service_tier" => Self::ServiceTier,
-            b"use_beam_search" => Self::UseBeamSearch,
-            b"options" => Self::Options,
-            b"max_tokens" => Self::MaxTokens,
-            b"max_completion_tokens" => Self::MaxCompletionTokens,
-            b"max_output_tokens" => Self::MaxOutputTokens,
-            b"max_new_tokens" => Self::MaxNewTokens,
-            b"max_tokens_to_sample" => Self::MaxTokensToSample,
-            b"n_predict" => Self::NPredict,
-            b"num_predict" => Self::NumPredict,
-            b"min_tokens" => Self::MinTokens,
-            b"min_new_tokens" => Self::MinNewTokens,
-            b"n" => Self::N,
-            b"best_of" => Self::BestOf,
-            b"n_cmpl" => Self::NCmpl,
-            b"num_return_sequences" => Self::NumReturnSequences,
-            b"num_images" => Self::NumImages,
-            b"batch_size" => Self::BatchSize,
-            b"include_usage" => Self::IncludeUsage,
-            b"continuous_usage_stats" => Self::ContinuousUsageStats,
-            b"prompt" | b"prompt_embeds" | b"input" => Self::Input,
-            b"messages" | b"images" => Self::Prompt,
-            b"suffix" | b"instructions" | b"system" | b"tools" | b"functions"
-            | b"response_format" | b"prediction" | b"documents" => Self::Words,
-            b"content" | b"text" => Self::Text,
-            b"image" | b"image_base64" | b"b64_json" => Self::Image,
-            b"image_url" => Self::ImageUrl,
-            b"url" => Self::Url,
-            b"source" => Self::Source,
-            b"file_data" => Self::FileData,
-            b"input_audio" => Self::InputAudio,
-            b"data" => Self::Data,
-            b"size" => Self::Size,
-            b"quality" => Self::Quality,
-            b"arguments" => Self::Arguments,
-            _ => Self::watched(key),
+        match key.len() {
+            1 if key == b"n" => Self::N,
+            2 if key == b"id" => Self::Id,
+            3 if key == b"url" => Self::Url,
+            4 => match key {
+                b"data" => Self::Data,
+                b"size" => Self::Size,
+                b"text" => Self::Text,
+                b"type" => Self::Type,
+                b"user" => Self::User,
+                _ => Self::Other,
+            },
+            5 => match key {
+                b"image" => Self::Image,
+                b"input" => Self::Input,
+                b"model" => Self::Model,
+                b"store" => Self::Store,
+                b"tools" => Self::Words,
+                _ => Self::Other,
+            },
+            6 => match key {
+                b"images" => Self::Prompt,
+                b"n_cmpl" => Self::NCmpl,
+                b"prompt" => Self::Input,
+                b"schema" => Self::Schema,
+                b"source" => Self::Source,
+                b"stream" => Self::Stream,
+                b"suffix" | b"system" => Self::Words,
+                _ => Self::Other,
+            },
+            7 => match key {
+                b"best_of" => Self::BestOf,
+                b"content" => Self::Text,
+                b"file_id" => Self::FileId,
+                b"options" => Self::Options,
+                b"quality" => Self::Quality,
+                _ => Self::Other,
+            },
+            8 => match key {
+                b"b64_json" => Self::Image,
+                b"file_ids" => Self::FileId,
+                b"messages" => Self::Prompt,
+                b"metadata" => Self::Metadata,
+                b"skill_id" => Self::SkillId,
+                _ => Self::Other,
+            },
+            9.. => Self::of_long(key),
+            _ => Self::Other,
         }
     }
 
-    /// By length first: most keys are none of these.
-    fn watched(key: &[u8]) -> Self {
-        let first = |names: &[(&[u8], Self)]| {
-            let found = names.iter().find(|(known, _)| key == *known);
-            found.map_or(Self::Other, |(_, name)| *name)
-        };
-        let watched: Self = match key.len() {
-            2 => first(&[(b"id", Self::Id)]),
-            4 => first(&[(b"type", Self::Type), (b"user", Self::User)]),
-            5 => first(&[(b"store", Self::Store)]),
-            7 => first(&[(b"file_id", Self::FileId)]),
-            8 => first(&[(b"file_ids", Self::FileId), (b"skill_id", Self::SkillId)]),
-            9 => first(&[(b"container", Self::Container)]),
-            10 => first(&[(b"cache_salt", Self::CacheSalt)]),
-            12 => first(&[
-                (b"conversation", Self::Conversation),
-                (b"container_id", Self::ContainerId),
-            ]),
-            16 => first(&[
-                (b"vector_store_ids", Self::VectorStoreIds),
-                (b"prompt_cache_key", Self::PromptCacheKey),
-            ]),
-            17 => first(&[(b"safety_identifier", Self::SafetyIdentifier)]),
-            20 => first(&[(b"previous_response_id", Self::PreviousResponseId)]),
+    fn of_long(key: &[u8]) -> Self {
+        match key.len() {
+            9 => match key {
+                b"arguments" => Self::Arguments,
+                b"container" => Self::Container,
+                b"documents" | b"functions" => Self::Words,
+                b"file_data" => Self::FileData,
+                b"image_url" => Self::ImageUrl,
+                b"n_predict" => Self::NPredict,
+                _ => Self::Other,
+            },
+            10 => match key {
+                b"background" => Self::Background,
+                b"batch_size" => Self::BatchSize,
+                b"cache_salt" => Self::CacheSalt,
+                b"max_tokens" => Self::MaxTokens,
+                b"min_tokens" => Self::MinTokens,
+                b"num_images" => Self::NumImages,
+                b"parameters" => Self::Schema,
+                b"prediction" => Self::Words,
+                _ => Self::Other,
+            },
+            11 => match key {
+                b"input_audio" => Self::InputAudio,
+                b"num_predict" => Self::NumPredict,
+                _ => Self::Other,
+            },
+            12 => match key {
+                b"container_id" => Self::ContainerId,
+                b"conversation" => Self::Conversation,
+                b"image_base64" => Self::Image,
+                b"input_schema" => Self::Schema,
+                b"instructions" => Self::Words,
+                b"service_tier" => Self::ServiceTier,
+                _ => Self::Other,
+            },
+            13 if key == b"include_usage" => Self::IncludeUsage,
+            13 if key == b"prompt_embeds" => Self::Input,
+            14 => match key {
+                b"input_examples" => Self::Schema,
+                b"max_new_tokens" => Self::MaxNewTokens,
+                b"min_new_tokens" => Self::MinNewTokens,
+                b"stream_options" => Self::StreamOptions,
+                _ => Self::Other,
+            },
+            15 if key == b"response_format" => Self::Words,
+            15 if key == b"use_beam_search" => Self::UseBeamSearch,
+            16 if key == b"prompt_cache_key" => Self::PromptCacheKey,
+            16 if key == b"vector_store_ids" => Self::VectorStoreIds,
+            _ => Self::of_longest(key),
+        }
+    }
+
+    fn of_longest(key: &[u8]) -> Self {
+        match key {
+            b"max_output_tokens" => Self::MaxOutputTokens,
+            b"safety_identifier" => Self::SafetyIdentifier,
+            b"max_tokens_to_sample" => Self::MaxTokensToSample,
+            b"num_return_sequences" => Self::NumReturnSequences,
+            b"previous_response_id" => Self::PreviousResponseId,
+            b"max_completion_tokens" => Self::MaxCompletionTokens,
+            b"continuous_usage_stats" => Self::ContinuousUsageStats,
             _ => Self::Other,
-        };
-        match (watched, key) {
-            (Self::Other, b"parameters" | b"schema" | b"input_schema") => Self::Schema,
-            (Self::Other, b"input_examples") => Self::Schema,
-            (Self::Other, b"metadata") => Self::Metadata,
-            _ => watched,
         }
     }
 }

@@ -131,7 +131,7 @@ impl Refusable {
         }
         let (from, to) = (self.by_letter[letter], self.by_letter[letter + 1]);
         for (beginning, bit) in &self.beginnings[usize::from(from)..usize::from(to)] {
-            if key.starts_with(beginning.as_bytes()) {
+            if begins(key, beginning.as_bytes()) {
                 seen.add(*bit);
             }
         }
@@ -153,6 +153,13 @@ impl Refusable {
         let beginning = || self.beginnings.iter().find(|(_, bit)| has(bit));
         exact.or_else(|| beginning().map(|(name, _)| format!("{name}*")))
     }
+}
+
+/// As `starts_with`, the last byte first: of most beginnings it is an underscore, which most keys have elsewhere.
+#[inline]
+fn begins(key: &[u8], beginning: &[u8]) -> bool {
+    let is_there = |last: &u8| key.get(beginning.len() - 1) == Some(last);
+    beginning.last().is_none_or(is_there) && key.starts_with(beginning)
 }
 
 /// The place of a key's first letter.
@@ -232,6 +239,33 @@ mod tests {
             let seen = refusable.find_spelt(key);
             for (upstream, refused) in refused.into_iter().enumerate() {
                 assert_eq!(refusable.refused(upstream, seen).as_deref(), refused, "{key}");
+            }
+        }
+    }
+
+    /// Each name of the list as it is, in other letters, and with one character more or less.
+    #[test]
+    fn the_table_finds_what_a_walk_over_the_list_finds() {
+        let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
+        let list = &config.upstreams[0].refuse_fields;
+        let refusable = Refusable::new([&**list]);
+        let stands_there = |key: &str| {
+            list.iter().any(|name| match name.strip_suffix('*') {
+                Some(beginning) => key.starts_with(beginning),
+                None => key == name,
+            })
+        };
+        for name in list {
+            let bare = name.trim_end_matches('*');
+            let less = &bare[..bare.len() - 1];
+            for key in [bare.to_owned(), format!("{bare}x"), format!("{bare}_"), less.to_owned()] {
+                let expected = stands_there(&key);
+                assert!(expected || key != bare, "{key} stands in the list");
+                let odd = key.replace('s', "\u{17f}").replace('k', "\u{212a}");
+                for spelt in [&key, &key.to_ascii_uppercase(), &odd] {
+                    let found = refusable.refused(0, refusable.find_spelt(spelt)).is_some();
+                    assert_eq!(found, expected, "{spelt}");
+                }
             }
         }
     }

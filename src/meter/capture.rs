@@ -57,7 +57,10 @@ impl Captures {
         let capture = &mut self.all[index];
         (capture.slot, capture.span, capture.stated) = (slot, at..u64::MAX, None);
         capture.bytes.clear();
-        **self.reader.get_or_insert_default() = Reader::default();
+        match &mut self.reader {
+            Some(reader) => **reader = Reader::default(),
+            none => *none = Some(Box::default()),
+        }
         self.open = Some((index, depth));
     }
 

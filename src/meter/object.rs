@@ -45,20 +45,19 @@ struct Level {
 impl Reader {
     /// A key, as its bytes stand between the quotes.
     pub(super) fn key(&mut self, raw: &[u8]) {
-        let decoded;
-        let name = if raw.contains(&b'\\') {
-            decoded = decode(raw).unwrap_or_default();
-            decoded.as_bytes()
-        } else {
-            raw
-        };
+        let names = self.levels[self.depth].within.names();
+        let place = |name: &[u8]| names.iter().position(|(known, _)| *known == name);
+        // None of ours has a backslash, which most need not be looked for.
+        let found = place(raw).or_else(|| {
+            let is_escaped = raw.contains(&b'\\');
+            is_escaped.then(|| decode(raw)).flatten().and_then(|name| place(name.as_bytes()))
+        });
         let level = &mut self.levels[self.depth];
-        let names = level.within.names();
-        let found = names.iter().position(|(known, _)| *known == name);
         let Some(at) = found else {
             level.field = Field::Other;
             return;
         };
+        let name = names[at].0;
         level.field = names[at].1;
         // Parsers disagree about which of two counts.
         let is_twice = level.seen & 1 << at != 0;

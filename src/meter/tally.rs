@@ -144,6 +144,9 @@ impl Tally {
 
     /// What stands at the top of the document for want of a usage object.
     fn state_loose(&mut self, facts: &Facts, origin: Origin) {
+        if !self.hears && facts.loose.iter().all(Option::is_none) {
+            return;
+        }
         let count = |loose: Loose| facts.loose[loose as usize];
         let mut stated =
             Stated::of([(INPUT, count(Loose::PromptEvalCount)), (OUTPUT, count(Loose::EvalCount))]);

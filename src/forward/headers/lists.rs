@@ -23,8 +23,13 @@ pub(super) fn goes_upstream(name: &str) -> bool {
         19 => name == "x-client-request-id",
         _ => false,
     };
-    is_listed
-        || ((name.starts_with("x-stainless-") || name.starts_with("x-sim-")) && !name.contains('_'))
+    let has_prefix = || name.starts_with("x-stainless-") || name.starts_with("x-sim-");
+    is_listed || (has_prefix() && !has_underscore(name))
+}
+
+/// Servers that make variables of fields take it for the one with a hyphen (RFC 3875 §4.1.18).
+pub(super) fn has_underscore(name: &str) -> bool {
+    memchr::memchr(b'_', name.as_bytes()).is_some()
 }
 
 /// A response's fields that reach the client: what describes the body, and what the official SDKs read,
