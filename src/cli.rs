@@ -8,6 +8,7 @@ mod check;
 mod tenant;
 mod key;
 mod usage;
+mod quota;
 mod requests;
 mod verify;
 mod backup;
@@ -58,6 +59,7 @@ enum Command {
     Tenant(tenant::Args),
     Key(key::Args),
     Usage(usage::Args),
+    Quota(quota::Args),
     Requests(requests::Args),
     Verify(verify::Args),
     Backup(backup::Args),
@@ -118,6 +120,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tenant(args) => with_store(file, |config| tenant::run(args, config)),
         Command::Key(args) => with_store(file, |config| key::run(args, config)),
         Command::Usage(args) => with_store(file, |config| usage::run(args, config)),
+        Command::Quota(args) => with_store(file, |config| quota::run(args, config)),
         Command::Requests(args) => with_store(file, |config| requests::run(args, config)),
         Command::Verify(args) => with_store(file, |config| verify::run(&args, config)),
         Command::Backup(args) => with_store(file, |config| backup::run(&args, config)),
