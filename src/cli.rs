@@ -112,6 +112,11 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref();
+    for (wrong, right) in Config::misspelt_variables() {
+        output::note(&format!(
+            "{wrong} sets nothing; it is {right} that overrides the configuration"
+        ));
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args, file),
         Command::Demo(args) => demo::run(&args),
