@@ -570,7 +570,7 @@ mod tests {
             assert!(error.contains(expected) && error.lines().count() == 1, "{text}\n{error}");
         }
         let error = build("", &[KEY, ("WEIR__UPSTREAM__0__NAME", "x")]).expect_err("only in files");
-        assert!(error.contains("only a file can give"), "{error}");
+        assert!(error.contains("no variable can set it"), "{error}");
     }
 
     #[test]
@@ -582,7 +582,8 @@ mod tests {
         assert!(error.contains("can't read") && error.contains("--config FILE"), "{error}");
         std::fs::write(&path, "[server]\nworkers = -1\n").expect("a file for the test");
         let error = load().expect_err("a negative number");
-        assert!(error.contains(&format!("in {} is not valid", path.display())), "{error}");
+        let placed = format!("in {} is not valid: line 2: server.workers", path.display());
+        assert!(error.contains(&placed), "{error}");
         std::fs::write(&path, "[server]\nworkers = 2\n").expect("a file for the test");
         assert_eq!(load().expect("it is valid now").server.workers, 2);
     }
