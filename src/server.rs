@@ -131,10 +131,7 @@ impl Server {
         )?;
         let time = (clock.clone(), ledger.believed());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
-        parts.quotas.answered_by({
-            let registry = registry.clone();
-            move |wanted| registry.quotas(wanted)
-        });
+        parts.knows_quotas(registry.clone());
         let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
         let shared = shared(config, routes, &registry, owners, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;

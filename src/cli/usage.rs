@@ -169,7 +169,7 @@ fn totals<'a>(by: &'a [Group], lines: &[UsageLine<'_>]) -> UsageLine<'a> {
     if let Some(first) = groups.first_mut() {
         *first = "total".to_owned();
     }
-    UsageLine { by, line: Line { groups, sums }, key_name: None }
+    UsageLine { by, line: Line { groups, sums }, key_name: Some(String::new()) }
 }
 
 impl Serialize for UsageLine<'_> {

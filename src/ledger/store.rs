@@ -22,7 +22,6 @@ mod error;
 mod expire;
 mod forget;
 mod integrity;
-mod key_names;
 mod keys;
 mod meaning;
 mod owners;
@@ -36,7 +35,6 @@ mod rewritten;
 pub(crate) mod samples;
 mod schema;
 mod sums;
-mod suspend;
 mod writers;
 
 use std::fs::{File, OpenOptions};
@@ -485,7 +483,7 @@ mod tests {
         // It is the only way to write them: the tables' names stand in no other writer.
         let sources = [
             include_str!("store/keys.rs"),
-            include_str!("store/suspend.rs"),
+            include_str!("store/keys/suspend.rs"),
             include_str!("store/delete.rs"),
         ];
         for source in sources {

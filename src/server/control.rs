@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::admin::{self, Quotas, Readiness, Shown};
 use crate::admit::{Alerting, Waiting};
 use crate::clock::Clock;
+use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
 use crate::server::Stage;
 use crate::supervisor::Supervised;
@@ -34,6 +35,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// From here on quotas are told to who may ask for them.
+    pub(crate) fn knows_quotas(&self, registry: Arc<Registry>) {
+        self.quotas.answered_by(move |wanted| registry.quotas(wanted));
+    }
+
     /// Runs until the server has ended its requests, or has failed to start: health and metrics are answered
     /// while it starts and while it drains.
     pub(crate) async fn run(

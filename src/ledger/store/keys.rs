@@ -1,6 +1,8 @@
 //! Tenants and keys. Each change raises the version that a running server polls.
 
+mod names;
 pub(super) mod rows;
+mod suspend;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::OptionalExtension;
 
-use super::{Store, StoreError};
+use super::super::{Store, StoreError};
 
 impl Store {
     /// The names of these keys, by id. Those that are deleted, or have none, are left out.
@@ -31,7 +31,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{new_key, store_with};
+    use super::super::super::samples::{new_key, store_with};
     use super::*;
 
     #[test]

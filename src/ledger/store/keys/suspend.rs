@@ -1,8 +1,8 @@
 //! Keys that open nothing for a while. Unlike a revoked key, a suspended one can be resumed, with the text,
 //! limits and usage that it had.
 
-use super::keys::rows::key;
-use super::{Store, StoreError};
+use super::super::{Store, StoreError};
+use super::rows::key;
 use crate::tenancy::Key;
 
 impl Store {
@@ -42,7 +42,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{new_key, store_with};
+    use super::super::super::samples::{new_key, store_with};
     use super::*;
 
     #[test]
