@@ -3,6 +3,7 @@
 //! the listener private.
 
 mod host;
+mod quotas;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +23,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
+
+pub(crate) use quotas::{Quota, Quotas, Wanted};
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use crate::telemetry::seldom::Seldom;
@@ -88,14 +91,12 @@ impl Readiness {
 /// When the listener has no address any more; failed connections only end themselves.
 pub(crate) async fn serve(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
-    hosts: Arc<[String]>,
+    shown: Shown,
     failed: Seldom,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     tracing::info!(listen = %listener.local_addr()?, "administration listener is open");
-    let router = router(Shown { metrics, readiness, hosts });
+    let router = router(shown);
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
     // The oldest first.
@@ -159,12 +160,14 @@ async fn connection(stream: TcpStream, router: Router, mut closing: watch::Recei
     }
 }
 
+/// What it shows, and to whom.
 #[derive(Clone)]
-struct Shown {
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
+pub(crate) struct Shown {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) quotas: Arc<Quotas>,
     /// Names by which it may be called.
-    hosts: Arc<[String]>,
+    pub(crate) hosts: Arc<[String]>,
 }
 
 fn router(shown: Shown) -> Router {
@@ -172,6 +175,7 @@ fn router(shown: Shown) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/metrics", get(exposition))
+        .route(quotas::PATH, get(quotas::answer))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "not_found", "No such page."))
         .method_not_allowed_fallback(async || {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET is answered.")
@@ -246,14 +250,9 @@ mod tests {
         let failed = Seldom::new(Clock::system());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { stopped.await.expect("the test sends it") };
-        let server = tokio::spawn(serve(
-            listener,
-            metrics,
-            readiness.clone(),
-            Arc::from([]),
-            failed,
-            shutdown,
-        ));
+        let quotas = Arc::new(Quotas::new(None));
+        let shown = Shown { metrics, readiness: readiness.clone(), quotas, hosts: Arc::from([]) };
+        let server = tokio::spawn(serve(listener, shown, failed, shutdown));
 
         let check = async |method: &str, path: &str, status: &str, text: &str| {
             let answer = exchange(address, method, path).await;
@@ -275,6 +274,7 @@ mod tests {
         check("GET", "/readyz", "503", r#"["shutting_down"]"#).await;
         check("GET", "/metrics", "200", "content-type: application/openmetrics-text").await;
         check("GET", "/metrics", "200", "\nweir_uptime_seconds ").await;
+        check("GET", quotas::PATH, "403", r#""code":"no_admin_token""#).await;
         check("GET", "/", "404", r#""code":"not_found""#).await;
         check("POST", "/healthz", "405", r#""code":"method_not_allowed""#).await;
 

@@ -8,6 +8,7 @@ mod check;
 mod tenant;
 mod key;
 mod usage;
+mod quota;
 mod requests;
 mod verify;
 mod backup;
@@ -58,6 +59,7 @@ enum Command {
     Tenant(tenant::Args),
     Key(key::Args),
     Usage(usage::Args),
+    Quota(quota::Args),
     Requests(requests::Args),
     Verify(verify::Args),
     Backup(backup::Args),
@@ -110,6 +112,11 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref();
+    for (wrong, right) in Config::misspelt_variables() {
+        output::note(&format!(
+            "{wrong} sets nothing; it is {right} that overrides the configuration"
+        ));
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args, file),
         Command::Demo(args) => demo::run(&args),
@@ -118,6 +125,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tenant(args) => with_store(file, |config| tenant::run(args, config)),
         Command::Key(args) => with_store(file, |config| key::run(args, config)),
         Command::Usage(args) => with_store(file, |config| usage::run(args, config)),
+        Command::Quota(args) => with_store(file, |config| quota::run(args, config)),
         Command::Requests(args) => with_store(file, |config| requests::run(args, config)),
         Command::Verify(args) => with_store(file, |config| verify::run(&args, config)),
         Command::Backup(args) => with_store(file, |config| backup::run(&args, config)),

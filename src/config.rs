@@ -4,6 +4,7 @@
 mod error;
 mod raw;
 mod keys;
+mod lines;
 pub(crate) mod suggest;
 mod variables;
 mod source;
@@ -280,7 +281,7 @@ impl Config {
         // `parent` of a bare file name is "", from which `join` makes paths as they were given.
         let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         Self::build(&text, base, &Variables::of_process(), secrets)
-            .map_err(|errors| errors.in_file(file.as_deref()))
+            .map_err(|errors| errors.in_file(file.as_deref(), &text))
     }
 
     /// Reads a configuration from the text of a file. No key is overridden by the environment,
@@ -302,6 +303,12 @@ impl Config {
     /// The names of the environment variables that override keys now.
     pub fn overriding_variables() -> Vec<String> {
         Variables::of_process().overrides().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The names of variables that look like those that override a key, and do nothing, each with the one that
+    /// would: one underscore where two belong.
+    pub fn misspelt_variables() -> Vec<(String, String)> {
+        Variables::of_process().misspelt(&keys::paths())
     }
 
     fn build(
@@ -563,7 +570,7 @@ mod tests {
             assert!(error.contains(expected) && error.lines().count() == 1, "{text}\n{error}");
         }
         let error = build("", &[KEY, ("WEIR__UPSTREAM__0__NAME", "x")]).expect_err("only in files");
-        assert!(error.contains("only a file can give"), "{error}");
+        assert!(error.contains("no variable can set it"), "{error}");
     }
 
     #[test]
@@ -575,7 +582,8 @@ mod tests {
         assert!(error.contains("can't read") && error.contains("--config FILE"), "{error}");
         std::fs::write(&path, "[server]\nworkers = -1\n").expect("a file for the test");
         let error = load().expect_err("a negative number");
-        assert!(error.contains(&format!("in {} is not valid", path.display())), "{error}");
+        let placed = format!("in {} is not valid: line 2: server.workers", path.display());
+        assert!(error.contains(&placed), "{error}");
         std::fs::write(&path, "[server]\nworkers = 2\n").expect("a file for the test");
         assert_eq!(load().expect("it is valid now").server.workers, 2);
     }

@@ -103,7 +103,7 @@ pub(crate) async fn handle(
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             exchange.is_unread |= refusal.closes;
-            told(&refusal, &exchange);
+            told(&worker, &refusal, &exchange);
             whole(refusal.status, refusal.headers(), refusal.body(family, event_id))
         }
     };
@@ -131,9 +131,14 @@ pub(crate) async fn handle(
     Ok(response)
 }
 
-/// Says of a refusal, which has no row, what its row would say.
-fn told(refusal: &Refusal, exchange: &Exchange) {
+/// Says of a refusal, which has no row, what its row would say; of a limit's to every operator.
+fn told(worker: &Worker, refusal: &Refusal, exchange: &Exchange) {
     let key = exchange.identity.as_deref();
+    if let (Some(Identity { tenant, key_id, .. }), Some(limit)) = (key, refusal.limit)
+        && let Some(left_out) = worker.refused.count(tenant, key_id, limit)
+    {
+        tracing::info!(%tenant, %key_id, limit, left_out, "a limit refuses requests of a key");
+    }
     let (tenant, key_id) = (key.map(|key| &*key.tenant), key.map(|key| &*key.key_id));
     let (event_id, code, limit) = (exchange.event_id, refusal.code, refusal.limit);
     tracing::debug!(%event_id, code, tenant, key_id, limit, "request refused");

@@ -348,9 +348,8 @@ impl From<Denied> for Refusal {
             Denied::Quota { resets_at_ms, .. } => {
                 let resets = jiff::Timestamp::from_millisecond(resets_at_ms)
                     .map_or_else(|_| "later".to_owned(), |time| format!("at {time}"));
-                let message = format!(
-                    "The quota {limit} has no room for this request; it is whole again {resets}."
-                );
+                let message =
+                    format!("The quota {limit} has no room for this request; it resets {resets}.");
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let kind = "insufficient_quota";
                 let refusal = Self::new(status, kind, kind, message).should_retry(false);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::Readiness;
+use crate::admin::{Quotas, Readiness};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_resolver};
@@ -110,6 +110,7 @@ impl Server {
             metrics: Arc::new(metrics),
             readiness: Arc::default(),
             clock: clock.clone(),
+            quotas: Arc::new(Quotas::new(config.admin.token.as_ref())),
             admin_hosts: config.admin.hosts.clone().into(),
         };
         let control::Control { alerting, metrics, readiness, .. } = parts.clone();
@@ -130,6 +131,7 @@ impl Server {
         )?;
         let time = (clock.clone(), ledger.believed());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
+        parts.knows_quotas(registry.clone());
         let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
         let shared = shared(config, routes, &registry, owners, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;
@@ -355,6 +357,7 @@ fn shared(
         routes,
         owners,
         failed_keys: parts.failed_keys.clone(),
+        refused: parts.metrics.refused.clone(),
         readiness: parts.readiness.clone(),
         clock: parts.clock.clone(),
         bounds: bounds(config, &parts.metrics),

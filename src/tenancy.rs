@@ -76,6 +76,8 @@ pub struct Key {
     pub models: Option<Vec<String>>,
     pub created_at_ms: i64,
     pub expires_at_ms: Option<i64>,
+    /// Nothing opens it as long as this is set. Unlike a revocation it can be taken back.
+    pub suspended_at_ms: Option<i64>,
     pub revoked_at_ms: Option<i64>,
     /// The secrets that open it: one, or two while a rotation overlaps.
     pub secrets: Vec<Secret>,

@@ -123,6 +123,11 @@ impl Account {
         Balances { windows, daily: self.day.used(), monthly: self.month.used() }
     }
 
+    /// Of the day and of the month.
+    pub(super) fn balances_kept(&self) -> [&Balance; 2] {
+        [&self.day, &self.month]
+    }
+
     /// Moves the balances on if their window has ended.
     #[inline]
     pub(super) fn enter(&mut self, windows: &Windows) {

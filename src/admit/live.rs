@@ -263,7 +263,7 @@ impl TenantLive {
         self.books().close(held, outcome);
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         // Nothing here panics half-way; were it to, counting on is better than refusing everybody.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }

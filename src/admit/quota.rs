@@ -290,6 +290,10 @@ impl Balance {
         self.used
     }
 
+    pub(super) fn reserved(&self) -> Amount {
+        self.reserved
+    }
+
     pub(super) fn start_ms(&self) -> i64 {
         self.start_ms
     }

@@ -63,6 +63,10 @@ impl Slots {
         self.all[slot.0].open.as_mut().map(|open| &mut open.account)
     }
 
+    pub(super) fn limits(&self, slot: KeySlot) -> &Limits {
+        &self.all[slot.0].limits
+    }
+
     pub(super) fn set_limits(&mut self, slot: KeySlot, limits: Arc<Limits>) {
         self.all[slot.0].limits = limits;
     }

@@ -12,6 +12,7 @@ use crate::tenancy::Limits;
 mod model;
 mod alerts;
 mod arriving;
+mod levels;
 
 const MS: u64 = 1_000_000;
 

@@ -1,10 +1,9 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
 mod delete;
+mod find;
 mod line;
 mod models;
-
-use std::io::Write;
 
 use anyhow::bail;
 
@@ -19,7 +18,7 @@ use super::Misuse;
 use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store, open_to_change};
-use super::output::{Format, note, to_stdout, write_lines, write_one};
+use super::output::{Format, Output, note, to_stdout, write_lines, write_one};
 use super::unpriced::note_unpriced;
 use super::unreadable::tell_key;
 use super::when::{Toward, When, rfc3339, span_ms, when};
@@ -43,8 +42,14 @@ enum Action {
     Set(Set),
     /// Give a key a new text; id, limits and usage stay
     Rotate(Rotate),
+    /// Let a key open nothing until `weir key resume`; limits and usage stay
+    Suspend(One),
+    /// Let a suspended key work again
+    Resume(One),
+    /// Say which key a text is: the text is read from standard input, and goes nowhere
+    Find(find::Args),
     /// End a key at once and for good
-    Revoke(Revoke),
+    Revoke(One),
     /// Delete a key that is revoked or has expired; what it used stays in the ledger, under its id
     Delete(delete::Args),
 }
@@ -95,7 +100,7 @@ struct Rotate {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Revoke {
+struct One {
     /// As `weir key list` shows it: key_…
     id: String,
     /// How the result is written
@@ -137,13 +142,31 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
     to_stdout(|out| execute(args, config, now_ms, out))
 }
 
-fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let store = || open_to_change(config, "key");
     match args.action {
         Action::Create(args) => create(args, config, now_ms, out),
         Action::List(args) => list(&args, &open_store(config, "key")?, now_ms, out),
         Action::Set(args) => set(args, &mut store()?, config, now_ms, out),
         Action::Rotate(args) => rotate(&args, &mut store()?, now_ms, out),
+        Action::Suspend(args) => {
+            let key = store()?.suspend_key(&args.id, now_ms)?;
+            let said = "is suspended: nothing opens it until `weir key resume`";
+            write_ended(out, args.format, &line(&key, now_ms, args.format), said)
+        }
+        Action::Resume(args) => {
+            let key = store()?.resume_key(&args.id)?;
+            let line = line(&key, now_ms, args.format);
+            let said = match line.status {
+                "active" => "works again",
+                _ => "is not suspended, and has expired: `weir key set ID --expires …`",
+            };
+            write_ended(out, args.format, &line, said)
+        }
+        Action::Find(args) => {
+            let text = find::read(&mut std::io::stdin().lock())?;
+            find::run(&args, &text, &open_store(config, "key")?, now_ms, out)
+        }
         Action::Revoke(args) => {
             let key = store()?.revoke_key(&args.id, now_ms)?;
             let said = "is revoked: nothing opens it any more, and it stays so";
@@ -153,7 +176,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
     }
 }
 
-fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     note_unserved(args.options.models.as_ref(), config);
     let text = KeyText::generate()?;
     let expires_at_ms = args.options.expires(config, now_ms)?.flatten();
@@ -185,6 +208,7 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
         models: new.models,
         created_at_ms: now_ms,
         expires_at_ms,
+        suspended_at_ms: None,
         revoked_at_ms: None,
         secrets: vec![new.secret],
         unreadable: Vec::new(),
@@ -196,7 +220,7 @@ fn create(args: Create, config: &Config, now_ms: i64, out: &mut dyn Write) -> an
     show_text(&key, &text, args.format, now_ms, out, &lost)
 }
 
-fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let wanted = |key: &Key| args.tenant.as_ref().is_none_or(|tenant| **tenant == *key.tenant);
     let mut keys = store.keys()?;
     keys.retain(wanted);
@@ -229,7 +253,7 @@ fn set(
     store: &mut Store,
     config: &Config,
     now_ms: i64,
-    out: &mut dyn Write,
+    out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     let Options { name, limits, clamp, cut, models, expires } = &args.options;
     let is_same = name.is_none() && models.is_none() && expires.is_none();
@@ -264,7 +288,7 @@ fn rotate(
     args: &Rotate,
     store: &mut Store,
     now_ms: i64,
-    out: &mut dyn Write,
+    out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     let text = KeyText::generate()?;
     let until_ms =
@@ -291,7 +315,7 @@ fn show_text(
     text: &KeyText,
     format: Format,
     now_ms: i64,
-    out: &mut dyn Write,
+    out: &mut dyn Output,
     lost: &str,
 ) -> anyhow::Result<()> {
     let mut line = line(key, now_ms, format);
@@ -389,7 +413,7 @@ mod tests {
             "daily_usd": null, "monthly_usd": null, "clamp": false, "cut": false,
             "created_at": "2026-11-21T12:00:00Z",
             // The day begins in the configured zone.
-            "expires_at": "2026-12-31T18:30:00Z", "revoked_at": null, "old_key_until": null,
+            "expires_at": "2026-12-31T18:30:00Z", "suspended_at": null, "revoked_at": null, "old_key_until": null,
         });
         assert_eq!(made, expected);
         for format in ["table", "csv", "json"] {
@@ -417,7 +441,8 @@ mod tests {
     fn a_text_that_did_not_leave_is_an_error_that_names_the_key_and_what_to_do() {
         /// Takes everything, and gives nothing on: what a buffer before a full disk or a closed pipe does.
         struct Lost(std::io::ErrorKind);
-        impl Write for Lost {
+        impl Output for Lost {}
+        impl std::io::Write for Lost {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 Ok(bytes.len())
             }
@@ -507,6 +532,47 @@ mod tests {
         assert!(said.starts_with(&format!("key `{id}` of tenant `acme` is revoked: ")), "{said}");
         let error = world.weir_at(NOW_MS, &format!("rotate {id}")).unwrap_err().to_string();
         assert!(error.contains("`weir key create` makes a new one"), "{error}");
+    }
+
+    #[test]
+    fn a_suspended_key_says_so_until_it_is_resumed() {
+        let world = World::new();
+        let mut key = world.json("create --tenant acme --expires 2h");
+        let id = key["id"].as_str().unwrap().to_owned();
+        key.as_object_mut().unwrap().remove("key");
+        let suspended = world.json(&format!("suspend {id}"));
+        assert_eq!(suspended["status"], json!("suspended"));
+        assert_eq!(suspended["suspended_at"], json!("2026-11-21T12:00:00Z"));
+        assert_eq!(suspended["expires_at"], key["expires_at"]);
+        assert_eq!(world.json(&format!("resume {id}")), key);
+        let said = world.weir(&format!("suspend {id}"));
+        assert!(said.contains("is suspended") && said.contains("`weir key resume`"), "{said}");
+        assert!(world.weir(&format!("resume {id}")).contains("works again"));
+        let late = world.weir_at(NOW_MS + 8_000_000, &format!("resume {id}")).unwrap();
+        assert!(late.contains("--expires"), "{late}");
+        world.weir(&format!("revoke {id}"));
+        let error = world.weir_at(NOW_MS, &format!("resume {id}")).unwrap_err().to_string();
+        assert!(error.contains("is revoked, and stays so"), "{error}");
+    }
+
+    #[test]
+    fn a_list_is_as_wide_as_what_is_set() {
+        let world = World::new();
+        world.weir("create --tenant acme --rpm none");
+        let table = world.weir("list");
+        let heading = table.lines().next().unwrap();
+        assert_eq!(
+            heading.split_whitespace().collect::<Vec<_>>().join(" "),
+            "id tenant status last 4 models"
+        );
+        let shown = world.weir("create --tenant acme --name ci --tpm 100_000");
+        assert_eq!(shown.lines().count(), 8, "{shown}");
+        let table = world.weir("list");
+        assert!(table.contains("rpm 60, tpm 100,000") && table.contains("ci"), "{table}");
+        assert!(table.lines().all(|line| line.len() <= 100), "{table}");
+        assert!(
+            world.weir("list --format csv").starts_with("id,tenant,name,status,last4,models,rpm,")
+        );
     }
 
     #[test]

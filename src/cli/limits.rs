@@ -5,6 +5,8 @@ use std::str::FromStr;
 use crate::price;
 use crate::tenancy::Limits;
 
+use super::output::{Column, grouped};
+
 /// A limit as it was typed: a number, or `none` to lift it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap<T>(Option<T>);
@@ -54,6 +56,28 @@ pub(crate) struct LimitFields {
     /// Decimal numbers, exact.
     daily_usd: Option<String>,
     monthly_usd: Option<String>,
+}
+
+/// All limits in one cell of a table; programs have a column for each.
+pub(crate) const SUMMARY: Column = Column::ranked("limits", "limits", 3).for_people();
+
+/// What is limited, and to how much, for people: `rpm 60, daily-tokens 5,000`. `None`: nothing is.
+pub(crate) fn summary(limits: &Limits) -> Option<String> {
+    let count = |limit: Option<u64>| limit.map(|limit| grouped(&limit.to_string()));
+    let all = [
+        ("rpm", count(limits.rpm.map(u64::from))),
+        ("tpm", count(limits.tpm)),
+        ("concurrency", count(limits.concurrency.map(u64::from))),
+        ("daily-requests", count(limits.daily_requests)),
+        ("daily-tokens", count(limits.daily_tokens)),
+        ("daily-usd", limits.daily_nano_usd.map(price::usd)),
+        ("monthly-requests", count(limits.monthly_requests)),
+        ("monthly-tokens", count(limits.monthly_tokens)),
+        ("monthly-usd", limits.monthly_nano_usd.map(price::usd)),
+    ];
+    let set = all.into_iter().filter_map(|(name, limit)| Some(format!("{name} {}", limit?)));
+    let set: Vec<_> = set.collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }
 
 impl LimitArgs {
@@ -175,6 +199,19 @@ mod tests {
         ] {
             assert_eq!(dollars(text).ok(), expected.map(Cap), "{text}");
         }
+    }
+
+    #[test]
+    fn a_cell_has_the_limits_that_there_are() {
+        assert_eq!(summary(&Limits::default()), None);
+        let limits = Limits {
+            rpm: Some(60),
+            monthly_tokens: Some(5_000_000),
+            daily_nano_usd: Some(12_500_000_000),
+            ..Limits::default()
+        };
+        let expected = "rpm 60, daily-usd 12.50, monthly-tokens 5,000,000";
+        assert_eq!(summary(&limits).as_deref(), Some(expected));
     }
 
     #[test]

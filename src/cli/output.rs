@@ -1,8 +1,9 @@
 //! Results as a table, as CSV or as JSON, from the same serialisable lines.
 
+mod table;
+
 use std::io::{self, Write};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,28 +28,91 @@ pub(crate) struct Column {
     pub name: &'static str,
     /// What stands above it in a table; a column without is in CSV and JSON only.
     pub heading: Option<&'static str>,
+    /// It is in CSV.
+    is_field: bool,
+    /// 0: a table always has it. Others are left out where nothing stands in them, and where a terminal is
+    /// too narrow: of those the highest first.
+    rank: u8,
+    /// It stands at the right of its column, as numbers do.
+    is_amount: bool,
+}
+
+/// Where results go.
+pub(crate) trait Output: Write {
+    /// How many characters fit into a line; `None`: any number.
+    fn width(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Output for Vec<u8> {}
+
+/// Standard output, which may be a terminal.
+struct Stdout {
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    width: Option<usize>,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Output for Stdout {
+    fn width(&self) -> Option<usize> {
+        self.width
+    }
 }
 
 /// What stands in a table where there is no value.
 const NO_VALUE: &str = "-";
 
 impl Column {
-    /// A column that is in the table, too.
+    /// A column that every table has.
     pub(crate) const fn shown(name: &'static str, heading: &'static str) -> Self {
-        Self { name, heading: Some(heading) }
+        Self { name, heading: Some(heading), is_field: true, rank: 0, is_amount: false }
+    }
+
+    /// A column that a table has where something stands in it, and where there is room. The higher the rank
+    /// is, the earlier it goes.
+    pub(crate) const fn ranked(name: &'static str, heading: &'static str, rank: u8) -> Self {
+        Self { rank, ..Self::shown(name, heading) }
     }
 
     /// A column for programs.
     pub(crate) const fn hidden(name: &'static str) -> Self {
-        Self { name, heading: None }
+        Self { heading: None, ..Self::shown(name, "") }
+    }
+
+    /// The same column for people only.
+    pub(crate) const fn for_people(self) -> Self {
+        Self { is_field: false, ..self }
+    }
+
+    /// The same column with what is text, and still an amount.
+    pub(crate) const fn amount(self) -> Self {
+        Self { is_amount: true, ..self }
+    }
+
+    /// Whether a table is better off without it.
+    fn is_left_out(&self, lines: &[Value]) -> bool {
+        self.rank > 0 && lines.iter().all(|line| is_blank(&line[self.name]))
     }
 }
 
 /// Runs `write` with standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn to_stdout(
-    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+    write: impl FnOnce(&mut dyn Output) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let stdout = io::stdout().lock();
+    let size = terminal_size::terminal_size_of(&stdout);
+    let width = size.map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0);
+    let mut out = Stdout { out: io::BufWriter::new(stdout), width };
     unless_broken(write(&mut out).and_then(|()| Ok(out.flush()?)))
 }
 
@@ -77,7 +141,7 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
 /// Writes lines, each an object with the columns' fields. `totals` ends a table, and only that.
 /// Without lines a table is nothing at all, CSV its head line, JSON an empty array.
 pub(crate) fn write_lines<T: Serialize>(
-    out: &mut dyn Write,
+    out: &mut dyn Output,
     format: Format,
     columns: &[Column],
     lines: &[T],
@@ -85,7 +149,10 @@ pub(crate) fn write_lines<T: Serialize>(
 ) -> anyhow::Result<()> {
     match format {
         Format::Table if lines.is_empty() => Ok(()),
-        Format::Table => write_table(out, columns, lines.iter().chain(totals)),
+        Format::Table => {
+            let lines = lines.iter().chain(totals).map(serde_json::to_value);
+            table::write_table(out, columns, &lines.collect::<Result<Vec<_>, _>>()?)
+        }
         Format::Csv => write_csv(out, columns, lines),
         Format::Json => write_json(out, lines),
     }
@@ -106,41 +173,28 @@ pub(crate) fn write_one<T: Serialize>(
             Ok(writeln!(out)?)
         }
         Format::Table => {
-            let line = serde_json::to_value(one)?;
-            let shown = || columns.iter().filter_map(|column| Some((column.name, column.heading?)));
+            let line = [serde_json::to_value(one)?];
+            let there = || columns.iter().filter(|column| !column.is_left_out(&line));
+            let shown = || there().filter_map(|column| Some((column.name, column.heading?)));
             let width = shown().map(|(_, heading)| heading.len()).max().unwrap_or(0);
             for (name, heading) in shown() {
-                writeln!(out, "{heading:width$}  {}", table_text(&line[name]))?;
+                writeln!(out, "{heading:width$}  {}", table_text(&line[0][name]))?;
             }
             Ok(())
         }
     }
 }
 
-fn write_table<'a, T: Serialize + 'a>(
-    out: &mut dyn Write,
-    columns: &[Column],
-    lines: impl Iterator<Item = &'a T>,
-) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    // Nothing wraps: a line of the table is a line of text, for `grep`.
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    let shown = || columns.iter().filter_map(|column| Some((column.name, column.heading?)));
-    let mut numeric = vec![false; shown().count()];
-    for line in lines {
-        let line = serde_json::to_value(line)?;
-        let cells = shown().zip(&mut numeric).map(|((name, _), numeric)| {
-            *numeric |= line[name].is_number();
-            Cell::new(table_text(&line[name]))
-        });
-        table.add_row(cells.collect::<Vec<_>>());
+/// Whether it says no more than that there is nothing.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(is_so) => !is_so,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
     }
-    table.set_header(shown().map(|(_, heading)| heading));
-    for (column, _) in table.column_iter_mut().zip(numeric).filter(|(_, numeric)| *numeric) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    Ok(writeln!(out, "{table}")?)
 }
 
 fn write_csv<T: Serialize>(
@@ -154,7 +208,8 @@ fn write_csv<T: Serialize>(
 
 /// The line that names the columns.
 pub(crate) fn write_csv_head(out: &mut dyn Write, columns: &[Column]) -> anyhow::Result<()> {
-    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+    let fields = columns.iter().filter(|column| column.is_field);
+    let names: Vec<_> = fields.map(|column| column.name).collect();
     Ok(writeln!(out, "{}", names.join(","))?)
 }
 
@@ -165,7 +220,8 @@ pub(crate) fn write_csv_line<T: Serialize>(
     line: &T,
 ) -> anyhow::Result<()> {
     let line = serde_json::to_value(line)?;
-    let cells: Vec<_> = columns.iter().map(|column| csv_cell(&line[column.name])).collect();
+    let fields = columns.iter().filter(|column| column.is_field);
+    let cells: Vec<_> = fields.map(|column| csv_cell(&line[column.name])).collect();
     Ok(writeln!(out, "{}", cells.join(","))?)
 }
 
@@ -362,13 +418,11 @@ mod tests {
         let lines = [json!({"name": "a\u{1b}[1m\u{202e}", "count": 1234567}), json!({"name": "b"})];
         let totals = json!({"name": "total", "count": 1000});
         let text = written(Format::Table, &lines, Some(&totals));
-        let shape: Vec<_> = text.lines().map(str::trim_end).collect();
-        assert_eq!(shape.len(), 7, "{text}");
-        assert!(
-            shape[3].contains("a\\u{1b}[1m\\u{202e}") && shape[3].ends_with("1,234,567 │"),
-            "{text}"
-        );
-        assert!(shape[4].ends_with("- │") && shape[5].ends_with("1,000 │"), "{text}");
+        let expected = "name                 how many\n\
+            a\\u{1b}[1m\\u{202e}  1,234,567\n\
+            b                           -\n\
+            total                   1,000\n";
+        assert_eq!(text, expected);
         assert!(!text.contains("list"), "{text}");
     }
 
@@ -385,6 +439,24 @@ mod tests {
         let mut out = Vec::new();
         write_one(&mut out, Format::Table, &COLUMNS, &one).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "name      x\nhow many  12,345\n");
+    }
+
+    #[test]
+    fn of_one_thing_what_is_not_there_is_left_out_and_programs_get_it() {
+        let columns = [
+            Column::shown("name", "name"),
+            Column::ranked("limit", "limit", 1),
+            Column::ranked("text", "text", 1).for_people(),
+        ];
+        let written = |format, one: Value| {
+            let mut out = Vec::new();
+            write_one(&mut out, format, &columns, &one).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(Format::Table, json!({"name": "x", "limit": null})), "name  x\n");
+        let full = || json!({"name": "x", "limit": 7, "text": "y"});
+        assert_eq!(written(Format::Table, full()), "name   x\nlimit  7\ntext   y\n");
+        assert_eq!(written(Format::Csv, full()), "name,limit\nx,7\n");
     }
 
     #[test]

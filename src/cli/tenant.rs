@@ -1,6 +1,5 @@
 //! `weir tenant`: who shares the upstream, and what all keys of each may use together.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -11,10 +10,10 @@ use crate::config::Config;
 use crate::tenancy::{Limits, Tenant};
 
 use super::Misuse;
-use super::limits::{LimitArgs, LimitFields};
+use super::limits::{LimitArgs, LimitFields, SUMMARY, summary};
 use super::names::tenant_name;
 use super::open::{open_or_make_store, open_store, open_to_change};
-use super::output::{Column, Format, counted, note, to_stdout, write_lines, write_one};
+use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines, write_one};
 use super::unpriced::note_unpriced;
 use super::unreadable::tell_tenant;
 use super::when::rfc3339;
@@ -74,6 +73,9 @@ struct Zone(Option<Arc<str>>);
 #[derive(Debug, Serialize)]
 struct TenantLine {
     name: String,
+    /// Only where people read it: the limits in one text.
+    #[serde(rename = "limits", skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
     #[serde(flatten)]
     limits: LimitFields,
     time_zone: Option<String>,
@@ -83,19 +85,20 @@ struct TenantLine {
     status: Option<&'static str>,
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column::shown("name", "tenant"),
-    Column::shown("rpm", "rpm"),
-    Column::shown("tpm", "tpm"),
-    Column::shown("concurrency", "concurrency"),
-    Column::shown("daily_tokens", "daily tokens"),
-    Column::shown("monthly_tokens", "monthly tokens"),
-    Column::shown("daily_requests", "daily requests"),
-    Column::shown("monthly_requests", "monthly requests"),
-    Column::shown("daily_usd", "daily USD"),
-    Column::shown("monthly_usd", "monthly USD"),
-    Column::shown("time_zone", "time zone"),
-    Column::shown("created_at", "created"),
+    SUMMARY,
+    Column::hidden("rpm"),
+    Column::hidden("tpm"),
+    Column::hidden("concurrency"),
+    Column::hidden("daily_tokens"),
+    Column::hidden("monthly_tokens"),
+    Column::hidden("daily_requests"),
+    Column::hidden("monthly_requests"),
+    Column::hidden("daily_usd"),
+    Column::hidden("monthly_usd"),
+    Column::ranked("time_zone", "time zone", 2),
+    Column::ranked("created_at", "created", 4),
 ];
 
 const STATUS: Column = Column::shown("status", "status");
@@ -106,7 +109,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
     to_stdout(|out| execute(args, config, now_ms, out))
 }
 
-fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let mut store = match args.action {
         Action::Create(_) => open_or_make_store(config, "tenant")?,
         Action::List { .. } => open_store(config, "tenant")?,
@@ -122,7 +125,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             let name = edit.name.into();
             let tenant =
                 Tenant { name, limits, time_zone, created_at_ms: now_ms, unreadable: Vec::new() };
-            write_one(out, edit.format, &COLUMNS, &line(&tenant))
+            write_one(out, edit.format, &COLUMNS, &line(&tenant, edit.format))
         }
         Action::List { format } => {
             let mut tenants = store.tenants()?;
@@ -130,7 +133,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
                 note("no tenants yet; `weir tenant create` and `weir key create` make them");
             }
             tenants.retain(|tenant| !tell_tenant(tenant));
-            let lines: Vec<_> = tenants.iter().map(line).collect();
+            let lines: Vec<_> = tenants.iter().map(|tenant| line(tenant, format)).collect();
             write_lines(out, format, &COLUMNS, &lines, None)
         }
         Action::Set(edit) => {
@@ -148,7 +151,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             })?;
             tell_tenant(&tenant);
             note_unpriced(&tenant.limits, None, config, now_ms);
-            write_one(out, edit.format, &COLUMNS, &line(&tenant))
+            write_one(out, edit.format, &COLUMNS, &line(&tenant, edit.format))
         }
         Action::Delete { name, force, format } => {
             let (tenant, keys) = store.delete_tenant(&name, force, now_ms)?;
@@ -162,15 +165,16 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
             }
             note(&format!("{with_it} deleted with it"));
             let columns: Vec<_> = COLUMNS.into_iter().chain([STATUS]).collect();
-            let line = TenantLine { status: Some("deleted"), ..line(&tenant) };
+            let line = TenantLine { status: Some("deleted"), ..line(&tenant, format) };
             write_one(out, format, &columns, &line)
         }
     }
 }
 
-fn line(tenant: &Tenant) -> TenantLine {
+fn line(tenant: &Tenant, format: Format) -> TenantLine {
     TenantLine {
         name: tenant.name.to_string(),
+        summary: summary(&tenant.limits).filter(|_| format == Format::Table),
         limits: LimitFields::from(&tenant.limits),
         time_zone: tenant.time_zone.as_deref().map(str::to_owned),
         created_at: rfc3339(tenant.created_at_ms),

@@ -22,6 +22,7 @@ fn of_key(id: &str, one: &Unreadable) -> String {
         "id" => "`weir tenant delete` deletes it with its tenant".to_owned(),
         "tenant" => format!("`weir key delete {id} --force` deletes it"),
         "digest" | "last4" => format!("`weir key rotate {id} --overlap 0s` mends it"),
+        "suspended_at_ms" => format!("`weir key resume {id}` mends it, or `suspend`"),
         "name" => format!("`weir key set {id} --name NAME` mends it"),
         "models" => format!("`weir key set {id} --models A,B` mends it, or `all`"),
         limit => format!("`weir key set {id} --{} N` mends it, or `none`", option(limit)),

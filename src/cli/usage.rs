@@ -1,6 +1,6 @@
 //! `weir usage`: what was used, summed up.
 
-use std::io::Write;
+use std::cmp::Reverse;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -8,12 +8,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::report::{Group, Line, usage};
-use crate::ledger::store::Sums;
+use crate::ledger::store::{Store, StoreError, Sums};
 use crate::price::usd;
 
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
-use super::output::{Column, Format, note, to_stdout, write_lines};
+use super::output::{Column, Format, Output, grouped, note, to_stdout, write_lines};
 
 /// Show what was used, summed up
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +23,12 @@ pub(crate) struct Args {
     /// What each line stands for; several are separated by commas [default: tenant,key,model]
     #[arg(long, value_delimiter = ',', value_parser = group_parser())]
     by: Vec<Group>,
+    /// The lines with the most first, by this field [default: as they are grouped]
+    #[arg(long, value_name = "FIELD", value_parser = PossibleValuesParser::new(SUMS.map(|column| column.name)))]
+    sort: Option<String>,
+    /// Only so many lines, those with the most [default field: cost_usd where there is a cost, else total_tokens]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -33,20 +39,24 @@ pub(crate) struct Args {
 struct UsageLine<'a> {
     by: &'a [Group],
     line: Line,
+    /// What the key is called, if lines stand for keys.
+    key_name: Option<String>,
 }
+
+const KEY_NAME: Column = Column::ranked("key_name", "key name", 2);
 
 const DEFAULT_GROUPS: [Group; 3] = [Group::Tenant, Group::Key, Group::Model];
 
 const SUMS: [Column; 9] = [
     Column::shown("requests", "requests"),
-    Column::shown("input_tokens", "input"),
-    Column::shown("cached_tokens", "cached"),
-    Column::shown("output_tokens", "output"),
-    Column::shown("reasoning_tokens", "reasoning"),
+    Column::ranked("input_tokens", "input", 4),
+    Column::ranked("cached_tokens", "cached", 6),
+    Column::ranked("output_tokens", "output", 4),
+    Column::ranked("reasoning_tokens", "reasoning", 6),
     Column::shown("total_tokens", "total"),
-    Column::shown("cost_usd", "cost USD"),
-    Column::shown("estimated_requests", "estimated requests"),
-    Column::shown("unpriced_requests", "unpriced requests"),
+    Column::ranked("cost_usd", "cost USD", 1).amount(),
+    Column::ranked("estimated_requests", "estimated", 5),
+    Column::ranked("unpriced_requests", "unpriced", 3),
 ];
 
 /// Writes the report.
@@ -55,7 +65,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
     to_stdout(|out| execute(args, config, now_ms, out))
 }
 
-fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let filter = args.filter.resolve(config, now_ms)?;
     let by = groups(&args.by);
     let store = open_ledger(config, "usage", now_ms)?;
@@ -64,10 +74,68 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> any
         check_names(&store, &filter, config)?;
         note("no such requests in the ledger");
     }
-    let lines: Vec<_> = lines.into_iter().map(|line| UsageLine { by: &by, line }).collect();
-    let columns: Vec<_> =
+    let mut lines: Vec<_> =
+        lines.into_iter().map(|line| UsageLine { by: &by, line, key_name: None }).collect();
+    let totals = totals(&by, &lines);
+    keep_most(&mut lines, args.sort.as_deref(), args.top);
+    name_keys(&mut lines, &by, &store)?;
+    let mut columns: Vec<_> =
         by.iter().map(|group| Column::shown(group.name(), group.name())).chain(SUMS).collect();
-    write_lines(out, args.format, &columns, &lines, Some(&totals(&by, &lines)))
+    if let Some(at) = by.iter().position(|group| *group == Group::Key) {
+        columns.insert(at + 1, KEY_NAME);
+    }
+    write_lines(out, args.format, &columns, &lines, Some(&totals))
+}
+
+/// Sorts the lines by a field, those with the most first, and keeps as many as are wanted.
+fn keep_most(lines: &mut Vec<UsageLine<'_>>, sort: Option<&str>, top: Option<u32>) {
+    let has_cost =
+        lines.iter().any(|line| line.line.sums.cost_nano_usd.is_some_and(|cost| cost > 0));
+    let field = match (sort, top) {
+        (None, None) => return,
+        (Some(field), _) => field,
+        (None, Some(_)) if has_cost => "cost_usd",
+        (None, Some(_)) => "total_tokens",
+    };
+    lines.sort_by_key(|line| Reverse(line.line.amount(field)));
+    let top = top.map_or(usize::MAX, |top| top as usize);
+    if lines.len() > top {
+        let all = grouped(&lines.len().to_string());
+        note(&format!(
+            "{} of {all} lines, those with the most {field}; the totals are of all",
+            grouped(&top.to_string())
+        ));
+        lines.truncate(top);
+    }
+}
+
+/// Looks up what the keys are called, where lines stand for keys.
+fn name_keys(lines: &mut [UsageLine<'_>], by: &[Group], store: &Store) -> Result<(), StoreError> {
+    let Some(at) = by.iter().position(|group| *group == Group::Key) else { return Ok(()) };
+    let ids: Vec<_> = lines.iter().map(|line| line.line.groups[at].clone()).collect();
+    let names = store.key_names(ids.iter().map(String::as_str))?;
+    for (line, id) in lines.iter_mut().zip(&ids) {
+        line.key_name = names.get(&**id).cloned();
+    }
+    Ok(())
+}
+
+impl Line {
+    /// A sum, by the name of its column.
+    fn amount(&self, field: &str) -> u64 {
+        let Sums { usage, .. } = &self.sums;
+        match field {
+            "requests" => self.sums.requests,
+            "input_tokens" => usage.input,
+            "cached_tokens" => usage.cached,
+            "output_tokens" => usage.output,
+            "reasoning_tokens" => usage.reasoning,
+            "cost_usd" => self.sums.cost_nano_usd.map_or(0, |cost| cost.cast_unsigned()),
+            "estimated_requests" => self.sums.estimated_requests,
+            "unpriced_requests" => self.sums.unpriced_requests,
+            _ => usage.total,
+        }
+    }
 }
 
 fn group_parser() -> impl TypedValueParser<Value = Group> {
@@ -77,10 +145,14 @@ fn group_parser() -> impl TypedValueParser<Value = Group> {
     })
 }
 
-/// The groups asked for, each once, or the default ones.
+/// The groups asked for, each once, or the default ones. A key has its tenant before it, by whom people know it.
 fn groups(asked: &[Group]) -> Vec<Group> {
     let mut groups = Vec::new();
+    let has_tenant = asked.contains(&Group::Tenant);
     for group in if asked.is_empty() { &DEFAULT_GROUPS } else { asked } {
+        if *group == Group::Key && !has_tenant && !groups.contains(&Group::Tenant) {
+            groups.push(Group::Tenant);
+        }
         if !groups.contains(group) {
             groups.push(*group);
         }
@@ -97,15 +169,18 @@ fn totals<'a>(by: &'a [Group], lines: &[UsageLine<'_>]) -> UsageLine<'a> {
     if let Some(first) = groups.first_mut() {
         *first = "total".to_owned();
     }
-    UsageLine { by, line: Line { groups, sums } }
+    UsageLine { by, line: Line { groups, sums }, key_name: Some(String::new()) }
 }
 
 impl Serialize for UsageLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Line { groups, sums } = &self.line;
-        let mut map = serializer.serialize_map(Some(groups.len() + SUMS.len()))?;
+        let mut map = serializer.serialize_map(None)?;
         for (group, value) in self.by.iter().zip(groups) {
             map.serialize_entry(group.name(), value)?;
+            if *group == Group::Key {
+                map.serialize_entry(KEY_NAME.name, &self.key_name)?;
+            }
         }
         map.serialize_entry("requests", &sums.requests)?;
         map.serialize_entry("input_tokens", &sums.usage.input)?;
@@ -126,7 +201,8 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::ledger::store::NewKey;
+    use crate::ledger::store::samples::{HOUR_MS, Sample, new_key, store_with};
     use crate::tenancy::Limits;
 
     const NOW_MS: i64 = 200 * HOUR_MS;
@@ -165,7 +241,9 @@ mod tests {
             line
         };
         let of = |tenant: &str, key: &str, requests| {
-            line(json!({"tenant": tenant, "key": key, "model": "gpt-5.4"}), requests)
+            let groups =
+                json!({"tenant": tenant, "key": key, "key_name": null, "model": "gpt-5.4"});
+            line(groups, requests)
         };
         assert_eq!(json(""), json!([of("acme", "key_a", 3), of("beta", "key_b", 1)]));
         assert_eq!(json("--since 1h --key key_a"), json!([of("acme", "key_a", 1)]));
@@ -173,10 +251,11 @@ mod tests {
         let tenants = [line(json!({"tenant": "acme"}), 3), line(json!({"tenant": "beta"}), 1)];
         assert_eq!(json("--by tenant"), json!(tenants));
         // 196 hours are 8 days and 4 hours; with 5 hours and a half more it is still the ninth.
+        let day = |day: &str, tenant: &str, key: &str| json!({"day": day, "tenant": tenant, "key": key, "key_name": null});
         let days = [
-            line(json!({"day": "1970-01-05", "key": "key_a"}), 2),
-            line(json!({"day": "1970-01-05", "key": "key_b"}), 1),
-            line(json!({"day": "1970-01-09", "key": "key_a"}), 1),
+            line(day("1970-01-05", "acme", "key_a"), 2),
+            line(day("1970-01-05", "beta", "key_b"), 1),
+            line(day("1970-01-09", "acme", "key_a"), 1),
         ];
         assert_eq!(json("--by day,key,day"), json!(days));
     }
@@ -185,12 +264,12 @@ mod tests {
     fn a_table_ends_with_the_totals_and_csv_does_not() {
         let (dir, _store) = store_with(&samples());
         let table = weir(&dir, "").unwrap();
-        let totals: Vec<_> = table.lines().rev().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(totals, ["│", "total", "4", "28", "0", "12", "0", "40", "-", "0", "4", "│"]);
+        let totals: Vec<_> = table.lines().next_back().unwrap().split_whitespace().collect();
+        assert_eq!(totals, ["total", "4", "28", "12", "40", "4"]);
         let csv = weir(&dir, "--by key --format csv").unwrap();
-        let expected = "key,requests,input_tokens,cached_tokens,output_tokens,reasoning_tokens,\
+        let expected = "tenant,key,key_name,requests,input_tokens,cached_tokens,output_tokens,reasoning_tokens,\
             total_tokens,cost_usd,estimated_requests,unpriced_requests\n\
-            key_a,3,21,0,9,0,30,,0,3\nkey_b,1,7,0,3,0,10,,0,1\n";
+            acme,key_a,,3,21,0,9,0,30,,0,3\nbeta,key_b,,1,7,0,3,0,10,,0,1\n";
         assert_eq!(csv, expected);
     }
 
@@ -207,17 +286,52 @@ mod tests {
         let csv = weir(&dir, "--by key --format csv").unwrap();
         let cost = |line: &str| {
             let fields: Vec<_> = line.split(',').collect();
-            [fields[0], fields[7], fields[9]].map(str::to_owned)
+            [fields[1], fields[9], fields[11]].map(str::to_owned)
         };
         let costs: Vec<_> = csv.lines().skip(1).map(cost).collect();
         let expected = [["key_a", "2.000000001", "1"], ["key_b", "0.00", "0"], ["key_c", "", "1"]];
         assert_eq!(costs, expected);
         let table = weir(&dir, "--by key").unwrap();
-        let totals: Vec<_> = table.lines().rev().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(totals[totals.len() - 4..], ["2.000000001", "0", "2", "│"]);
+        let totals: Vec<_> = table.lines().next_back().unwrap().split_whitespace().collect();
+        assert_eq!(totals[totals.len() - 2..], ["2.000000001", "2"]);
         let json: Value =
             serde_json::from_str(&weir(&dir, "--by model --format json").unwrap()).unwrap();
         assert_eq!(json[0]["cost_usd"], json!("2.000000001"));
+    }
+
+    #[test]
+    fn those_with_the_most_come_first_and_the_totals_are_of_all() {
+        let sample = Sample::default();
+        let (dir, mut store) = store_with(&[
+            Sample { cost: Some(5), ..sample },
+            Sample { id: 2, cost: Some(5), ..sample },
+            Sample { id: 3, key: "key_1", tenant: "beta", cost: Some(1_000), ..sample },
+            Sample { id: 4, key: "key_c", tenant: "gamma", ..sample },
+        ]);
+        let named = NewKey { name: "ci".to_owned(), ..new_key(1, "beta") };
+        store.create_key(&named, 0).unwrap();
+        let first = |line: &str| {
+            let csv = weir(&dir, &format!("{line} --format csv")).unwrap();
+            csv.lines()
+                .skip(1)
+                .map(|line| line.split(',').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(first("--by tenant"), ["acme", "beta", "gamma"]);
+        assert_eq!(first("--by tenant --sort cost_usd"), ["beta", "acme", "gamma"]);
+        assert_eq!(first("--by tenant --sort requests"), ["acme", "beta", "gamma"]);
+        assert_eq!(first("--by tenant --top 1"), ["beta"]);
+        assert_eq!(first("--by tenant --top 9 --sort total_tokens"), ["acme", "beta", "gamma"]);
+        let table = weir(&dir, "--by key --top 1").unwrap();
+        assert!(
+            table.contains("beta") && table.contains("key_1") && table.contains("ci"),
+            "{table}"
+        );
+        let totals = table.lines().next_back().unwrap();
+        assert!(totals.starts_with("total") && totals.contains("40"), "{table}");
+        for line in ["--top 0", "--sort cost"] {
+            assert!(weir(&dir, line).is_err(), "{line}");
+        }
     }
 
     #[test]

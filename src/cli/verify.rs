@@ -1,7 +1,5 @@
 //! `weir verify`: whether the ledger's books are what its rows make them.
 
-use std::io::Write;
-
 use anyhow::bail;
 
 use crate::admit::Windows;
@@ -12,7 +10,7 @@ use crate::ledger::verify::{Difference, Kinds, Mend, Report, Window, verify};
 use crate::price::usd;
 
 use super::open::{tell_behind, tell_wait};
-use super::output::{Column, Format, counted, note, to_stdout, write_lines};
+use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines};
 
 /// Compute every sum of the ledger again and show what differs
 #[derive(Clone, Debug, clap::Args)]
@@ -48,7 +46,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     to_stdout(|out| execute(args, config, now_ms, out))
 }
 
-fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Write) -> anyhow::Result<()> {
+fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let windows = Windows::at(&config.limits.time_zone, now_ms);
     let Windows { day, month } = windows;
     let windows = [("this day", day), ("this month", month)].map(|(name, window)| Window {

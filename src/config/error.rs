@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::lines::line_of;
 use super::variables::{Variables, variable_of};
 
 /// Characters of a value that an error shows; the rest is cut.
@@ -26,6 +27,8 @@ pub(crate) struct Problem {
     pub(crate) value: Option<String>,
     /// The environment variable that the value came from, if not the file.
     pub(crate) variable: Option<String>,
+    /// Where in the file it stands, from 1, if it does.
+    pub(crate) line: Option<usize>,
     /// What would be right.
     pub(crate) wanted: String,
 }
@@ -38,7 +41,7 @@ pub(super) struct Problems(Vec<Problem>);
 impl Problems {
     pub(super) fn push(&mut self, key: &str, value: Option<String>, wanted: String) {
         if !self.0.iter().any(|known| covers(&known.key, key)) {
-            self.0.push(Problem { key: key.to_owned(), value, variable: None, wanted });
+            self.0.push(Problem { key: key.to_owned(), value, variable: None, line: None, wanted });
         }
     }
 
@@ -91,11 +94,17 @@ impl ConfigErrors {
     /// A single problem with the file or the environment as a whole.
     pub(super) fn whole(wanted: impl Into<String>) -> Self {
         let (key, wanted) = (String::new(), wanted.into());
-        Self { file: None, problems: vec![Problem { key, value: None, variable: None, wanted }] }
+        Self {
+            file: None,
+            problems: vec![Problem { key, value: None, variable: None, line: None, wanted }],
+        }
     }
 
-    /// The same problems, with the file that they stand in.
-    pub(super) fn in_file(self, file: Option<&Path>) -> Self {
+    /// The same problems, with the file that they stand in, and the lines of its text.
+    pub(super) fn in_file(mut self, file: Option<&Path>, text: &str) -> Self {
+        for problem in self.problems.iter_mut().filter(|problem| problem.variable.is_none()) {
+            problem.line = line_of(text, &problem.key);
+        }
         Self { file: file.map(Path::to_owned), ..self }
     }
 
@@ -121,6 +130,9 @@ impl fmt::Display for ConfigErrors {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
         f.write_str(&self.key)?;
         if let Some(value) = &self.value {
             write!(f, " = {value}")?;
@@ -153,6 +165,20 @@ mod tests {
             "the configuration has 3 errors:\n  admin: must be a table\n  administrator: is not \
              below admin\n  server.listen = \"here\": must be an address"
         );
+    }
+
+    #[test]
+    fn a_problem_of_a_file_has_its_line_and_one_of_a_variable_has_none() {
+        let mut problems = Problems::default();
+        problems.wrong("server.listen", "here", "must be an address");
+        problems.wrong("log.format", "xml", "must be text or json");
+        problems.at("data", "must be a table");
+        let variables = Variables::of(&[("WEIR__LOG__FORMAT", "xml")]);
+        let errors = problems.into_result((), &variables).expect_err("three were reported");
+        let text = "[log]\nformat = \"text\"\n[server]\nlisten = \"here\"\n";
+        let expected = "the configuration in weir.toml has 3 errors:\n  data: must be a table\n  log.format = \
+            \"xml\" (from WEIR__LOG__FORMAT): must be text or json\n  line 4: server.listen = \"here\": must be an address";
+        assert_eq!(errors.in_file(Some(Path::new("weir.toml")), text).to_string(), expected);
     }
 
     #[test]

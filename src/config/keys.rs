@@ -324,6 +324,17 @@ fn unknown(name: &str, siblings: &[Key]) -> String {
     format!("is not a known key; known are {}", names.join(", "))
 }
 
+/// The paths of all keys that a variable can override, but for secrets: what looks like one of those may be what
+/// a reference names.
+pub(super) fn paths() -> Vec<String> {
+    let of_table = |table: &'static Key| -> Vec<String> {
+        let Kind::Table(keys) = table.kind else { return Vec::new() };
+        let plain = keys.iter().filter(|key| !matches!(key.kind, Kind::Secret));
+        plain.map(|key| format!("{}.{}", table.name, key.name)).collect()
+    };
+    ROOT.iter().flat_map(of_table).collect()
+}
+
 impl Kind {
     fn wanted(&self) -> String {
         match self {
@@ -344,7 +355,7 @@ impl Kind {
                 .to_owned(),
             Self::Table(_) => "must be a table".to_owned(),
             Self::Tables(_) => {
-                "must be a list of tables, which only a file can give: [[…]]".to_owned()
+                "must be a list of tables, each [[…]] in a file; no variable can set it".to_owned()
             }
         }
     }

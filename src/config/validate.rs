@@ -136,7 +136,10 @@ fn admin(raw: RawAdmin, context: &Context<'_>, problems: &mut Problems) -> Admin
         return Admin { listen, token: None, hosts };
     }
     let token = match Reference::parse(&raw.token, context.base) {
-        Ok(_) if context.secrets == Secrets::Optional => None,
+        // A command that asks the running server has it, and any other works without.
+        Ok(reference) if context.secrets == Secrets::Optional => {
+            reference.resolve(context.variables).ok()
+        }
         Ok(reference) => match reference.resolve(context.variables) {
             Ok(token) => Some(token),
             // No token: what needs one refuses everybody, and the rest works.

@@ -29,6 +29,13 @@ impl Variables {
         self
     }
 
+    /// Those that look like one that overrides a key of `paths`, each with that one.
+    pub(super) fn misspelt(&self, paths: &[String]) -> Vec<(String, String)> {
+        let overriding = paths.iter().map(|path| variable_of(path));
+        let misspelt = overriding.map(|right| (right.replace("__", "_"), right));
+        misspelt.filter(|(wrong, _)| self.0.contains_key(wrong)).collect()
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -42,4 +49,29 @@ impl Variables {
 /// The variable that overrides the key at `path`.
 pub(super) fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::*;
+
+    #[test]
+    fn one_underscore_where_two_belong_is_told_and_a_secret_s_name_is_none() {
+        let names = [
+            ("WEIR_SERVER_LISTEN", "x"),
+            ("WEIR_DATA_KEEP_ROWS", "x"),
+            ("WEIR__DATA__DIR", "x"),
+            // What the default references name.
+            ("WEIR_ADMIN_TOKEN", "x"),
+            ("WEIR_UPSTREAM_API_KEY", "x"),
+            ("WEIR_SEEDS", "1"),
+        ];
+        let pair = |wrong: &str, right: &str| (wrong.to_owned(), right.to_owned());
+        let expected = [
+            pair("WEIR_SERVER_LISTEN", "WEIR__SERVER__LISTEN"),
+            pair("WEIR_DATA_KEEP_ROWS", "WEIR__DATA__KEEP_ROWS"),
+        ];
+        assert_eq!(Variables::of(&names).misspelt(&keys::paths()), expected);
+    }
 }

@@ -3,6 +3,7 @@
 //! is made of what has changed ([`update`]), and shares the rest with the one that it follows.
 
 mod identified;
+mod quotas;
 mod update;
 #[cfg(test)]
 mod tests;

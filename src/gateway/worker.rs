@@ -20,7 +20,7 @@ use crate::identify::FailedKeys;
 use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
 use crate::ledger::record::{Closed, Opened};
 use crate::route::Routes;
-use crate::telemetry::metrics::{Held, Level, Shard};
+use crate::telemetry::metrics::{Held, Level, Refused, Shard};
 
 /// So much is written to the journal at once, and does not wait for more.
 const MAX_STAGED_BYTES: usize = 64 * 1024;
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) failed_keys: Arc<FailedKeys>,
+    pub(crate) refused: Arc<Refused>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     pub(crate) cors: Arc<Cors>,
     pub(crate) bounds: Bounds,
     pub(crate) failed_keys: Arc<FailedKeys>,
+    pub(crate) refused: Arc<Refused>,
     pub(crate) owners: Arc<Owners>,
     /// In the configuration's order.
     pub(crate) upstreams: Vec<Upstream>,
@@ -97,6 +99,7 @@ impl Worker {
             cors: shared.cors.clone(),
             bounds: shared.bounds.clone(),
             failed_keys: shared.failed_keys.clone(),
+            refused: shared.refused.clone(),
             owners: shared.owners.clone(),
             routes: shared.routes.clone(),
             registry: shared.registry.clone(),

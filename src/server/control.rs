@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Quotas, Readiness, Shown};
 use crate::admit::{Alerting, Waiting};
 use crate::clock::Clock;
+use crate::gateway::snapshot::Registry;
 use crate::identify::FailedKeys;
 use crate::server::Stage;
 use crate::supervisor::Supervised;
@@ -28,11 +29,17 @@ pub(crate) struct Control {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) clock: Clock,
+    pub(crate) quotas: Arc<Quotas>,
     /// Names by which the administration listener may be called.
     pub(crate) admin_hosts: Arc<[String]>,
 }
 
 impl Control {
+    /// From here on quotas are told to who may ask for them.
+    pub(crate) fn knows_quotas(&self, registry: Arc<Registry>) {
+        self.quotas.answered_by(move |wanted| registry.quotas(wanted));
+    }
+
     /// Runs until the server has ended its requests, or has failed to start: health and metrics are answered
     /// while it starts and while it drains.
     pub(crate) async fn run(
@@ -45,11 +52,16 @@ impl Control {
         let cut = async move {
             let _ = cut.wait_for(|stage| *stage == Stage::Cut).await;
         };
-        let (metrics, readiness) = (self.metrics.clone(), self.readiness.clone());
-        let (hosts, failed) = (self.admin_hosts.clone(), Seldom::new(self.clock.clone()));
+        let shown = Shown {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            quotas: self.quotas.clone(),
+            hosts: self.admin_hosts.clone(),
+        };
+        let failed = Seldom::new(self.clock.clone());
         let served = async {
             let listener = tokio::net::TcpListener::from_std(admin)?;
-            admin::serve(listener, metrics, readiness, hosts, failed, cut).await
+            admin::serve(listener, shown, failed, cut).await
         };
         let ended = tokio::select! {
             () = self.tick(&thread) => Ok(()),
@@ -123,6 +135,7 @@ mod tests {
             failed_keys: Arc::new(FailedKeys::new(1)),
             metrics: Arc::new(Metrics::new(1, Vec::new(), clock.clone())),
             readiness: Arc::default(),
+            quotas: Arc::new(Quotas::new(None)),
             clock,
         };
         let admin = TcpListener::bind("127.0.0.1:0").expect("any port");

@@ -3,6 +3,7 @@
 //! there is to be asked for stands in one table, `table.rs`.
 
 mod cells;
+mod refused;
 mod shard;
 mod table;
 mod render;
@@ -12,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::clock::Clock;
 
+pub(crate) use self::refused::Refused;
 pub(crate) use self::render::CONTENT_TYPE;
 use self::shard::QUOTAS;
 pub(crate) use self::shard::{Endpoint, Held, Level, Shard};
@@ -22,6 +24,7 @@ pub(crate) struct Metrics {
     /// One per worker, in the workers' order.
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) refused: Arc<Refused>,
     /// The public model names that have a label of their own; all others count as `other`.
     models: Vec<String>,
     clock: Clock,
@@ -81,7 +84,8 @@ impl Metrics {
     pub(crate) fn new(workers: usize, models: Vec<String>, clock: Clock) -> Self {
         let shards = (0..workers).map(|_| Arc::new(Shard::new(models.len()))).collect();
         let started_ns = clock.now().mono_ns;
-        Self { shards, shared: Arc::default(), models, clock, started_ns }
+        let refused = Arc::new(Refused::new(clock.clone()));
+        Self { shards, shared: Arc::default(), refused, models, clock, started_ns }
     }
 
     /// All metrics in the OpenMetrics text format, which [`CONTENT_TYPE`] names.

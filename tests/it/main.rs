@@ -16,6 +16,7 @@ mod neighbours;
 mod cost;
 mod endpoints;
 mod lifecycle;
+mod operator;
 mod books;
 mod store;
 mod many;

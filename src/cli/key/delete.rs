@@ -1,11 +1,9 @@
 //! `weir key delete`: keys that have ended go for good, one by one or all that ended long ago. What they
 //! used stays in the ledger, under their ids.
 
-use std::io::Write;
-
 use anyhow::Context;
 
-use super::super::output::{Format, counted, note, write_lines};
+use super::super::output::{Format, Output, counted, note, write_lines};
 use super::super::when::{Toward, When, when};
 use super::line::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
@@ -35,7 +33,7 @@ pub(super) fn run(
     store: &mut Store,
     config: &Config,
     now_ms: i64,
-    out: &mut dyn Write,
+    out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     if let Some(id) = &args.id {
         let key = store.delete_key(id, args.force, now_ms)?;

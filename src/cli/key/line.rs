@@ -1,11 +1,9 @@
 //! A key as output shows it, for people and for programs.
 
-use std::io::Write;
-
 use serde::Serialize;
 
-use super::super::limits::LimitFields;
-use super::super::output::{Column, Format, write_one};
+use super::super::limits::{LimitFields, SUMMARY, summary};
+use super::super::output::{Column, Format, Output, write_one};
 use super::super::when::rfc3339;
 use crate::tenancy::Key;
 use crate::visible::written_out;
@@ -22,40 +20,46 @@ pub(super) struct KeyLine {
     pub(super) status: &'static str,
     last4: String,
     models: Option<Vec<String>>,
+    /// Only where people read it: the limits in one text.
+    #[serde(rename = "limits", skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
     #[serde(flatten)]
     limits: LimitFields,
     clamp: bool,
     cut: bool,
     created_at: String,
     expires_at: Option<String>,
+    suspended_at: Option<String>,
     revoked_at: Option<String>,
     /// While a rotation overlaps: when the old text ends.
     old_key_until: Option<String>,
 }
 
 pub(super) const KEY: Column = Column::shown("key", "key");
-pub(super) const COLUMNS: [Column; 21] = [
+pub(super) const COLUMNS: [Column; 23] = [
     Column::shown("id", "id"),
     Column::shown("tenant", "tenant"),
-    Column::shown("name", "name"),
+    Column::ranked("name", "name", 1),
     Column::shown("status", "status"),
-    Column::shown("last4", "last 4"),
-    Column::shown("models", "models"),
-    Column::shown("rpm", "rpm"),
-    Column::shown("tpm", "tpm"),
-    Column::shown("concurrency", "concurrency"),
-    Column::shown("daily_tokens", "daily tokens"),
-    Column::shown("monthly_tokens", "monthly tokens"),
-    Column::shown("daily_requests", "daily requests"),
-    Column::shown("monthly_requests", "monthly requests"),
-    Column::shown("daily_usd", "daily USD"),
-    Column::shown("monthly_usd", "monthly USD"),
-    Column::shown("clamp", "clamp"),
-    Column::shown("cut", "cut"),
+    Column::ranked("last4", "last 4", 2),
+    Column::ranked("models", "models", 5),
+    SUMMARY,
+    Column::hidden("rpm"),
+    Column::hidden("tpm"),
+    Column::hidden("concurrency"),
+    Column::hidden("daily_tokens"),
+    Column::hidden("monthly_tokens"),
+    Column::hidden("daily_requests"),
+    Column::hidden("monthly_requests"),
+    Column::hidden("daily_usd"),
+    Column::hidden("monthly_usd"),
+    Column::ranked("clamp", "clamp", 7),
+    Column::ranked("cut", "cut", 7),
     Column::hidden("created_at"),
-    Column::shown("expires_at", "expires"),
+    Column::ranked("expires_at", "expires", 4),
+    Column::hidden("suspended_at"),
     Column::hidden("revoked_at"),
-    Column::hidden("old_key_until"),
+    Column::ranked("old_key_until", "old key until", 6),
 ];
 
 /// JSON says null where people read `all`.
@@ -63,6 +67,7 @@ pub(super) fn line(key: &Key, now_ms: i64, format: Format) -> KeyLine {
     let status = match key {
         Key { revoked_at_ms: Some(_), .. } => "revoked",
         Key { expires_at_ms: Some(end), .. } if *end <= now_ms => "expired",
+        Key { suspended_at_ms: Some(_), .. } => "suspended",
         _ => "active",
     };
     let all = format != Format::Json;
@@ -75,11 +80,13 @@ pub(super) fn line(key: &Key, now_ms: i64, format: Format) -> KeyLine {
         status,
         last4: key.secrets.first().map(|secret| secret.last4.clone()).unwrap_or_default(),
         models: key.models.clone().or_else(|| all.then(|| vec!["all".to_owned()])),
+        summary: summary(&key.limits).filter(|_| format == Format::Table),
         limits: LimitFields::from(&key.limits),
         clamp: key.clamp,
         cut: key.cut,
         created_at: rfc3339(key.created_at_ms),
         expires_at: key.expires_at_ms.map(rfc3339),
+        suspended_at: key.suspended_at_ms.map(rfc3339),
         revoked_at: key.revoked_at_ms.map(rfc3339),
         old_key_until: old.filter(|end| *end > now_ms).max().map(rfc3339),
     }
@@ -87,7 +94,7 @@ pub(super) fn line(key: &Key, now_ms: i64, format: Format) -> KeyLine {
 
 /// Shows a key that has come to its end: people a sentence, programs the key.
 pub(super) fn write_ended(
-    out: &mut dyn Write,
+    out: &mut dyn Output,
     format: Format,
     key: &KeyLine,
     said: &str,

@@ -55,6 +55,7 @@ impl World {
             registry: Arc::new(registry.expect("a whole store")),
             routes: routes.clone(),
             failed_keys: Arc::new(FailedKeys::new(1)),
+            refused: Metrics::new(1, Vec::new(), clock.clone()).refused,
             owners: Arc::new(Owners::new(1_000)),
             readiness: Arc::<Readiness>::default(),
             clock: clock.clone(),

@@ -202,7 +202,8 @@ impl<'r> Update<'r> {
             slot,
         });
         self.forget(&id);
-        let secrets = if is_shut { Vec::new() } else { key.secrets };
+        let secrets =
+            if is_shut || key.suspended_at_ms.is_some() { Vec::new() } else { key.secrets };
         let digests = secrets.iter().map(|secret| secret.digest).collect();
         for secret in secrets {
             let ends = [key.expires_at_ms, secret.expires_at_ms];

@@ -1,6 +1,8 @@
 //! Tenants and keys. Each change raises the version that a running server polls.
 
+mod names;
 pub(super) mod rows;
+mod suspend;
 
 use std::sync::Arc;
 
@@ -313,6 +315,7 @@ mod tests {
             models: new.models.clone(),
             created_at_ms,
             expires_at_ms: new.expires_at_ms,
+            suspended_at_ms: None,
             revoked_at_ms: None,
             secrets: vec![new.secret.clone()],
             unreadable: Vec::new(),
@@ -349,6 +352,10 @@ mod tests {
         raised("set key", true);
         store.rotate_key("key_1", &secret(2), 50, 3).unwrap();
         raised("rotate", true);
+        store.suspend_key("key_1", 4).unwrap();
+        raised("suspend", true);
+        store.resume_key("key_1").unwrap();
+        raised("resume", true);
         store.revoke_key("key_1", 4).unwrap();
         raised("revoke", true);
         store.keys().unwrap();

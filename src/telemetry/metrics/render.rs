@@ -84,6 +84,7 @@ mod tests {
         one.tokens(0, &Usage { input: 10, output: 4, ..Usage::default() });
         two.tokens(0, &Usage { input: 1, ..Usage::default() });
         two.limited("key-tokens");
+        metrics.refused.count(&"acme".into(), &"key_1".into(), "key-tokens");
         one.admitted();
         one.journal_appended(2, 120, 1_500);
         metrics.shared.drained(3);
@@ -104,6 +105,7 @@ mod tests {
             "weir_tokens_total{model=\"a\\\"b\",kind=\"input\"} 11",
             "weir_tokens_total{model=\"other\",kind=\"input\"} 0",
             "weir_limit_decisions_total{limit=\"key-tokens\",decision=\"refused\"} 1",
+            "weir_limit_refusals_total{tenant=\"acme\",key=\"key_1\",limit=\"key-tokens\"} 1",
             "weir_limit_decisions_total{limit=\"all\",decision=\"admitted\"} 1",
             "weir_journal_records_total 2",
             "weir_journal_bytes_total 120",
@@ -122,8 +124,10 @@ mod tests {
         let metrics = Metrics::new(1, vec!["m".to_owned()], Clock::manual(0).0);
         for metric in TABLE {
             let samples = (metric.read)(&metrics);
-            // Routes times statuses appear as they happen.
-            assert!(!samples.is_empty() || metric.name == "weir_requests_total", "{}", metric.name);
+            // Routes times statuses appear as they happen, and so does who is refused.
+            let appears =
+                ["weir_requests_total", "weir_limit_refusals_total"].contains(&metric.name);
+            assert!(!samples.is_empty() || appears, "{}", metric.name);
             for (values, _) in samples {
                 assert_eq!(values.len(), metric.labels.len(), "{}", metric.name);
             }

@@ -114,6 +114,17 @@ pub(super) const TABLE: &[Metric] = &[
         read: limit_decisions,
     },
     Metric {
+        name: "weir_limit_refusals_total",
+        kind: Kind::Counter,
+        labels: &["tenant", "key", "limit"],
+        help: "Requests that a limit refused, by tenant, key and limit; of the first 1,000 pairs of a key and \
+               a limit, and of all others together (tenant=other, key=other).",
+        read: |metrics| {
+            let all = metrics.refused.all().into_iter();
+            all.map(|(who, count)| (who.to_vec(), Number::Count(count))).collect()
+        },
+    },
+    Metric {
         name: "weir_quota_alerts_total",
         kind: Kind::Counter,
         labels: &["limit"],

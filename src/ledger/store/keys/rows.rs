@@ -28,7 +28,7 @@ macro_rules! keys_where {
             "SELECT k.rpm, k.tpm, k.concurrency, k.daily_tokens, k.monthly_tokens, k.daily_requests,
                 k.monthly_requests, k.daily_nano_usd, k.monthly_nano_usd, k.id, k.tenant, k.name,
                 k.models, k.created_at_ms, k.expires_at_ms, k.revoked_at_ms, k.clamp, k.cut,
-                s.digest, s.last4, s.expires_at_ms
+                k.suspended_at_ms, s.digest, s.last4, s.expires_at_ms
             FROM keys AS k LEFT JOIN secrets AS s ON s.key_id = k.id ",
             $condition
         )
@@ -134,6 +134,7 @@ fn key_of(row: &Row<'_>) -> Result<Key, StoreError> {
         revoked_at_ms: cells.or(15, None)?,
         clamp: cells.or(16, false)?,
         cut: cells.or(17, false)?,
+        suspended_at_ms: cells.or(18, None)?,
         secrets: Vec::new(),
         unreadable: cells.unreadable,
     })
@@ -221,8 +222,8 @@ impl<'r> Cells<'r> {
 
     /// The secret of this line, if it has one that can be read.
     fn secret(&mut self) -> Result<Option<Secret>, StoreError> {
-        let Some(digest) = self.or(18, Some([0; 32]))? else { return Ok(None) };
-        let secret = Secret { digest, last4: self.text(19)?, expires_at_ms: self.or(20, None)? };
+        let Some(digest) = self.or(19, Some([0; 32]))? else { return Ok(None) };
+        let secret = Secret { digest, last4: self.text(20)?, expires_at_ms: self.or(21, None)? };
         Ok(self.unreadable.is_empty().then_some(secret))
     }
 }

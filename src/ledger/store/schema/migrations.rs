@@ -3,8 +3,8 @@
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
-pub(super) const MIGRATIONS: [&str; 7] =
-    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS_AND_STAMPS];
+pub(super) const MIGRATIONS: [&str; 8] =
+    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS_AND_STAMPS, SUSPENSION];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -276,6 +276,9 @@ const CONFIRMED: &str = "ALTER TABLE meta ADD COLUMN confirmed_ms INTEGER";
 
 /// How often segments of the journal were removed: what the transaction changes that is synced for it.
 const REMOVALS: &str = "ALTER TABLE meta ADD COLUMN removals INTEGER NOT NULL DEFAULT 0";
+
+/// Keys can be suspended, and resumed: since when, in milliseconds since the epoch.
+const SUSPENSION: &str = "ALTER TABLE keys ADD COLUMN suspended_at_ms INTEGER";
 
 /// Whose the latest responses are, as hashes, in the order in which they were stored: an index by hash would
 /// write a page for each.
