@@ -2,6 +2,7 @@
 //! pieces; for a few hundred bytes, going through that list costs more than copying them together.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,20 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) const SMALL_BYTES: usize = 2048;
 
 /// All of `pieces` in `space`, if there are several and they fit.
-pub(crate) fn gathered<'s>(
-    pieces: &[IoSlice<'_>],
-    space: &'s mut [u8; SMALL_BYTES],
-) -> Option<&'s [u8]> {
+pub(crate) fn gathered<'s>(pieces: &[IoSlice<'_>], space: &'s mut ReadBuf<'_>) -> Option<&'s [u8]> {
     let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-    if pieces.len() < 2 || total > SMALL_BYTES {
+    if pieces.len() < 2 || total > space.capacity() {
         return None;
     }
-    let mut at = 0;
-    for piece in pieces {
-        space[at..at + piece.len()].copy_from_slice(piece);
-        at += piece.len();
-    }
-    Some(&space[..total])
+    pieces.iter().for_each(|piece| space.put_slice(piece));
+    Some(space.filled())
 }
 
 /// A stream whose small messages are written in one piece.
@@ -55,7 +49,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match gathered(pieces, &mut [0; SMALL_BYTES]) {
+        // To fill it with zeros first would cost as much as the copy.
+        let mut space = [const { MaybeUninit::uninit() }; SMALL_BYTES];
+        match gathered(pieces, &mut ReadBuf::uninit(&mut space)) {
             Some(bytes) => Pin::new(&mut self.0).poll_write(cx, bytes),
             None => Pin::new(&mut self.0).poll_write_vectored(cx, pieces),
         }
@@ -80,13 +76,16 @@ mod tests {
 
     #[test]
     fn several_small_pieces_become_one_and_others_stay() {
-        let space = &mut [0; SMALL_BYTES];
         let large = vec![7; SMALL_BYTES];
         let [head, body, large] = [&b"head, "[..], b"body", &large].map(IoSlice::new);
-        assert_eq!(gathered(&[head, body], space), Some(&b"head, body"[..]));
-        assert_eq!(gathered(&[head], space), None);
-        assert_eq!(gathered(&[], space), None);
-        assert_eq!(gathered(&[head, large], space), None);
-        assert_eq!(gathered(&[large, IoSlice::new(b"")], space).map(<[u8]>::len), Some(2048));
+        let gather = |pieces: &[IoSlice<'_>]| {
+            let mut space = [0; SMALL_BYTES];
+            gathered(pieces, &mut ReadBuf::new(&mut space)).map(<[u8]>::to_vec)
+        };
+        assert_eq!(gather(&[head, body]).as_deref(), Some(&b"head, body"[..]));
+        assert_eq!(gather(&[head]), None);
+        assert_eq!(gather(&[]), None);
+        assert_eq!(gather(&[head, large]), None);
+        assert_eq!(gather(&[large, IoSlice::new(b"")]).map(|bytes| bytes.len()), Some(SMALL_BYTES));
     }
 }

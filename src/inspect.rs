@@ -132,13 +132,10 @@ pub(crate) enum Invalid {
 }
 
 /// A body being scanned.
+/// On the heap, as it is handed on while the body comes.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every body is JSON, which costs no allocation"
-)]
 pub(crate) enum Scan<'f> {
-    Json(Json<'f>),
+    Json(Box<Json<'f>>),
     Form(Box<Multipart<'f>>),
 }
 
@@ -153,7 +150,7 @@ pub(crate) struct Json<'f> {
 impl<'f> Scan<'f> {
     pub(crate) fn json(api: Api, refusable: &'f Refusable) -> Self {
         let reader = Reader::new(api, refusable);
-        Self::Json(Json { scanner: Scanner::new(), reader, body_bytes: 0 })
+        Self::Json(Box::new(Json { scanner: Scanner::new(), reader, body_bytes: 0 }))
     }
 
     /// `content_type`: that of the request, which names the form's boundary.
@@ -193,11 +190,12 @@ impl Json<'_> {
         Ok(verdict?)
     }
 
-    fn finish(mut self) -> Result<Facts, Invalid> {
+    fn finish(mut self: Box<Self>) -> Result<Facts, Invalid> {
         let verdict = self.scanner.finish(&mut self.reader);
         self.reader.verdict()?;
         verdict?;
-        self.reader.facts(self.body_bytes)
+        self.reader.sum_up(self.body_bytes)?;
+        Ok(self.reader.facts)
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Reader<'f> {
     head: [u8; media::HEAD],
     /// Where the value began that may have to be replaced.
     began: u64,
-    facts: Facts,
+    pub(super) facts: Facts,
     /// Bytes that stand in a `source`, and whether one of these is not said to be base64.
     source_bytes: u64,
     is_source_text: bool,
@@ -220,37 +220,28 @@ impl Reader<'_> {
     }
 
     /// What was gathered, once the body is complete.
-    pub(super) fn facts(self, body_bytes: u64) -> Result<Facts, Invalid> {
-        if self.facts.model.is_empty() {
+    pub(super) fn sum_up(&mut self, body_bytes: u64) -> Result<(), Invalid> {
+        let facts = &mut self.facts;
+        if facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        let bounds = &self.facts.places.bounds;
-        let least_output_tokens = bounds.iter().filter_map(Bound::tokens).max().unwrap_or(0);
+        let bounds = &facts.places.bounds;
+        facts.least_output_tokens = bounds.iter().filter_map(Bound::tokens).max().unwrap_or(0);
         // One that says "no bound" may be the one that is obeyed.
         let is_unbounded = bounds.iter().any(Bound::is_none);
         let is_bounded = bounds.iter().any(Bound::is_own_number) && !is_unbounded;
-        let max_output_tokens = is_bounded.then_some(least_output_tokens);
+        facts.max_output_tokens = is_bounded.then_some(facts.least_output_tokens);
         let prompts = if self.api.answers_each() { self.prompts.max(1) } else { 1 };
-        let n = self.facts.n.saturating_mul(prompts);
-        let made = self.made.saturating_mul(prompts);
-        let Ids { named, apart, .. } = self.ids;
-        let places = Places { apart, ..self.facts.places };
+        facts.n = facts.n.saturating_mul(prompts);
+        facts.made = self.made.saturating_mul(prompts);
+        facts.named = std::mem::take(&mut self.ids.named);
+        facts.places.apart = std::mem::take(&mut self.ids.apart);
         // Which of several it is does not matter: a file would not be called text.
         let source_text = if self.is_source_text { self.source_bytes } else { 0 };
-        let text_bytes = self.facts.text_bytes + source_text;
-        let media_bytes = self.facts.media_bytes - source_text;
-        Ok(Facts {
-            max_output_tokens,
-            least_output_tokens,
-            n,
-            made,
-            text_bytes,
-            media_bytes,
-            body_bytes,
-            named,
-            places,
-            ..self.facts
-        })
+        facts.text_bytes += source_text;
+        facts.media_bytes -= source_text;
+        facts.body_bytes = body_bytes;
+        Ok(())
     }
 
     /// Whether a value at depth 2 decides in its object.
