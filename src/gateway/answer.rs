@@ -40,14 +40,11 @@ pub(crate) async fn answer(
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
     settlement.upstream_status = Some(head.status.as_u16());
-    settlement.upstream_request_id = text(&head.headers, &REQUEST_ID)
-        .or_else(|| text(&head.headers, &ANTHROPICS_REQUEST_ID))
-        .map(Into::into);
+    settlement.upstream_request_id = request_id(&head.headers).map(Into::into);
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
-    let is_success = head.status.is_success();
-    let is_unsure =
-        is_success && kind.is_open(asked.is_stream) && (asked.is_stream || !asked.speaks);
+    let is_open = head.status.is_success() && kind.is_open(asked.is_stream);
+    let is_unsure = is_open && (asked.is_stream || !asked.speaks);
     let coding = Coding::of(text(&head.headers, &CONTENT_ENCODING));
     if let Some((end, refusal)) = not_passed_on(upstream, head.status, content_type, &body) {
         settlement.status = refusal.status.as_u16();
@@ -70,18 +67,9 @@ pub(crate) async fn answer(
     let announced = body.size_hint().exact();
     let meter = Meter::new(setup);
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
-    let first = if is_unsure {
-        Some(telling_event(&mut source, setup, asked.speaks).await)
-    } else {
-        let is_stream = source.meter.is_stream();
-        first_event(&mut source, is_stream).await
-    };
-    let first = match first {
-        // Its type promises an error that a client can read, and there is none.
-        Some(Event::End) if head.status.is_server_error() => {
-            Some(Event::Failed(End::UpstreamError, Refusal::upstream_failed(head.status)))
-        }
-        first => first,
+    let first = match is_unsure {
+        true => Some(telling_event(&mut source, setup, asked.speaks).await),
+        false => first_event(&mut source, head.status).await,
     };
     let (is_stream, is_edited) = (source.meter.is_stream(), source.meter.edits());
     // A stream has no length: an error event may have to follow what came of it.
@@ -112,8 +100,13 @@ pub(crate) async fn answer(
 
 /// What comes first of the body. An answer that is no stream is not begun before something of it is
 /// here, so that a failure can still be told; a stream's head leaves at once.
-async fn first_event(source: &mut Source, is_stream: bool) -> Option<Event> {
+async fn first_event(source: &mut Source, status: StatusCode) -> Option<Event> {
+    let is_stream = source.meter.is_stream();
     poll_fn(|cx| match source.poll_event(cx) {
+        // Its type promises an error that a client can read, and there is none.
+        Poll::Ready(Event::End) if status.is_server_error() => {
+            Poll::Ready(Some(Event::Failed(End::UpstreamError, Refusal::upstream_failed(status))))
+        }
         Poll::Ready(event) => Poll::Ready(Some(event)),
         Poll::Pending if is_stream => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
@@ -208,6 +201,11 @@ fn pace(upstream: &Upstream, begun: Instant) -> Pace {
         idle: Duration::from_millis(upstream.config.idle_ms),
         until: (total > 0).then_some(until),
     }
+}
+
+/// By which the upstream knows the request.
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    text(headers, &REQUEST_ID).or_else(|| text(headers, &ANTHROPICS_REQUEST_ID))
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

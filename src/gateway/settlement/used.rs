@@ -59,6 +59,22 @@ fn has_given_up(status: u16) -> bool {
     matches!(status, 408 | 499 | 504 | 524)
 }
 
+/// Remarks on the numbers that follow from what was read alone.
+fn flags_of(reading: &Reading) -> Flags {
+    let mut flags = Flags::default();
+    for (is_so, flag) in [
+        (reading.suspect, Flags::USAGE_SUSPECT),
+        (reading.is_blind, Flags::ENCODED),
+        (reading.total_differs, Flags::TOTAL_DIFFERS),
+        (reading.is_unread, Flags::UNREAD),
+    ] {
+        if is_so {
+            flags.set(flag);
+        }
+    }
+    flags
+}
+
 impl Settlement {
     /// It was sent, and nothing came of an answer that says what it used.
     pub(crate) fn unanswered(&self) -> Used {
@@ -81,39 +97,20 @@ impl Settlement {
             false => usage,
         });
         let is_whole = is_whole || matches!(end, End::Complete | End::UpstreamError);
-        // Some upstreams state the prompt with their first event, and then nothing until the end.
-        let counts_nothing = |usage: Usage| {
-            usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0)
-        };
         let is_success = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
-        let is_early = reading.is_early && !reading.is_final;
-        let is_start = reading.is_start
-            || reading.is_pending
-            || (!is_whole && (is_early || stated.is_some_and(counts_nothing)));
+        let mut flags = flags_of(&reading);
+        // Of an answer that was broken off nobody knows what it would have been.
+        if reading.is_no_answer && end == End::Complete && is_success {
+            flags.set(Flags::NO_ANSWER);
+        }
         let mut images = reading.output_images.into();
-        let mut flags = Flags::default();
-        let (usage, source) = match stated {
-            // A complete answer that states its usage along the way has stated it.
-            Some(usage) if !is_start && (reading.is_final || (is_whole && !reading.error)) => {
-                (usage, UsageSource::Reported)
-            }
-            Some(usage) if !is_start => (usage, UsageSource::Running),
-            _ => {
+        let (usage, source) = match self.said(stated, &reading, is_whole) {
+            Some(said) => said,
+            None => {
                 // Of no prompt nothing was stated, whatever stands there.
                 let stated = stated.filter(|usage| usage.input > 0);
                 let seen = self.seen(stated, &reading);
-                let may_be_more = match self.unstated {
-                    _ if reading.is_pending => true,
-                    Unstated::Reserved => {
-                        let shows_nothing = reading.is_no_answer || reading.unread_bytes > 0;
-                        !is_whole
-                            || reading.is_blind
-                            || has_given_up
-                            || (shows_nothing && is_success)
-                            || self.is_asked_again()
-                    }
-                    Unstated::Seen => false,
-                };
+                let may_be_more = self.may_be_more(&reading, is_whole, is_success);
                 let reserved = may_be_more.then(|| self.reserved(seen, stated.is_some())).flatten();
                 if reserved.is_some() {
                     flags.set(Flags::RESERVED);
@@ -126,31 +123,53 @@ impl Settlement {
         let is_unprompted = source != UsageSource::Estimated
             && (usage.input, usage.audio_ms) == (0, 0)
             && usage.output > 0;
-        let usage = if is_unprompted { self.prompted(usage) } else { usage };
-        if reading.suspect || is_unprompted {
+        if is_unprompted {
             flags.set(Flags::USAGE_SUSPECT);
         }
-        if reading.is_blind {
-            flags.set(Flags::ENCODED);
-        }
-        if reading.total_differs {
-            flags.set(Flags::TOTAL_DIFFERS);
-        }
-        if reading.is_unread {
-            flags.set(Flags::UNREAD);
-        }
-        // Of an answer that was broken off nobody knows what it would have been.
-        if reading.is_no_answer && end == End::Complete && is_success {
-            flags.set(Flags::NO_ANSWER);
-        }
         Used {
-            usage,
+            usage: if is_unprompted { self.prompted(usage) } else { usage },
             source: Some(source),
             raw: reading.raw_usage,
             model_served: reading.model_served,
             response_ids: reading.response_ids,
             images,
             flags,
+        }
+    }
+
+    /// What the upstream said of the whole answer, or of what there is of it.
+    fn said(
+        &self,
+        stated: Option<Usage>,
+        reading: &Reading,
+        is_whole: bool,
+    ) -> Option<(Usage, UsageSource)> {
+        let usage = stated?;
+        // Some upstreams state the prompt with their first event, and then nothing until the end.
+        let counts_nothing =
+            usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0);
+        let is_early = reading.is_early && !reading.is_final;
+        if reading.is_start || reading.is_pending || (!is_whole && (is_early || counts_nothing)) {
+            return None;
+        }
+        // A complete answer that states its usage along the way has stated it.
+        let is_final = reading.is_final || (is_whole && !reading.error);
+        Some((usage, if is_final { UsageSource::Reported } else { UsageSource::Running }))
+    }
+
+    /// Whether the upstream may have done more than was seen, by what its operator says of it.
+    fn may_be_more(&self, reading: &Reading, is_whole: bool, is_success: bool) -> bool {
+        let shows_nothing = reading.is_no_answer || reading.unread_bytes > 0;
+        match self.unstated {
+            _ if reading.is_pending => true,
+            Unstated::Reserved => {
+                !is_whole
+                    || reading.is_blind
+                    || self.upstream_status.is_some_and(has_given_up)
+                    || (shows_nothing && is_success)
+                    || self.is_asked_again()
+            }
+            Unstated::Seen => false,
         }
     }
 
