@@ -31,7 +31,8 @@ fn is_room(extended_code: i32) -> bool {
 
 fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
     Some(match code {
-        ErrorCode::DiskFull => "its disk is full; make room there, nothing else is to be done",
+        // Whoever wanted a change has to ask for it again: not "and nothing else".
+        ErrorCode::DiskFull => "its disk is full; make room there",
         ErrorCode::SystemIoFailure if is_room(extended_code) => {
             "its disk takes no more; make room there, or raise what limits the size of files or the quota; if \
              there is room, the disk fails: look into the system's log"
