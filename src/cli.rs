@@ -110,7 +110,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What tells a process that it has come to its limit on the size of files (`RLIMIT_FSIZE`), and by default kills it. Its
+/// number is the same on x86 and ARM, on Linux and macOS.
+const SIGXFSZ: i32 = 25;
+
+/// From here on a file that may not grow does not kill the process: without its signal, that is an error of the write,
+/// as of a full disk, and whoever writes says so.
+fn survive_file_limit() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    // Nobody listens: that it is handled is enough, and it stays so.
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
+}
+
 fn run(cli: Cli) -> anyhow::Result<()> {
+    survive_file_limit()?;
     let file = cli.config.as_deref();
     for (wrong, right) in Config::misspelt_variables() {
         output::note(&format!(

@@ -4,7 +4,6 @@
 mod ledger;
 mod server;
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde::{Serialize, Serializer};
@@ -163,9 +162,8 @@ fn lines(
     let mut lines: Vec<_> =
         quotas.into_iter().filter(|quota| !is_revoked(quota)).map(line).collect();
     lines.sort_by(|a, b| {
-        let order = |line: &QuotaLine| Reverse(line.percent);
-        let name = |line: &QuotaLine| (line.tenant.clone(), line.key.clone(), line.quota.clone());
-        order(a).cmp(&order(b)).then_with(|| name(a).cmp(&name(b)))
+        let by_name = || (&a.tenant, &a.key, &a.quota).cmp(&(&b.tenant, &b.key, &b.quota));
+        b.percent.cmp(&a.percent).then_with(by_name)
     });
     if lines.len() > top {
         let [shown, all] = [top, lines.len()].map(|count| grouped(&count.to_string()));

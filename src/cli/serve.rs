@@ -42,10 +42,6 @@ pub(crate) async fn end_of(server: &Server, signals: &mut Signals) -> anyhow::Re
     }
 }
 
-/// What tells a process that it has come to its limit on the size of files (`RLIMIT_FSIZE`), and by default kills it. Its
-/// number is the same on x86 and ARM, on Linux and macOS.
-const SIGXFSZ: i32 = 25;
-
 /// SIGTERM and Ctrl-C.
 pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -53,12 +49,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From here on the signals no longer kill the process. Neither does a file that may not grow: without its signal,
-    /// that is an error of the write, as of a full disk, and whoever writes says so.
+    /// From here on the signals no longer kill the process.
     pub(crate) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        // Nobody listens: that it is handled is enough, and it stays so.
-        drop(signal(SignalKind::from_raw(SIGXFSZ))?);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

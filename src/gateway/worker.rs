@@ -21,6 +21,7 @@ use crate::ledger::journal::{AppendError, Committed, Journal, Receipt};
 use crate::ledger::record::{Closed, Opened};
 use crate::route::Routes;
 use crate::telemetry::metrics::{Held, Level, Refused, Shard};
+use crate::telemetry::seldom::Seldom;
 
 /// So much is written to the journal at once, and does not wait for more.
 const MAX_STAGED_BYTES: usize = 64 * 1024;
@@ -66,6 +67,10 @@ pub(crate) struct Worker {
     /// So many records more are written at once.
     alone: Cell<u32>,
     is_ledger_failed: Cell<bool>,
+    /// A disk that is nearly full can refuse every other record: the log is not to fill what is left of it.
+    journal_fails: Seldom,
+    /// The log has it, and not its end.
+    is_failure_told: Cell<bool>,
     /// While a sync of the journal does not return.
     stalled: RefCell<Option<Held>>,
     /// The shutdown deadline has come: what still runs ends now.
@@ -108,6 +113,8 @@ impl Worker {
             staged: Notify::new(),
             alone: Cell::new(0),
             is_ledger_failed: Cell::new(false),
+            journal_fails: Seldom::new(shared.clock.clone()),
+            is_failure_told: Cell::new(false),
             stalled: RefCell::new(None),
             cut: Cell::new(false),
             drain_ended: Notify::new(),
@@ -199,14 +206,19 @@ impl Worker {
     fn journal_stops(&self, error: &AppendError) {
         if !self.is_ledger_failed.replace(true) {
             self.readiness.ledger(false);
-            tracing::error!(%error, "the journal fails; new requests are refused");
+        }
+        if let Some(left_out) = self.journal_fails.say() {
+            self.is_failure_told.set(true);
+            tracing::error!(%error, left_out, "the journal fails; new requests are refused");
         }
     }
 
     fn journal_works(&self) {
         if self.is_ledger_failed.take() {
             self.readiness.ledger(true);
-            tracing::info!("the journal can be written again");
+            if self.is_failure_told.take() {
+                tracing::info!("the journal can be written again");
+            }
         }
     }
 

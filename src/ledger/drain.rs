@@ -151,6 +151,7 @@ impl<D: Disk> Drain<D> {
         self.end_rush();
         if self.pace.removes(now) {
             self.remove_finished()?;
+            self.pace.has_removed(self.unremoved.is_none());
         }
         Ok(self.progress)
     }

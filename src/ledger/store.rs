@@ -303,7 +303,7 @@ impl Store {
         let file = place::target(&self.path);
         let dir = file.parent().unwrap_or(Path::new("."));
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|source| StoreError::Create { path: dir.to_owned(), source })?;
+        synced.map_err(|source| StoreError::Sync { path: dir.to_owned(), source })?;
         self.syncs_commits = true;
         Ok(())
     }

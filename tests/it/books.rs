@@ -5,7 +5,8 @@ use serde_json::Value;
 use weir::clock::Clock;
 use weir::server::Environment;
 
-use crate::world::{Place, Upstream, World, eventually};
+use crate::process::Gateway;
+use crate::world::{Client, Place, Upstream, World, eventually, request};
 
 const CHAT: &str = r#"{"model":"gpt-5.4","messages":[],"max_tokens":7}"#;
 const JSON: &str = "content-type: application/json\r\n";
@@ -126,4 +127,53 @@ async fn a_report_beside_a_store_that_takes_nothing_says_what_it_lacks() {
         assert!(!said.contains("not in the store yet"), "{arguments:?}: {said}");
     }
     world.finish().await;
+}
+
+/// Without a server nobody empties the journal, and on such a disk nothing can be written: a file may not grow by
+/// a byte.
+#[tokio::test]
+async fn a_report_on_a_full_disk_shows_what_is_stored_and_says_what_it_lacks() {
+    let upstream = Upstream::start().await;
+    let logged =
+        World::before(&upstream).set("log.filter", "\"info\"").set("log.format", "\"json\"");
+    let (place, _) = logged.place();
+    let key = place.create_key(&[]);
+    let gateway = Gateway::start(&place);
+    let mut client = Client::connect(gateway.address).await;
+    let store = rusqlite::Connection::open(place.data_dir().join("weir.sqlite")).expect("opens");
+    let stored = || -> i64 {
+        store.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).expect("counts")
+    };
+    for number in 1..=5 {
+        client.send(request("POST", "/v1/chat/completions", &key, "", CHAT).as_bytes()).await;
+        let (mut call, _) = upstream.call().await;
+        call.answer("200 OK", &format!("{JSON}connection: close\r\n"), ANSWER).await;
+        assert_eq!(client.answer().await.status, 200);
+        if number == 2 {
+            eventually("the store has both", || (stored() == 2).then_some(())).await;
+            store.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+        }
+    }
+    gateway.kill();
+    drop(store);
+    let reported = |arguments: &[&str]| {
+        let command = place.command(arguments);
+        let mut full = std::process::Command::new("sh");
+        full.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\""]).arg(command.get_program());
+        full.args(command.get_args()).current_dir(place.path());
+        let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let output = full.envs(set).output().expect("the program runs");
+        let [listed, said] = [output.stdout, output.stderr].map(String::from_utf8);
+        (output.status.code(), listed.expect("UTF-8"), said.expect("UTF-8"))
+    };
+    for arguments in [&["requests", "--format", "csv"][..], &["export", "-", "--format", "csv"]] {
+        let (code, listed, said) = reported(arguments);
+        assert_eq!((code, listed.lines().count()), (Some(0), 1 + 2), "{arguments:?}: {said}");
+        assert!(said.contains("3 finished requests only in the journal"), "{said}");
+        assert!(said.contains("make room"), "{said}");
+    }
+    let (code, listed, said) = reported(&["usage", "--format", "csv"]);
+    assert!(code == Some(0) && listed.contains(",2,"), "{listed} {said}");
+    let rows = place.weir(&["requests", "--format", "csv"]);
+    assert_eq!(rows.lines().count(), 1 + 5, "with room, all are there");
 }

@@ -10,7 +10,6 @@ use super::super::when::rfc3339;
 use super::line::{COLUMNS, line};
 use crate::identify::key_text::KeyText;
 use crate::ledger::store::Store;
-use crate::tenancy::Secret;
 
 /// No text of a key is that long.
 const MOST_BYTES: u64 = 4096;
@@ -50,10 +49,7 @@ pub(super) fn run(
     out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     let digest = text.digest();
-    let is_it = |secret: &&Secret| secret.digest == digest;
-    let keys = store.keys()?;
-    let found = keys.iter().find_map(|key| Some((key, key.secrets.iter().find(is_it)?)));
-    let Some((key, secret)) = found else {
+    let Some((key, secret)) = store.key_with(&digest)? else {
         bail!(
             "no key has this text: the key was deleted, its text was replaced by `weir key rotate`, or it is \
              another ledger's"
@@ -63,7 +59,7 @@ pub(super) fn run(
         let ends = if until_ms <= now_ms { "ended" } else { "ends" };
         note(&format!("this is an old text of the key, which {ends} at {}", rfc3339(until_ms)));
     }
-    write_one(out, args.format, &COLUMNS, &line(key, now_ms, args.format))
+    write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
 
 #[cfg(test)]

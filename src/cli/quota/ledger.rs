@@ -29,9 +29,14 @@ pub(super) fn quotas(
 ) -> Result<Vec<Quota>, StoreError> {
     let mut keys = store.keys()?;
     keys.retain(|key| wanted.key.as_deref().is_none_or(|id| *id == *key.id));
+    // Once for all tenants: there may be many of both.
+    let mut keys_of: HashMap<&str, Vec<&Key>> = HashMap::new();
+    for key in &keys {
+        keys_of.entry(&*key.tenant).or_default().push(key);
+    }
     let is_wanted = |name: &str| {
         wanted.tenant.as_deref().is_none_or(|tenant| tenant == name)
-            && (wanted.key.is_none() || keys.iter().any(|key| *key.tenant == *name))
+            && (wanted.key.is_none() || keys_of.contains_key(name))
     };
     let mut quotas = Vec::new();
     // Few zones, many tenants: the ledger is read once for each zone.
@@ -44,14 +49,12 @@ pub(super) fn quotas(
             [one] => Some(&*one.name),
             _ => None,
         };
-        let [day, month] = store.balances_of(one, spans)?.map(by_tenant);
+        let [mut day, mut month] = store.balances_of(one, spans)?.map(by_tenant);
         for tenant in tenants {
-            let of = |all: &HashMap<String, HashMap<String, Used>>| {
-                all.get(&*tenant.name).cloned().unwrap_or_default()
-            };
-            let balances = Balances { windows, by_key: [of(&day), of(&month)] };
+            let of = |all: &mut HashMap<_, _>| all.remove(&*tenant.name).unwrap_or_default();
+            let balances = Balances { windows, by_key: [of(&mut day), of(&mut month)] };
             quotas.extend(balances.quotas(&tenant.name, None, &tenant.limits));
-            for Key { id, limits, .. } in keys.iter().filter(|key| key.tenant == tenant.name) {
+            for Key { id, limits, .. } in keys_of.get(&*tenant.name).into_iter().flatten() {
                 quotas.extend(balances.quotas(&tenant.name, Some(id), limits));
             }
         }

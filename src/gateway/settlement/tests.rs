@@ -25,6 +25,7 @@ use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::report::{Filter, Request, requests};
 use crate::ledger::store::Store;
 use crate::route::Routes;
+use crate::telemetry::log::tests::logged;
 use crate::telemetry::metrics::Metrics;
 
 const AT_MS: i64 = 1_780_470_861_000;
@@ -175,4 +176,31 @@ async fn what_can_not_be_written_down_costs_nothing() {
     world.directory.pretend_full(false);
     assert_eq!(world.counted(), (0, 0, 0));
     assert_eq!(world.ends(dir.path()), []);
+}
+
+/// A disk that is nearly full takes some records and not others: the log would fill what is left of it.
+#[test]
+fn a_journal_that_fails_now_and_then_is_told_once_a_minute_and_so_is_its_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::new(dir.path());
+    let source = Arc::new(std::io::ErrorKind::StorageFull.into());
+    let full = AppendError::NotWritten { path: "journal".into(), source };
+    for (after_ms, fails, told) in [
+        (0, true, Some("left_out=0")),
+        (1_000, true, None),
+        (1_000, false, Some("can be written again")),
+        (1_000, true, None),
+        (1_000, false, None),
+        (55_999, true, None),
+        (1, true, Some("left_out=3")),
+        (1_000, false, Some("can be written again")),
+    ] {
+        world.hand.advance_ms(after_ms);
+        let said = logged(|| match fails {
+            true => world.worker.journal_failed(&full),
+            false => world.worker.sweep(),
+        });
+        assert_eq!(said.lines().count(), usize::from(told.is_some()), "{said}");
+        assert!(told.is_none_or(|told| said.contains(told)), "{told:?}: {said}");
+    }
 }

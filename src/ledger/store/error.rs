@@ -10,6 +10,8 @@ use super::meaning::{is_full, meaning};
 pub enum StoreError {
     #[error("can't create {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
+    #[error("can't sync {}, and nothing was changed: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
     #[error(
         "can't write to {}: its permissions or its file system let this process only read it",
         path.display()

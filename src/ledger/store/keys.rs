@@ -13,7 +13,7 @@ use crate::tenancy::{Key, Limits, Secret, Tenant};
 
 use super::{KeysVersion, Store, StoreError};
 use rows::{
-    ALL_KEYS, ALL_TENANTS, columns_of_key, columns_of_tenant, each_key, each_tenant, key,
+    ALL_KEYS, ALL_TENANTS, KEY_WITH, columns_of_key, columns_of_tenant, each_key, each_tenant, key,
     limits_to_sql, models_to_sql, tenant, with_limits,
 };
 
@@ -58,6 +58,19 @@ impl Store {
             Ok(())
         })?;
         Ok(all)
+    }
+
+    /// The key that has the secret with this digest, which may be an old one, and that secret.
+    pub(crate) fn key_with(&self, digest: &[u8; 32]) -> Result<Option<(Key, Secret)>, StoreError> {
+        let mut found = None;
+        each_key(&self.read()?, KEY_WITH, [digest], |key| {
+            found = Some(key);
+            Ok(())
+        })?;
+        Ok(found.and_then(|key| {
+            let secret = key.secrets.iter().find(|secret| secret.digest == *digest)?.clone();
+            Some((key, secret))
+        }))
     }
 
     /// Makes a tenant; one of that name must not be there.

@@ -2,7 +2,9 @@
 //! file. This is the one place where they become sentences; the file is named by whoever knows it.
 
 use rusqlite::ErrorCode;
-use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
+use rusqlite::ffi::{
+    SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE,
+};
 
 /// An error as a sentence, with what to do, and SQLite's own words behind it.
 pub(in crate::ledger) fn meaning(error: &rusqlite::Error) -> String {
@@ -19,16 +21,21 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     })
 }
 
-/// How SQLite makes the `-shm` longer, the first thing that a full disk refuses, has errors of its own.
+/// How SQLite makes the `-shm`, and makes it longer, the first things that a full disk or a limit on the size of files
+/// refuses, has errors of its own. And it knows `ENOSPC` alone for a full disk: a limit, a quota and a disk that fails are
+/// one error to it.
 fn is_room(extended_code: i32) -> bool {
-    [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE].contains(&extended_code)
+    [SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE]
+        .contains(&extended_code)
 }
 
 fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
     Some(match code {
-        ErrorCode::DiskFull => "its disk is full; make room there, nothing else is to be done",
+        // Whoever wanted a change has to ask for it again: not "and nothing else".
+        ErrorCode::DiskFull => "its disk is full; make room there",
         ErrorCode::SystemIoFailure if is_room(extended_code) => {
-            "its disk takes no more; make room there, or raise what limits the size of files or the quota"
+            "its disk takes no more; make room there, or raise what limits the size of files or the quota; if \
+             there is room, the disk fails: look into the system's log"
         }
         ErrorCode::SystemIoFailure => {
             "its disk fails; look into the system's log; if the disk is sound, start Weir again"
@@ -66,8 +73,10 @@ mod tests {
     fn every_error_that_a_person_can_mend_says_what_to_do() {
         for (code, expected) in [
             (ffi::SQLITE_FULL, "make room"),
+            (ffi::SQLITE_IOERR_SHMOPEN, "make room"),
             (ffi::SQLITE_IOERR_SHMSIZE, "make room"),
             (ffi::SQLITE_IOERR_WRITE, "make room"),
+            (ffi::SQLITE_IOERR_WRITE, "the disk fails"),
             (ffi::SQLITE_IOERR_FSYNC, "its disk fails"),
             (ffi::SQLITE_NOTADB, "no SQLite database"),
             (ffi::SQLITE_CORRUPT, "put a backup in its place"),

@@ -41,6 +41,8 @@ pub(in crate::ledger::store) const CHANGED_TENANTS: &str =
     tenants_where!("WHERE changed_at_version > ?1 ORDER BY changed_at_version");
 pub(super) const ALL_KEYS: &str = keys_where!("ORDER BY k.tenant, k.created_at_ms, k.id");
 pub(in crate::ledger::store) const ONE_KEY: &str = keys_where!("WHERE k.id = ?1");
+pub(super) const KEY_WITH: &str =
+    keys_where!("WHERE k.id = (SELECT key_id FROM secrets WHERE digest = ?1)");
 pub(in crate::ledger::store) const KEY_AT: &str = keys_where!("WHERE k.rowid = ?1");
 pub(in crate::ledger::store) const CHANGED_KEYS: &str =
     keys_where!("WHERE k.changed_at_version > ?1 ORDER BY k.changed_at_version, k.rowid");
