@@ -22,7 +22,7 @@ const PREVIOUS: &str = "previous_response_id";
 pub(super) const RESPONSE_ID: &str = "a string of at most 512 bytes";
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The response that this one goes on from.
     pub(crate) previous_response: Option<String>,
@@ -30,15 +30,6 @@ pub(crate) struct Named {
     pub(crate) items: Vec<String>,
     /// Of the others only what kinds they are.
     pub(crate) kinds: IdKinds,
-    /// The upstream is to keep the response: `store` is not `false`.
-    pub(crate) is_stored: bool,
-}
-
-impl Default for Named {
-    fn default() -> Self {
-        let (items, kinds) = (Vec::new(), IdKinds::default());
-        Self { previous_response: None, items, kinds, is_stored: true }
-    }
 }
 
 /// Items that a request may name by their ids. A long conversation of an agent has some hundreds.
@@ -148,7 +139,6 @@ impl Ids {
             self.raw.clear();
         }
         match (token, name) {
-            (Token::False, Name::Store) if depth == 1 => self.named.is_stored = false,
             (Token::String | Token::Null, _) => {}
             // Some reader might make a string of it, and all tenants' would be one.
             (_, name)
@@ -579,9 +569,6 @@ mod tests {
         }
         let elsewhere = named(Api::Chat, r#""previous_response_id":"resp_1""#).previous_response;
         assert_eq!(elsewhere.as_deref(), Some("resp_1"), "some would hand it on");
-        for (value, stored) in [("true", true), ("null", true), ("false", false)] {
-            assert_eq!(named(Api::Responses, &format!(r#""store":{value}"#)).is_stored, stored);
-        }
         let wrong = Invalid::Type { key: "previous_response_id", expected: RESPONSE_ID };
         for (rest, invalid) in [
             (format!(r#""previous_response_id":"{long}x""#), wrong),

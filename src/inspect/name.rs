@@ -64,7 +64,6 @@ pub(super) enum Name {
     FileId,
     SkillId,
     VectorStoreIds,
-    Store,
     // Set apart by tenant.
     PromptCacheKey,
     CacheSalt,
@@ -158,7 +157,6 @@ impl Name {
                 b"image" => Self::Image,
                 b"input" => Self::Input,
                 b"model" => Self::Model,
-                b"store" => Self::Store,
                 b"tools" => Self::Words,
                 _ => Self::Other,
             },

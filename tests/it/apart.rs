@@ -76,10 +76,14 @@ async fn a_response_is_gone_on_from_by_its_own_tenant_only() {
     made(&mut client, &upstream, &item(acme, "msg_of_resp_1"), "resp_5").await;
     let answer = refused(&mut client, &upstream, &item(other, "msg_of_resp_1")).await;
     assert_eq!(answer.code(), "id_not_allowed");
-    // One that is not kept is nobody's.
+    // Of one that is not kept as well, whose items are sent back whole.
     made(&mut client, &upstream, &ask(acme, r#""input":"a","store":false"#), "resp_6").await;
-    assert_not_found(&refused(&mut client, &upstream, &going_on(acme, "resp_6")).await, "resp_6");
-    world.rows_eventually(5).await;
+    let searched =
+        |key: &str| ask(key, r#""input":[{"type":"web_search_call","id":"msg_of_resp_6"}]"#);
+    made(&mut client, &upstream, &searched(acme), "resp_7").await;
+    let answer = refused(&mut client, &upstream, &searched(other)).await;
+    assert_eq!(answer.code(), "id_not_allowed");
+    world.rows_eventually(6).await;
     world.finish().await;
 }
 
