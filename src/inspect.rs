@@ -16,6 +16,7 @@ mod refusable;
 mod item;
 mod ids;
 mod media;
+mod mp3;
 mod picture;
 mod reader;
 mod splice;

@@ -32,6 +32,9 @@ pub(crate) struct Named {
     pub(crate) kinds: IdKinds,
 }
 
+/// Anthropic's own skills, which are everybody's (its Agent Skills documentation).
+const PREBUILT_SKILLS: [&[u8]; 4] = [b"pptx", b"xlsx", b"docx", b"pdf"];
+
 /// Items that a request may name by their ids. A long conversation of an agent has some hundreds.
 const ITEMS_MAX: usize = 1_000;
 
@@ -211,6 +214,7 @@ impl Ids {
                 IdKind::Container
             }
             (Name::FileId, _) => IdKind::File,
+            (Name::SkillId, _) if PREBUILT_SKILLS.contains(&&*self.raw) => return Ok(()),
             (Name::SkillId, _) => IdKind::Skill,
             (Name::VectorStoreIds, _) => IdKind::VectorStore,
             _ => return Ok(()),
@@ -348,6 +352,16 @@ mod tests {
             (Api::Responses, tool(r#""vector_store_ids":["vs_1"]"#), Some(VectorStore)),
             (Api::Responses, tool(r#""vector_store_ids":[]"#), None),
             (Api::Responses, tool(r#""environment":{"skills":[{"skill_id":"s"}]}"#), Some(Skill)),
+            (
+                Api::Messages,
+                r#""container":{"skills":[{"type":"anthropic","skill_id":"pptx"}]}"#.into(),
+                None,
+            ),
+            (
+                Api::Messages,
+                r#""container":{"skills":[{"skill_id":"pdf"},{"skill_id":"pdf2"}]}"#.into(),
+                Some(Skill),
+            ),
             // What a tool is called with, what it takes, and metadata hold any word.
             (
                 Api::Messages,
