@@ -652,7 +652,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 8, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 9, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
