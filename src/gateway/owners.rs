@@ -129,6 +129,9 @@ impl Owners {
         if named.items.iter().any(|id| !self.has(&identity.tenant, id)) {
             kinds.add(config::IdKind::ItemReference);
         }
+        if named.containers.iter().any(|id| !self.has(&identity.tenant, id)) {
+            kinds.add(config::IdKind::Container);
+        }
         if let Some(kind) = kinds.first_beyond(upstream.allow_ids) {
             return Err(Refusal::id_not_allowed(kind));
         }

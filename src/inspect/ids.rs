@@ -28,6 +28,8 @@ pub(crate) struct Named {
     pub(crate) previous_response: Option<String>,
     /// The items that it names and does not hold; some more than once.
     pub(crate) items: Vec<String>,
+    /// The containers in which items were made that it sends back.
+    pub(crate) containers: Vec<String>,
     /// Of the others only what kinds they are.
     pub(crate) kinds: IdKinds,
 }
@@ -207,7 +209,18 @@ impl Ids {
             (Name::Id, 2) if names[1] == Name::Input => IdKind::Prompt,
             (Name::Id, 2) if names[1] == Name::Container => IdKind::Container,
             (Name::Container, 1) => IdKind::Container,
-            // Tools have theirs; an answer that is sent back tells of the one it used.
+            // One that is found in the context is used again, with what is in it.
+            (Name::ContainerId, 3) if is_item(names) => {
+                match decode_id(&self.raw) {
+                    Some(_) if self.named.containers.len() == ITEMS_MAX => {
+                        return Err(Invalid::Items(ITEMS_MAX));
+                    }
+                    Some(id) => self.named.containers.push(id),
+                    None => self.named.kinds.add(IdKind::Container),
+                }
+                return Ok(());
+            }
+            // Tools have theirs.
             (Name::Container | Name::ContainerId, _)
                 if matches!(names[1], Name::Prompt | Name::Words) =>
             {
@@ -554,6 +567,12 @@ mod tests {
             assert!(is_named(another), "{another}");
         }
         let items = |rest: &str| named(Api::Responses, &format!(r#""input":[{{{rest}}}]"#));
+        let computed = r#""type":"code_interpreter_call","outputs":[{"type":"logs"}],"id":"c""#;
+        let computed = items(&format!(r#"{computed},"container_id":"cntr_1""#));
+        assert_eq!(
+            (&*computed.items, &*computed.containers),
+            (&[][..], &["cntr_1".to_owned()][..])
+        );
         let approval = r#""type":"mcp_approval_response","approval_request_id":"m","approve":true"#;
         assert_eq!(items(approval).items, ["m"]);
         for odd in [r#"["x"]"#, "7", r#""\ud800""#, &format!(r#""{}""#, "x".repeat(ID_MAX + 1))] {

@@ -5,6 +5,8 @@
 pub(super) enum Key {
     Other,
     Id,
+    /// `container_id`
+    ContainerId,
     Usage,
     Svg,
     Groq,
@@ -192,6 +194,7 @@ impl Key {
             b"transcript" => Self::Text,
             b"annotations" => Self::Aside,
             b"status_code" => Self::StatusCode,
+            b"container_id" => Self::ContainerId,
             b"image_base64" => Self::Image,
             b"partial_json" => Self::Text,
             b"finish_reason" => Self::FinishReason,

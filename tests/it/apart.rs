@@ -83,7 +83,22 @@ async fn a_response_is_gone_on_from_by_its_own_tenant_only() {
     made(&mut client, &upstream, &searched(acme), "resp_7").await;
     let answer = refused(&mut client, &upstream, &searched(other)).await;
     assert_eq!(answer.code(), "id_not_allowed");
-    world.rows_eventually(6).await;
+    // And the container in which an item was made, which would be used again.
+    let item = json!({"id": "ci_1", "type": "code_interpreter_call", "container_id": "cntr_1"});
+    client.send(ask(acme, r#""input":"a""#).as_bytes()).await;
+    let (mut call, _) = upstream.call().await;
+    let whole = json!({"id": "resp_8", "status": "completed", "output": [item]}).to_string();
+    call.answer("200 OK", &format!("{JSON}connection: close\r\n"), &whole).await;
+    assert_eq!(client.answer().await.status, 200);
+    let computed = |key: &str| {
+        let outputs = r#""outputs":[{"type":"logs","logs":"7"}]"#;
+        let item = format!(r#""type":"code_interpreter_call",{outputs},"container_id":"cntr_1""#);
+        ask(key, &format!(r#""input":[{{{item}}}]"#))
+    };
+    made(&mut client, &upstream, &computed(acme), "resp_9").await;
+    let answer = refused(&mut client, &upstream, &computed(other)).await;
+    assert_eq!(answer.code(), "id_not_allowed");
+    world.rows_eventually(8).await;
     world.finish().await;
 }
 
