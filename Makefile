@@ -81,7 +81,7 @@ mutants: ## Change the code in hundreds of small ways, and say what no test noti
 ready:
 	@command -v cargo >/dev/null || { echo "Rust is missing: https://rustup.rs installs it" >&2; exit 1; }
 	@scripts/debian-tools.sh cc=gcc python3 python3:ensurepip=python3-venv node=nodejs npm \
-		kill=procps prlimit=util-linux setpriv=util-linux
+		kill=procps prlimit=util-linux setpriv=util-linux nginx
 	@node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
 		echo "node $$(node --version) is too old for the SDKs: https://nodejs.org has 20 and later" >&2; exit 1; }
 

@@ -6,13 +6,13 @@
 pub(crate) mod headers;
 mod body;
 mod connect;
+mod drains;
 mod interim;
 mod pool;
 mod received;
 mod remarks;
 mod usage_options;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -34,6 +34,7 @@ use crate::telemetry::metrics::Shard;
 pub(crate) use crate::forward::body::Frames;
 pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
+pub(crate) use crate::forward::drains::Drains;
 pub(crate) use crate::forward::pool::Lease;
 pub(crate) use crate::forward::received::Received;
 pub(crate) use crate::forward::usage_options::{At, ModelOptions, UsageOption, UsageOptions};
@@ -87,7 +88,7 @@ pub(crate) struct Upstream {
     pool: Rc<Pool>,
     shard: Arc<Shard>,
     /// Drains of abandoned streams that run now.
-    pub(crate) drains: Rc<Cell<usize>>,
+    pub(crate) drains: Rc<Drains>,
 }
 
 /// A request, ready to be sent.

@@ -213,7 +213,7 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
-    let drain = Drain::of(upstream, facts.stream);
+    let drain = Drain::of(upstream, facts.stream, identity.tenant.clone());
     let plan = Plan::new(
         worker,
         upstream,

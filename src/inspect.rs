@@ -16,6 +16,7 @@ mod refusable;
 mod item;
 mod ids;
 mod media;
+mod mp3;
 mod picture;
 mod reader;
 mod splice;
@@ -449,6 +450,27 @@ mod tests {
         ] {
             let body = format!(r#"{{"model":"m",{field}}}"#);
             assert_eq!(scan_for(api, [body.as_bytes()]).expect("valid").made, made, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_picture_is_a_string_in_any_letters() {
+        let scan = |rest: &str| {
+            let body = format!(r#"{{"model":"m","prompt":"x",{rest}}}"#);
+            scan_for(Api::Images, [body.as_bytes()])
+        };
+        for (rest, tokens) in [
+            (r#""size":"2048x2048""#, 4 * 1_560),
+            (r#""Size":"2048x2048""#, 4 * 1_560),
+            (r#""\u0073ize":"2048x2048""#, 4 * 1_560),
+            (r#""size":null,"\u017fize":"2048x2048","size":"1024x1024""#, 4 * 1_560),
+            (r#""Quality":"high""#, 4_160),
+        ] {
+            assert_eq!(scan(rest).expect(rest).picture.tokens(), tokens, "{rest}");
+        }
+        let wrong = Err(Invalid::Type { key: "size", expected: "a string" });
+        for odd in [r#"{"width":9000,"height":9000}"#, "[9000,9000]", "9000", "true", "{}"] {
+            assert_eq!(scan(&format!(r#""size":{odd}"#)), wrong, "{odd}");
         }
     }
 

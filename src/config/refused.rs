@@ -4,7 +4,7 @@
 
 /// What `refuse_fields` is where an upstream does not say. A field of the OpenAI and Anthropic APIs is none
 /// of these; nor are `metadata` and `id`, which LiteLLM reads as well and which decide nothing.
-pub(super) const DEFAULT: [&str; 200] = [
+pub(super) const DEFAULT: [&str; 208] = [
     // Models that are tried when the first one fails, which a request can arrange. OpenRouter:
     "models",
     "route",
@@ -223,4 +223,13 @@ pub(super) const DEFAULT: [&str; 200] = [
     "data_sources",
     // xAI's answers that are fetched later:
     "deferred",
+    // What makes a picture dearer than its `size` and `quality`, which are reserved for (Together, fal, xAI):
+    "width",
+    "height",
+    "image_size",
+    "resolution",
+    "aspect_ratio",
+    "megapixels",
+    "steps",
+    "num_inference_steps",
 ];

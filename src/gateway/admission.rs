@@ -127,9 +127,8 @@ pub(crate) fn agree(
     clamp: Option<u64>,
 ) {
     settlement.cuts = identity.cut;
-    if forwarded.api == Api::Responses && facts.named.is_stored {
-        settlement.keeper = Some(identity.tenant.clone());
-    }
+    // Also of one that the upstream does not keep: its items are sent back whole, with their ids.
+    settlement.owns_ids = forwarded.api == Api::Responses;
     settlement.is_free = forwarded.is_free;
     if settlement.price.is_none() && identity.has_cost_quota() && !forwarded.is_free {
         settlement.flags.set(Flags::UNPRICED);

@@ -61,9 +61,10 @@ pub(crate) async fn answer(
     }
     settlement.status = head.status.as_u16();
     let model = route.upstream_model.is_some().then_some(&*route.model);
-    let (id, wants_ids) = (settlement.event_id, settlement.keeper.is_some());
+    let (id, wants_ids) = (settlement.event_id, settlement.owns_ids);
     let Asked { hide, answers, has_output, hears, .. } = asked;
     let setup = Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids };
+    let tenant = settlement.tenant.clone();
     let announced = body.size_hint().exact();
     let meter = Meter::new(setup);
     let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
@@ -84,7 +85,7 @@ pub(crate) async fn answer(
     if let Some(settlement) = source.settlement() {
         settlement.first_byte();
     }
-    let drain = Drain::of(upstream, is_stream);
+    let drain = Drain::of(upstream, is_stream, tenant);
     let (worker, client) = (worker.clone(), client.clone());
     let mut metered = Metered::new(worker, client, source, is_stream, (family, id), left, drain);
     if let Some(event) = first {

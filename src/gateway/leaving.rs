@@ -7,13 +7,14 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::{OnDisconnect, Unstated};
-use crate::forward::Upstream;
+use crate::forward::{Drains, Upstream};
 use crate::gateway::Worker;
 
 /// How long the usage may take that follows the last word of an answer. It is ready by then, and nothing
@@ -28,8 +29,8 @@ pub(crate) type Left = Rc<Cell<Option<Instant>>>;
 pub(crate) struct Drain {
     time: Duration,
     max: usize,
-    /// How many run now, on this worker and for this upstream.
-    running: Rc<Cell<usize>>,
+    drains: Rc<Drains>,
+    tenant: Arc<str>,
     /// To the end, and not only for a usage that is all that is missing.
     pub(crate) is_whole: bool,
 }
@@ -37,39 +38,40 @@ pub(crate) struct Drain {
 impl Drain {
     /// An answer that is no stream says nothing before its end, and few upstreams stop for a client that
     /// has left: closing the connection saves nothing, unless this one is known to stop.
-    pub(crate) fn of(upstream: &Upstream, is_stream: bool) -> Self {
+    pub(crate) fn of(upstream: &Upstream, is_stream: bool, tenant: Arc<str>) -> Self {
         let config = &upstream.config;
         let is_drained = config.on_disconnect == OnDisconnect::Drain;
         Self {
             time: Duration::from_millis(config.drain_ms),
             max: config.drain_max,
-            running: upstream.drains.clone(),
+            drains: upstream.drains.clone(),
+            tenant,
             is_whole: is_drained || (!is_stream && config.unstated == Unstated::Reserved),
         }
     }
 
     /// A place among those that are read on, if there is one, and until when.
     pub(crate) fn begin(&self, worker: &Rc<Worker>) -> Option<(Running, Instant)> {
-        if self.running.get() >= self.max {
+        if !self.drains.begin(&self.tenant, self.max) {
             return None;
         }
         let time = if self.is_whole { self.time } else { self.time.min(LAST_WORD) };
-        let running = Running { count: self.running.clone(), worker: worker.clone() };
-        running.count.set(running.count.get() + 1);
-        Some((running, Instant::now() + time))
+        let (drains, tenant) = (self.drains.clone(), self.tenant.clone());
+        Some((Running { drains, tenant, worker: worker.clone() }, Instant::now() + time))
     }
 }
 
 /// A drain that runs, counted for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Running {
-    count: Rc<Cell<usize>>,
+    drains: Rc<Drains>,
+    tenant: Arc<str>,
     worker: Rc<Worker>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.count.set(self.count.get() - 1);
+        self.drains.end(&self.tenant);
         self.worker.drain_ended();
     }
 }

@@ -4,8 +4,11 @@
 //! Known are the latest responses, as a hash of tenant and id: in memory, so that a request asks without
 //! reading the store, and in the store for the next start, where a hash comes with the request's row. What a
 //! crash leaves without its end was never complete for its client either, and is nobody's.
+//!
+//! Where too many are known, the tenant that has most of them loses its oldest: nobody pushes out the few of
+//! another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::config;
@@ -17,25 +20,69 @@ use crate::refusal::Refusal;
 use crate::tenancy::set_apart;
 
 const SHARDS: usize = 16;
+/// The part of all that is forgotten at once, so that shares are seldom counted.
+const LOST_PART: usize = 64;
 
 /// Shared by all workers; each lock is held for a look-up.
 #[derive(Debug)]
 pub(crate) struct Owners {
     shards: [Mutex<Shard>; SHARDS],
-    /// In each half of a shard.
+    /// In a shard.
     most: usize,
 }
 
-/// When the younger half is full, it becomes the older one, which is forgotten: nothing has to be known of
-/// the age of each.
 #[derive(Debug, Default)]
 struct Shard {
-    younger: HashSet<u64>,
-    older: HashSet<u64>,
+    known: HashSet<u64>,
+    /// The same by tenant, each with the oldest first.
+    of_tenants: HashMap<Box<str>, VecDeque<u64>>,
+}
+
+impl Shard {
+    fn take(&mut self, tenant: &str, owner: u64, most: usize) {
+        if !self.known.insert(owner) {
+            return;
+        }
+        match self.of_tenants.get_mut(tenant) {
+            Some(own) => own.push_back(owner),
+            None => drop(self.of_tenants.insert(tenant.into(), VecDeque::from([owner]))),
+        }
+        if self.known.len() > most {
+            self.forget(self.known.len() - most + most / LOST_PART);
+        }
+    }
+
+    /// Forgets `surplus`, the oldest of each tenant that has more than its share.
+    fn forget(&mut self, mut surplus: usize) {
+        let share = share(self.of_tenants.values(), self.known.len() - surplus);
+        self.of_tenants.retain(|_, own| {
+            let lost = own.len().saturating_sub(share).min(surplus);
+            surplus -= lost;
+            for owner in own.drain(..lost) {
+                self.known.remove(&owner);
+            }
+            !own.is_empty()
+        });
+    }
+}
+
+/// What each may keep, so that they keep no more than `most` together: who has less leaves the rest to the others.
+fn share<'a>(of_tenants: impl Iterator<Item = &'a VecDeque<u64>>, mut most: usize) -> usize {
+    let mut counts: Vec<_> = of_tenants.map(VecDeque::len).collect();
+    counts.sort_unstable();
+    let mut others = counts.len();
+    for count in counts {
+        if count * others > most {
+            return most / others;
+        }
+        most -= count;
+        others -= 1;
+    }
+    usize::MAX
 }
 
 impl Owners {
-    /// Remembers at least the latest `most`, about.
+    /// Remembers the latest `most`, about.
     pub(crate) fn new(most: usize) -> Self {
         Self { shards: Default::default(), most: most.div_ceil(SHARDS) }
     }
@@ -43,29 +90,24 @@ impl Owners {
     /// With what the store knows.
     pub(crate) fn load(most: usize, store: &Store) -> Result<Self, StoreError> {
         let owners = Self::new(most);
-        store.response_owners(|owner| owners.take(owner))?;
+        store.response_owners(|tenant, owner| owners.take(tenant, owner))?;
         Ok(owners)
     }
 
     /// Remembers a response; what is returned is for the ledger.
     pub(crate) fn add(&self, tenant: &str, id: &str) -> ResponseOwner {
         let owner = owner(tenant, id);
-        self.take(owner);
+        self.take(tenant, owner);
         owner
     }
 
-    fn take(&self, owner: ResponseOwner) {
-        let mut shard = self.shard(owner);
-        if shard.younger.len() >= self.most {
-            shard.older = std::mem::take(&mut shard.younger);
-        }
-        shard.younger.insert(owner.0);
+    fn take(&self, tenant: &str, owner: ResponseOwner) {
+        self.shard(owner).take(tenant, owner.0, self.most);
     }
 
     fn has(&self, tenant: &str, id: &str) -> bool {
         let owner = owner(tenant, id);
-        let shard = self.shard(owner);
-        shard.younger.contains(&owner.0) || shard.older.contains(&owner.0)
+        self.shard(owner).known.contains(&owner.0)
     }
 
     fn shard(&self, owner: ResponseOwner) -> std::sync::MutexGuard<'_, Shard> {
@@ -86,6 +128,9 @@ impl Owners {
         let mut kinds = named.kinds;
         if named.items.iter().any(|id| !self.has(&identity.tenant, id)) {
             kinds.add(config::IdKind::ItemReference);
+        }
+        if named.containers.iter().any(|id| !self.has(&identity.tenant, id)) {
+            kinds.add(config::IdKind::Container);
         }
         if let Some(kind) = kinds.first_beyond(upstream.allow_ids) {
             return Err(Refusal::id_not_allowed(kind));
@@ -133,18 +178,49 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_are_known_and_no_more_than_twice_as_many() {
+    fn the_latest_are_known_and_no_more_than_asked_for() {
         let owners = Owners::new(1_600);
         for number in 0..10_000 {
             owners.add("acme", &format!("resp_{number}"));
             let known = owners.shards.iter().map(|shard| {
                 let shard = shard.lock().expect("nobody has panicked");
-                shard.younger.len() + shard.older.len()
+                let of_tenants = shard.of_tenants.values().map(VecDeque::len);
+                assert_eq!(shard.known.len(), of_tenants.sum::<usize>());
+                shard.known.len()
             });
-            assert!(known.sum::<usize>() <= 3_200, "at {number}");
+            assert!(known.sum::<usize>() <= 1_600, "at {number}");
         }
         // The shards do not fill alike; half of what was asked for is known in all of them.
         assert!((9_200..10_000).all(|number| owners.has("acme", &format!("resp_{number}"))));
         assert!((0..5_000).all(|number| !owners.has("acme", &format!("resp_{number}"))));
+    }
+
+    #[test]
+    fn a_tenant_that_makes_many_pushes_out_its_own() {
+        let owners = Owners::new(1_600);
+        let few = || (0..100).map(|number| format!("few_{number}"));
+        for id in few() {
+            owners.add("other", &id);
+        }
+        for number in 0..10_000 {
+            owners.add("acme", &format!("resp_{number}"));
+        }
+        assert!(few().all(|id| owners.has("other", &id)));
+        assert!((9_400..10_000).all(|number| owners.has("acme", &format!("resp_{number}"))));
+    }
+
+    #[test]
+    fn where_each_has_one_only_some_are_forgotten_and_no_more_than_must_be() {
+        let owners = Owners::new(1_600);
+        for number in 0..3_200 {
+            owners.add(&format!("tenant_{number}"), "resp_1");
+        }
+        let known = (0..3_200).filter(|number| owners.has(&format!("tenant_{number}"), "resp_1"));
+        assert!((1_500..=1_600).contains(&known.count()));
+        let tenants = |shard: &Mutex<Shard>| shard.lock().expect("no panic").of_tenants.len();
+        assert!(
+            owners.shards.iter().map(tenants).sum::<usize>() <= 1_600,
+            "none is kept for nothing"
+        );
     }
 }

@@ -66,8 +66,9 @@ pub(crate) struct Settlement {
     pub(crate) upstream_status: Option<u16>,
     pub(crate) flags: Flags,
     pub(crate) upstream_request_id: Option<Box<str>>,
-    /// Whose the response is that the upstream keeps, if it does.
-    pub(crate) keeper: Option<Arc<str>>,
+    pub(crate) tenant: Arc<str>,
+    /// The ids in the answer are remembered as the tenant's.
+    pub(crate) owns_ids: bool,
     ttfb_ms: Option<u64>,
     in_flight: Option<InFlight>,
     /// The request's bytes are counted until the upstream has answered.
@@ -155,7 +156,8 @@ impl Settlement {
             upstream_status: None,
             flags: Flags::default(),
             upstream_request_id: None,
-            keeper: None,
+            tenant: opened.tenant.clone(),
+            owns_ids: false,
             ttfb_ms: None,
             held: Some(held),
         })
@@ -272,10 +274,9 @@ impl Settlement {
             duration_ms = duration_ns / 1_000_000,
             "request settled"
         );
-        let owners = self.keeper.take().map(|tenant| {
-            let ids = used.response_ids.iter();
-            ids.map(|id| self.worker.owners.add(&tenant, id)).collect()
-        });
+        // Only those that were asked for are there.
+        let ids = used.response_ids.iter();
+        let owners = ids.map(|id| self.worker.owners.add(&self.tenant, id)).collect();
         let closed = Closed {
             event_id: self.event_id,
             end,
@@ -293,7 +294,7 @@ impl Settlement {
             attempts: self.attempts,
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
-            owners: owners.unwrap_or_default(),
+            owners,
         };
         let _in_flight = self.in_flight.take();
         let receipt = self.worker.close(&closed);

@@ -247,7 +247,7 @@ impl Worker {
 
     /// Ready when no stream is read on any more whose client has left.
     pub(crate) async fn drained(&self) {
-        while self.upstreams.iter().any(|upstream| upstream.drains.get() > 0) {
+        while self.upstreams.iter().any(|upstream| !upstream.drains.are_over()) {
             self.drain_ended.notified().await;
         }
     }

@@ -13,6 +13,9 @@ impl Facts {
     /// The edits that set those values apart, each one to 32 hexadecimal digits: OpenAI takes up to 64
     /// characters. `frames`: the body, which is walked once, since the values come in its order.
     pub(crate) fn apart(&self, mut frames: &[Bytes], tenant: &str) -> Vec<Splice> {
+        // A form's values have no quotes.
+        let quote = if self.places.is_plain { "" } else { "\"" };
+        let quoted = quote.len() as u64;
         let mut start = 0;
         let splice = |at: &Range<u64>| {
             while let [frame, later @ ..] = frames
@@ -21,9 +24,9 @@ impl Facts {
                 start += frame.len() as u64;
                 frames = later;
             }
-            let value = slice(frames, at.start + 1 - start..at.end - 1 - start);
+            let value = slice(frames, at.start + quoted - start..at.end - quoted - start);
             let hash = set_apart(tenant, &value);
-            Splice { at: at.clone(), with: format!("\"{}\"", hex(&hash[..16])).into() }
+            Splice { at: at.clone(), with: format!("{quote}{}{quote}", hex(&hash[..16])).into() }
         };
         self.places.apart.iter().map(splice).collect()
     }

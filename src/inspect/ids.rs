@@ -22,24 +22,20 @@ const PREVIOUS: &str = "previous_response_id";
 pub(super) const RESPONSE_ID: &str = "a string of at most 512 bytes";
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The response that this one goes on from.
     pub(crate) previous_response: Option<String>,
     /// The items that it names and does not hold; some more than once.
     pub(crate) items: Vec<String>,
+    /// The containers in which items were made that it sends back.
+    pub(crate) containers: Vec<String>,
     /// Of the others only what kinds they are.
     pub(crate) kinds: IdKinds,
-    /// The upstream is to keep the response: `store` is not `false`.
-    pub(crate) is_stored: bool,
 }
 
-impl Default for Named {
-    fn default() -> Self {
-        let (items, kinds) = (Vec::new(), IdKinds::default());
-        Self { previous_response: None, items, kinds, is_stored: true }
-    }
-}
+/// Anthropic's own skills, which are everybody's (its Agent Skills documentation).
+const PREBUILT_SKILLS: [&[u8]; 4] = [b"pptx", b"xlsx", b"docx", b"pdf"];
 
 /// Items that a request may name by their ids. A long conversation of an agent has some hundreds.
 const ITEMS_MAX: usize = 1_000;
@@ -148,7 +144,6 @@ impl Ids {
             self.raw.clear();
         }
         match (token, name) {
-            (Token::False, Name::Store) if depth == 1 => self.named.is_stored = false,
             (Token::String | Token::Null, _) => {}
             // Some reader might make a string of it, and all tenants' would be one.
             (_, name)
@@ -214,13 +209,25 @@ impl Ids {
             (Name::Id, 2) if names[1] == Name::Input => IdKind::Prompt,
             (Name::Id, 2) if names[1] == Name::Container => IdKind::Container,
             (Name::Container, 1) => IdKind::Container,
-            // Tools have theirs; an answer that is sent back tells of the one it used.
+            // One that is found in the context is used again, with what is in it.
+            (Name::ContainerId, 3) if is_item(names) => {
+                match decode_id(&self.raw) {
+                    Some(_) if self.named.containers.len() == ITEMS_MAX => {
+                        return Err(Invalid::Items(ITEMS_MAX));
+                    }
+                    Some(id) => self.named.containers.push(id),
+                    None => self.named.kinds.add(IdKind::Container),
+                }
+                return Ok(());
+            }
+            // Tools have theirs.
             (Name::Container | Name::ContainerId, _)
                 if matches!(names[1], Name::Prompt | Name::Words) =>
             {
                 IdKind::Container
             }
             (Name::FileId, _) => IdKind::File,
+            (Name::SkillId, _) if PREBUILT_SKILLS.contains(&&*self.raw) => return Ok(()),
             (Name::SkillId, _) => IdKind::Skill,
             (Name::VectorStoreIds, _) => IdKind::VectorStore,
             _ => return Ok(()),
@@ -358,6 +365,16 @@ mod tests {
             (Api::Responses, tool(r#""vector_store_ids":["vs_1"]"#), Some(VectorStore)),
             (Api::Responses, tool(r#""vector_store_ids":[]"#), None),
             (Api::Responses, tool(r#""environment":{"skills":[{"skill_id":"s"}]}"#), Some(Skill)),
+            (
+                Api::Messages,
+                r#""container":{"skills":[{"type":"anthropic","skill_id":"pptx"}]}"#.into(),
+                None,
+            ),
+            (
+                Api::Messages,
+                r#""container":{"skills":[{"skill_id":"pdf"},{"skill_id":"pdf2"}]}"#.into(),
+                Some(Skill),
+            ),
             // What a tool is called with, what it takes, and metadata hold any word.
             (
                 Api::Messages,
@@ -550,6 +567,12 @@ mod tests {
             assert!(is_named(another), "{another}");
         }
         let items = |rest: &str| named(Api::Responses, &format!(r#""input":[{{{rest}}}]"#));
+        let computed = r#""type":"code_interpreter_call","outputs":[{"type":"logs"}],"id":"c""#;
+        let computed = items(&format!(r#"{computed},"container_id":"cntr_1""#));
+        assert_eq!(
+            (&*computed.items, &*computed.containers),
+            (&[][..], &["cntr_1".to_owned()][..])
+        );
         let approval = r#""type":"mcp_approval_response","approval_request_id":"m","approve":true"#;
         assert_eq!(items(approval).items, ["m"]);
         for odd in [r#"["x"]"#, "7", r#""\ud800""#, &format!(r#""{}""#, "x".repeat(ID_MAX + 1))] {
@@ -579,9 +602,6 @@ mod tests {
         }
         let elsewhere = named(Api::Chat, r#""previous_response_id":"resp_1""#).previous_response;
         assert_eq!(elsewhere.as_deref(), Some("resp_1"), "some would hand it on");
-        for (value, stored) in [("true", true), ("null", true), ("false", false)] {
-            assert_eq!(named(Api::Responses, &format!(r#""store":{value}"#)).is_stored, stored);
-        }
         let wrong = Invalid::Type { key: "previous_response_id", expected: RESPONSE_ID };
         for (rest, invalid) in [
             (format!(r#""previous_response_id":"{long}x""#), wrong),

@@ -5,14 +5,16 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use super::mp3::Mp3;
+
 /// What is kept of a string's beginning: a data URL's head and a WAV file's in base64.
 pub(super) const HEAD: usize = 128;
 /// Of a file in base64, so many bytes are a token; PDFs and others, whose text and pages are read.
 const FILE_BASE64_PER_TOKEN: u64 = 6;
 /// A second of speech in a compressed form, of which nobody states how long it is: 8 kbit/s, the least at which
-/// common encoders (MP3, Opus) make speech that is understood. Their own heads are not believed: each frame
-/// may say something else.
-const AUDIO_BYTES_PER_SECOND: u64 = 1_000;
+/// common encoders (MP3, Opus) make speech that is understood. A head alone is not believed: each frame may say
+/// something else.
+pub(super) const AUDIO_BYTES_PER_SECOND: u64 = 1_000;
 /// OpenAI counts a token for every 100 ms that it hears, and others up to three times as many.
 const AUDIO_MS_PER_TOKEN: u64 = 100;
 /// Bytes of a WAV file that tell its format and its rate; of most, ten fewer.
@@ -32,15 +34,19 @@ pub(super) fn audio_tokens(ms: u64) -> u64 {
     ms.div_ceil(AUDIO_MS_PER_TOKEN)
 }
 
-/// How long audio of so many bytes is that begins with `head`, in milliseconds.
-pub(super) fn audio_ms(head: &[u8], bytes: u64) -> u64 {
-    let rate = wav_rate(head).unwrap_or(AUDIO_BYTES_PER_SECOND);
-    bytes.saturating_mul(1_000).div_ceil(rate)
+/// How long audio of so many bytes is that begins with `head`, in milliseconds. `compressed`: what else says so.
+pub(super) fn audio_ms(head: &[u8], bytes: u64, compressed: &Mp3) -> u64 {
+    wav_rate(head).map_or_else(|| compressed.ms(), |rate| ms_at(rate, bytes))
 }
 
-/// The same of base64.
+/// The same of base64, of which the beginning alone is read.
 pub(super) fn base64_audio_ms(head: &[u8], base64_bytes: u64) -> u64 {
-    audio_ms(&decoded(head), base64_bytes / 4 * 3)
+    let rate = wav_rate(&decoded(head)).unwrap_or(AUDIO_BYTES_PER_SECOND);
+    ms_at(rate, base64_bytes / 4 * 3)
+}
+
+fn ms_at(rate: u64, bytes: u64) -> u64 {
+    bytes.saturating_mul(1_000).div_ceil(rate)
 }
 
 /// Whether base64 is that of a PDF.
@@ -130,7 +136,10 @@ mod tests {
             (b"ID3".to_vec(), 8_000, 8_000),
             (Vec::new(), 1, 1),
         ] {
-            assert_eq!(audio_ms(&head, bytes), ms, "{head:?}");
+            let mut mp3 = Mp3::default();
+            mp3.push(&head);
+            mp3.push(&vec![b'~'; bytes as usize - head.len()]);
+            assert_eq!(audio_ms(&head, bytes, &mp3), ms, "{head:?}");
             let mut base64 = STANDARD_NO_PAD.encode(&head);
             base64.push_str(&"A".repeat(HEAD));
             let in_base64 = base64_audio_ms(base64.as_bytes(), bytes.div_ceil(3) * 4);

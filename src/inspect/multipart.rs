@@ -11,6 +11,7 @@ mod part;
 
 use http::HeaderValue;
 
+use super::mp3::Mp3;
 use super::reader::{INTEGER, answers, fitting};
 use super::splice::Places;
 use super::{Facts, Invalid, MODEL_MAX, Refusable, media};
@@ -38,8 +39,10 @@ pub(crate) struct Multipart<'f> {
     /// What is kept of the present part's value, and where that began.
     value: Vec<u8>,
     began: u64,
+    /// The present part, if it is to be listened to.
+    sound: Mp3,
     /// The fields seen that may stand only once; a bit for each.
-    seen: u8,
+    seen: u16,
     facts: Facts,
     /// The first thing wrong. Nothing is read after it.
     invalid: Option<Invalid>,
@@ -99,6 +102,7 @@ impl<'f> Multipart<'f> {
             part: Part::default(),
             value: Vec::new(),
             began: 0,
+            sound: Mp3::default(),
             seen: 0,
             facts: Facts::new(places, canonical(boundary)),
             invalid: None,
@@ -235,8 +239,13 @@ impl<'f> Multipart<'f> {
                 self.facts.media_bytes += piece.len() as u64;
                 let room = media::WAV_HEAD.saturating_sub(self.value.len());
                 self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+                self.sound.push(piece);
             }
-            Field::Other => {}
+            Field::User
+            | Field::SafetyIdentifier
+            | Field::PromptCacheKey
+            | Field::CacheSalt
+            | Field::Other => {}
         }
     }
 
@@ -253,6 +262,7 @@ impl<'f> Multipart<'f> {
         self.part = part.ok_or_else(|| self.malformed(at, "a part's head is not a form's"))?;
         self.head.clear();
         self.value.clear();
+        self.sound = Mp3::default();
         self.began = self.base + at as u64 + 1;
         // A delimiter here would be one to some readers, and a value's beginning to others.
         self.state = State::Value(Before::Beginning, 0);
@@ -307,7 +317,10 @@ impl<'f> Multipart<'f> {
             // What is no picture is to be listened to.
             Field::File if !self.part.is_image => {
                 let bytes = end.saturating_sub(self.began);
-                self.facts.add_audio(media::audio_ms(&self.value, bytes));
+                self.facts.add_audio(media::audio_ms(&self.value, bytes, &self.sound));
+            }
+            Field::User | Field::SafetyIdentifier | Field::PromptCacheKey | Field::CacheSalt => {
+                self.facts.places.apart.push(self.began..end);
             }
             Field::Prompt | Field::File | Field::Other => {}
         }

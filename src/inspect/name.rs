@@ -64,7 +64,6 @@ pub(super) enum Name {
     FileId,
     SkillId,
     VectorStoreIds,
-    Store,
     // Set apart by tenant.
     PromptCacheKey,
     CacheSalt,
@@ -105,6 +104,11 @@ impl Name {
         (Self::Id as u16..Self::Schema as u16).contains(&(self as u16))
     }
 
+    /// Whether it says what a picture is to be.
+    fn is_pictures(self) -> bool {
+        matches!(self, Self::Size | Self::Quality)
+    }
+
     /// The key, if its value goes upstream as another for each tenant.
     pub(super) fn set_apart(self) -> Option<&'static str> {
         Some(match self {
@@ -135,7 +139,7 @@ impl Name {
     /// Ids are looked for under any spelling that some server takes for the name.
     fn of_text(key: &str) -> Self {
         match (Self::of(key.as_bytes()), Self::of(fold(key).as_bytes())) {
-            (Self::Other, folded) if folded.is_watched() => folded,
+            (Self::Other, folded) if folded.is_watched() || folded.is_pictures() => folded,
             (name, _) => name,
         }
     }
@@ -158,7 +162,6 @@ impl Name {
                 b"image" => Self::Image,
                 b"input" => Self::Input,
                 b"model" => Self::Model,
-                b"store" => Self::Store,
                 b"tools" => Self::Words,
                 _ => Self::Other,
             },

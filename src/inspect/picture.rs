@@ -19,7 +19,7 @@ pub(crate) struct Picture {
     quality: Option<Quality>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
     /// Of the table, by its column.
     Known(usize),
@@ -41,7 +41,8 @@ impl Picture {
             // What is no size is taken for a large one; and who knows whether there are small ones.
             _ => Size::Other(pixels(text).unwrap_or(4 * SQUARE).max(SQUARE)),
         };
-        self.size = self.size.max(Some(size));
+        let said = [self.size, Some(size)].into_iter().flatten();
+        self.size = said.max_by_key(|size| size.tokens(AUTO));
     }
 
     /// The request says `quality`.
@@ -59,11 +60,7 @@ impl Picture {
     /// What one costs where the upstream says nothing of it.
     pub(crate) fn tokens(self) -> u64 {
         let row = self.quality.map_or(AUTO, |quality| QUALITIES[quality].1);
-        match self.size {
-            None => row[0],
-            Some(Size::Known(column)) => row[column],
-            Some(Size::Other(pixels)) => row[0].saturating_mul(pixels).div_ceil(SQUARE),
-        }
+        self.size.map_or(row[0], |size| size.tokens(row))
     }
 
     /// What one may cost.
@@ -76,10 +73,25 @@ impl Picture {
     }
 }
 
-/// Of a size such as `1792x1024`.
+impl Size {
+    fn tokens(self, row: [u64; 3]) -> u64 {
+        match self {
+            Self::Known(column) => row[column],
+            Self::Other(pixels) => row[0].saturating_mul(pixels).div_ceil(SQUARE),
+        }
+    }
+}
+
+/// Of a size such as `1792x1024`, or `4K`, for 4,096 a side (Gemini, Seedream).
 fn pixels(text: &[u8]) -> Option<u64> {
-    let (width, height) = std::str::from_utf8(text).ok()?.split_once('x')?;
-    Some(width.parse::<u64>().ok()?.saturating_mul(height.parse().ok()?))
+    let text = std::str::from_utf8(text).ok()?;
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(thousands) = text.strip_suffix(['K', 'k']) {
+        let side = number(thousands)?.saturating_mul(1_024);
+        return Some(side.saturating_mul(side));
+    }
+    let (width, height) = text.split_once(['x', 'X', '*'])?;
+    Some(number(width)?.saturating_mul(number(height)?))
 }
 
 #[cfg(test)]
@@ -100,6 +112,9 @@ mod tests {
             (Some("2048x2048"), Some("standard"), 4 * 1_056, 4 * 1_056),
             (Some("512x512"), Some("low"), 272, 272),
             (Some("1792x1024"), Some("low"), 476, 476),
+            (Some("1K"), None, 1_560, 1_800),
+            (Some("4k"), Some("low"), 16 * 272, 16 * 272),
+            (Some("4096*4096"), Some("low"), 16 * 272, 16 * 272),
             (Some("huge"), Some("best"), 4 * 4_160, 4 * 4_160),
             (Some("99999999999x99999999999"), None, 1 << 44, (15_u64 << 44).div_ceil(13)),
         ] {
@@ -119,6 +134,9 @@ mod tests {
             for size in ["1024x1024", "1024x1536", "auto", "1024x1024"] {
                 picture.set_size(size.as_bytes());
             }
+            assert_eq!(picture.tokens(), 6_240, "{order:?}");
+            // One that is not in the table, and no dearer.
+            picture.set_size(b"512x512");
             assert_eq!(picture.tokens(), 6_240, "{order:?}");
         }
     }

@@ -311,6 +311,10 @@ impl Reader<'_> {
     /// decides has been found right.
     fn field_ended(&mut self, name: Name, token: Token, end: u64) {
         if !name.decides() {
+            // Some servers take `{"width": …}`, for which nothing would be reserved.
+            if name == Name::Size && token != Token::Null {
+                self.invalid = Some(Invalid::Type { key: "size", expected: "a string" });
+            }
             return;
         }
         let value = self.began..end;

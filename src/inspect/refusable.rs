@@ -196,7 +196,8 @@ mod tests {
         langsmith_base_url dd_api_key posthog_api_url proxy_server_request litellm_metadata \
         _websearch_interception_stream_options _router_weights session_params lora lora_path \
         lora_request bootstrap_host custom_logit_processor rid id_slot draft_model priority \
-        mm_processor_kwargs kv_transfer_params data_sources deferred";
+        mm_processor_kwargs kv_transfer_params data_sources deferred width Height steps resolution \
+        aspect_ratio image_size";
     /// Fields of the APIs, the likest to those above among them.
     const HONEST: &str = "\
         model messages prompt input stream stream_options max_tokens max_completion_tokens \

@@ -1,4 +1,4 @@
-//! The ids of a response of the Responses API and of its items, for whoever remembers whose they are.
+//! The ids of a response of the Responses API, of its items and of the containers that those name, for whoever remembers whose they are.
 
 /// Ids that are kept, at most: those of the first items.
 const IDS_MAX: usize = 64;

@@ -5,6 +5,8 @@
 pub(super) enum Key {
     Other,
     Id,
+    /// `container_id`
+    ContainerId,
     Usage,
     Svg,
     Groq,
@@ -194,6 +196,7 @@ impl Key {
                 _ => Self::Other,
             },
             12 => match name {
+                b"container_id" => Self::ContainerId,
                 b"errorMessage" => Self::Detail,
                 b"image_base64" => Self::Image,
                 b"partial_json" => Self::Text,

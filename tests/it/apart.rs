@@ -76,10 +76,29 @@ async fn a_response_is_gone_on_from_by_its_own_tenant_only() {
     made(&mut client, &upstream, &item(acme, "msg_of_resp_1"), "resp_5").await;
     let answer = refused(&mut client, &upstream, &item(other, "msg_of_resp_1")).await;
     assert_eq!(answer.code(), "id_not_allowed");
-    // One that is not kept is nobody's.
+    // Of one that is not kept as well, whose items are sent back whole.
     made(&mut client, &upstream, &ask(acme, r#""input":"a","store":false"#), "resp_6").await;
-    assert_not_found(&refused(&mut client, &upstream, &going_on(acme, "resp_6")).await, "resp_6");
-    world.rows_eventually(5).await;
+    let searched =
+        |key: &str| ask(key, r#""input":[{"type":"web_search_call","id":"msg_of_resp_6"}]"#);
+    made(&mut client, &upstream, &searched(acme), "resp_7").await;
+    let answer = refused(&mut client, &upstream, &searched(other)).await;
+    assert_eq!(answer.code(), "id_not_allowed");
+    // And the container in which an item was made, which would be used again.
+    let item = json!({"id": "ci_1", "type": "code_interpreter_call", "container_id": "cntr_1"});
+    client.send(ask(acme, r#""input":"a""#).as_bytes()).await;
+    let (mut call, _) = upstream.call().await;
+    let whole = json!({"id": "resp_8", "status": "completed", "output": [item]}).to_string();
+    call.answer("200 OK", &format!("{JSON}connection: close\r\n"), &whole).await;
+    assert_eq!(client.answer().await.status, 200);
+    let computed = |key: &str| {
+        let outputs = r#""outputs":[{"type":"logs","logs":"7"}]"#;
+        let item = format!(r#""type":"code_interpreter_call",{outputs},"container_id":"cntr_1""#);
+        ask(key, &format!(r#""input":[{{{item}}}]"#))
+    };
+    made(&mut client, &upstream, &computed(acme), "resp_9").await;
+    let answer = refused(&mut client, &upstream, &computed(other)).await;
+    assert_eq!(answer.code(), "id_not_allowed");
+    world.rows_eventually(8).await;
     world.finish().await;
 }
 

@@ -4,6 +4,7 @@
 mod bodies;
 mod connections;
 mod ends;
+mod nginx;
 
 use crate::http::{chat, send};
 use crate::world::{Answer, World, eventually, request};

@@ -18,6 +18,11 @@ pub(super) enum Field {
     Quality,
     /// Text that reaches the model.
     Prompt,
+    // Set apart by tenant.
+    User,
+    SafetyIdentifier,
+    PromptCacheKey,
+    CacheSalt,
     File,
     #[default]
     Other,
@@ -45,6 +50,10 @@ impl Field {
             Self::Model => Some("model"),
             Self::Stream => Some("stream"),
             Self::N => Some("n"),
+            Self::User => Some("user"),
+            Self::SafetyIdentifier => Some("safety_identifier"),
+            Self::PromptCacheKey => Some("prompt_cache_key"),
+            Self::CacheSalt => Some("cache_salt"),
             _ => None,
         }
     }
@@ -100,6 +109,10 @@ impl Part {
             "size" => Field::Size,
             "quality" => Field::Quality,
             "prompt" => Field::Prompt,
+            "user" => Field::User,
+            "safety_identifier" => Field::SafetyIdentifier,
+            "prompt_cache_key" => Field::PromptCacheKey,
+            "cache_salt" => Field::CacheSalt,
             _ if counts_answers(name) == Some(name) => Field::Made,
             _ if is_file => Field::File,
             _ => Field::Other,
@@ -122,7 +135,16 @@ impl Part {
 /// The field of text that some reader would take this one for.
 fn text_field(name: &str) -> Option<&'static str> {
     let bare = fold(name.split('[').next().unwrap_or_default().trim());
-    ["prompt", "size", "quality"].into_iter().find(|key| *key == bare)
+    const FIELDS: [&str; 7] = [
+        "prompt",
+        "size",
+        "quality",
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "cache_salt",
+    ];
+    FIELDS.into_iter().find(|key| *key == bare)
 }
 
 /// Whether a plain field's `Content-Type` leaves its value as it is: some readers decode it by a charset.

@@ -56,6 +56,43 @@ fn ids_in_forms_are_known_by_their_kind() {
     }
 }
 
+#[test]
+fn values_are_set_apart_by_tenant() {
+    let body = [
+        file("file", "audio/mpeg", "~"),
+        field("user", "u"),
+        field("cache_salt", ""),
+        field("model", "m"),
+        field("prompt_cache_key", "k\r\n--Xb"),
+        "--XbX--".into(),
+    ]
+    .concat();
+    let facts = inspect(body.as_bytes()).expect("a form");
+    let edited = |tenant: &str, size: usize| {
+        let frames = body.as_bytes().chunks(size).map(bytes::Bytes::copy_from_slice);
+        let frames: Vec<_> = frames.collect();
+        let edited = super::super::apply(&frames, &facts.apart(&frames, tenant)).concat();
+        String::from_utf8(edited).expect("it was")
+    };
+    let acme = edited("acme", 7);
+    assert_eq!(acme, edited("acme", body.len()), "the same for the same");
+    assert_ne!(acme, edited("other", 1));
+    let bare = acme.replace(|letter: char| letter.is_ascii_hexdigit(), "");
+    let emptied = body.replace("\r\n\r\nu\r\n", "\r\n\r\n\r\n").replace("k\r\n--Xb\r\n", "\r\n");
+    assert_eq!(bare, emptied.replace(|letter: char| letter.is_ascii_hexdigit(), ""));
+    assert_eq!(acme.len(), emptied.len() + 3 * 32);
+    for name in ["user", "safety_identifier", "prompt_cache_key", "cache_salt"] {
+        let again = field(name, "a") + &field(name, "b");
+        let body = format!("{}{again}--XbX--", field("model", "m"));
+        assert_eq!(inspect(body.as_bytes()), Err(Invalid::Duplicate(name)));
+        let body = format!("{}{}--XbX--", field("model", "m"), file(name, "text/plain", "a"));
+        assert!(matches!(inspect(body.as_bytes()), Err(Invalid::Type { .. })), "{name}");
+        let other = name.to_uppercase();
+        let body = format!("{}{}--XbX--", field("model", "m"), field(&other, "a"));
+        assert_eq!(inspect(body.as_bytes()), Err(Invalid::Spelling(name)));
+    }
+}
+
 /// A file that looks like the form around it.
 const NASTY: &str = "\r\n--Xb\r\n--XbY\r\r\n--Xb\r\n\r\n-- name=\"model\"\r\n\r\nno\r\n--";
 

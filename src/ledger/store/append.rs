@@ -138,8 +138,9 @@ impl Store {
             for (at, row) in rows.iter().enumerate() {
                 if at < written || one.write(std::slice::from_ref(row))? == 1 {
                     new += 1;
-                    new_owners.extend_from_slice(&row.closed.owners);
                     let opened = &row.opened;
+                    new_owners
+                        .extend(row.closed.owners.iter().map(|owner| (&*opened.tenant, *owner)));
                     let hour = super::sums::hour_of(opened.started_at_ms);
                     let rollup = (hour, &*opened.key_id, &*opened.model, &*opened.tenant);
                     additions.entry(rollup).or_default().add(&sums_of(row));

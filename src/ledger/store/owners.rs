@@ -1,5 +1,6 @@
 //! Whose the latest responses and items are: what comes with their rows, in the order in which it came, and stays when
-//! those are deleted. The oldest go by number, so that no clock decides.
+//! those are deleted. Of too many go the oldest of the tenant that has most, as in memory (`gateway/owners.rs`);
+//! the oldest by number, so that no clock decides.
 
 use rusqlite::{Transaction, params};
 
@@ -8,12 +9,25 @@ use crate::ledger::record::ResponseOwner;
 
 /// So many are deleted at once beside those that make room, where fewer are to be kept than there are.
 const SURPLUS: usize = 100;
+/// The part of its own that a tenant loses before it is asked again who has most.
+const LOST_PART: i64 = 64;
 
-const ADD: &str = "INSERT INTO response_owners (owner) VALUES (?1)";
+const ADD: &str = "INSERT INTO response_owners (owner, tenant) VALUES (?1, ?2)";
+
+const COUNT: &str = "
+INSERT INTO response_owner_counts (tenant, owners) VALUES (?1, 1)
+ON CONFLICT (tenant) DO UPDATE SET owners = owners + 1";
+
+const MOST: &str = "
+SELECT tenant, owners FROM response_owner_counts ORDER BY owners DESC LIMIT 1";
+
+const ALL: &str = "SELECT coalesce(sum(owners), 0) FROM response_owner_counts";
 
 const DELETE: &str = "
 DELETE FROM response_owners WHERE number IN (
-    SELECT number FROM response_owners WHERE number <= ?1 ORDER BY number LIMIT ?2)";
+    SELECT number FROM response_owners WHERE tenant = ?1 ORDER BY number LIMIT ?2)";
+
+const DEDUCT: &str = "UPDATE response_owner_counts SET owners = owners - ?2 WHERE tenant = ?1";
 
 impl Store {
     /// So many are kept from here on.
@@ -21,37 +35,52 @@ impl Store {
         self.most_owners = most;
     }
 
-    /// All of them, oldest first.
+    /// All of them with their tenant, oldest first. What an older version stored is of a tenant without a name.
     pub(crate) fn response_owners(
         &self,
-        mut take: impl FnMut(ResponseOwner),
+        mut take: impl FnMut(&str, ResponseOwner),
     ) -> Result<(), StoreError> {
         let mut statement =
-            self.conn.prepare("SELECT owner FROM response_owners ORDER BY number")?;
+            self.conn.prepare("SELECT tenant, owner FROM response_owners ORDER BY number")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            take(ResponseOwner(row.get::<_, i64>(0)?.cast_unsigned()));
+            let tenant = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            take(tenant, ResponseOwner(row.get::<_, i64>(1)?.cast_unsigned()));
         }
         Ok(())
     }
 }
 
-/// Adds those of new rows, and deletes as many as are too many.
+/// Adds those of new rows, each with its tenant, and deletes as many as are too many.
 pub(super) fn add(
     tx: &Transaction<'_>,
-    owners: &[ResponseOwner],
+    owners: &[(&str, ResponseOwner)],
     most: usize,
 ) -> Result<(), StoreError> {
     if owners.is_empty() {
         return Ok(());
     }
-    let mut statement = tx.prepare_cached(ADD)?;
-    for owner in owners {
-        statement.execute([owner.0.cast_signed()])?;
+    let mut add = tx.prepare_cached(ADD)?;
+    let mut count = tx.prepare_cached(COUNT)?;
+    for (tenant, owner) in owners {
+        add.execute(params![owner.0.cast_signed(), tenant])?;
+        count.execute([tenant])?;
     }
-    let until = tx.last_insert_rowid() - most as i64;
-    let at_once = owners.len() + SURPLUS;
-    tx.prepare_cached(DELETE)?.execute(params![until, at_once as i64])?;
+    forget(tx, most as i64, (owners.len() + SURPLUS) as i64)
+}
+
+/// Deletes those beyond `most`, `at_once` at most.
+fn forget(tx: &Transaction<'_>, most: i64, at_once: i64) -> Result<(), StoreError> {
+    let all: i64 = tx.prepare_cached(ALL)?.query_row([], |row| row.get(0))?;
+    let mut surplus = (all - most).min(at_once);
+    while surplus > 0 {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
+        let (tenant, own) = tx.prepare_cached(MOST)?.query_row([], row)?;
+        let lost = (own / LOST_PART).max(1).min(surplus);
+        tx.prepare_cached(DELETE)?.execute(params![tenant, lost])?;
+        tx.prepare_cached(DEDUCT)?.execute(params![tenant, lost])?;
+        surplus -= lost;
+    }
     Ok(())
 }
 
@@ -62,7 +91,7 @@ mod tests {
 
     fn known(store: &Store) -> Vec<u64> {
         let mut known = Vec::new();
-        store.response_owners(|owner| known.push(owner.0)).expect("reads");
+        store.response_owners(|_, owner| known.push(owner.0)).expect("reads");
         known
     }
 
@@ -92,5 +121,25 @@ mod tests {
         store.keep_response_owners(2);
         store.append(&[row(20)], &[]).expect("writes");
         assert_eq!(known(&store), [18, 20].map(owner));
+    }
+
+    #[test]
+    fn a_tenant_that_makes_many_pushes_out_its_own() {
+        let (dir, mut store) = store_with(&[]);
+        store.keep_response_owners(100);
+        let row = |id: u64, tenant: &str| {
+            let mut row = Sample { id, tenant, ..Sample::default() }.row();
+            row.closed.owners = [ResponseOwner(id)].into();
+            row
+        };
+        let few: Vec<_> = (0..20).map(|id| row(id, "other")).collect();
+        store.append(&few, &[]).expect("writes");
+        for from in (1_000..2_000).step_by(50) {
+            let many: Vec<_> = (from..from + 50).map(|id| row(id, "acme")).collect();
+            store.append(&many, &[]).expect("writes");
+        }
+        let kept: Vec<_> = (0..20).chain(1_920..2_000).collect();
+        assert_eq!(known(&store), kept);
+        assert_eq!(known(&Store::open(dir.path()).expect("opens")), kept);
     }
 }

@@ -177,7 +177,7 @@ impl Document {
             }
             (Key::Image, Token::String) => self.reading = Reading::Image { any: false },
             (Key::ImageUrl, Token::String) => self.begin_picture(Reading::Picture),
-            (Key::Other, Token::String) => self.reading = Reading::Strange,
+            (Key::Other | Key::ContainerId, Token::String) => self.reading = Reading::Strange,
             (_, Token::String) => self.reading = Reading::Filled,
             (Key::Aside, Token::Object | Token::Array)
             | (_, Token::Number | Token::True | Token::False) => self.fill(),
@@ -211,6 +211,8 @@ impl Document {
                 self.facts.answered |= container == Place::Item;
                 self.read_id();
             }
+            // Of what the item was made in, which was made for it.
+            (Key::ContainerId, Token::String) => self.read_id(),
             (Key::Result, Token::String) => self.begin_picture(Reading::Result),
             _ if container == Place::Item => self.said(token),
             _ => {}

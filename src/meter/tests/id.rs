@@ -23,7 +23,10 @@ fn the_ids_of_a_response_are_read_however_it_is_cut_where_they_are_wanted() {
     let stream: String = stream.into_iter().map(event).collect();
     let whole = r#"{"id":"resp_1","output":[{"id":"msg_1","content":[{"id":"a"}]},{"id":"rs_1"}]}"#;
     let late = r#"{"output":[],"metadata":{"id":"x"},"id":"r\u0065sp_1"}"#;
-    let cases: [(Kind, &str, &[&str]); 10] = [
+    let computed =
+        r#"{"output":[{"type":"code_interpreter_call","id":"ci_1","container_id":"cntr_1"}]}"#;
+    let cases: [(Kind, &str, &[&str]); 11] = [
+        (Kind::Json, computed, &["ci_1", "cntr_1"]),
         (Kind::Json, whole, &["resp_1", "msg_1", "rs_1"]),
         (Kind::Json, late, &["resp_1"]),
         (Kind::Json, r#"{"previous_response_id":"resp_0","response":{"id":"x"}}"#, &[]),

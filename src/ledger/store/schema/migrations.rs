@@ -3,8 +3,17 @@
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
-pub(super) const MIGRATIONS: [&str; 8] =
-    [FIRST, RETENTION, CHANGES, DAY_SUMS, CONFIRMED, REMOVALS, OWNERS_AND_STAMPS, SUSPENSION];
+pub(super) const MIGRATIONS: [&str; 9] = [
+    FIRST,
+    RETENTION,
+    CHANGES,
+    DAY_SUMS,
+    CONFIRMED,
+    REMOVALS,
+    OWNERS_AND_STAMPS,
+    SUSPENSION,
+    OWNERS_BY_TENANT,
+];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
 /// end of the table and of its one index, which are both in the order of time, and the roll-ups of
@@ -300,4 +309,17 @@ CREATE TRIGGER keys_stamped AFTER UPDATE OF keys_version ON meta BEGIN
     INSERT OR REPLACE INTO key_stamps (version, stamp) VALUES (NEW.keys_version, random());
     DELETE FROM key_stamps WHERE version < NEW.keys_version - 200000;
 END;
+";
+
+/// How many responses each tenant has that it is remembered of, for the one that has most loses its oldest. Whose the
+/// earlier ones are no hash tells: they are of a tenant without a name.
+const OWNERS_BY_TENANT: &str = "
+ALTER TABLE response_owners ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+CREATE INDEX response_owners_by_tenant ON response_owners (tenant);
+CREATE TABLE response_owner_counts (
+    tenant TEXT NOT NULL PRIMARY KEY,
+    owners INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX response_owner_counts_by_owners ON response_owner_counts (owners);
+INSERT INTO response_owner_counts (tenant, owners) SELECT '', count(*) FROM response_owners;
 ";
