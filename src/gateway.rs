@@ -191,9 +191,7 @@ async fn serve(
     let arriving = arrive(worker, &identified.identity, body.size_hint().exact(), exchange)?;
     let RequestBody { frames, facts, held } =
         inspect(worker, &identified.identity, &head, body, forwarded, exchange).await?;
-    // hyper has told itself that more of the body may come, and there is no more.
-    client.turn.catch_up();
-    client.phase.set(Phase::Waiting);
+    client.has_asked();
     // The ledger's row begins at the instant at which limits were asked, as the permit has it: both
     // count it in one day.
     let now = worker.clock.now();

@@ -39,8 +39,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Outgoing>, Refusal> {
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
-    settlement.upstream_status = Some(head.status.as_u16());
-    settlement.upstream_request_id = request_id(&head.headers).map(Into::into);
+    settlement.heard(head.status, request_id(&head.headers));
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
     let is_open = head.status.is_success() && kind.is_open(asked.is_stream);

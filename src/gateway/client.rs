@@ -63,6 +63,13 @@ impl Client {
         }
     }
 
+    /// All of its request is here.
+    pub(crate) fn has_asked(&self) {
+        // hyper has told itself that more of the body may come, and there is no more.
+        self.turn.catch_up();
+        self.phase.set(Phase::Waiting);
+    }
+
     /// From now on, [`Client::poll_flushed`] waits for everything yielded so far.
     pub(crate) fn expect_flush(&self) {
         self.is_flushed.set(false);

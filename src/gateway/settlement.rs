@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::admit::Permit;
@@ -213,6 +214,12 @@ impl Settlement {
         let rates = self.price.map(|price| price.rates).unwrap_or_default();
         let mut extend = |tokens| permit.extend(tokens, rates.reserve_more(tokens), now);
         extend(missing.saturating_add(EXTENSION_TOKENS)) || extend(missing)
+    }
+
+    /// The head of the upstream's response is here; `id`: by which it knows the request.
+    pub(crate) fn heard(&mut self, status: StatusCode, id: Option<&str>) {
+        self.upstream_status = Some(status.as_u16());
+        self.upstream_request_id = id.map(Into::into);
     }
 
     /// The first byte of the response is about to be released.
