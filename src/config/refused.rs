@@ -4,7 +4,7 @@
 
 /// What `refuse_fields` is where an upstream does not say. A field of the OpenAI and Anthropic APIs is none
 /// of these; nor are `metadata` and `id`, which LiteLLM reads as well and which decide nothing.
-pub(super) const DEFAULT: [&str; 208] = [
+pub(super) const DEFAULT: [&str; 211] = [
     // Models that are tried when the first one fails, which a request can arrange. OpenRouter:
     "models",
     "route",
@@ -232,4 +232,8 @@ pub(super) const DEFAULT: [&str; 208] = [
     "megapixels",
     "steps",
     "num_inference_steps",
+    // A recording that is elsewhere: its length is not known here (Groq, Mistral):
+    "url",
+    "file_url",
+    "audio_url",
 ];

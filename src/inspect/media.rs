@@ -5,16 +5,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::mp3::Mp3;
+use super::mp3::{AUDIO_BYTES_PER_SECOND, Mp3};
 
 /// What is kept of a string's beginning: a data URL's head and a WAV file's in base64.
 pub(super) const HEAD: usize = 128;
 /// Of a file in base64, so many bytes are a token; PDFs and others, whose text and pages are read.
 const FILE_BASE64_PER_TOKEN: u64 = 6;
-/// A second of speech in a compressed form, of which nobody states how long it is: 8 kbit/s, the least at which
-/// common encoders (MP3, Opus) make speech that is understood. A head alone is not believed: each frame may say
-/// something else.
-pub(super) const AUDIO_BYTES_PER_SECOND: u64 = 1_000;
 /// OpenAI counts a token for every 100 ms that it hears, and others up to three times as many.
 const AUDIO_MS_PER_TOKEN: u64 = 100;
 /// Bytes of a WAV file that tell its format and its rate; of most, ten fewer.

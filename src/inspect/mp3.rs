@@ -5,8 +5,10 @@
 //! whatever follows. From the first byte on that does not fit, and in tags, every byte counts as at the
 //! lowest rate that is understood: what hides there is paid for.
 
-use super::media::AUDIO_BYTES_PER_SECOND;
-
+/// A second of speech in a compressed form, of which nobody states how long it is: 8 kbit/s, the least at which
+/// common encoders (MP3, Opus) make speech that is understood. A head alone is not believed: each frame may say
+/// something else.
+pub(super) const AUDIO_BYTES_PER_SECOND: u64 = 1_000;
 /// Bytes of a tag's head, and of a frame's.
 const TAG_HEAD: usize = 10;
 const FRAME_HEAD: usize = 4;

@@ -197,7 +197,7 @@ mod tests {
         _websearch_interception_stream_options _router_weights session_params lora lora_path \
         lora_request bootstrap_host custom_logit_processor rid id_slot draft_model priority \
         mm_processor_kwargs kv_transfer_params data_sources deferred width Height steps resolution \
-        aspect_ratio image_size";
+        aspect_ratio image_size url file_url";
     /// Fields of the APIs, the likest to those above among them.
     const HONEST: &str = "\
         model messages prompt input stream stream_options max_tokens max_completion_tokens \

@@ -125,8 +125,8 @@ impl Part {
             |key: &&str| ["model", "stream"].contains(key) || counts_answers(key).is_some();
         let decides = decisive(name).filter(single).or_else(|| text_field(name));
         let misspelt = decides.filter(|key| *key != name);
-        let media_image = media.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("image/"));
-        let is_image = is_file && (media_image || name.starts_with("image"));
+        // By the name, under which the APIs have pictures: what a client calls a recording no server heeds.
+        let is_image = is_file && (name.starts_with("image") || name.starts_with("mask"));
         let (refusable, names) = (refusable.find_spelt(name), ids::in_form(name));
         Some(Self { field, is_file, is_image, misspelt, refusable, names })
     }

@@ -163,6 +163,12 @@ fn what_is_to_be_listened_to_counts_by_its_length_and_pictures_by_what_they_are_
         assert_eq!(facts.audio_ms, ms, "{head}");
         assert_eq!(facts.estimated_input_tokens(), (ms / 100).max(1));
     }
+    for (name, ms) in [("file", 8_000), ("audio", 8_000), ("mask", 0), ("image[]", 0)] {
+        let sound = file(name, "image/png", &"~".repeat(8_000));
+        let body = format!("{}{sound}{end}", field("model", "m"));
+        let facts = read(TYPE, [body.as_bytes()]).expect("valid");
+        assert_eq!((facts.audio_ms, facts.images), (ms, u32::from(ms == 0)), "{name}");
+    }
     let wanted = [field("quality", "low"), field("size", "1024x1536"), field("quality", "high")];
     let body = format!("{}{}{end}", field("model", "m"), wanted.concat());
     assert_eq!(inspect(body.as_bytes()).expect("valid").picture.tokens(), 6_240);
