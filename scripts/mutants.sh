@@ -14,8 +14,8 @@ parts=(
     "settlement 1 gateway src/gateway/settlement.rs"
     "admit 5 admit src/admit/*.rs"
     "meter 12 meter src/meter.rs src/meter/*.rs"
-    "codec 4 ledger src/ledger/codec.rs"
-    "journal 6 ledger src/ledger/journal.rs src/ledger/journal/*.rs"
+    "codec 4 journal src/journal/codec.rs"
+    "journal 6 journal src/journal.rs src/journal/*.rs"
     "drain 4 ledger src/ledger/drain.rs src/ledger/drain/*.rs"
 )
 which=${WEIR_MUTANTS:-0}

@@ -19,13 +19,13 @@ use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
 use crate::inspect::{self, Api, Facts, Refusable, Scan};
+use crate::journal::{Directory, Journal};
 use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
-use crate::ledger::journal::{Directory, Journal};
-use crate::ledger::record::{Closed, EventId, Opened, Row};
-use crate::ledger::store::{NewKey, Store};
 use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
+use crate::record::{Closed, EventId, Opened, Row};
+use crate::store::{NewKey, Store};
 use crate::tenancy::{Limits, Secret};
 use crate::usage::{End, Flags, Usage, UsageSource};
 

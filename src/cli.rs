@@ -35,7 +35,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigErrors, Secrets};
 use crate::ledger::LedgerError;
 use crate::ledger::backup::BackupError;
-use crate::ledger::store::{FILE_NAME, StoreError};
+use crate::store::{FILE_NAME, StoreError};
 
 /// A streaming gateway for LLM APIs that meters every token exactly once.
 #[derive(Debug, Parser)]
@@ -203,7 +203,7 @@ mod tests {
         let plain = anyhow::Error::new(io()).context("the outermost");
         assert_eq!(told(&plain), "the outermost: permission denied");
         let path = "/data".into();
-        let naming = crate::ledger::store::StoreError::Create { path, source: io() };
+        let naming = crate::store::StoreError::Create { path, source: io() };
         assert_eq!(told(&naming.into()), "can't create /data: permission denied");
     }
 

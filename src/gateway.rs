@@ -18,11 +18,9 @@ mod owners;
 mod request_body;
 mod send;
 mod settlement;
-pub(crate) mod snapshot;
 mod source;
 mod standing;
 mod transfer;
-mod windows;
 mod worker;
 
 use std::convert::Infallible;
@@ -50,9 +48,9 @@ use crate::gateway::leaving::{Attended, Drain};
 use crate::gateway::request_body::{Held, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
-use crate::gateway::snapshot::{Identified, Identity};
-use crate::ledger::record::EventId;
+use crate::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
+use crate::registry::{Identified, Identity};
 use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;

@@ -4,12 +4,8 @@
 //! [`Ledger::open`] takes the data directory for itself, replays what an earlier run left in the
 //! journal, and starts the drain; [`Ledger::close`] is the last thing a server does.
 
-pub(crate) mod record;
-mod codec;
-pub(crate) mod journal;
 pub(crate) mod breath;
 pub(crate) mod drain;
-pub(crate) mod store;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
@@ -24,13 +20,10 @@ pub(crate) mod behind;
 mod awaited;
 mod lock;
 mod foreign;
-mod words;
 pub(crate) mod open;
 mod wal;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod simulated_disk;
 #[cfg(test)]
 mod power_cut;
 
@@ -43,20 +36,20 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Believed, Clock};
 use crate::config::{Data, Durability};
+use crate::journal::background::Background;
+use crate::journal::{Directory, Journal};
 use crate::ledger::breath::Breath;
 use crate::ledger::confirm::Confirming;
 pub(crate) use crate::ledger::drain::ROW_WAIT;
 use crate::ledger::drain::{Drain, DrainError, Progress};
-use crate::ledger::journal::background::Background;
-use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::lock::Holder;
 use crate::ledger::open::Hold;
 use crate::ledger::remains::Remains;
 use crate::ledger::retention::Retention;
-use crate::ledger::store::{Store, StoreError};
 use crate::ledger::upkeep::Upkeep;
 use crate::ledger::wal::WalWatch;
 use crate::price::Prices;
+use crate::store::{Store, StoreError};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Shared;
 

@@ -28,7 +28,7 @@ use crate::config::IdKind;
 use crate::forward::SendError;
 use crate::identify::Unidentified;
 use crate::inspect::{Invalid, NotAllowed};
-use crate::ledger::record::EventId;
+use crate::record::EventId;
 use crate::route::{UnknownModel, UnpricedModel};
 
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -25,15 +25,15 @@ use crate::admin::{Quotas, Readiness};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_resolver};
-use crate::gateway::snapshot::Registry;
 use crate::gateway::{Bounds, Cors, Deadlines, Owners, Room, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::inspect::Refusable;
-use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
+use crate::registry::Registry;
 use crate::route::Routes;
 use crate::server::accept::{Lane, Most};
 use crate::server::follow::Follower;
+use crate::store::StoreError;
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Metrics;
 

@@ -10,9 +10,9 @@ use crate::admit::Windows;
 use crate::config::{Data, Durability};
 use crate::ledger::breath::Breath;
 use crate::ledger::report::{Filter, Group, usage};
-use crate::ledger::store::{Store, StoreError};
 use crate::ledger::verify::{Mend, Window, verify};
 use crate::price::{Prices, Rates, Schedule};
+use crate::store::{Store, StoreError};
 
 const BEGIN_MS: i64 = 1_767_225_600_000;
 const HOUR_MS: i64 = 3_600_000;

@@ -15,9 +15,9 @@ use crate::cli::simulate::ModeArg;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::identify::key_text::{KeyText, generate_id};
-use crate::ledger::store::NewKey;
 use crate::server::{Environment, Server};
 use crate::simulator::{self, Options};
+use crate::store::NewKey;
 use crate::telemetry::log;
 use crate::tenancy::{Limits, Secret};
 

@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::report::{Request, each_request, usage};
-use crate::ledger::store::Store;
 use crate::ledger::whole::{Growing, Target};
+use crate::store::Store;
 use crate::usage::End;
 
 use self::parquet::ParquetRows;
@@ -197,7 +197,7 @@ mod tests {
     use super::super::samples::{config_in, typed};
     use super::*;
     use crate::ledger::report::{Filter, requests};
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     fn export(dir: &tempfile::TempDir, line: &str) -> anyhow::Result<()> {
         execute(typed(line)?, &config_in(dir.path()), 200 * HOUR_MS)

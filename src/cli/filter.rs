@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::config::suggest::nearest;
 use crate::ledger::report::{Filter, Group, usage};
-use crate::ledger::store::{Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use super::Misuse;
 use super::output::note;
@@ -93,7 +93,7 @@ fn unknown_model(
 mod tests {
     use super::super::samples::config_in;
     use super::*;
-    use crate::ledger::store::samples::{Sample, store_with};
+    use crate::store::samples::{Sample, store_with};
 
     #[test]
     fn a_model_that_nobody_knows_is_told_with_the_nearest() {

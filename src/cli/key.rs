@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::suggest::nearest;
 use crate::identify::key_text::{KeyText, generate_id};
-use crate::ledger::store::{NewKey, Store, StoreError};
+use crate::store::{NewKey, Store, StoreError};
 use crate::tenancy::{Key, Secret};
 
 use super::Misuse;

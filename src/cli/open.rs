@@ -7,7 +7,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::behind::Behind;
 use crate::ledger::open::{self, Awaited};
 use crate::ledger::report::moment;
-use crate::ledger::store::Store;
+use crate::store::Store;
 
 use super::output::{counted, note};
 

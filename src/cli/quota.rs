@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use crate::admin::{Quota, Wanted};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::store::{Store, StoreError};
 use crate::price::usd;
+use crate::store::{Store, StoreError};
 
 use super::open::open_ledger;
 use super::output::{Column, Format, Output, grouped, note, to_stdout, write_lines};
@@ -193,8 +193,8 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
-    use crate::ledger::store::NewKey;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, new_key, store_with};
+    use crate::store::NewKey;
+    use crate::store::samples::{HOUR_MS, Sample, new_key, store_with};
     use crate::tenancy::Limits;
 
     /// In the configured zone, India, the day began 21.5 hours after the epoch's.

@@ -5,9 +5,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::record::EventId;
 use crate::ledger::report::{Filter, Request, request, requests, usage};
-use crate::ledger::store::Store;
+use crate::record::EventId;
+use crate::store::Store;
 use crate::usage::End;
 
 use super::filter::{FilterArgs, check_names};
@@ -201,7 +201,7 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     const NOW_MS: i64 = 200 * HOUR_MS;
 

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn store_key(config: &Config, tenant: &str) {
-        use crate::ledger::store::samples::new_key;
+        use crate::store::samples::new_key;
         open_store(config, "tenant").unwrap().create_key(&new_key(1, tenant), 5).unwrap();
     }
 

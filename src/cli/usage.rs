@@ -8,8 +8,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::report::{Group, Line, usage};
-use crate::ledger::store::{Store, StoreError, Sums};
 use crate::price::usd;
+use crate::store::{Store, StoreError, Sums};
 
 use super::filter::{FilterArgs, check_names};
 use super::open::open_ledger;
@@ -201,8 +201,8 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
-    use crate::ledger::store::NewKey;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, new_key, store_with};
+    use crate::store::NewKey;
+    use crate::store::samples::{HOUR_MS, Sample, new_key, store_with};
     use crate::tenancy::Limits;
 
     const NOW_MS: i64 = 200 * HOUR_MS;

@@ -5,9 +5,9 @@ use anyhow::bail;
 use crate::admit::Windows;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::store::Recost;
 use crate::ledger::verify::{Difference, Kinds, Mend, Report, Window, verify};
 use crate::price::usd;
+use crate::store::Recost;
 
 use super::open::{tell_behind, tell_wait};
 use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines};
@@ -186,12 +186,12 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
+    use crate::journal::{Directory, Journal};
     use crate::ledger::drain::Drain;
-    use crate::ledger::journal::{Directory, Journal};
-    use crate::ledger::record::Row;
-    use crate::ledger::store::Store;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, damage, store_with};
     use crate::price::{Prices, Rates};
+    use crate::record::Row;
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample, damage, store_with};
     use crate::usage::Usage;
 
     const NOW_MS: i64 = 200 * HOUR_MS;

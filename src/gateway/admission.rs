@@ -7,12 +7,12 @@ use crate::config::Unstated;
 use crate::forward::Upstream;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
 use crate::gateway::settlement::{Settlement, Unseen};
-use crate::gateway::snapshot::Identity;
 use crate::gateway::{Exchange, Worker};
 use crate::inspect::{Api, Facts};
-use crate::ledger::record::{EventId, Opened};
 use crate::price::Price;
+use crate::record::{EventId, Opened};
 use crate::refusal::Refusal;
+use crate::registry::Identity;
 use crate::route::Route;
 use crate::usage::Flags;
 

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use uuid::Builder;
 
-use crate::ledger::record::EventId;
+use crate::record::EventId;
 
 const RANDOM_BYTES: usize = 4096;
 /// What one id takes: the 62 random bits and those that the version and variant overwrite.

@@ -20,8 +20,8 @@ use crate::gateway::client::Client;
 use crate::gateway::leaving::Drain;
 use crate::gateway::settlement::Booking;
 use crate::gateway::source::{Event, Source};
-use crate::ledger::journal::AppendError;
-use crate::ledger::record::EventId;
+use crate::journal::AppendError;
+use crate::record::EventId;
 use crate::refusal::{Family, Refusal};
 use crate::usage::{End, Flags};
 

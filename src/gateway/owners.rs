@@ -12,11 +12,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::config;
-use crate::gateway::snapshot::Identity;
 use crate::inspect::Named;
-use crate::ledger::record::ResponseOwner;
-use crate::ledger::store::{Store, StoreError};
+use crate::record::ResponseOwner;
 use crate::refusal::Refusal;
+use crate::registry::Identity;
+use crate::store::{Store, StoreError};
 use crate::tenancy::set_apart;
 
 const SHARDS: usize = 16;

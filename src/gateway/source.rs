@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::forward::{Lease, Received};
 use crate::gateway::settlement::{Booking, Settlement};
-use crate::ledger::journal::AppendError;
+use crate::journal::AppendError;
 use crate::meter::Meter;
 use crate::refusal::Refusal;
 use crate::usage::{End, Flags};

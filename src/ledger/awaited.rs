@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lock::Holder;
-use super::words::FIRST;
+use crate::wait_notice::FIRST;
 
 /// Whom or what.
 #[derive(Clone, Debug, PartialEq, Eq)]

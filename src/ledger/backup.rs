@@ -12,9 +12,9 @@ use rusqlite::{Connection, ffi};
 use super::LedgerError;
 use super::behind::unstored;
 use super::open::{Awaited, for_report};
-use super::store::{Store, StoreError, file_problems, meaning};
 use super::whole::{Growing, Target, TargetError};
 use crate::config::Data;
+use crate::store::{Store, StoreError, file_problems, meaning};
 
 /// Pages copied between two words of progress: 16 MiB.
 const STEP_PAGES: i32 = 1024;
@@ -167,13 +167,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
-    use super::super::journal::{Directory, Journal};
     use super::super::lock::{DirectoryLock, SERVE};
-    use super::super::store::samples::{Sample, damage, store_with};
     use super::*;
     use crate::config::Durability;
-    use crate::ledger::codec::tests::{closed, opened};
+    use crate::journal::codec::tests::{closed, opened};
+    use crate::journal::{Directory, Journal};
     use crate::ledger::drain::Drain;
+    use crate::store::samples::{Sample, damage, store_with};
 
     fn data(dir: &Path) -> Data {
         let (durability, segment_bytes) = (Durability::Crash, 1 << 20);
@@ -222,7 +222,7 @@ mod tests {
         let batch = |first: u64| -> Vec<_> {
             (first..first + 1_000).map(|id| Sample { id, ..Sample::default() }.row()).collect()
         };
-        let positions = [super::super::store::Position { segment: "1".to_owned(), offset: 99 }];
+        let positions = [crate::store::Position { segment: "1".to_owned(), offset: 99 }];
         for n in 0..30 {
             store.append(&batch(n * 1_000), &positions).expect("appends");
         }

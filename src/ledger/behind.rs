@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 
 use super::LedgerError;
-use super::record::EventId;
 use super::scan::scan;
-use super::store::Store;
 use crate::config::Data;
+use crate::record::EventId;
+use crate::store::Store;
 
 /// A server stores what has ended within a second, and a busy one somewhat later.
 const LATE_MS: i64 = 5_000;
@@ -64,10 +64,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::drain::Drain;
-    use super::super::journal::{Directory, Journal};
-    use super::super::store::samples::Sample;
     use super::*;
     use crate::config::Durability;
+    use crate::journal::{Directory, Journal};
+    use crate::store::samples::Sample;
 
     #[test]
     fn what_ended_some_seconds_ago_and_is_not_stored_is_counted_from_its_first() {
@@ -108,7 +108,7 @@ mod tests {
         std::fs::create_dir(other(name)).unwrap();
         assert!(unread().contains(name));
         std::fs::remove_dir(other(name)).unwrap();
-        let mut header = crate::ledger::journal::HEADER;
+        let mut header = crate::journal::HEADER;
         header[8] += 1;
         std::fs::write(other(name), header).unwrap();
         assert!(unread().contains("format"));

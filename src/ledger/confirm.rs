@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::clock::{Believed, Clock, Now};
 use crate::ledger::steady::Steady;
-use crate::ledger::store::{Future, Store, StoreError};
+use crate::store::{Future, Store, StoreError};
 
 /// How long the wall clock has to keep step, and so the least between two writes.
 const STEADY_MS: i64 = 10 * 60_000;
@@ -125,7 +125,7 @@ fn time(unix_ms: i64) -> jiff::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     const NOW_MS: i64 = 500_000 * HOUR_MS;
     const YEAR_MS: i64 = 365 * 24 * HOUR_MS;

@@ -3,7 +3,7 @@
 //! request has ended and is stored. It owns no truth: whatever it holds can be read again, and the store
 //! takes a row only once. While the store is away it waits, and the journal grows.
 
-pub(in crate::ledger) mod damage;
+pub(crate) mod damage;
 mod error;
 mod held;
 mod old;
@@ -27,13 +27,13 @@ pub(crate) use self::pace::ROW_WAIT;
 pub(crate) use self::progress::Progress;
 use self::reading::{Cursor, Found};
 use self::unreadable::PATIENCE;
+use crate::journal::Directory;
+use crate::journal::codec::{Names, Record};
+use crate::journal::disk::{Disk, Os};
 use crate::ledger::breath::Breath;
-use crate::ledger::codec::{Names, Record};
-use crate::ledger::journal::Directory;
-use crate::ledger::journal::disk::{Disk, Os};
-use crate::ledger::record::{Closed, EventId, Opened, Row};
-use crate::ledger::store::{Position, Store, StoreError};
 use crate::price::Prices;
+use crate::record::{Closed, EventId, Opened, Row};
+use crate::store::{Position, Store, StoreError};
 
 pub use self::error::{DrainError, Unremoved};
 
@@ -51,7 +51,7 @@ const POSITION_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Drain<D: Disk = Os> {
     directory: Arc<Directory<D>>,
-    pub(in crate::ledger) store: Store,
+    pub(crate) store: Store,
     /// What rows will name; a store that takes this one's place is told, too.
     prices: Prices,
     names: Names,

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::store::FILE_NAME;
+use crate::store::FILE_NAME;
 
 /// The error, and the first file that may be its reason.
 pub(super) fn explained(source: io::Error, dir: &Path) -> io::Error {

@@ -3,13 +3,13 @@
 //! There are two. That on the directory itself is the one that counts: nobody removes it without all that is
 //! in it. That on the file `lock`, which anybody can remove, says who it is, for those who wait.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::words::Words;
+use crate::wait_notice::WaitNotice;
 
 const FILE_NAME: &str = "lock";
 /// The command that keeps the directory for as long as it runs. All others only replay the journal.
@@ -82,7 +82,7 @@ impl DirectoryLock {
         mut tell: impl FnMut(&Holder, Duration),
     ) -> Result<Self, LockError> {
         let begun = Instant::now();
-        let mut words = Words::default();
+        let mut notice = WaitNotice::default();
         loop {
             let holder = match Self::take(dir, command) {
                 Err(LockError::Held(holder)) => holder,
@@ -97,7 +97,7 @@ impl DirectoryLock {
             if waited >= patience {
                 return Err(LockError::Held(holder));
             }
-            if holder.is_passing() && words.are_due(waited) {
+            if holder.is_passing() && notice.is_due(waited) {
                 tell(&holder, waited);
             }
             std::thread::park_timeout(POLL);
@@ -193,18 +193,13 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Makes a directory, and what is missing above it, that only its owner can look into: what clients
-/// used is nobody else's business. One that is there keeps the permissions that somebody chose.
-pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::ledger::journal::Directory;
+    use crate::files::create_private_dir;
+    use crate::journal::Directory;
 
     fn holder(error: LockError) -> Holder {
         match error {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Data, Durability};
+use crate::files::create_private_dir;
+use crate::journal::Directory;
 use crate::ledger::behind::{Behind, behind};
 use crate::ledger::drain::{Drain, Progress};
-use crate::ledger::journal::Directory;
-use crate::ledger::lock::{DirectoryLock, Kept, LockError, SERVE, create_private_dir};
-use crate::ledger::store::{FILE_NAME, Store, StoreError};
+use crate::ledger::lock::{DirectoryLock, Kept, LockError, SERVE};
 use crate::ledger::{LedgerError, directory_error};
+use crate::store::{FILE_NAME, Store, StoreError};
 
 pub(crate) use crate::ledger::awaited::Awaited;
 use crate::ledger::lock::Holder;
@@ -274,9 +275,9 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::journal::Journal;
+    use crate::journal::Journal;
     use crate::ledger::report::{Filter, requests};
-    use crate::ledger::store::samples::Sample;
+    use crate::store::samples::Sample;
 
     /// What the workers write goes to the files that they have open, which the next start would not find.
     #[test]

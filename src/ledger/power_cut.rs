@@ -9,9 +9,9 @@ use std::path::Path;
 use self::run::{Run, directory, ended, hour_of};
 use super::drain::Drain;
 use super::report::{Filter, requests};
-use super::simulated_disk::Meanwhile;
-use super::store::{FILE_NAME, Store};
 use crate::config::Durability;
+use crate::journal::simulated_disk::Meanwhile;
+use crate::store::{FILE_NAME, Store};
 
 const RESERVED: u64 = 1_000_000;
 /// Runs per mode; `WEIR_SEEDS` asks for more.

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 pub(crate) use pages::each_request;
 pub(crate) use requests::{Request, request, requests};
 
-use super::store::{Range, Store, StoreError, Sums};
+use crate::store::{Range, Store, StoreError, Sums};
 
 /// The last millisecond of an hour, from its begin.
 const HOUR_LAST_MS: i64 = 3_599_999;
@@ -158,8 +158,8 @@ fn day(at_ms: i64, zone: &TimeZone) -> Date {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::samples::{HOUR_MS, Sample, store_with};
     use super::*;
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
     use crate::usage::UsageSource;
 
     const DAY_MS: i64 = 24 * HOUR_MS;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{AHEAD_MAX_MS, Believed, Clock};
 use crate::ledger::drain::Drain;
-use crate::ledger::store::StoreError;
+use crate::store::StoreError;
 
 /// So much faster than time passes a wall clock that is ahead is followed. More than 1, because the
 /// time in which no server ran has to be caught up with.
@@ -67,9 +67,9 @@ impl Retention {
 mod tests {
     use super::*;
     use crate::config::Durability;
-    use crate::ledger::journal::Directory;
-    use crate::ledger::store::Store;
-    use crate::ledger::store::samples::{HOUR_MS, Sample, store_with};
+    use crate::journal::Directory;
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     const DAY_MS: i64 = 24 * HOUR_MS;
     const KEEP: Duration = Duration::from_secs(35 * 86_400);

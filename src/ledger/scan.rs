@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::codec::{self, Names, Record, Step};
 use super::drain::damage;
-use super::journal::disk::{Disk, Os};
-use super::journal::{self, HEADER};
-use super::record::{EventId, Opened, Row};
-use super::store::Position;
+use crate::journal::codec::{self, Names, Record, Step};
+use crate::journal::disk::{Disk, Os};
+use crate::journal::{self, HEADER};
+use crate::record::{EventId, Opened, Row};
+use crate::store::Position;
 
 /// What a scan found besides rows.
 #[derive(Debug, Default)]

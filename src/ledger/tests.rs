@@ -1,7 +1,7 @@
 //! The ledger's threads: one that is held up holds up no other.
 
 use super::*;
-use crate::ledger::codec::tests::{closed, opened};
+use crate::journal::codec::tests::{closed, opened};
 use crate::telemetry::metrics::Metrics;
 
 /// Waits for what another thread does; it fails after twenty seconds or so.

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Now};
 use crate::ledger::drain::Drain;
 use crate::ledger::retention::Retention;
 use crate::ledger::steady::Steady;
-use crate::ledger::store::StoreError;
+use crate::store::StoreError;
 
 /// Between two looks for what there is to do, once nothing is left; before, some is done in each pass.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -100,9 +100,9 @@ mod tests {
     use super::*;
     use crate::clock::Believed;
     use crate::config::Durability;
-    use crate::ledger::journal::Directory;
-    use crate::ledger::store::Store;
-    use crate::ledger::store::samples::{Sample, store_with};
+    use crate::journal::Directory;
+    use crate::store::Store;
+    use crate::store::samples::{Sample, store_with};
 
     const DAY_MS: i64 = 24 * HOUR_MS;
     /// More than one batch of either kind takes.

@@ -16,8 +16,8 @@ use super::behind::{Behind, behind};
 use super::open::{Awaited, for_report};
 use super::report::timestamp;
 use super::scan::scan;
-use super::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
 use crate::config::Data;
+use crate::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
 
 pub(crate) use difference::Difference;
 use difference::{fields, or_none};
@@ -371,9 +371,9 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::super::lock::{DirectoryLock, SERVE};
-    use super::super::store::samples::{Sample, store_with};
     use super::*;
     use crate::config::Durability;
+    use crate::store::samples::{Sample, store_with};
 
     #[test]
     fn a_server_may_start_as_soon_as_the_journal_is_replayed() {

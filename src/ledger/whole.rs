@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::store::Store;
 use crate::config::Data;
+use crate::store::Store;
 
 /// As many as Linux follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::gateway::snapshot::{Refreshed, Registry};
-use crate::ledger::store::{Store, StoreError};
+use crate::registry::{Refreshed, Registry};
+use crate::store::{Store, StoreError};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Shared;
 

@@ -216,8 +216,8 @@ mod tests {
     use super::*;
     use crate::cli::requests;
     use crate::ledger::report::Filter;
-    use crate::ledger::store::samples::{Sample, store_with};
     use crate::price::usd;
+    use crate::store::samples::{Sample, store_with};
 
     #[test]
     fn the_columns_are_those_of_weir_requests() {
@@ -229,8 +229,8 @@ mod tests {
     fn values_and_missing_ones_come_back() {
         let (_dir, mut store) = store_with(&[Sample::default()]);
         let bare = Sample { id: 2, at_ms: 1, ..Sample::default() }.row();
-        let closed = crate::ledger::record::Closed::crashed(&bare.opened);
-        store.append(&[crate::ledger::record::Row { closed, ..bare }], &[]).unwrap();
+        let closed = crate::record::Closed::crashed(&bare.opened);
+        store.append(&[crate::record::Row { closed, ..bare }], &[]).unwrap();
         let mut out = Vec::new();
         let mut rows = ParquetRows::begin(&mut out).unwrap();
         let mut found =

@@ -7,7 +7,7 @@ use super::super::output::{Format, Output, counted, note, write_lines};
 use super::super::when::{Toward, When, when};
 use super::line::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
-use crate::ledger::store::Store;
+use crate::store::Store;
 use crate::tenancy::Key;
 
 #[derive(Clone, Debug, clap::Args)]

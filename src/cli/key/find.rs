@@ -9,7 +9,7 @@ use super::super::output::{Format, Output, note, write_one};
 use super::super::when::rfc3339;
 use super::line::{COLUMNS, line};
 use crate::identify::key_text::KeyText;
-use crate::ledger::store::Store;
+use crate::store::Store;
 
 /// No text of a key is that long.
 const MOST_BYTES: u64 = 4096;

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use crate::admin::{Quota, Wanted};
 use crate::admit::Windows;
 use crate::config::Config;
-use crate::ledger::store::{Balance, Store, StoreError};
+use crate::store::{Balance, Store, StoreError};
 use crate::tenancy::{Key, Limits, Tenant};
 
 /// What was used in a window: requests, tokens and billionths of a dollar.

@@ -16,15 +16,15 @@ use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
 use crate::gateway::owners::Owners;
 use crate::gateway::request_body::{Bounds, Deadlines, Room};
-use crate::gateway::snapshot::Registry;
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
 use crate::inspect::NOTHING;
+use crate::journal::{Directory, Journal};
 use crate::ledger::drain::Drain;
-use crate::ledger::journal::{Directory, Journal};
 use crate::ledger::report::{Filter, Request, requests};
-use crate::ledger::store::Store;
+use crate::registry::Registry;
 use crate::route::Routes;
+use crate::store::Store;
 use crate::telemetry::log::tests::logged;
 use crate::telemetry::metrics::Metrics;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ledger::store::StoreError;
+use crate::store::StoreError;
 
 /// What kept records from the store. None is lost: they stay in the journal.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use super::Drain;
-use crate::ledger::journal::disk::Disk;
-use crate::ledger::record::{Closed, EventId};
-use crate::ledger::store::StoreError;
+use crate::journal::disk::Disk;
+use crate::record::{Closed, EventId};
+use crate::store::StoreError;
 
 #[derive(Debug, Default)]
 pub(super) struct Held {

@@ -2,8 +2,8 @@
 //! has the connection that writes, and knows what the journal would bring back.
 
 use super::{Drain, MAX_BATCH};
-use crate::ledger::journal::disk::Disk;
-use crate::ledger::store::StoreError;
+use crate::journal::disk::Disk;
+use crate::store::StoreError;
 
 /// Roll-ups in one transaction. They come in the order of keys and go to that of tenants, so each batch
 /// writes many pages of its day: few large ones are cheaper, and this takes some hundredths of a second.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::ledger::record::{EventId, Opened};
+use crate::record::{EventId, Opened};
 
 /// Each with the segment that it was opened in.
 pub(super) type OpenRequests = HashMap<EventId, (u64, Opened), BuildHasherDefault<IdHasher>>;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::error::ReadError;
 use super::unreadable::{Failing, Lost};
 use super::{Drain, READ_BYTES, damage, unreadable};
-use crate::ledger::codec::{self, Step};
-use crate::ledger::journal::disk::Disk;
-use crate::ledger::journal::{Format, HEADER, Segment, position_name};
+use crate::journal::codec::{self, Step};
+use crate::journal::disk::Disk;
+use crate::journal::{Format, HEADER, Segment, position_name};
 
 /// How far one segment has been read.
 #[derive(Debug)]

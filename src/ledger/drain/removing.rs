@@ -3,9 +3,9 @@
 use super::error::Unremoved;
 use super::reading::Cursor;
 use super::{Drain, DrainError, POSITION_BYTES};
-use crate::ledger::journal::Segment;
-use crate::ledger::journal::disk::Disk;
-use crate::ledger::store::StoreError;
+use crate::journal::Segment;
+use crate::journal::disk::Disk;
+use crate::store::StoreError;
 
 impl<D: Disk> Drain<D> {
     /// The segments that the last try could not remove; none once they have gone.

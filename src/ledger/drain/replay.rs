@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::error::Unread;
 use super::unreadable::RETRY_EVERY;
 use super::{Drain, DrainError, Progress, unreadable};
+use crate::journal::disk::Disk;
 use crate::ledger::awaited::Awaited;
-use crate::ledger::journal::disk::Disk;
-use crate::ledger::record::{Closed, Row};
-use crate::ledger::words::Words;
+use crate::record::{Closed, Row};
+use crate::wait_notice::WaitNotice;
 
 impl<D: Disk> Drain<D> {
     /// At start, when nobody writes: what is open then was cut off by a crash, and becomes a row.
@@ -54,7 +54,7 @@ impl<D: Disk> Drain<D> {
         tell: &mut dyn FnMut(&Awaited, Duration),
     ) -> Result<Progress, DrainError> {
         let (begun, mut total) = (Instant::now(), Progress::default());
-        let mut words = Words::default();
+        let mut notice = WaitNotice::default();
         loop {
             self.now = begun.elapsed();
             self.pass()?;
@@ -64,7 +64,7 @@ impl<D: Disk> Drain<D> {
             if !unreadable::is_lost(&source) {
                 return Err(DrainError::Read { path, source });
             }
-            if words.are_due(self.now) {
+            if notice.is_due(self.now) {
                 tell(&Awaited::Disk { segment: path, error: source.to_string() }, self.now);
             }
             std::thread::park_timeout(RETRY_EVERY.min(self.patience));

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Durability;
-use crate::ledger::codec::tests::{closed, opened};
-use crate::ledger::journal::Journal;
-use crate::ledger::journal::background::Background;
-use crate::ledger::record::{Closed, EventId, Opened};
+use crate::journal::Journal;
+use crate::journal::background::Background;
+use crate::journal::codec::tests::{closed, opened};
+use crate::journal::simulated_disk::{Random, Simulated};
 use crate::ledger::report::{Filter, requests};
-use crate::ledger::simulated_disk::{Random, Simulated};
 use crate::price::Rates;
+use crate::record::{Closed, EventId, Opened};
 use crate::usage::End;
 
 mod joining;

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::ledger::journal::disk::DiskFile;
+use crate::journal::disk::DiskFile;
 
 /// So long it is tried again before it is passed over.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use super::RESERVED;
 use crate::config::Durability;
-use crate::ledger::codec::tests::{closed, opened};
+use crate::journal::background::Background;
+use crate::journal::codec::tests::{closed, opened};
+use crate::journal::simulated_disk::{Meanwhile, Other, Random, Simulated};
+use crate::journal::{Directory, Journal, Receipt};
 use crate::ledger::drain::Drain;
-use crate::ledger::journal::background::Background;
-use crate::ledger::journal::{Directory, Journal, Receipt};
-use crate::ledger::record::{Closed, EventId, Opened};
-use crate::ledger::simulated_disk::{Meanwhile, Other, Random, Simulated};
-use crate::ledger::store::{Store, synced_commits};
+use crate::record::{Closed, EventId, Opened};
+use crate::store::{Store, synced_commits};
 
 /// One run: what was asked of the journal, and what it promised.
 pub(super) struct Run {

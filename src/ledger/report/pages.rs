@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::store::{Range, Store, StoreError};
+use crate::store::{Range, Store, StoreError};
 use crate::usage::End;
 
 use super::requests::{OLDEST, Request, request_of};
@@ -128,7 +128,7 @@ impl<'a> Pages<'a> {
 mod tests {
     use super::*;
     use crate::ledger::report::requests;
-    use crate::ledger::store::samples::{Sample, store_with};
+    use crate::store::samples::{Sample, store_with};
 
     fn sample(id: u64, at_ms: i64) -> Sample<'static> {
         Sample { id, at_ms, ..Sample::default() }

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::ledger::record::EventId;
-use crate::ledger::store::{Range, Store, StoreError, from_sql, hours_of, usage_at};
 use crate::price::{PriceVersion, usd};
+use crate::record::EventId;
+use crate::store::{Range, Store, StoreError, from_sql, hours_of, usage_at};
 use crate::usage::{End, Flags};
 
 use super::{Filter, moment};
@@ -205,7 +205,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ledger::store::samples::{Sample, store_with};
+    use crate::store::samples::{Sample, store_with};
     use crate::usage::Usage;
 
     fn ids(store: &Store, filter: &Filter, end: Option<End>, limit: u32) -> Vec<u64> {
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null_and_a_cut_usage_is_text() {
         let mut row = Sample::default().row();
-        row.closed = crate::ledger::record::Closed::crashed(&row.opened);
+        row.closed = crate::record::Closed::crashed(&row.opened);
         let mut cut = Sample { id: 2, at_ms: 1, ..Sample::default() }.row();
         cut.closed.raw_usage = Some(r#"{"prompt_tok"#.into());
         let (_dir, mut store) = store_with(&[]);

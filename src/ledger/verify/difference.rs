@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::ledger::store::Sums;
+use crate::store::Sums;
 
 /// One number that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,7 +4,7 @@ use super::{Difference, MAX_LISTED, Mend, Report};
 use crate::clock::AHEAD_MAX_MS;
 use crate::ledger::LedgerError;
 use crate::ledger::report::{moment, timestamp};
-use crate::ledger::store::{Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What is known of the time.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::store::samples::{HOUR_MS, store_with};
+    use crate::store::samples::{HOUR_MS, store_with};
 
     const NOW_MS: i64 = 500_000 * HOUR_MS;
     const YEAR_MS: i64 = 365 * 24 * HOUR_MS;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::ledger::store::samples::{move_away, while_it_waits};
+use crate::store::samples::{move_away, while_it_waits};
 
 /// A drain that has stored the first two requests, and has read the third.
 struct Waiting {
