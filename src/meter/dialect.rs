@@ -139,6 +139,17 @@ impl Document {
         self.name.reset();
     }
 
+    /// Pictures in texts, but for those that stand in a place of their own as well.
+    pub(super) fn pictures_in_text(&self) -> u32 {
+        match self.text.pictures() {
+            0 => 0,
+            all => {
+                let known = self.text.prints().count() as u32;
+                all - known.min(all) + self.pictures.without(self.text.prints())
+            }
+        }
+    }
+
     /// The next piece stands `base` further in the stream than in the document.
     pub(super) fn stands(&mut self, base: u64) {
         self.base = base;

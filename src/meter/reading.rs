@@ -106,7 +106,7 @@ impl Meter {
                 .filter(|pick| !pick.is_start && !self.tally.is_early(output_text_bytes))
                 .map(|pick| pick.usage.total),
             output_text_bytes,
-            output_images: self.tally.images.saturating_add(self.document.text.pictures()),
+            output_images: self.tally.images.saturating_add(self.document.pictures_in_text()),
             is_over: self.done || is_final || has_ended || self.tally.error,
         }
     }
@@ -116,7 +116,7 @@ impl Meter {
         let tally = self.tally();
         let pick = tally.pick.as_ref();
         let output_text_bytes = self.document.text.bytes();
-        let output_images = tally.images.saturating_add(self.document.text.pictures());
+        let output_images = tally.images.saturating_add(self.document.pictures_in_text());
         let error = self.kind == Kind::Page || tally.is_error();
         // Alone it is of the whole where nothing but the end has followed.
         let is_last = self.done && tally.ends_with_usage;

@@ -58,7 +58,9 @@ impl Kind {
         let media = media(content_type);
         let is = |known: &str| media.eq_ignore_ascii_case(known);
         let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
-        if is("text/event-stream") {
+        // Documents line by line are read like events without their names.
+        let is_lines = ["application/x-ndjson", "application/jsonl", "application/x-jsonlines"];
+        if is("text/event-stream") || is_lines.into_iter().any(is) {
             Self::Sse
         } else if is("application/json")
             || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))

@@ -269,7 +269,8 @@ impl Document {
     }
 }
 
-/// Whether a reason to finish is that the upstream failed: OpenRouter, Zhipu, DeepSeek.
+/// Whether a reason to finish is that the upstream failed: OpenRouter and vLLM, vLLM and SGLang whose engine gave
+/// the request up, Zhipu, DeepSeek.
 fn is_failure(reason: &[u8]) -> bool {
-    matches!(reason, b"error" | b"network_error" | b"insufficient_system_resource")
+    matches!(reason, b"error" | b"abort" | b"network_error" | b"insufficient_system_resource")
 }
