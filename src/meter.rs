@@ -40,7 +40,7 @@ use dialect::Document;
 use event::Event;
 use hide::Verdict;
 use outlet::Outlet;
-use sse::{Lines, Part};
+use sse::{BOM, Lines, Part};
 use tally::Tally;
 use tap::Tap;
 
@@ -200,8 +200,11 @@ impl Meter {
 
     fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
         self.event.len += frame.len() as u64;
-        self.scan_json(frame, out);
-        self.at += frame.len() as u64;
+        let marked = BOM.get(self.at as usize..).map_or(0, |mark| sse::common(mark, frame));
+        self.at += marked as u64;
+        let document = &frame[marked..];
+        self.scan_json(document, out);
+        self.at += document.len() as u64;
         self.clear();
         if !self.done && self.scanner.is_complete() {
             self.absorb();
@@ -316,7 +319,7 @@ impl Meter {
     /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether nothing.
     fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         // Whatever an error says, in JSON or not.
-        self.tally.error |= self.event.len > 0 && self.lines.is_error();
+        self.tally.error |= self.lines.is_error();
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();

@@ -234,8 +234,9 @@ fn count(token: Token, text: &[u8]) -> Result<Option<u64>, Insane> {
     // One that fills a word may have been longer.
     let text = if text.len() < Word::LIMIT { text } else { b"" };
     let count: f64 = serde_json::from_slice(text).map_err(|_| Insane)?;
-    let whole = count.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&count);
-    if whole { Ok(Some(count as u64)) } else { Err(Insane) }
+    // Some make tokens of a price (OpenRouter's of pictures): a part of one was used, too.
+    let is_count = (0.0..=MAX_COUNT as f64).contains(&count);
+    if is_count { Ok(Some(count.ceil() as u64)) } else { Err(Insane) }
 }
 
 /// A number of seconds or dollars in a smaller unit.

@@ -1,5 +1,6 @@
 //! How a response is to be metered, and what its head says of its form.
 
+use super::sse::BOM;
 use super::tap::{Coding, Tap};
 
 /// How a response is read.
@@ -118,10 +119,13 @@ impl Kind {
 
     fn told_by_plain(first: &[u8]) -> Result<Self, bool> {
         /// What begins the lines of an event stream (WHATWG HTML §9.2.6).
-        const STARTS: [&[u8]; 6] = [b"\xEF\xBB\xBF", b"data:", b"event:", b"id:", b"retry:", b":"];
+        const STARTS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
         /// Blanks keep a connection alive, and are not waited for without end.
         const BLANKS: usize = 64;
-        let rest = first.trim_ascii_start();
+        let rest = first.strip_prefix(BOM).unwrap_or(first).trim_ascii_start();
+        if BOM.starts_with(first) {
+            return Err(true);
+        }
         match rest.first() {
             None => Err(first.len() < BLANKS),
             Some(b'{' | b'[') => Ok(Self::Json),

@@ -2,10 +2,13 @@
 //! which of them are its data, where it ends (WHATWG HTML §9.2.5 and §9.2.6). Nothing is kept but
 //! a state of a few bytes, so that a line of 8 MiB costs no more than a short one.
 
-const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// What some put before a text, and no reader takes for a part of it (RFC 8259 §8.1, WHATWG HTML §9.2.5).
+pub(super) const BOM: &[u8] = b"\xEF\xBB\xBF";
 const DATA: &[u8] = b"data";
 /// What a line is without its spaces that names its event an error.
 const ERROR: &[u8] = b"event:error";
+/// What begins a line of llama.cpp's that is one, where others have `data:`.
+const ERROR_FIELD: &[u8] = b"error:";
 
 /// What a run of bytes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub(super) struct Lines {
     state: State,
     /// A line of the present event has begun.
     open: bool,
-    /// The present event is called `error`.
+    /// The present event is called `error`, or has a line that is one.
     is_error: bool,
     /// The last byte was the CR of a line end of this part: an LF would still belong to it.
     after_cr: Option<Part>,
@@ -60,6 +63,8 @@ enum State {
         seen: usize,
         is_spaced: bool,
     },
+    /// So many bytes of [`ERROR_FIELD`] have come, at least one.
+    Error(usize),
     /// In another field's line.
     Other,
     Comment,
@@ -75,7 +80,7 @@ impl Lines {
         !self.open && matches!(self.state, State::Start | State::Bom(0))
     }
 
-    /// Whether the event that has just ended, or is open, is called `error`.
+    /// Whether the event that has just ended, or is open, is an error by its name or by a line's.
     pub(super) fn is_error(&self) -> bool {
         self.is_error
     }
@@ -113,6 +118,7 @@ impl Lines {
                 },
                 State::Name(seen) => return self.name(bytes, seen),
                 State::Event { seen, is_spaced } => return self.event(bytes, seen, is_spaced),
+                State::Error(seen) => return self.error(bytes, seen),
                 State::Space => {
                     self.state = State::Data { first: true };
                     if bytes[0] == b' ' {
@@ -209,6 +215,10 @@ impl Lines {
         let len = common(&ERROR[seen..], bytes);
         let seen = seen + len;
         match bytes.get(len) {
+            Some(b'r') if seen == 1 => {
+                let (part, rest) = self.error(&bytes[len..], seen);
+                (part, len + rest)
+            }
             None => {
                 self.state = State::Event { seen, is_spaced };
                 (Part::Field, len)
@@ -225,6 +235,20 @@ impl Lines {
                 (part, len + rest)
             }
         }
+    }
+
+    /// A line that may be an error by itself.
+    fn error(&mut self, bytes: &[u8], seen: usize) -> (Part, usize) {
+        let len = common(&ERROR_FIELD[seen..], bytes);
+        let seen = seen + len;
+        self.is_error |= seen == ERROR_FIELD.len();
+        if seen == ERROR_FIELD.len() || len < bytes.len() {
+            self.state = State::Other;
+            let (part, rest) = self.skip(&bytes[len..], Part::Field);
+            return (part, len + rest);
+        }
+        self.state = State::Error(seen);
+        (Part::Field, len)
     }
 
     /// The rest of a line that says nothing to us, its end included.
@@ -259,7 +283,7 @@ fn line_len(bytes: &[u8]) -> usize {
     memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len())
 }
 
-fn common(expected: &[u8], bytes: &[u8]) -> usize {
+pub(super) fn common(expected: &[u8], bytes: &[u8]) -> usize {
     expected.iter().zip(bytes).take_while(|(left, right)| left == right).count()
 }
 
@@ -341,6 +365,12 @@ mod tests {
             ("event", false),
             ("e: error", false),
             ("data: event: error", false),
+            ("error: {}", true),
+            ("error:", true),
+            ("data: x\nerror: y\r", true),
+            ("errors: {}", false),
+            ("error", false),
+            ("er", false),
         ] {
             let stream = format!("{event}\n\ndata: y\n\n");
             for pieces in 1..=stream.len() {

@@ -22,7 +22,7 @@ mod providers;
 mod varied;
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 252;
+const FIXTURES: usize = 264;
 /// In how many places each of them is cut, about, without `WEIR_TORTURE_CUTS`.
 const CUTS: usize = 128;
 
@@ -611,7 +611,9 @@ fn streams_are_told_by_their_first_bytes() {
         ("retry: 10", Ok(Kind::Sse)),
         (": ping", Ok(Kind::Sse)),
         ("\n\ndata:", Ok(Kind::Sse)),
-        ("\u{feff}", Ok(Kind::Sse)),
+        ("\u{feff}", Err(true)),
+        ("\u{feff}data:", Ok(Kind::Sse)),
+        ("\u{feff}{", Ok(Kind::Json)),
         (" {", Ok(Kind::Json)),
         ("[1", Ok(Kind::Json)),
         ("\r\n<!DOCTYPE html>", Ok(Kind::Page)),
