@@ -18,15 +18,22 @@ pub(super) struct Reader {
     stated: Stated,
     levels: [Level; LEVELS],
     depth: usize,
-    /// The sum over those of a list that are the model's own.
-    turns: [Option<u64>; COUNTS],
-    turn: [Option<u64>; COUNTS],
-    kind: Word,
-    is_compacted: bool,
+    /// Of a list of turns, which few have.
+    turns: Option<Box<Turns>>,
     written: Option<u64>,
     is_inclusive: bool,
     is_apart: bool,
     failed: bool,
+}
+
+/// Turns within one request.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The sum over those that are the model's own.
+    sums: [Option<u64>; COUNTS],
+    turn: [Option<u64>; COUNTS],
+    kind: Word,
+    is_compacted: bool,
 }
 
 /// A container that is open.
@@ -88,8 +95,9 @@ impl Reader {
             }
         };
         if inside == Within::Iteration {
-            self.turn = [None; COUNTS];
-            self.kind.clear();
+            let turns = self.turns.get_or_insert_default();
+            turns.turn = [None; COUNTS];
+            turns.kind.clear();
         }
         // No names lead deeper than there are levels.
         self.depth = (self.depth + 1).min(LEVELS - 1);
@@ -115,7 +123,7 @@ impl Reader {
         self.stated.is_odd |= within == Within::List;
         let read = match field {
             Field::Other => return,
-            Field::Kind => return self.kind.push(text),
+            Field::Kind => return self.turns.iter_mut().for_each(|turns| turns.kind.push(text)),
             Field::Inside(inside) => {
                 // A null for details is none.
                 self.stated.is_odd |= inside.is_details() && token != Token::Null;
@@ -130,7 +138,9 @@ impl Reader {
             (Field::Usd(_), Err(Insane)) => self.stated.is_cost_insane = true,
             (field, Err(Insane)) => self.fail(field),
             (Field::Written, Ok(written)) => self.written = plus(self.written, written),
-            (Field::Count(at), Ok(read)) if within == Within::Iteration => self.turn[at] = read,
+            (Field::Count(at), Ok(read)) if within == Within::Iteration => {
+                self.turns.iter_mut().for_each(|turns| turns.turn[at] = read);
+            }
             (Field::Count(at), Ok(read)) => raise(&mut self.stated.counts[at], read),
             (_, Ok(read)) => raise(&mut self.stated.counts[AUDIO_MS], read),
         }
@@ -156,8 +166,10 @@ impl Reader {
         }
         // After a compaction the top leaves it out, and the turns are to be added up
         // (platform.claude.com/docs, compaction).
-        if self.is_compacted {
-            for (count, sum) in stated.counts.iter_mut().zip(self.turns) {
+        if let Some(turns) = &self.turns
+            && turns.is_compacted
+        {
+            for (count, sum) in stated.counts.iter_mut().zip(turns.sums) {
                 *count = sum.or(*count);
             }
         }
@@ -173,10 +185,11 @@ impl Reader {
 
     /// An iteration ends: one of the model's own counts, and others have a price of their own.
     fn end_turn(&mut self) {
-        let is_compaction = self.kind.bytes() == b"compaction";
-        self.is_compacted |= is_compaction;
-        if is_compaction || matches!(self.kind.bytes(), b"message" | b"") {
-            for (sum, one) in self.turns.iter_mut().zip(self.turn) {
+        let Some(turns) = &mut self.turns else { return };
+        let is_compaction = turns.kind.bytes() == b"compaction";
+        turns.is_compacted |= is_compaction;
+        if is_compaction || matches!(turns.kind.bytes(), b"message" | b"") {
+            for (sum, one) in turns.sums.iter_mut().zip(turns.turn) {
                 *sum = plus(*sum, one);
             }
         } else {
@@ -193,10 +206,7 @@ impl Default for Reader {
             stated: Stated::default(),
             levels,
             depth: 0,
-            turns: [None; COUNTS],
-            turn: [None; COUNTS],
-            kind: Word::default(),
-            is_compacted: false,
+            turns: None,
             written: None,
             is_inclusive: false,
             is_apart: false,
