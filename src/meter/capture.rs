@@ -117,6 +117,12 @@ impl Captures {
         }
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// The objects that have ended, with their first bytes, in the order in which they are considered.
     pub(super) fn found(&self) -> impl Iterator<Item = (Slot, &[u8], Result<Stated, Insane>)> {
         let all = &self.all[..self.used];

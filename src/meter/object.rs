@@ -4,7 +4,7 @@
 use super::decimal::scaled;
 use super::keys::Word;
 use super::names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
-use super::stated::{AUDIO_MS, CACHE_WRITE, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use super::stated::{AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
 use crate::json::Token;
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
@@ -69,10 +69,14 @@ impl Reader {
         // Parsers disagree about which of two counts.
         let is_twice = level.seen & 1 << at != 0;
         level.seen |= 1 << at;
-        if matches!(level.within, Within::Top | Within::Iteration) {
-            level.is_inclusive = INCLUSIVE.contains(&name);
-            level.is_apart = APART.contains(&name);
-        }
+        let may_say = match names[at].1 {
+            Field::Count(INPUT | CACHED | CACHE_WRITE) => true,
+            Field::Inside(inside) => matches!(inside, Within::InputDetails | Within::CacheCreation),
+            _ => false,
+        };
+        let may_say = may_say && matches!(level.within, Within::Top | Within::Iteration);
+        level.is_inclusive = may_say && INCLUSIVE.contains(&name);
+        level.is_apart = may_say && APART.contains(&name);
         if is_twice {
             self.fail(names[at].1);
         }
@@ -236,10 +240,12 @@ fn count(token: Token, text: &[u8]) -> Result<Option<u64>, Insane> {
         Token::Number => {}
         _ => return Err(Insane),
     }
-    if (1..=DIGITS).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
-        let add = |count: u64, digit: &u8| count * 10 + u64::from(digit - b'0');
-        let count = text.iter().fold(0, add);
-        return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(Insane) };
+    if (1..=DIGITS).contains(&text.len()) {
+        let digit = |byte: &u8| u64::from(byte.wrapping_sub(b'0'));
+        let add = |count: u64, byte| Some(count * 10 + Some(digit(byte)).filter(|one| *one < 10)?);
+        if let Some(count) = text.iter().try_fold(0, add) {
+            return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(Insane) };
+        }
     }
     // One that fills a word may have been longer.
     let text = if text.len() < Word::LIMIT { text } else { b"" };

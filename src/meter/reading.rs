@@ -111,8 +111,25 @@ impl Meter {
         }
     }
 
-    /// What has been said so far. May be called at any time.
-    pub(crate) fn reading(&self) -> Reading {
+    /// What has been said so far, for whoever books it. May be called at any time; the text of the usage object
+    /// is handed over.
+    pub(crate) fn take_reading(&mut self) -> Reading {
+        let mut reading = self.read();
+        let is_whole = self.kind != Kind::Json || self.done;
+        if let Some(pick) = self.tally.pick.as_mut().filter(|_| is_whole) {
+            reading.raw_usage = pick.raw.take();
+        }
+        reading
+    }
+
+    /// The same, handing nothing over.
+    #[cfg(test)]
+    pub(super) fn reading(&self) -> Reading {
+        let raw_usage = self.tally().pick.as_ref().and_then(|pick| pick.raw.clone());
+        Reading { raw_usage, ..self.read() }
+    }
+
+    fn read(&self) -> Reading {
         let tally = self.tally();
         let pick = tally.pick.as_ref();
         let output_text_bytes = self.document.text.bytes();
@@ -133,7 +150,11 @@ impl Meter {
             is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
             is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
             is_early: tally.is_early(output_text_bytes),
-            raw_usage: pick.and_then(|pick| pick.raw.clone()),
+            raw_usage: match &tally {
+                // A body that was cut.
+                Cow::Owned(tally) => tally.pick.as_ref().and_then(|pick| pick.raw.clone()),
+                Cow::Borrowed(_) => None,
+            },
             model_served: self.document.name.model(),
             response_ids: self.document.ids.known(),
             finish_reason: tally.has_ended(),

@@ -92,6 +92,7 @@ impl Lines {
     }
 
     /// What the first bytes of `bytes` (which is not empty) are, and how many: at least one.
+    #[inline]
     pub(super) fn next(&mut self, bytes: &[u8]) -> (Part, usize) {
         if let Some(part) = self.after_cr.take()
             && bytes[0] == b'\n'
@@ -200,7 +201,8 @@ impl Lines {
         (Part::Field, len)
     }
 
-    /// A line that may give the event a name. The last one of an event counts (WHATWG HTML §9.2.6).
+    /// A line that begins with an `e`: it may give the event a name. The last one of an event counts (WHATWG HTML §9.2.6).
+    #[inline(never)]
     fn event(&mut self, bytes: &[u8], seen: usize, is_spaced: bool) -> (Part, usize) {
         /// After the colon, where one space is dropped.
         const COLON: usize = b"event:".len();
@@ -238,6 +240,7 @@ impl Lines {
     }
 
     /// A line that may be an error by itself.
+    #[inline(never)]
     fn error(&mut self, bytes: &[u8], seen: usize) -> (Part, usize) {
         let len = common(&ERROR_FIELD[seen..], bytes);
         let seen = seen + len;
