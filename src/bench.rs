@@ -224,8 +224,8 @@ impl Metering {
     }
 
     /// Tokens that the response has stated.
-    pub fn total(&self) -> u64 {
-        self.meter.reading().usage.map_or(0, |usage| usage.total)
+    pub fn total(&mut self) -> u64 {
+        self.meter.take_reading().usage.map_or(0, |usage| usage.total)
     }
 }
 

@@ -29,6 +29,7 @@ mod object;
 mod tally;
 mod outlet;
 mod hide;
+mod insert;
 mod event;
 
 use std::ops::Range;
@@ -40,7 +41,7 @@ use dialect::Document;
 use event::Event;
 use hide::Verdict;
 use outlet::Outlet;
-use sse::{Lines, Part};
+use sse::{BOM, Lines, Part};
 use tally::Tally;
 use tap::Tap;
 
@@ -162,31 +163,6 @@ impl Meter {
         self.done
     }
 
-    /// Whether an event of ours can be put after the bytes that have left; what is held must be discarded first.
-    pub(crate) fn between_events(&self) -> bool {
-        let whole = |outlet: &Outlet| self.event.open && outlet.released() == self.event.at;
-        match (self.kind, &self.outlet) {
-            (Kind::Sse, Some(outlet)) if outlet.holds() => whole(outlet),
-            (Kind::Sse, _) => self.tap.is_none() && self.lines.is_between(),
-            _ => false,
-        }
-    }
-
-    /// Throws away the unfinished event that is held: it will never be finished.
-    pub(crate) fn discard_held(&mut self) {
-        if let Some(outlet) = &mut self.outlet
-            && outlet.holds()
-        {
-            // Where the event's beginning has left, nothing can follow it as an event of its own.
-            let is_whole = outlet.released() == self.event.at;
-            outlet.discard();
-            self.close();
-            if is_whole {
-                self.lines = Lines::new();
-            }
-        }
-    }
-
     /// Reads the next bytes, decoded.
     fn scan(&mut self, piece: &[u8], out: &mut Vec<Bytes>) {
         match self.kind {
@@ -200,8 +176,11 @@ impl Meter {
 
     fn scan_body(&mut self, frame: &[u8], out: &mut Vec<Bytes>) {
         self.event.len += frame.len() as u64;
-        self.scan_json(frame, out);
-        self.at += frame.len() as u64;
+        let marked = BOM.get(self.at as usize..).map_or(0, |mark| sse::common(mark, frame));
+        self.at += marked as u64;
+        let document = &frame[marked..];
+        self.scan_json(document, out);
+        self.at += document.len() as u64;
         self.clear();
         if !self.done && self.scanner.is_complete() {
             self.absorb();
@@ -315,6 +294,8 @@ impl Meter {
 
     /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether nothing.
     fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
+        // Whatever an error says, in JSON or not.
+        self.tally.error |= self.lines.is_error();
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();

@@ -14,6 +14,8 @@ pub(crate) struct Remarks {
     pub(crate) unauthorized: Seldom,
     /// It answers with a redirect.
     pub(crate) redirects: Seldom,
+    /// It refuses to be asked for usage.
+    pub(crate) usage_refused: Seldom,
 }
 
 impl Remarks {
@@ -23,6 +25,7 @@ impl Remarks {
             unanswered: std::array::from_fn(|_| line()),
             unauthorized: line(),
             redirects: line(),
+            usage_refused: line(),
         }
     }
 

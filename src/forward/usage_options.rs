@@ -20,10 +20,6 @@ const BELIEVED: u8 = 3;
 pub(crate) struct UsageOptions {
     /// By the upstream's own name for the model.
     models: HashMap<String, [ModelOptions; 2]>,
-    /// When the log may hear of a refusal again.
-    quiet_until_ns: AtomicU64,
-    /// Refusals that the log has not heard of.
-    untold: AtomicU64,
 }
 
 /// The endpoints that have the options.
@@ -55,31 +51,12 @@ impl UsageOptions {
     /// `models`: the upstream's names.
     pub(crate) fn new<'a>(models: impl IntoIterator<Item = &'a str>) -> Self {
         let models = models.into_iter().map(|model| (model.to_owned(), Default::default()));
-        Self {
-            models: models.collect(),
-            quiet_until_ns: AtomicU64::new(0),
-            untold: AtomicU64::new(0),
-        }
+        Self { models: models.collect() }
     }
 
     /// Nothing of a model that the upstream does not list.
     pub(crate) fn of(&self, model: &str, at: At) -> Option<&ModelOptions> {
         self.models.get(model).map(|places| &places[at as usize])
-    }
-
-    /// Whether the log is to hear of a refusal, at most once a minute: then, of how many it has not
-    /// heard.
-    pub(crate) fn tell(&self, now_ns: u64) -> Option<u64> {
-        let until = self.quiet_until_ns.load(Relaxed);
-        let is_first = |until| {
-            let next = now_ns.saturating_add(MINUTE_NS);
-            self.quiet_until_ns.compare_exchange(until, next, Relaxed, Relaxed).is_ok()
-        };
-        if now_ns >= until && is_first(until) {
-            return Some(self.untold.swap(0, Relaxed));
-        }
-        self.untold.fetch_add(1, Relaxed);
-        None
     }
 }
 
@@ -146,20 +123,5 @@ mod tests {
             assert!(!known(model, at).running.is_refused(1));
         }
         assert!(options.of("c", At::Chat).is_none());
-    }
-
-    #[test]
-    fn the_log_hears_once_a_minute_and_how_often() {
-        let options = UsageOptions::new([]);
-        for (now_ns, heard) in [
-            (0, Some(0)),
-            (1, None),
-            (MINUTE_NS - 1, None),
-            (MINUTE_NS, Some(2)),
-            (MINUTE_NS, None),
-            (9 * MINUTE_NS, Some(1)),
-        ] {
-            assert_eq!(options.tell(now_ns), heard, "{now_ns}");
-        }
     }
 }

@@ -231,7 +231,7 @@ pub(crate) async fn send(
         // Of both, the one that asks for more: the other is asked for by itself then.
         option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
         went_without(worker, settlement);
-        tell_refused(worker, upstream, upstreams_name(route), cause);
+        tell_refused(upstream, upstreams_name(route), cause);
     }
     Ok((inbound, Asked { hide: Hide::Nothing, ..asked }))
 }
@@ -263,13 +263,13 @@ fn went_without(worker: &Worker, settlement: &mut Settlement) {
 }
 
 /// Tells the operator, whose reports have estimates from now on, once a minute for an upstream.
-fn tell_refused(worker: &Worker, upstream: &Upstream, model: &str, cause: Cause) {
-    if let Some(untold) = upstream.usage_options.tell(worker.clock.mono_ns()) {
+fn tell_refused(upstream: &Upstream, model: &str, cause: Cause) {
+    if let Some(left_out) = upstream.remarks.usage_refused.say() {
         tracing::warn!(
             upstream = %upstream.config.name,
             model,
             is_named = cause != Cause::Unknown,
-            untold,
+            left_out,
             "the upstream refuses to be asked for a stream's usage, which is estimated; if that is \
              right for all its models, set `inject_usage = false`"
         );

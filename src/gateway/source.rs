@@ -160,7 +160,7 @@ impl Source {
     pub(crate) fn settle(&mut self, end: End, flags: Flags) -> Booking {
         let Some(mut settlement) = self.settlement.take() else { return Booking::done() };
         settlement.flags.set(flags);
-        let used = settlement.used(self.meter.reading(), end, self.is_whole());
+        let used = settlement.used(self.meter.take_reading(), end, self.is_whole());
         settlement.settle(end, used)
     }
 

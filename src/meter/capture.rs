@@ -52,6 +52,8 @@ impl Captures {
         self.used = self.used.max(index + 1);
         if self.all.len() == index {
             let bytes = Vec::new();
+            // Nearly every answer has one.
+            self.all.reserve_exact(1);
             self.all.push(Capture { slot, span: 0..0, bytes, stated: None });
         }
         let capture = &mut self.all[index];
@@ -115,11 +117,20 @@ impl Captures {
         }
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// The objects that have ended, with their first bytes, in the order in which they are considered.
     pub(super) fn found(&self) -> impl Iterator<Item = (Slot, &[u8], Result<Stated, Insane>)> {
         let all = &self.all[..self.used];
-        let of = |turn: usize| all.iter().filter(move |capture| capture.slot.turn() == turn);
-        let turns = if all.is_empty() { 0 } else { Slot::TURNS };
+        let is_one = all.len() == 1;
+        let of = move |turn: usize| {
+            all.iter().filter(move |capture| is_one || capture.slot.turn() == turn)
+        };
+        let turns = if is_one || all.is_empty() { all.len() } else { Slot::TURNS };
         let in_order = (0..turns).flat_map(of);
         in_order.filter_map(|capture| Some((capture.slot, &*capture.bytes, capture.stated?)))
     }

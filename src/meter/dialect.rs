@@ -25,6 +25,7 @@ enum Reading {
     Nothing,
     Key,
     Text,
+    Reasoning,
     Image {
         any: bool,
     },
@@ -53,6 +54,7 @@ enum Reading {
     Object,
     Status,
     Code,
+    ErrorCode,
     Note,
     Detail,
     Loose(Loose),
@@ -92,6 +94,9 @@ pub(super) struct Document {
     /// Bytes of text before the present message; and those of the present choice's.
     message_from: u64,
     repeated: u64,
+    /// Where the present text begins, and how much of the present message's thoughts has been said.
+    text_from: u64,
+    reasoned: u64,
     /// Something was said, over all documents, of which nobody knows what it is.
     pub(super) is_strange: bool,
 }
@@ -122,6 +127,8 @@ impl Document {
             says_deltas: false,
             message_from: 0,
             repeated: 0,
+            text_from: 0,
+            reasoned: 0,
             is_strange: false,
         }
     }
@@ -137,6 +144,17 @@ impl Document {
         self.captures.reset();
         self.pictures.reset();
         self.name.reset();
+    }
+
+    /// Pictures in texts, but for those that stand in a place of their own as well.
+    pub(super) fn pictures_in_text(&self) -> u32 {
+        match self.text.pictures() {
+            0 => 0,
+            all => {
+                let known = self.text.prints().count() as u32;
+                all - known.min(all) + self.pictures.without(self.text.prints())
+            }
+        }
     }
 
     /// The next piece stands `base` further in the stream than in the document.
@@ -187,9 +205,9 @@ impl Sink for Document {
             };
             match self.inside {
                 Place::Item | Place::RepeatedItem => (self.is_drawing, self.result) = (false, None),
-                Place::Pictures => self.is_pictured = false,
-                Place::Delta => self.says_deltas = true,
-                Place::Message => self.message_from = self.text.bytes(),
+                Place::Pictured => self.is_pictured = false,
+                Place::Delta => (self.says_deltas, self.reasoned) = (true, 0),
+                Place::Message => (self.message_from, self.reasoned) = (self.text.bytes(), 0),
                 Place::Choice => self.repeated = 0,
                 _ => {}
             }
@@ -240,9 +258,10 @@ impl Sink for Document {
             | Reading::ItemType
             | Reading::Object
             | Reading::Code
+            | Reading::ErrorCode
             | Reading::Finish
             | Reading::Loose(_) => self.word.push(piece),
-            Reading::Text => {
+            Reading::Text | Reading::Reasoning => {
                 self.text.push(piece);
                 self.fill();
             }
@@ -302,6 +321,12 @@ impl Sink for Document {
             }
             (_, Reading::Finish) => self.finish(),
             (_, Reading::Object) => self.facts.error |= self.word.bytes() == b"error",
+            (_, Reading::ErrorCode) => self.facts.signs.detail |= is_error_code(self.word.bytes()),
+            (_, Reading::Reasoning) => {
+                let said = self.text.bytes().saturating_sub(self.text_from);
+                self.text.take_back(said.min(self.reasoned));
+                self.reasoned = said.max(self.reasoned);
+            }
             (_, Reading::Code) => self.facts.signs.code = is_error_code(self.word.bytes()),
             (_, Reading::Loose(loose)) => {
                 let places = if loose == Loose::Duration { 3 } else { 0 };
@@ -316,7 +341,7 @@ impl Sink for Document {
             }
             // An address and the bytes are one picture.
             (Token::String, Reading::Image { any: true })
-                if self.place(depth) == Place::Pictures =>
+                if self.place(depth) == Place::Pictured =>
             {
                 self.facts.images += u32::from(!self.is_pictured);
                 self.is_pictured = true;

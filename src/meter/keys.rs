@@ -22,6 +22,8 @@ pub(super) enum Key {
     Status,
     /// Strings that the model said, reasoned or called tools with.
     Text,
+    /// The same of what it thought, which some say by both of their names.
+    Reasoning,
     /// A string or a list of parts.
     Content,
     /// An image in base64.
@@ -54,6 +56,8 @@ pub(super) enum Key {
     StatusCode,
     Success,
     Code,
+    /// The same by a name that says whose it is.
+    ErrorCode,
     Note,
     Detail,
     /// What stands around every answer, and says nothing of it.
@@ -86,6 +90,7 @@ pub(super) enum Place {
     Answer,
     /// The list of the images API, and its elements
     Pictures,
+    Pictured,
     /// The list of the Responses API and its elements, where nothing else has said them
     Items,
     Item,
@@ -96,6 +101,8 @@ pub(super) enum Place {
     Link,
     /// `tool_usage`
     ToolUsage,
+    /// `errors`, `detail`
+    Detail,
     /// `base_resp` of MiniMax
     BaseResp,
     /// A usage object, or one of its details
@@ -171,11 +178,12 @@ impl Key {
                 _ => Self::Other,
             },
             9 => match name {
-                b"arguments" | b"reasoning" => Self::Text,
+                b"arguments" => Self::Text,
+                b"reasoning" => Self::Reasoning,
                 b"svg_usage" => Self::Svg,
                 b"base_resp" => Self::BaseResp,
                 b"error_msg" => Self::Note,
-                b"errorCode" => Self::Code,
+                b"errorCode" => Self::ErrorCode,
                 b"image_gen" => Self::ImageGen,
                 b"image_url" => Self::ImageUrl,
                 b"requestId" => Self::Envelope,
@@ -183,7 +191,7 @@ impl Key {
                 _ => Self::Other,
             },
             10 => match name {
-                b"error_code" => Self::Code,
+                b"error_code" => Self::ErrorCode,
                 b"eval_count" => Self::EvalCount,
                 b"moderation" => Self::Remarks,
                 b"request_id" => Self::Envelope,
@@ -200,6 +208,7 @@ impl Key {
             12 => match name {
                 b"container_id" => Self::ContainerId,
                 b"errorMessage" => Self::Detail,
+                b"finishReason" => Self::FinishReason,
                 b"image_base64" => Self::Image,
                 b"partial_json" => Self::Text,
                 b"service_tier" => Self::Envelope,
@@ -211,14 +220,16 @@ impl Key {
                 b"usageMetadata" => Self::Metadata,
                 _ => Self::Other,
             },
+            15 if name == b"thinking_blocks" => Self::Aside,
             17 => match name {
                 b"prompt_eval_count" => Self::PromptEvalCount,
-                b"reasoning_content" => Self::Text,
+                b"reasoning_content" => Self::Reasoning,
                 b"reasoning_details" => Self::Aside,
                 _ => Self::Other,
             },
             18 if name == b"system_fingerprint" => Self::Envelope,
             21 if name == b"prompt_filter_results" => Self::Remarks,
+            24 if name == b"provider_specific_fields" => Self::Aside,
             _ => Self::Other,
         }
     }
@@ -246,6 +257,7 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
         (Place::Repeated, _, true) | (Place::Root, Key::Item, true) => Place::RepeatedItem,
         (Place::Root, Key::BaseResp, true) => Place::BaseResp,
         (Place::Root | Place::Response, Key::ToolUsage, true) => Place::ToolUsage,
+        (Place::Root, Key::Detail, _) => Place::Detail,
         (Place::Root, Key::Data, false) => Place::Pictures,
         (Place::Choices, _, true) => Place::Choice,
         (Place::Choice, Key::Delta, true) => Place::Delta,
@@ -257,7 +269,7 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
             Place::Link
         }
         (Place::Delta | Place::Message | Place::Answer | Place::Item, _, _) => Place::Answer,
-        (Place::Pictures, _, true) => Place::Pictures,
+        (Place::Pictures, _, true) => Place::Pictured,
         _ => Place::Elsewhere,
     }
 }

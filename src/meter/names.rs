@@ -38,6 +38,8 @@ pub(super) enum Within {
     CacheCreation,
     /// What the request cost, in parts.
     Cost,
+    /// Cohere's tokens that are paid for; beside them stand those that were run.
+    Billed,
     /// Anthropic's turns within one request: the list, and one of them.
     Iterations,
     Iteration,
@@ -56,6 +58,7 @@ impl Within {
             Self::OutputDetails => OUTPUT_DETAILS,
             Self::CacheCreation => CACHE_CREATION,
             Self::Cost => COST,
+            Self::Billed => BILLED,
             Self::Iteration => ITERATION,
             Self::Iterations | Self::List | Self::Nothing => &[],
         }
@@ -116,7 +119,20 @@ pub(super) const TOP: Names = &[
     (b"thoughtsTokenCount", Field::Count(REASONING)),
     (b"cachedContentTokenCount", Field::Count(CACHED)),
     (b"totalTokenCount", Field::Count(TOTAL)),
+    // Bedrock's own words, and those of SDKs.
+    (b"inputTokens", Field::Count(INPUT)),
+    (b"outputTokens", Field::Count(OUTPUT)),
+    (b"totalTokens", Field::Count(TOTAL)),
+    (b"cacheReadInputTokens", Field::Count(CACHED)),
+    (b"cacheWriteInputTokens", Field::Count(CACHE_WRITE)),
+    (b"promptTokens", Field::Count(INPUT)),
+    (b"completionTokens", Field::Count(OUTPUT)),
+    // Cohere's own.
+    (b"billed_units", Field::Inside(Within::Billed)),
 ];
+
+pub(super) const BILLED: Names =
+    &[(b"input_tokens", Field::Count(INPUT)), (b"output_tokens", Field::Count(OUTPUT))];
 
 pub(super) const INPUT_DETAILS: Names = &[
     (b"cached_tokens", Field::Count(CACHED)),
@@ -157,5 +173,11 @@ pub(super) const ITERATION: Names = &[
 pub(super) const INCLUSIVE: &[&[u8]] =
     &[b"prompt_tokens", b"input_tokens_details", b"promptTokenCount"];
 /// Names by which the cache's tokens stand beside the prompt's, if nothing says otherwise.
-pub(super) const APART: &[&[u8]] =
-    &[b"cache_read_input_tokens", b"cache_creation_input_tokens", b"cache_creation", b"cache_n"];
+pub(super) const APART: &[&[u8]] = &[
+    b"cache_read_input_tokens",
+    b"cache_creation_input_tokens",
+    b"cache_creation",
+    b"cache_n",
+    b"cacheReadInputTokens",
+    b"cacheWriteInputTokens",
+];

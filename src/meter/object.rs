@@ -4,7 +4,7 @@
 use super::decimal::scaled;
 use super::keys::Word;
 use super::names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
-use super::stated::{AUDIO_MS, CACHE_WRITE, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use super::stated::{AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
 use crate::json::Token;
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
@@ -18,15 +18,22 @@ pub(super) struct Reader {
     stated: Stated,
     levels: [Level; LEVELS],
     depth: usize,
-    /// The sum over those of a list that are the model's own.
-    turns: [Option<u64>; COUNTS],
-    turn: [Option<u64>; COUNTS],
-    kind: Word,
-    is_compacted: bool,
+    /// Of a list of turns, which few have.
+    turns: Option<Box<Turns>>,
     written: Option<u64>,
     is_inclusive: bool,
     is_apart: bool,
     failed: bool,
+}
+
+/// Turns within one request.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The sum over those that are the model's own.
+    sums: [Option<u64>; COUNTS],
+    turn: [Option<u64>; COUNTS],
+    kind: Word,
+    is_compacted: bool,
 }
 
 /// A container that is open.
@@ -62,10 +69,14 @@ impl Reader {
         // Parsers disagree about which of two counts.
         let is_twice = level.seen & 1 << at != 0;
         level.seen |= 1 << at;
-        if matches!(level.within, Within::Top | Within::Iteration) {
-            level.is_inclusive = INCLUSIVE.contains(&name);
-            level.is_apart = APART.contains(&name);
-        }
+        let may_say = match names[at].1 {
+            Field::Count(INPUT | CACHED | CACHE_WRITE) => true,
+            Field::Inside(inside) => matches!(inside, Within::InputDetails | Within::CacheCreation),
+            _ => false,
+        };
+        let may_say = may_say && matches!(level.within, Within::Top | Within::Iteration);
+        level.is_inclusive = may_say && INCLUSIVE.contains(&name);
+        level.is_apart = may_say && APART.contains(&name);
         if is_twice {
             self.fail(names[at].1);
         }
@@ -88,8 +99,9 @@ impl Reader {
             }
         };
         if inside == Within::Iteration {
-            self.turn = [None; COUNTS];
-            self.kind.clear();
+            let turns = self.turns.get_or_insert_default();
+            turns.turn = [None; COUNTS];
+            turns.kind.clear();
         }
         // No names lead deeper than there are levels.
         self.depth = (self.depth + 1).min(LEVELS - 1);
@@ -115,7 +127,7 @@ impl Reader {
         self.stated.is_odd |= within == Within::List;
         let read = match field {
             Field::Other => return,
-            Field::Kind => return self.kind.push(text),
+            Field::Kind => return self.turns.iter_mut().for_each(|turns| turns.kind.push(text)),
             Field::Inside(inside) => {
                 // A null for details is none.
                 self.stated.is_odd |= inside.is_details() && token != Token::Null;
@@ -130,7 +142,9 @@ impl Reader {
             (Field::Usd(_), Err(Insane)) => self.stated.is_cost_insane = true,
             (field, Err(Insane)) => self.fail(field),
             (Field::Written, Ok(written)) => self.written = plus(self.written, written),
-            (Field::Count(at), Ok(read)) if within == Within::Iteration => self.turn[at] = read,
+            (Field::Count(at), Ok(read)) if within == Within::Iteration => {
+                self.turns.iter_mut().for_each(|turns| turns.turn[at] = read);
+            }
             (Field::Count(at), Ok(read)) => raise(&mut self.stated.counts[at], read),
             (_, Ok(read)) => raise(&mut self.stated.counts[AUDIO_MS], read),
         }
@@ -156,8 +170,10 @@ impl Reader {
         }
         // After a compaction the top leaves it out, and the turns are to be added up
         // (platform.claude.com/docs, compaction).
-        if self.is_compacted {
-            for (count, sum) in stated.counts.iter_mut().zip(self.turns) {
+        if let Some(turns) = &self.turns
+            && turns.is_compacted
+        {
+            for (count, sum) in stated.counts.iter_mut().zip(turns.sums) {
                 *count = sum.or(*count);
             }
         }
@@ -173,10 +189,11 @@ impl Reader {
 
     /// An iteration ends: one of the model's own counts, and others have a price of their own.
     fn end_turn(&mut self) {
-        let is_compaction = self.kind.bytes() == b"compaction";
-        self.is_compacted |= is_compaction;
-        if is_compaction || matches!(self.kind.bytes(), b"message" | b"") {
-            for (sum, one) in self.turns.iter_mut().zip(self.turn) {
+        let Some(turns) = &mut self.turns else { return };
+        let is_compaction = turns.kind.bytes() == b"compaction";
+        turns.is_compacted |= is_compaction;
+        if is_compaction || matches!(turns.kind.bytes(), b"message" | b"") {
+            for (sum, one) in turns.sums.iter_mut().zip(turns.turn) {
                 *sum = plus(*sum, one);
             }
         } else {
@@ -193,10 +210,7 @@ impl Default for Reader {
             stated: Stated::default(),
             levels,
             depth: 0,
-            turns: [None; COUNTS],
-            turn: [None; COUNTS],
-            kind: Word::default(),
-            is_compacted: false,
+            turns: None,
             written: None,
             is_inclusive: false,
             is_apart: false,
@@ -226,16 +240,19 @@ fn count(token: Token, text: &[u8]) -> Result<Option<u64>, Insane> {
         Token::Number => {}
         _ => return Err(Insane),
     }
-    if (1..=DIGITS).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
-        let add = |count: u64, digit: &u8| count * 10 + u64::from(digit - b'0');
-        let count = text.iter().fold(0, add);
-        return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(Insane) };
+    if (1..=DIGITS).contains(&text.len()) {
+        let digit = |byte: &u8| u64::from(byte.wrapping_sub(b'0'));
+        let add = |count: u64, byte| Some(count * 10 + Some(digit(byte)).filter(|one| *one < 10)?);
+        if let Some(count) = text.iter().try_fold(0, add) {
+            return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(Insane) };
+        }
     }
     // One that fills a word may have been longer.
     let text = if text.len() < Word::LIMIT { text } else { b"" };
     let count: f64 = serde_json::from_slice(text).map_err(|_| Insane)?;
-    let whole = count.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&count);
-    if whole { Ok(Some(count as u64)) } else { Err(Insane) }
+    // Some make tokens of a price (OpenRouter's of pictures): a part of one was used, too.
+    let is_count = (0.0..=MAX_COUNT as f64).contains(&count);
+    if is_count { Ok(Some(count.ceil() as u64)) } else { Err(Insane) }
 }
 
 /// A number of seconds or dollars in a smaller unit.

@@ -1,18 +1,66 @@
-//! Pictures that a stream may say twice, in a delta and again in what sums it up: told apart by a
-//! fingerprint, because they are far too large to be kept.
+//! Pictures that an answer may say twice, in a delta and again in what sums it up, or in its text and again in a
+//! list: told apart by a fingerprint, because they are far too large to be kept.
 
 /// So many pictures of one answer are told apart.
 const LIMIT: usize = 64;
 /// So many bytes of each are looked at, and its length.
 const HEAD: u64 = 256;
+/// What begins the bytes of a data URL (RFC 2397).
+pub(super) const BASE64: &[u8] = b";base64,";
 
+/// FNV-1a of a picture's first bytes, and its length. Of a data URL only what comes after its head counts, so
+/// that it is the same picture as the bare bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fingerprint {
+    hash: u64,
+    len: u64,
+    /// So many bytes of [`BASE64`] have come.
+    matched: usize,
+}
+
+/// The pictures that stand in places of their own.
 #[derive(Debug, Default)]
 pub(super) struct Pictures {
     seen: Vec<u64>,
     /// How many of them earlier documents had.
     earlier: usize,
-    hash: u64,
-    len: u64,
+    present: Fingerprint,
+}
+
+impl Fingerprint {
+    /// A picture's next bytes, as they stand in a JSON string; some write slashes with a backslash.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let mut rest = piece;
+        while self.len < HEAD && !rest.is_empty() {
+            let (byte, more) = (rest[0], &rest[1..]);
+            rest = more;
+            if byte == b'\\' {
+                continue;
+            }
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(PRIME);
+            self.len += 1;
+            let is_next = byte == BASE64[self.matched];
+            self.matched = if is_next { self.matched + 1 } else { usize::from(byte == BASE64[0]) };
+            if self.matched == BASE64.len() {
+                *self = Self::default();
+            }
+        }
+        self.len += memchr::memchr_iter(b'\\', rest).fold(rest.len(), |len, _| len - 1) as u64;
+    }
+
+    /// Of the whole picture; none if it is empty.
+    pub(super) fn end(&self) -> Option<u64> {
+        (self.len > 0).then(|| self.hash ^ self.len.rotate_left(32))
+    }
+}
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        /// FNV-1a's, of 64 bits.
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        Self { hash: OFFSET, len: 0, matched: 0 }
+    }
 }
 
 impl Pictures {
@@ -23,23 +71,16 @@ impl Pictures {
 
     /// A picture begins, or what may be one.
     pub(super) fn begin(&mut self) {
-        /// FNV-1a's offset and prime, of 64 bits.
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        (self.hash, self.len) = (OFFSET, 0);
+        self.present = Fingerprint::default();
     }
 
     pub(super) fn push(&mut self, piece: &[u8]) {
-        const PRIME: u64 = 0x0100_0000_01b3;
-        let left = HEAD.saturating_sub(self.len);
-        for byte in piece.iter().take(left as usize) {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(PRIME);
-        }
-        self.len += piece.len() as u64;
+        self.present.push(piece);
     }
 
     /// It has ended: its fingerprint, unless it is empty.
     pub(super) fn end(&self) -> Option<u64> {
-        (self.len > 0).then(|| self.hash ^ self.len.rotate_left(32))
+        self.present.end()
     }
 
     /// Whether no earlier document had this one. Within one document two that are alike are two.
@@ -49,5 +90,18 @@ impl Pictures {
             self.seen.push(print);
         }
         is_new
+    }
+
+    /// How many of `others` are none of these; each of these stands for one of them.
+    pub(super) fn without(&self, others: impl Iterator<Item = u64>) -> u32 {
+        let mut left = self.seen.clone();
+        let mut count = 0;
+        for other in others {
+            match left.iter().position(|seen| *seen == other) {
+                Some(at) => drop(left.swap_remove(at)),
+                None => count += 1,
+            }
+        }
+        count
     }
 }

@@ -106,17 +106,34 @@ impl Meter {
                 .filter(|pick| !pick.is_start && !self.tally.is_early(output_text_bytes))
                 .map(|pick| pick.usage.total),
             output_text_bytes,
-            output_images: self.tally.images.saturating_add(self.document.text.pictures()),
+            output_images: self.tally.images.saturating_add(self.document.pictures_in_text()),
             is_over: self.done || is_final || has_ended || self.tally.error,
         }
     }
 
-    /// What has been said so far. May be called at any time.
-    pub(crate) fn reading(&self) -> Reading {
+    /// What has been said so far, for whoever books it. May be called at any time; the text of the usage object
+    /// is handed over.
+    pub(crate) fn take_reading(&mut self) -> Reading {
+        let mut reading = self.read();
+        let is_whole = self.kind != Kind::Json || self.done;
+        if let Some(pick) = self.tally.pick.as_mut().filter(|_| is_whole) {
+            reading.raw_usage = pick.raw.take();
+        }
+        reading
+    }
+
+    /// The same, handing nothing over.
+    #[cfg(test)]
+    pub(super) fn reading(&self) -> Reading {
+        let raw_usage = self.tally().pick.as_ref().and_then(|pick| pick.raw.clone());
+        Reading { raw_usage, ..self.read() }
+    }
+
+    fn read(&self) -> Reading {
         let tally = self.tally();
         let pick = tally.pick.as_ref();
         let output_text_bytes = self.document.text.bytes();
-        let output_images = tally.images.saturating_add(self.document.text.pictures());
+        let output_images = tally.images.saturating_add(self.document.pictures_in_text());
         let error = self.kind == Kind::Page || tally.is_error();
         // Alone it is of the whole where nothing but the end has followed.
         let is_last = self.done && tally.ends_with_usage;
@@ -133,7 +150,11 @@ impl Meter {
             is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
             is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
             is_early: tally.is_early(output_text_bytes),
-            raw_usage: pick.and_then(|pick| pick.raw.clone()),
+            raw_usage: match &tally {
+                // A body that was cut.
+                Cow::Owned(tally) => tally.pick.as_ref().and_then(|pick| pick.raw.clone()),
+                Cow::Borrowed(_) => None,
+            },
             model_served: self.document.name.model(),
             response_ids: self.document.ids.known(),
             finish_reason: tally.has_ended(),

@@ -1,5 +1,6 @@
 //! How a response is to be metered, and what its head says of its form.
 
+use super::sse::BOM;
 use super::tap::{Coding, Tap};
 
 /// How a response is read.
@@ -58,7 +59,9 @@ impl Kind {
         let media = media(content_type);
         let is = |known: &str| media.eq_ignore_ascii_case(known);
         let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
-        if is("text/event-stream") {
+        // Documents line by line are read like events without their names.
+        let is_lines = ["application/x-ndjson", "application/jsonl", "application/x-jsonlines"];
+        if is("text/event-stream") || is_lines.into_iter().any(is) {
             Self::Sse
         } else if is("application/json")
             || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
@@ -116,10 +119,13 @@ impl Kind {
 
     fn told_by_plain(first: &[u8]) -> Result<Self, bool> {
         /// What begins the lines of an event stream (WHATWG HTML §9.2.6).
-        const STARTS: [&[u8]; 6] = [b"\xEF\xBB\xBF", b"data:", b"event:", b"id:", b"retry:", b":"];
+        const STARTS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
         /// Blanks keep a connection alive, and are not waited for without end.
         const BLANKS: usize = 64;
-        let rest = first.trim_ascii_start();
+        let rest = first.strip_prefix(BOM).unwrap_or(first).trim_ascii_start();
+        if BOM.starts_with(first) {
+            return Err(true);
+        }
         match rest.first() {
             None => Err(first.len() < BLANKS),
             Some(b'{' | b'[') => Ok(Self::Json),

@@ -2,8 +2,13 @@
 //! which of them are its data, where it ends (WHATWG HTML §9.2.5 and §9.2.6). Nothing is kept but
 //! a state of a few bytes, so that a line of 8 MiB costs no more than a short one.
 
-const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// What some put before a text, and no reader takes for a part of it (RFC 8259 §8.1, WHATWG HTML §9.2.5).
+pub(super) const BOM: &[u8] = b"\xEF\xBB\xBF";
 const DATA: &[u8] = b"data";
+/// What a line is without its spaces that names its event an error.
+const ERROR: &[u8] = b"event:error";
+/// What begins a line of llama.cpp's that is one, where others have `data:`.
+const ERROR_FIELD: &[u8] = b"error:";
 
 /// What a run of bytes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(super) struct Lines {
     state: State,
     /// A line of the present event has begun.
     open: bool,
+    /// The present event is called `error`, or has a line that is one.
+    is_error: bool,
     /// The last byte was the CR of a line end of this part: an LF would still belong to it.
     after_cr: Option<Part>,
 }
@@ -51,6 +58,13 @@ enum State {
     Stray {
         first: bool,
     },
+    /// So many bytes of [`ERROR`] have come, and perhaps the space.
+    Event {
+        seen: usize,
+        is_spaced: bool,
+    },
+    /// So many bytes of [`ERROR_FIELD`] have come, at least one.
+    Error(usize),
     /// In another field's line.
     Other,
     Comment,
@@ -58,12 +72,17 @@ enum State {
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { state: State::Bom(0), open: false, after_cr: None }
+        Self { state: State::Bom(0), open: false, is_error: false, after_cr: None }
     }
 
     /// Whether a line begins with the next byte, and no event is open.
     pub(super) fn is_between(&self) -> bool {
         !self.open && matches!(self.state, State::Start | State::Bom(0))
+    }
+
+    /// Whether the event that has just ended, or is open, is an error by its name or by a line's.
+    pub(super) fn is_error(&self) -> bool {
+        self.is_error
     }
 
     /// Whether the next byte begins a line.
@@ -73,6 +92,7 @@ impl Lines {
     }
 
     /// What the first bytes of `bytes` (which is not empty) are, and how many: at least one.
+    #[inline]
     pub(super) fn next(&mut self, bytes: &[u8]) -> (Part, usize) {
         if let Some(part) = self.after_cr.take()
             && bytes[0] == b'\n'
@@ -98,6 +118,8 @@ impl Lines {
                     None => continue,
                 },
                 State::Name(seen) => return self.name(bytes, seen),
+                State::Event { seen, is_spaced } => return self.event(bytes, seen, is_spaced),
+                State::Error(seen) => return self.error(bytes, seen),
                 State::Space => {
                     self.state = State::Data { first: true };
                     if bytes[0] == b' ' {
@@ -138,10 +160,15 @@ impl Lines {
             }
             b'\n' | b'\r' => return Some(self.line_end(bytes, Part::Between)),
             b':' => self.state = State::Comment,
-            _ => {
+            first => {
+                self.is_error &= self.open;
                 self.open = true;
                 let stray = State::Stray { first: true };
-                self.state = if is_stray(bytes[0]) { stray } else { State::Name(0) };
+                self.state = match first {
+                    b'e' => State::Event { seen: 0, is_spaced: false },
+                    first if is_stray(first) => stray,
+                    _ => State::Name(0),
+                };
                 // By far the commonest line of all, in one step.
                 if bytes.starts_with(b"data: ") {
                     self.state = State::Data { first: true };
@@ -171,6 +198,59 @@ impl Lines {
                 return (Part::Field, len + 1);
             }
         }
+        (Part::Field, len)
+    }
+
+    /// A line that begins with an `e`: it may give the event a name. The last one of an event counts (WHATWG HTML §9.2.6).
+    #[inline(never)]
+    fn event(&mut self, bytes: &[u8], seen: usize, is_spaced: bool) -> (Part, usize) {
+        /// After the colon, where one space is dropped.
+        const COLON: usize = b"event:".len();
+        // The common names are other ones, and end here.
+        if seen == 0
+            && let Some(name) = bytes.strip_prefix(b"event: ")
+            && name.first().is_some_and(|first| *first != b'e')
+        {
+            (self.state, self.is_error) = (State::Other, false);
+            return self.skip(bytes, Part::Field);
+        }
+        let len = common(&ERROR[seen..], bytes);
+        let seen = seen + len;
+        match bytes.get(len) {
+            Some(b'r') if seen == 1 => {
+                let (part, rest) = self.error(&bytes[len..], seen);
+                (part, len + rest)
+            }
+            None => {
+                self.state = State::Event { seen, is_spaced };
+                (Part::Field, len)
+            }
+            Some(b' ') if seen == COLON && !is_spaced => {
+                self.state = State::Event { seen, is_spaced: true };
+                (Part::Field, len + 1)
+            }
+            Some(next) => {
+                let is_error = seen == ERROR.len() && matches!(next, b'\n' | b'\r');
+                self.is_error = if seen < COLON { self.is_error } else { is_error };
+                self.state = State::Other;
+                let (part, rest) = self.skip(&bytes[len..], Part::Field);
+                (part, len + rest)
+            }
+        }
+    }
+
+    /// A line that may be an error by itself.
+    #[inline(never)]
+    fn error(&mut self, bytes: &[u8], seen: usize) -> (Part, usize) {
+        let len = common(&ERROR_FIELD[seen..], bytes);
+        let seen = seen + len;
+        self.is_error |= seen == ERROR_FIELD.len();
+        if seen == ERROR_FIELD.len() || len < bytes.len() {
+            self.state = State::Other;
+            let (part, rest) = self.skip(&bytes[len..], Part::Field);
+            return (part, len + rest);
+        }
+        self.state = State::Error(seen);
         (Part::Field, len)
     }
 
@@ -206,7 +286,7 @@ fn line_len(bytes: &[u8]) -> usize {
     memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len())
 }
 
-fn common(expected: &[u8], bytes: &[u8]) -> usize {
+pub(super) fn common(expected: &[u8], bytes: &[u8]) -> usize {
     expected.iter().zip(bytes).take_while(|(left, right)| left == right).count()
 }
 
@@ -265,6 +345,50 @@ mod tests {
                 lines.next(byte);
             }
             assert_eq!(lines.is_between(), *between, "{}", stream.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_event_is_an_error_by_its_last_name_however_cut() {
+        for (event, is_error) in [
+            ("event: error\ndata: x", true),
+            ("event:error\ndata: x", true),
+            ("data: x\nevent: error\r", true),
+            ("event: error\nid: 1\n: c\ndata: x", true),
+            ("id: 1\nevent: a\nevent: error", true),
+            ("event: error\neven: a\nevent_: b", true),
+            ("event: error\nevent: a", false),
+            ("event: error\nevent:", false),
+            ("event: error\nevent: errors", false),
+            ("event:  error", false),
+            ("event: errors", false),
+            ("event: response.error", false),
+            ("event:erro", false),
+            ("event error", false),
+            ("event", false),
+            ("e: error", false),
+            ("data: event: error", false),
+            ("error: {}", true),
+            ("error:", true),
+            ("data: x\nerror: y\r", true),
+            ("errors: {}", false),
+            ("error", false),
+            ("er", false),
+        ] {
+            let stream = format!("{event}\n\ndata: y\n\n");
+            for pieces in 1..=stream.len() {
+                let (mut lines, mut ends) = (Lines::new(), Vec::new());
+                for mut frame in stream.as_bytes().chunks(pieces) {
+                    while !frame.is_empty() {
+                        let (part, len) = lines.next(frame);
+                        if part == Part::End {
+                            ends.push(lines.is_error());
+                        }
+                        frame = &frame[len..];
+                    }
+                }
+                assert_eq!(ends, [is_error, false], "{event:?} by {pieces}");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::usage::Usage;
 
-/// The usage object says what cannot be: a negative number, a fraction, a string, too much.
+/// The usage object says what cannot be: a negative number, a string, too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Insane;
 

@@ -131,13 +131,15 @@ impl Tally {
                 _ => None,
             },
         };
-        let before = self.statements;
-        for (slot, raw, stated) in document.captures.found() {
-            let stated = stated.and_then(|stated| self.state(slot, stated, raw, facts, origin));
-            self.suspect |= stated.is_err();
-        }
-        if self.statements > before {
-            self.said_by_then = document.text.bytes();
+        if !document.captures.is_empty() {
+            let before = self.statements;
+            for (slot, raw, stated) in document.captures.found() {
+                let stated = stated.and_then(|stated| self.state(slot, stated, raw, facts, origin));
+                self.suspect |= stated.is_err();
+            }
+            if self.statements > before {
+                self.said_by_then = document.text.bytes();
+            }
         }
         self.state_loose(facts, origin);
     }

@@ -22,7 +22,7 @@ mod providers;
 mod varied;
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 240;
+const FIXTURES: usize = 264;
 /// In how many places each of them is cut, about, without `WEIR_TORTURE_CUTS`.
 const CUTS: usize = 128;
 
@@ -571,6 +571,8 @@ fn kinds_are_told_by_the_head() {
         (Some("Application/JSON; charset=utf-8"), Kind::Json),
         (Some("application/problem+json"), Kind::Json),
         (Some("text/event-stream; charset=utf-8"), Kind::Sse),
+        (Some("application/x-ndjson"), Kind::Sse),
+        (Some("application/jsonl; charset=utf-8"), Kind::Sse),
         (Some("text/plain; charset=utf-8"), Kind::Text),
         (Some("text/vtt"), Kind::Text),
         (Some("text/html; charset=utf-8"), Kind::Page),
@@ -609,7 +611,9 @@ fn streams_are_told_by_their_first_bytes() {
         ("retry: 10", Ok(Kind::Sse)),
         (": ping", Ok(Kind::Sse)),
         ("\n\ndata:", Ok(Kind::Sse)),
-        ("\u{feff}", Ok(Kind::Sse)),
+        ("\u{feff}", Err(true)),
+        ("\u{feff}data:", Ok(Kind::Sse)),
+        ("\u{feff}{", Ok(Kind::Json)),
         (" {", Ok(Kind::Json)),
         ("[1", Ok(Kind::Json)),
         ("\r\n<!DOCTYPE html>", Ok(Kind::Page)),

@@ -1,8 +1,10 @@
 //! How much the model said: the size of its text once decoded, for the estimate where no usage is
 //! stated.
 
-/// What begins the bytes of a data URL (RFC 2397).
-const BASE64: &[u8] = b";base64,";
+use super::picture::{BASE64, Fingerprint};
+
+/// So many pictures are told from those that stand elsewhere.
+const LIMIT: usize = 64;
 /// So many characters of base64 are a picture; fewer may well be text that a model wrote.
 const PICTURE: u64 = 1024;
 
@@ -12,6 +14,10 @@ const PICTURE: u64 = 1024;
 pub(super) struct Text {
     bytes: u64,
     pictures: u32,
+    /// Of the first ones that are over.
+    prints: Vec<u64>,
+    /// Of the present payload.
+    print: Fingerprint,
     escape: Escape,
     url: Url,
 }
@@ -45,6 +51,13 @@ impl Text {
     /// Pictures that stood in them.
     pub(super) fn pictures(&self) -> u32 {
         self.pictures
+    }
+
+    /// What tells the first of them from others.
+    pub(super) fn prints(&self) -> impl Iterator<Item = u64> {
+        let is_picture = matches!(self.url, Url::Payload(len) if len >= PICTURE);
+        let last = self.print.end().filter(|_| is_picture);
+        self.prints.iter().copied().chain(last).take(LIMIT)
     }
 
     /// Text that is not in JSON.
@@ -81,11 +94,12 @@ impl Text {
                     self.bytes += 1;
                     let is_whole = seen + 1 == BASE64.len();
                     self.url = if is_whole { Url::Payload(0) } else { Url::Begun(seen + 1) };
+                    self.print = Fingerprint::default();
                     1
                 }
                 (Escape::None, Url::Payload(_)) if is_base64(byte) => {
                     let run = rest.iter().take_while(|byte| is_base64(**byte)).count();
-                    self.payload(run as u64);
+                    self.payload(&rest[..run]);
                     run
                 }
                 (Escape::None, Url::Payload(_)) if byte == b'\\' => {
@@ -93,18 +107,18 @@ impl Text {
                     1
                 }
                 (Escape::None, _) => {
-                    self.url = Url::None;
+                    self.end_url();
                     0
                 }
                 // A slash may be written so, and is base64.
                 (Escape::Begun, Url::Payload(_)) if byte == b'/' => {
                     self.escape = Escape::None;
-                    self.payload(1);
+                    self.payload(b"/");
                     1
                 }
                 (Escape::Begun, _) => {
                     let unicode = byte == b'u';
-                    self.url = Url::None;
+                    self.end_url();
                     self.bytes += if unicode { 3 } else { 1 };
                     self.escape = if unicode { Escape::Digits(4) } else { Escape::None };
                     1
@@ -118,9 +132,21 @@ impl Text {
         }
     }
 
-    /// So many more characters of a payload: text, until there are too many.
-    fn payload(&mut self, more: u64) {
+    /// A data URL is over, if one has begun.
+    fn end_url(&mut self) {
+        if let Url::Payload(PICTURE..) = self.url
+            && self.prints.len() < LIMIT
+        {
+            self.prints.extend(self.print.end());
+        }
+        self.url = Url::None;
+    }
+
+    /// More characters of a payload: text, until there are too many.
+    fn payload(&mut self, piece: &[u8]) {
         let Url::Payload(before) = self.url else { return };
+        self.print.push(piece);
+        let more = piece.len() as u64;
         let after = before + more;
         self.url = Url::Payload(after);
         if after < PICTURE {

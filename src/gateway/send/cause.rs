@@ -179,6 +179,9 @@ mod tests {
                 Cause::Unknown,
             ),
             (r#"{"error":{"message":"cut stream_opt"#, Cause::Unknown),
+            // As an event, and compressed.
+            ("data: {\"error\":{\"message\":\"x\",\"param\":\"messages\"}}\n\n", Cause::Unknown),
+            ("\u{1f}\u{8b}\u{8}", Cause::Unknown),
             ("[]", Cause::Unknown),
             ("", Cause::Unknown),
         ];

@@ -37,9 +37,11 @@ impl Document {
                 }
             }
             Place::Answer | Place::Items => self.said(token),
+            // An empty list of errors is none.
+            Place::Detail => self.facts.signs.detail |= token != Token::Null,
             Place::Item | Place::RepeatedItem => self.item_value(container, token),
             Place::Link => self.link(token),
-            Place::Pictures => self.picture(token),
+            Place::Pictures | Place::Pictured => self.picture(token),
             Place::ToolUsage => {
                 if let (Key::ImageGen, Token::Object) = (self.key, token) {
                     self.captures.begin(Slot::ImageTool, depth, at);
@@ -111,7 +113,8 @@ impl Document {
             (Key::Code, Token::Number | Token::String) => self.read_word(Reading::Code),
             (Key::Message | Key::Note, Token::String) => self.reading = Reading::Note,
             (Key::Detail, Token::String) => self.reading = Reading::Detail,
-            (Key::Detail, Token::Array | Token::Object) => self.facts.signs.detail = true,
+            (Key::Detail, Token::Array | Token::Object) => self.facts.extra = true,
+            (Key::ErrorCode, Token::Number | Token::String) => self.read_word(Reading::ErrorCode),
             (_, Token::String) => self.reading = Reading::Extra,
             (_, token) => self.facts.extra |= token != Token::Null,
         }
@@ -174,6 +177,11 @@ impl Document {
             (Key::Content | Key::Text | Key::Delta, Token::String) => {
                 self.text.begin();
                 self.reading = Reading::Text;
+            }
+            (Key::Reasoning, Token::String) => {
+                self.text.begin();
+                self.text_from = self.text.bytes();
+                self.reading = Reading::Reasoning;
             }
             (Key::Image, Token::String) => self.reading = Reading::Image { any: false },
             (Key::ImageUrl, Token::String) => self.begin_picture(Reading::Picture),
@@ -269,7 +277,8 @@ impl Document {
     }
 }
 
-/// Whether a reason to finish is that the upstream failed: OpenRouter, Zhipu, DeepSeek.
+/// Whether a reason to finish is that the upstream failed: OpenRouter and vLLM, vLLM and SGLang whose engine gave
+/// the request up, Zhipu, DeepSeek.
 fn is_failure(reason: &[u8]) -> bool {
-    matches!(reason, b"error" | b"network_error" | b"insufficient_system_resource")
+    matches!(reason, b"error" | b"abort" | b"network_error" | b"insufficient_system_resource")
 }

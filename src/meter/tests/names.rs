@@ -26,8 +26,8 @@ fn reference(value: &Value, name: &str) -> Result<Option<u64>, Insane> {
         Value::Null => Ok(None),
         Value::Number(number) => {
             let float = number.as_f64().unwrap_or(-1.0);
-            let is_whole = float.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&float);
-            let count = number.as_u64().or(is_whole.then_some(float as u64));
+            let is_count = (0.0..=MAX_COUNT as f64).contains(&float);
+            let count = number.as_u64().or(is_count.then_some(float.ceil() as u64));
             count.filter(|count| *count <= MAX_COUNT).map(Some).ok_or(Insane)
         }
         _ => Err(Insane),

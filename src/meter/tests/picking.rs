@@ -218,8 +218,8 @@ fn the_statement_that_counts() {
 #[test]
 fn what_cannot_be_is_not_counted() {
     let before = chunk(&[0], &tokens(3, 1));
-    let values = ["-1", "\"5\"", "1.5", "9223372036854775808", "9007199254740993", "1e300", "true"];
-    for value in values.into_iter().chain(["[]", "{}", "1e-3", "1e999"]) {
+    let values = ["-1", "\"5\"", "9223372036854775808", "9007199254740993", "1e300", "true"];
+    for value in values.into_iter().chain(["[]", "{}", "1e999"]) {
         for field in ["completion_tokens", "prompt_tokens", "total_tokens"] {
             let insane =
                 format!(r#"{{"prompt_tokens":3,"completion_tokens":2,"{field}":{value}}}"#);
