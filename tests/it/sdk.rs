@@ -373,6 +373,11 @@ async fn python_agents() {
 }
 
 #[tokio::test]
+async fn python_pydantic_ai() {
+    run(python("pydantic_ai_sdk.py"), ecosystem::pydantic_ai).await;
+}
+
+#[tokio::test]
 async fn python_llm() {
     run(python("llm_sdk.py"), ecosystem::llm).await;
 }

@@ -95,6 +95,17 @@ pub fn agents(got: &Value) {
     assert_errors(&got["errors"], "AuthenticationError", "RateLimitError");
 }
 
+pub fn pydantic_ai(got: &Value) {
+    let metered = ["chat", "stream", "responses", "responses_stream"];
+    let others = ["tools", "responses_tools", "output", "errors"];
+    assert_names(got, [&metered[..], &others].concat());
+    assert_told(got, &metered, &[]);
+    assert_tools(&got["tools"]);
+    assert_tools(&got["responses_tools"]);
+    assert_eq!(got["output"], json!([{"city": "Paris", "days": 7}, {"city": "Paris", "days": 7}]));
+    assert_errors(&got["errors"], "ModelHTTPError", "ModelHTTPError");
+}
+
 pub fn llm(got: &Value) {
     let metered = ["chat", "stream", "responses"];
     assert_names(got, [&metered[..], &["responses_stream", "tools", "errors"]].concat());
