@@ -26,8 +26,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use quotas::{Quota, Quotas, Wanted};
 
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
-use crate::telemetry::seldom::Seldom;
 
 /// Connections at once. One more ends the oldest: a health check never waits behind those that say
 /// nothing.
@@ -92,7 +92,7 @@ impl Readiness {
 pub(crate) async fn serve(
     listener: TcpListener,
     shown: Shown,
-    failed: Seldom,
+    failed: LogThrottle,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     tracing::info!(listen = %listener.local_addr()?, "administration listener is open");
@@ -126,12 +126,12 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, failed: &Seldom) -> TcpStream {
+async fn accept(listener: &TcpListener, failed: &LogThrottle) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                if let Some(left_out) = failed.say() {
+                if let Some(left_out) = failed.allow() {
                     tracing::warn!(%error, left_out, "administration connection not accepted");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -247,7 +247,7 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let metrics = Arc::new(Metrics::new(1, Vec::new(), Clock::system()));
         let readiness = Arc::new(Readiness::default());
-        let failed = Seldom::new(Clock::system());
+        let failed = LogThrottle::new(Clock::system());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { stopped.await.expect("the test sends it") };
         let quotas = Arc::new(Quotas::new(None));

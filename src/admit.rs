@@ -31,9 +31,9 @@ mod rate;
 mod tokens;
 mod quota;
 mod account;
-mod ask;
+mod demand;
 mod alert;
-mod over;
+mod threshold_gauge;
 mod slots;
 mod books;
 mod live;
@@ -44,9 +44,9 @@ mod arriving;
 
 pub(crate) use alert::{Alerting, Waiting};
 pub(crate) use arriving::Arriving;
-pub(crate) use ask::{Ask, Clamp};
 pub(crate) use books::Settings;
-pub(crate) use denied::{Denied, Level, Standing};
+pub(crate) use demand::{Clamp, Demand};
+pub(crate) use denied::{Denied, Level, RateLimits};
 pub(crate) use go_duration::GoDuration;
 pub(crate) use levels::QuotaLevel;
 pub(crate) use live::{OpenWindows, TenantLive};
@@ -57,8 +57,8 @@ pub(crate) use window::Windows;
 #[cfg(test)]
 use {
     alert::Alert,
-    ask::KeySlot,
     books::Totals,
+    demand::KeySlot,
     denied::{Kind, Limit, Scope},
     quota::Amount,
 };

@@ -12,16 +12,16 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::admit::{Ask, Settings, SlotGuard, TenantLive};
-use crate::clock::{Believed, Clock};
+use crate::admit::{Demand, Settings, SlotGuard, TenantLive};
+use crate::clock::{Clock, TrustedClock};
 use crate::config::{Config, Durability, HeaderList, Secrets};
 use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
 use crate::inspect::{self, Api, Facts, Refusable, Scan};
 use crate::journal::{Directory, Journal};
-use crate::ledger::breath::Breath;
 use crate::ledger::drain::Drain;
+use crate::ledger::pacing::Pacing;
 use crate::meter::{Hide, Kind, Meter, Setup};
 use crate::price::PriceVersion;
 use crate::record::{Closed, EventId, Opened, Row};
@@ -70,7 +70,8 @@ impl Inspected {
 
     /// The body with the model under another name and the usage asked for; how many pieces it is in.
     pub fn spliced(&self) -> usize {
-        let splices = self.facts.splices(Some("gpt-5.4-2026-03-05"), inspect::Ask::Usage, None);
+        let splices =
+            self.facts.splices(Some("gpt-5.4-2026-03-05"), inspect::UsageAsk::Usage, None);
         inspect::apply(&self.frames, &splices).len()
     }
 }
@@ -145,7 +146,7 @@ impl Admission {
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
             alerting: Arc::default(),
-            believed: Arc::new(Believed::unconfirmed()),
+            believed: Arc::new(TrustedClock::unconfirmed()),
         };
         let live = TenantLive::new("acme".into(), settings, clock.now());
         let limits = match is_limited {
@@ -169,8 +170,12 @@ impl Admission {
 
     /// Admits a request and settles it, reading the clock for both.
     pub fn once(&self) {
-        let ask =
-            Ask { prompt_tokens: 70, reserve_tokens: 1_094, reserve_nano_usd: 3_000, clamp: None };
+        let ask = Demand {
+            prompt_tokens: 70,
+            reserve_tokens: 1_094,
+            reserve_nano_usd: 3_000,
+            clamp: None,
+        };
         let permit = self.slot.admit(ask, self.clock.now());
         permit.expect("the limits are out of reach").settle(90, 300, self.clock.now());
     }
@@ -338,7 +343,7 @@ impl Draining {
         }
         let store = Store::open(dir).expect("the bench's directory is writable");
         let mut drain = Drain::new(directory.clone(), store).expect("a new store");
-        drain.breath = if rests { Breath::regular() } else { Breath::none() };
+        drain.pacing = if rests { Pacing::on() } else { Pacing::off() };
         Self { directory, drain }
     }
 

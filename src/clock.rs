@@ -1,13 +1,13 @@
 //! The one source of time. Everything that decides by time takes a [`Clock`], so that a test can
 //! hold it still; only socket deadlines run on tokio's timer, which has a pause of its own.
 
-mod believed;
+mod trusted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub(crate) use self::believed::{AHEAD_MAX_MS, Believed, mono_ms};
+pub(crate) use self::trusted::{AHEAD_MAX_MS, TrustedClock, mono_ms};
 
 /// An instant of both kinds of time, read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ pub(crate) mod headers;
 mod body;
 mod connect;
 mod drains;
-mod interim;
+mod interim_responses;
 mod pool;
 mod received;
-mod remarks;
+mod log_throttles;
 mod usage_options;
 
 use std::future::{Future, poll_fn};
@@ -41,7 +41,7 @@ pub(crate) use crate::forward::usage_options::{At, ModelOptions, UsageOption, Us
 
 /// What the paths of Weir's own endpoints begin with.
 const ENDPOINTS_ROOT: &str = "/v1";
-pub(crate) use crate::forward::remarks::Remarks;
+pub(crate) use crate::forward::log_throttles::LogThrottles;
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ impl SendError {
 pub(crate) struct Upstream {
     pub(crate) config: Arc<config::Upstream>,
     pub(crate) usage_options: Arc<UsageOptions>,
-    pub(crate) remarks: Arc<Remarks>,
+    pub(crate) log_throttles: Arc<LogThrottles>,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
     /// The same key without its scheme.
@@ -151,7 +151,7 @@ impl Upstream {
     pub(crate) fn new(
         config: Arc<config::Upstream>,
         usage_options: Arc<UsageOptions>,
-        remarks: Arc<Remarks>,
+        log_throttles: Arc<LogThrottles>,
         resolve: Resolve,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
@@ -170,13 +170,14 @@ impl Upstream {
             }
         };
         let (authorization, api_key) = (credential("Bearer ")?, credential("")?);
-        let connector = Connector::new(&config, remarks.clone(), resolve).map_err(unusable)?;
+        let connector =
+            Connector::new(&config, log_throttles.clone(), resolve).map_err(unusable)?;
         let idle = Duration::from_millis(config.pool_idle_ms);
         let pool = Rc::new(Pool::new(idle, config.pool_max_idle, shard.clone()));
         Ok(Self {
             config,
             usage_options,
-            remarks,
+            log_throttles,
             host,
             authorization,
             api_key,

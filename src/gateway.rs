@@ -4,22 +4,22 @@
 //! every request gets an answer, after it the only honest thing left is to cut the connection.
 
 mod admission;
-mod allowed;
+mod upstream_policy;
 mod answer;
 pub(crate) mod client;
 mod cors;
 mod endpoints;
 mod event_ids;
-mod leaving;
-mod metered;
+mod disconnect;
+mod metered_body;
 mod models;
-mod outgoing;
+mod response_body;
 mod owners;
 mod request_body;
 mod send;
 mod settlement;
-mod source;
-mod standing;
+mod upstream_body;
+mod rate_limit_headers;
 mod transfer;
 mod worker;
 
@@ -38,14 +38,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::admit::Standing;
+use crate::admit::RateLimits;
 use crate::clock::Now;
 use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
 use crate::gateway::client::{Client, Phase, Surplus};
+use crate::gateway::disconnect::{Attended, ReadOn};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
-use crate::gateway::leaving::{Attended, Drain};
-use crate::gateway::request_body::{Held, ReadError, RequestBody};
+use crate::gateway::request_body::{InFlightBytes, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::record::EventId;
@@ -55,9 +55,9 @@ use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::endpoints::forwarded as forwarded_paths;
-pub(crate) use crate::gateway::outgoing::Outgoing;
 pub(crate) use crate::gateway::owners::Owners;
-pub(crate) use crate::gateway::request_body::{Bounds, Deadlines, Room};
+pub(crate) use crate::gateway::request_body::{Bounds, Deadlines, InFlightLimits};
+pub(crate) use crate::gateway::response_body::ResponseBody;
 pub(crate) use crate::gateway::worker::{Shared, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,7 +73,7 @@ struct Exchange {
     /// Whose it is, once that is known.
     identity: Option<Arc<Identity>>,
     /// Its limits as admission left them, which go on every answer to a key. Without them they are asked for.
-    standing: Option<Standing>,
+    rate_limits: Option<RateLimits>,
     /// Some of the request's body is not read, or its end is in doubt: what follows on this connection
     /// can't be understood.
     is_unread: bool,
@@ -84,12 +84,12 @@ pub(crate) async fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Result<Response<Outgoing>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let arrived = worker.clock.now();
     let event_id = worker.event_ids.next(arrived.unix_ms);
     let is_unread = !request.body().is_end_stream();
     client.phase.set(if is_unread { Phase::Receiving } else { Phase::Waiting });
-    let mut exchange = Exchange { event_id, arrived, identity: None, standing: None, is_unread };
+    let mut exchange = Exchange { event_id, arrived, identity: None, rate_limits: None, is_unread };
     let origin = worker.cors.allowed(request.headers());
     let row = endpoints::row(request.uri().path());
     let is_old = request.version() < Version::HTTP_11;
@@ -109,9 +109,9 @@ pub(crate) async fn handle(
     worker.shard.request(label, response.status().as_u16());
     let headers = response.headers_mut();
     headers.reserve(ADDED_HEADERS);
-    let asked = || exchange.identity.as_ref().map(|key| key.slot.standing(arrived));
-    if let Some(standing) = exchange.standing.or_else(asked) {
-        standing::write(&standing, headers);
+    let asked = || exchange.identity.as_ref().map(|key| key.slot.rate_limits(arrived));
+    if let Some(rate_limits) = exchange.rate_limits.or_else(asked) {
+        rate_limit_headers::write(&rate_limits, headers);
     }
     if exchange.is_unread {
         // hyper would close without a word, and a client that reuses the connection would find it dead.
@@ -151,7 +151,7 @@ async fn answered(
     row: Option<&'static Endpoint>,
     family: Family,
     exchange: &mut Exchange,
-) -> Result<Response<Outgoing>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let (head, mut body) = request.into_parts();
     // A client that waits for `100 Continue` sends no body, and reading it would ask for it.
     let is_held_back = head.headers.contains_key(EXPECT);
@@ -171,7 +171,7 @@ async fn serve(
     row: Option<&'static Endpoint>,
     family: Family,
     exchange: &mut Exchange,
-) -> Result<Response<Outgoing>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let (endpoint, action) = accept(client, &head, row)?;
     let Action::Keyed(keyed) = action else {
         return Ok(preflight(&head, endpoint));
@@ -200,7 +200,8 @@ async fn serve(
     let needs_price = identity.has_cost_quota() && !forwarded.is_free;
     let price = route.price(now.unix_ms, needs_price)?;
     let refusable = &worker.bounds.refusable;
-    let target = allowed::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
+    let target =
+        upstream_policy::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, arriving, ask, now, exchange)?;
     let clamp = permit.clamp();
@@ -209,7 +210,7 @@ async fn serve(
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
-    let drain = Drain::of(upstream, facts.stream, identity.tenant.clone());
+    let drain = ReadOn::of(upstream, facts.stream, identity.tenant.clone());
     let plan = Plan::new(
         worker,
         upstream,
@@ -242,7 +243,7 @@ async fn fulfil(
     plan: Plan,
     mut settlement: Box<Settlement>,
     family: Family,
-) -> Result<Response<Outgoing>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let route = worker.routes.at(route);
     let upstream = &worker.upstreams[route.upstream];
     let (inbound, asked) = match send(&worker, upstream, route, plan, &mut settlement).await {
@@ -341,7 +342,7 @@ async fn inspect(
     forwarded: &Forwarded,
     exchange: &mut Exchange,
 ) -> Result<RequestBody, Refusal> {
-    let held = Held::new(&worker.bounds.room, identity.slot.live().body_bytes());
+    let held = InFlightBytes::new(&worker.bounds.room, identity.slot.live().body_bytes());
     match request_body::read(body, &head.headers, forwarded, &worker.bounds, held).await {
         Ok(body) => {
             exchange.is_unread = false;
@@ -358,20 +359,20 @@ async fn inspect(
 }
 
 /// An answer of Weir's own that is no refusal.
-fn preflight(head: &Parts, endpoint: &Endpoint) -> Response<Outgoing> {
+fn preflight(head: &Parts, endpoint: &Endpoint) -> Response<ResponseBody> {
     let headers = Cors::preflight(&head.headers, endpoint.allow());
     whole(StatusCode::NO_CONTENT, headers, Bytes::new())
 }
 
-fn own_json(body: Bytes) -> Response<Outgoing> {
+fn own_json(body: Bytes) -> Response<ResponseBody> {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ORIGIN, HeaderValue::from_static("gateway"));
     whole(StatusCode::OK, headers, body)
 }
 
-fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Outgoing> {
-    let mut response = Response::new(Outgoing::whole(body));
+fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     if status != StatusCode::NO_CONTENT {

@@ -20,7 +20,7 @@ mod mp3;
 mod picture;
 mod reader;
 mod splice;
-mod apart;
+mod tenant_scope;
 mod multipart;
 
 use http::HeaderValue;
@@ -37,7 +37,7 @@ use reader::Reader;
 pub(crate) use refusable::NOTHING;
 pub(crate) use refusable::{NotAllowed, Refusable, Seen};
 use splice::Places;
-pub(crate) use splice::{Ask, Splice, apply};
+pub(crate) use splice::{Splice, UsageAsk, apply};
 
 /// Bytes of a model's name, decoded, at most.
 pub(crate) const MODEL_MAX: usize = 256;
@@ -879,7 +879,7 @@ mod tests {
             at in any::<prop::sample::Index>(),
             fields in prop::collection::vec(field(), 0..8),
             upstream in prop::option::of(".{1,9}"),
-            ask in prop::sample::select(vec![Ask::Nothing, Ask::Usage, Ask::Running]),
+            ask in prop::sample::select(vec![UsageAsk::Nothing, UsageAsk::Usage, UsageAsk::Running]),
         ) {
             let mut order: Vec<(&str, Value)> = Vec::new();
             for (key, value) in fields {
@@ -915,13 +915,13 @@ mod tests {
             if let Some(upstream) = upstream {
                 value["model"] = upstream.into();
             }
-            if ask != Ask::Nothing {
+            if ask != UsageAsk::Nothing {
                 if value["stream_options"].is_null() {
                     value["stream_options"] = json!({});
                 }
                 value["stream_options"]["include_usage"] = json!(true);
             }
-            if ask == Ask::Running {
+            if ask == UsageAsk::Running {
                 value["stream_options"]["continuous_usage_stats"] = json!(true);
             }
             prop_assert_eq!(edited, value);

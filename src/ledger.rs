@@ -4,22 +4,22 @@
 //! [`Ledger::open`] takes the data directory for itself, replays what an earlier run left in the
 //! journal, and starts the drain; [`Ledger::close`] is the last thing a server does.
 
-pub(crate) mod breath;
+pub(crate) mod pacing;
 pub(crate) mod drain;
 pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
-pub(crate) mod whole;
+pub(crate) mod output_file;
 mod confirm;
 mod retention;
 mod upkeep;
-mod steady;
-mod remains;
+mod clock_agreement;
+mod stuck_segments;
 mod scan;
-pub(crate) mod behind;
-mod awaited;
+pub(crate) mod backlog;
+mod waiting_for;
 mod lock;
-mod foreign;
+mod file_owner;
 pub(crate) mod open;
 mod wal;
 #[cfg(test)]
@@ -34,18 +34,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Believed, Clock};
+use crate::clock::{Clock, TrustedClock};
 use crate::config::{Data, Durability};
 use crate::journal::background::Background;
 use crate::journal::{Directory, Journal};
-use crate::ledger::breath::Breath;
 use crate::ledger::confirm::Confirming;
 pub(crate) use crate::ledger::drain::ROW_WAIT;
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::lock::Holder;
 use crate::ledger::open::Hold;
-use crate::ledger::remains::Remains;
+use crate::ledger::pacing::Pacing;
 use crate::ledger::retention::Retention;
+use crate::ledger::stuck_segments::StuckSegments;
 use crate::ledger::upkeep::Upkeep;
 use crate::ledger::wal::WalWatch;
 use crate::price::Prices;
@@ -110,7 +110,7 @@ impl LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
-    believed: Arc<Believed>,
+    believed: Arc<TrustedClock>,
     supervisor: Supervisor,
     drain: Thread,
     /// In `power` mode each journal has one of its own.
@@ -193,7 +193,7 @@ impl Ledger {
     }
 
     /// The time that is believed, for those who decide by it.
-    pub(crate) fn believed(&self) -> Arc<Believed> {
+    pub(crate) fn believed(&self) -> Arc<TrustedClock> {
         self.believed.clone()
     }
 
@@ -248,7 +248,7 @@ impl Thread {
 }
 
 fn directory_error(data: &Data, source: io::Error) -> LedgerError {
-    let source = foreign::explained(source, &data.dir);
+    let source = file_owner::explained(source, &data.dir);
     LedgerError::Directory { path: data.dir.display().to_string(), source }
 }
 
@@ -261,7 +261,7 @@ fn run(
     thread: Supervised,
 ) {
     let begun = Instant::now();
-    let (mut wal, mut remains) = (WalWatch::default(), Remains::new(&watch.clock));
+    let (mut wal, mut remains) = (WalWatch::default(), StuckSegments::new(&watch.clock));
     let mut is_behind = false;
     loop {
         let stop = watch.stopped.recv_timeout(drain.rest(begun.elapsed()))
@@ -272,7 +272,7 @@ fn run(
             return drain.directory().give_up();
         }
         // At the end nobody else is there, and the process waits.
-        drain.breath = if stop { Breath::none() } else { Breath::regular() };
+        drain.pacing = if stop { Pacing::off() } else { Pacing::on() };
         let passed = if stop { drain.pass() } else { drain.pass_at(begun.elapsed()) };
         tell_pass(passed, &watch.metrics, &mut is_behind);
         watch.metrics.drain_passed(watch.clock.mono_ns());

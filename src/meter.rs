@@ -10,7 +10,7 @@
 //! Frames come as they are and leave as slices of themselves. Memory does not depend on the length
 //! of lines, events or bodies: everything is scanned in the pieces in which it comes.
 
-mod tap;
+mod decoding_tap;
 mod setup;
 mod reading;
 mod sse;
@@ -24,10 +24,10 @@ mod text;
 mod dialect;
 mod decimal;
 mod stated;
-mod names;
-mod object;
+mod usage_names;
+mod usage_reader;
 mod tally;
-mod outlet;
+mod release;
 mod hide;
 mod insert;
 mod event;
@@ -37,17 +37,17 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::json::Scanner;
+use decoding_tap::DecodingTap;
 use dialect::Document;
 use event::Event;
 use hide::Verdict;
-use outlet::Outlet;
+use release::Release;
 use sse::{BOM, Lines, Part};
 use tally::Tally;
-use tap::Tap;
 
+pub(crate) use decoding_tap::Coding;
 pub(crate) use reading::{Progress, Reading};
 pub(crate) use setup::{Hide, Kind, Setup};
-pub(crate) use tap::Coding;
 
 /// So many bytes of an unfinished event are held to decide whether it is hidden; a longer one passes as it comes.
 pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
@@ -57,7 +57,7 @@ pub(crate) const HOLD_LIMIT: u64 = 16 * 1024;
 pub(crate) struct Meter {
     kind: Kind,
     /// What is read is decoded first, beside the bytes that pass.
-    tap: Option<Box<Tap>>,
+    tap: Option<Box<DecodingTap>>,
     hide: Hide,
     /// The model's public name in quotes, if it is to be put in.
     public_model: Option<Bytes>,
@@ -76,7 +76,7 @@ pub(crate) struct Meter {
     /// Where the present line begins.
     line_at: u64,
     /// `None` if nothing is ever edited.
-    outlet: Option<Outlet>,
+    release: Option<Release>,
     /// Offset in the stream of the next byte to be scanned.
     at: u64,
 }
@@ -86,7 +86,7 @@ impl Meter {
         let Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids } = setup;
         let tap = coding
             .filter(|_| !matches!(kind, Kind::Opaque | Kind::Page))
-            .map(|coding| Box::new(Tap::new(coding)));
+            .map(|coding| Box::new(DecodingTap::new(coding)));
         // What is compressed passes as it is.
         let is_edited = matches!(kind, Kind::Json | Kind::Sse) && tap.is_none();
         let model = model.filter(|_| is_edited);
@@ -106,14 +106,14 @@ impl Meter {
             content: 0,
             is_broken: false,
             line_at: 0,
-            outlet: (hide != Hide::Nothing || model.is_some()).then(Outlet::default),
+            release: (hide != Hide::Nothing || model.is_some()).then(Release::default),
             at: 0,
         }
     }
 
     /// Whether bytes may be edited, so that the length announced may not be the one that leaves.
     pub(crate) fn edits(&self) -> bool {
-        self.outlet.is_some()
+        self.release.is_some()
     }
 
     /// Takes a frame in; what may leave is appended to `out`.
@@ -123,18 +123,18 @@ impl Meter {
         }
         self.is_begun = true;
         if let Some(mut tap) = self.tap.take() {
-            // Without an outlet nothing but the frame leaves.
+            // Without one nothing but the frame leaves.
             tap.push(&frame, |piece| self.scan(piece, &mut Vec::new()));
             self.tap = Some(tap);
             out.push(frame);
             return;
         }
-        if let Some(outlet) = &mut self.outlet {
-            outlet.open(&frame);
+        if let Some(release) = &mut self.release {
+            release.open(&frame);
         }
         self.scan(&frame, out);
-        match &mut self.outlet {
-            Some(outlet) => outlet.shut(out),
+        match &mut self.release {
+            Some(release) => release.shut(out),
             None => out.push(frame),
         }
     }
@@ -151,9 +151,9 @@ impl Meter {
             self.event.scanned = 0;
         }
         self.pass(out);
-        if let Some(outlet) = &mut self.outlet {
-            outlet.clear(self.at);
-            outlet.shut(out);
+        if let Some(release) = &mut self.release {
+            release.clear(self.at);
+            release.shut(out);
         }
     }
 
@@ -250,8 +250,8 @@ impl Meter {
         let was_passing = self.event.passing;
         let dropped = self.decide(self.line_at, out);
         self.rename(u64::MAX, out);
-        if let (Some(outlet), false) = (&mut self.outlet, dropped) {
-            outlet.clear(self.line_at);
+        if let (Some(release), false) = (&mut self.release, dropped) {
+            release.clear(self.line_at);
         }
         self.close();
         self.event = Event::begin(self.line_at, was_passing);
@@ -307,9 +307,9 @@ impl Meter {
         let short = end - self.event.at <= HOLD_LIMIT;
         if short
             && !self.event.passing
-            && let Some(outlet) = &self.outlet
+            && let Some(release) = &self.release
         {
-            match hide::verdict(self.hide, &self.document.facts, outlet) {
+            match hide::verdict(self.hide, &self.document.facts, release) {
                 Verdict::Pass => {}
                 Verdict::Drop => {
                     self.cut(self.event.at..end, out);
@@ -354,24 +354,24 @@ impl Meter {
 
     /// Everything that has been scanned may leave, unless it waits for a decision.
     fn clear(&mut self) {
-        if let Some(outlet) = &mut self.outlet
+        if let Some(release) = &mut self.release
             && self.event.passing
         {
-            outlet.clear(self.document.name.undecided_from().unwrap_or(self.at));
+            release.clear(self.document.name.undecided_from().unwrap_or(self.at));
         }
     }
 
     fn cut(&mut self, span: Range<u64>, out: &mut Vec<Bytes>) {
-        if let Some(outlet) = &mut self.outlet {
-            outlet.replace(span, &Bytes::new(), out);
+        if let Some(release) = &mut self.release {
+            release.replace(span, &Bytes::new(), out);
         }
     }
 
     /// Puts the public name wherever another one was found before `before`.
     fn rename(&mut self, before: u64, out: &mut Vec<Bytes>) {
-        let (Some(outlet), Some(public)) = (&mut self.outlet, &self.public_model) else { return };
+        let (Some(release), Some(public)) = (&mut self.release, &self.public_model) else { return };
         while let Some(span) = self.document.name.renamed(before) {
-            outlet.replace(span, public, out);
+            release.replace(span, public, out);
         }
     }
 }

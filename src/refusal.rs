@@ -10,7 +10,7 @@
 //! `rate_limit_error` and `insufficient_quota` are the client's, `upstream_error` the upstream's,
 //! `server_error` ours.
 
-mod apart;
+mod tenant_scope;
 mod body;
 mod framing;
 

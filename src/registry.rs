@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
 use crate::admit::{Alerting, Balances, Settings, SlotGuard, TenantLive, Used, Windows};
-use crate::clock::{Believed, Clock, Now};
+use crate::clock::{Clock, Now, TrustedClock};
 use crate::config::Config;
 use crate::identify::{Digest, Keys};
 use crate::registry::update::{UnreadableRows, Update};
@@ -61,7 +61,7 @@ pub(crate) struct Registry {
     unreadable: AtomicU64,
     settings: Settings,
     clock: Clock,
-    believed: Arc<Believed>,
+    believed: Arc<TrustedClock>,
     /// The quarter of an hour, since the epoch, in which days were opened last.
     quarter: AtomicI64,
     state: Mutex<State>,
@@ -127,7 +127,7 @@ impl Registry {
     pub(crate) fn load(
         config: &Config,
         store: &Store,
-        (clock, believed): (Clock, Arc<Believed>),
+        (clock, believed): (Clock, Arc<TrustedClock>),
         alerting: Arc<Alerting>,
     ) -> Result<Self, StoreError> {
         let settings = Settings {

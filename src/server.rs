@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{Quotas, Readiness};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::{Remarks, Resolve, UnusableUpstream, UsageOptions, system_resolver};
-use crate::gateway::{Bounds, Cors, Deadlines, Owners, Room, Shared, Worker};
+use crate::forward::{LogThrottles, Resolve, UnusableUpstream, UsageOptions, system_resolver};
+use crate::gateway::{Bounds, Cors, Deadlines, InFlightLimits, Owners, Shared, Worker};
 use crate::identify::FailedKeys;
 use crate::inspect::Refusable;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
@@ -291,7 +291,7 @@ fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
             whole: Duration::from_millis(config.deadlines.request_body_ms),
             bytes_per_second: config.deadlines.request_body_bytes_per_second,
         },
-        room: Room {
+        room: InFlightLimits {
             max_bytes: config.server.max_inflight_body_bytes,
             max_tenant_bytes: config.server.max_tenant_body_bytes,
             inflight: metrics.shared.body_bytes.clone(),
@@ -368,7 +368,11 @@ fn shared(
                 (upstream.clone(), Arc::new(UsageOptions::new(models)))
             })
             .collect(),
-        remarks: config.upstreams.iter().map(|_| Arc::new(Remarks::new(&parts.clock))).collect(),
+        log_throttles: config
+            .upstreams
+            .iter()
+            .map(|_| Arc::new(LogThrottles::new(&parts.clock)))
+            .collect(),
         resolve,
     }
 }

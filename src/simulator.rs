@@ -11,23 +11,23 @@
 //! shows it.
 
 mod refusal;
-mod words;
+mod generated_text;
 mod picture;
 mod schema;
 mod attachment;
 mod messages;
-mod ask;
+mod chat_request;
 mod dialect;
 mod options;
 mod controls;
 mod examples;
 mod answer;
-mod print;
-mod line;
+mod render;
+mod choice_stream;
 mod script;
 mod form;
-mod asked;
-mod recital;
+mod api_request;
+mod event_queue;
 mod api;
 mod counts;
 mod body;

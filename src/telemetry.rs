@@ -2,5 +2,5 @@
 //! a prompt or an answer.
 
 pub(crate) mod log;
-pub(crate) mod seldom;
+pub(crate) mod log_throttle;
 pub(crate) mod metrics;

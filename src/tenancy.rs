@@ -25,7 +25,7 @@ pub struct Limits {
 
 /// What a value that a tenant gave is for one that all tenants share: another for each tenant, always the
 /// same, and nothing that tells either. No name has a NUL, so that no two pairs are alike.
-pub(crate) fn set_apart(tenant: &str, value: &[u8]) -> [u8; 32] {
+pub(crate) fn tenant_hash(tenant: &str, value: &[u8]) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(tenant);
     digest.update([0]);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::denied::{Kind, Standing};
+use super::denied::{Kind, RateLimits};
 use super::quota::{Amount, Balance, Balances, Entered, Rebuilt, Unit, Used};
 use super::rate::{Rate, RateReceipt, RateSpend};
 use super::tokens::{TokenBucket, TokenSpend};
@@ -44,7 +44,7 @@ pub(super) struct Want {
 
 /// What one account gave to a request in flight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct Granted {
     rate: Option<RateReceipt>,
     tokens: Option<TokenSpend>,
     reserved: Amount,
@@ -232,11 +232,11 @@ impl Account {
         rate: Option<RateSpend>,
         at_ms: i64,
         mono_ns: u64,
-    ) -> Held {
+    ) -> Granted {
         let reserved = want.amount();
         self.in_flight = self.in_flight.saturating_add(1);
         self.reserved = self.reserved.plus(reserved);
-        Held {
+        Granted {
             rate: rate.map(|spend| spend.receipt),
             tokens: self.tokens.as_mut().map(|bucket| bucket.spend(want.reserve, mono_ns)),
             reserved,
@@ -246,12 +246,12 @@ impl Account {
     }
 
     /// Whether a request in flight may hold so much more.
-    pub(super) fn has_room_for(&self, held: &Held, more: Amount) -> bool {
+    pub(super) fn has_room_for(&self, held: &Granted, more: Amount) -> bool {
         self.day.has_room_for(held.day, more) && self.month.has_room_for(held.month, more)
     }
 
     /// Makes a reservation larger. The token bucket is not asked: it takes any answer, as debt.
-    pub(super) fn extend(&mut self, held: &mut Held, more: Amount) {
+    pub(super) fn extend(&mut self, held: &mut Granted, more: Amount) {
         self.reserved = self.reserved.plus(more);
         self.day.extend(held.day, more);
         self.month.extend(held.month, more);
@@ -259,7 +259,7 @@ impl Account {
     }
 
     /// The request has ended and used so much.
-    pub(super) fn settle(&mut self, held: &Held, used: Amount, mono_ns: u64) {
+    pub(super) fn settle(&mut self, held: &Granted, used: Amount, mono_ns: u64) {
         if let (Some(bucket), Some(spend)) = (&mut self.tokens, held.tokens) {
             bucket.settle(spend, used.tokens, mono_ns);
         }
@@ -268,12 +268,12 @@ impl Account {
 
     /// The request has ended and nobody knows what it used: all that was reserved. The token bucket
     /// keeps what it gave.
-    pub(super) fn abandon(&mut self, held: &Held) {
+    pub(super) fn abandon(&mut self, held: &Granted) {
         self.book(held, held.reserved);
     }
 
     /// The request was never sent: everything comes back.
-    pub(super) fn revoke(&mut self, held: &Held, mono_ns: u64) {
+    pub(super) fn revoke(&mut self, held: &Granted, mono_ns: u64) {
         if let (Some(bucket), Some(spend)) = (&mut self.tokens, held.tokens) {
             bucket.settle(spend, 0, mono_ns);
         }
@@ -302,7 +302,7 @@ impl Account {
     }
 
     /// The quotas of which a threshold was told in the windows that hold now: a bit for each of
-    /// [`QUOTAS`](super::over::QUOTAS).
+    /// [`QUOTAS`](super::threshold_gauge::QUOTAS).
     pub(super) fn over(&self, windows: &Windows) -> u8 {
         let told = |balance: &Balance, start_ms: i64| match balance.start_ms() == start_ms {
             true => balance.told_units(),
@@ -317,20 +317,20 @@ impl Account {
         self.in_flight == 0 && self.arriving == 0
     }
 
-    pub(super) fn standing(&self, mono_ns: u64) -> Standing {
-        Standing {
+    pub(super) fn rate_limits(&self, mono_ns: u64) -> RateLimits {
+        RateLimits {
             requests: self.rate.as_ref().map(|rate| rate.level(mono_ns)),
             tokens: self.tokens.as_ref().map(|bucket| bucket.level(mono_ns)),
         }
     }
 
-    fn book(&mut self, held: &Held, used: Amount) {
+    fn book(&mut self, held: &Granted, used: Amount) {
         self.release(held);
         self.day.settle(held.day, held.reserved, used);
         self.month.settle(held.month, held.reserved, used);
     }
 
-    fn release(&mut self, held: &Held) {
+    fn release(&mut self, held: &Granted) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.reserved = self.reserved.minus(held.reserved);
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::denied::Limit;
-use super::over::Over;
+use super::threshold_gauge::ThresholdGauge;
 use super::window::Window;
 
 /// Alerts that wait to be told, at most; what comes on top is only counted. They are taken several times
@@ -31,7 +31,7 @@ pub(crate) struct Alert {
 #[derive(Debug, Default)]
 pub(crate) struct Alerting {
     waiting: Mutex<Waiting>,
-    pub(super) over: Arc<Over>,
+    pub(super) over: Arc<ThresholdGauge>,
 }
 
 /// Alerts since the last time.

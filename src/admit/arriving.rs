@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::ask::{Ask, KeySlot};
+use super::demand::{Demand, KeySlot};
 use super::denied::Denied;
 use super::live::TenantLive;
 use super::permit::Permit;
@@ -32,7 +32,12 @@ impl SlotGuard {
 impl Arriving {
     /// Admits the request now that it is all here, as `key`, which is somebody else's place only where
     /// keys have changed on the way. It is counted once at any time.
-    pub(crate) fn admit(mut self, key: &SlotGuard, ask: Ask, now: Now) -> Result<Permit, Denied> {
+    pub(crate) fn admit(
+        mut self,
+        key: &SlotGuard,
+        ask: Demand,
+        now: Now,
+    ) -> Result<Permit, Denied> {
         if !Arc::ptr_eq(&self.live, key.live()) || self.slot != key.slot() {
             drop(self);
             return key.admit(ask, now);

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::account::{Account, Held, Want};
+use super::account::{Account, Granted, Want};
 use super::alert::{Alert, Alerting};
-use super::ask::{Ask, Clamp, KeySlot};
-use super::denied::{Denied, Kind, Limit, Scope, Standing};
-use super::over::Crossed;
+use super::demand::{Clamp, Demand, KeySlot};
+use super::denied::{Denied, Kind, Limit, RateLimits, Scope};
 use super::quota::Amount;
 use super::slots::Slots;
+use super::threshold_gauge::Crossed;
 use super::window::Windows;
 pub(super) use moving::Ledger;
 use moving::Moving;
 
-use crate::clock::{Believed, Now};
+use crate::clock::{Now, TrustedClock};
 
 /// Output tokens that are worth asking for: a request that is clamped to less is refused instead.
 pub(super) const CLAMP_MIN: u64 = 16;
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// Who hears of it.
     pub(crate) alerting: Arc<Alerting>,
     /// What is asked where the wall clock is behind.
-    pub(crate) believed: Arc<Believed>,
+    pub(crate) believed: Arc<TrustedClock>,
 }
 
 /// All of one tenant.
@@ -50,7 +50,7 @@ pub(super) struct Books {
     pub(super) windows: Windows,
     /// From when on requests that count in these windows are dated before them: see [`Books::date`].
     pub(super) doubted_ms: Option<i64>,
-    pub(super) believed: Arc<Believed>,
+    pub(super) believed: Arc<TrustedClock>,
     pub(super) tenant: Account,
     pub(super) keys: Slots,
     pub(super) totals: Totals,
@@ -74,9 +74,9 @@ pub(super) struct Reservation {
     pub(super) amount: Amount,
     /// The most that each answer may be, in tokens, where a quota has set it.
     pub(super) clamp: Option<u64>,
-    key: Held,
-    tenant: Held,
-    pub(super) standing: Standing,
+    key: Granted,
+    tenant: Granted,
+    pub(super) rate_limits: RateLimits,
 }
 
 /// What is outstanding at this moment; all 0 when no request is in flight.
@@ -172,16 +172,16 @@ impl Books {
         time_ms
     }
 
-    pub(super) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
-        let key = self.keys[slot].standing(now.mono_ns);
-        Standing::tighter(key, self.tenant.standing(now.mono_ns))
+    pub(super) fn rate_limits(&self, slot: KeySlot, now: Now) -> RateLimits {
+        let key = self.keys[slot].rate_limits(now.mono_ns);
+        RateLimits::tighter(key, self.tenant.rate_limits(now.mono_ns))
     }
 
     /// Checks everything, then spends everything.
     pub(super) fn reserve(
         &mut self,
         slot: KeySlot,
-        ask: Ask,
+        ask: Demand,
         now: Now,
     ) -> Result<Reservation, Denied> {
         let windows = self.advance(now);
@@ -233,12 +233,12 @@ impl Books {
             .filter_map(|(scope, account)| Some((*scope, account.too_small(want)?)))
             .min_by_key(|(_, (kind, allowed, _))| (kind.is_usd(), *allowed));
         if let Some((scope, (kind, allowed, asked))) = too_small {
-            let standing = self.standing(slot, now);
+            let rate_limits = self.rate_limits(slot, now);
             return Err(Denied::TooLarge {
                 limit: Limit { scope, kind },
                 allowed,
                 asked,
-                standing,
+                rate_limits,
             });
         }
         let used_up = both
@@ -246,13 +246,13 @@ impl Books {
             .filter_map(|(scope, account)| Some((*scope, account.used_up(want, &self.windows)?)))
             .reduce(|key, tenant| if tenant.1.1 > key.1.1 { tenant } else { key });
         if let Some((scope, (kind, resets_at_ms))) = used_up {
-            let standing = self.standing(slot, now);
-            return Err(Denied::Quota { limit: Limit { scope, kind }, resets_at_ms, standing });
+            let rate_limits = self.rate_limits(slot, now);
+            return Err(Denied::Quota { limit: Limit { scope, kind }, resets_at_ms, rate_limits });
         }
         match both.iter().find(|(_, account)| account.is_full()) {
             Some((scope, _)) => {
                 let limit = Limit { scope: *scope, kind: Kind::Concurrency };
-                Err(Denied::Concurrency { limit, standing: self.standing(slot, now) })
+                Err(Denied::Concurrency { limit, rate_limits: self.rate_limits(slot, now) })
             }
             None => Ok(()),
         }
@@ -279,7 +279,7 @@ impl Books {
         if let Some((limit, wait)) = longest {
             key.put_back(key_rate);
             tenant.put_back(tenant_rate);
-            return Err(Denied::Rate { limit, wait, standing: self.standing(slot, now) });
+            return Err(Denied::Rate { limit, wait, rate_limits: self.rate_limits(slot, now) });
         }
         let at_ms = self.date(now);
         let key = self.keys[slot].hold(want, key_rate, at_ms, mono_ns);
@@ -287,9 +287,9 @@ impl Books {
         let amount = want.amount();
         self.totals.in_flight = self.totals.in_flight.saturating_add(1);
         self.totals.reserved = self.totals.reserved.plus(amount);
-        let standing = self.standing(slot, now);
+        let rate_limits = self.rate_limits(slot, now);
         self.note_alerts(slot);
-        Ok(Reservation { slot, at_ms, amount, clamp: None, key, tenant, standing })
+        Ok(Reservation { slot, at_ms, amount, clamp: None, key, tenant, rate_limits })
     }
 
     /// Sets more aside for a request in flight, if both accounts have room.

@@ -40,17 +40,17 @@ pub(crate) struct Limit {
 pub(crate) enum Denied {
     /// Larger than the whole limit; no waiting helps.
     #[error("the request asks for {asked}, more than the whole limit {} of {allowed}", .limit.name())]
-    TooLarge { limit: Limit, allowed: u64, asked: u64, standing: Standing },
+    TooLarge { limit: Limit, allowed: u64, asked: u64, rate_limits: RateLimits },
     /// Used up, what others have reserved included, until `resets_at_ms` (Unix milliseconds).
     #[error("the quota {} is used up until {resets_at_ms} ms after the epoch", .limit.name())]
-    Quota { limit: Limit, resets_at_ms: i64, standing: Standing },
+    Quota { limit: Limit, resets_at_ms: i64, rate_limits: RateLimits },
     /// As many in flight as may be.
     #[error("the limit {} is reached", .limit.name())]
-    Concurrency { limit: Limit, standing: Standing },
+    Concurrency { limit: Limit, rate_limits: RateLimits },
     /// Too fast, by requests or by tokens. After `wait` the request succeeds, if nothing else uses
     /// the key and its tenant meanwhile.
     #[error("the limit {} is reached for another {} ms", .limit.name(), .wait.as_millis())]
-    Rate { limit: Limit, wait: Duration, standing: Standing },
+    Rate { limit: Limit, wait: Duration, rate_limits: RateLimits },
 }
 
 /// One rate limit at an instant.
@@ -66,7 +66,7 @@ pub(crate) struct Level {
 
 /// What `x-ratelimit-*` tells: of key and tenant the one with less left, where that limit exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct RateLimits {
     pub(crate) requests: Option<Level>,
     pub(crate) tokens: Option<Level>,
 }
@@ -137,12 +137,12 @@ impl Denied {
     }
 
     /// The rates at the moment of the refusal.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn rate_limits(&self) -> RateLimits {
         match self {
-            Self::TooLarge { standing, .. }
-            | Self::Quota { standing, .. }
-            | Self::Concurrency { standing, .. }
-            | Self::Rate { standing, .. } => *standing,
+            Self::TooLarge { rate_limits, .. }
+            | Self::Quota { rate_limits, .. }
+            | Self::Concurrency { rate_limits, .. }
+            | Self::Rate { rate_limits, .. } => *rate_limits,
         }
     }
 
@@ -160,7 +160,7 @@ impl Denied {
     }
 }
 
-impl Standing {
+impl RateLimits {
     /// Both hold, so the one with less left counts; of equals the key's own.
     pub(super) fn tighter(key: Self, tenant: Self) -> Self {
         Self {
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn retry_after_is_rounded_up_and_never_zero() {
         let limit = Limit { scope: Scope::Key, kind: Kind::Requests };
-        let standing = Standing::default();
+        let rate_limits = RateLimits::default();
         let cases = [
             (Duration::from_nanos(1), 1),
             (Duration::from_secs(1), 1),
@@ -193,11 +193,11 @@ mod tests {
             (Duration::MAX, u64::MAX),
         ];
         for (wait, seconds) in cases {
-            let denied = Denied::Rate { limit, wait, standing };
+            let denied = Denied::Rate { limit, wait, rate_limits };
             assert_eq!(denied.retry_after_s(), Some(seconds), "{wait:?}");
         }
-        assert_eq!(Denied::Concurrency { limit, standing }.retry_after_s(), Some(1));
-        assert_eq!(Denied::Quota { limit, resets_at_ms: 0, standing }.retry_after_s(), None);
+        assert_eq!(Denied::Concurrency { limit, rate_limits }.retry_after_s(), Some(1));
+        assert_eq!(Denied::Quota { limit, resets_at_ms: 0, rate_limits }.retry_after_s(), None);
     }
 
     #[test]

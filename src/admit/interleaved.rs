@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
-use super::{Ask, KeySlot, Permit, Rebuilt, Settings, TenantLive, Windows};
-use crate::clock::{Believed, Now};
+use super::{Demand, KeySlot, Permit, Rebuilt, Settings, TenantLive, Windows};
+use crate::clock::{Now, TrustedClock};
 use crate::tenancy::Limits;
 
 const NOW: Now = Now { unix_ms: 1_780_470_861_000, mono_ns: 5 };
@@ -18,7 +18,7 @@ const ROOM: u64 = 3;
 
 fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
     let alert_percent = [80, 100].into();
-    let (time_zone, believed) = (TimeZone::UTC, Believed::new(NOW.unix_ms, NOW).into());
+    let (time_zone, believed) = (TimeZone::UTC, TrustedClock::new(NOW.unix_ms, NOW).into());
     let alerting = Arc::default();
     let settings = Settings { rpm_burst: None, time_zone, alert_percent, alerting, believed };
     let live = TenantLive::new("acme".into(), settings, NOW);
@@ -29,7 +29,7 @@ fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
 }
 
 fn admit(live: &Arc<TenantLive>, slot: KeySlot) -> Option<Permit> {
-    let ask = Ask { prompt_tokens: 1, reserve_tokens: 10, reserve_nano_usd: 7, clamp: None };
+    let ask = Demand { prompt_tokens: 1, reserve_tokens: 10, reserve_nano_usd: 7, clamp: None };
     live.admit(slot, ask, NOW).ok()
 }
 

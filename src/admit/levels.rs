@@ -2,11 +2,11 @@
 //! account is opened for it.
 
 use super::account::Account;
-use super::ask::KeySlot;
+use super::demand::KeySlot;
 use super::denied::{Kind, Limit, Scope};
 use super::live::TenantLive;
-use super::over::QUOTAS;
 use super::quota::{Balance, Unit};
+use super::threshold_gauge::QUOTAS;
 use super::window::Windows;
 use crate::clock::Now;
 

@@ -10,14 +10,14 @@ use std::sync::{Mutex, MutexGuard};
 
 use jiff::tz::TimeZone;
 
-use super::ask::{Ask, KeySlot};
 use super::books::{Books, Ledger, Outcome, Reservation, Settings, Totals};
-use super::denied::{Denied, Standing};
+use super::demand::{Demand, KeySlot};
+use super::denied::{Denied, RateLimits};
 #[cfg(test)]
 use super::denied::{Limit, Scope};
-#[cfg(test)]
-use super::over::QUOTAS;
 use super::quota::{Amount, Balances, Rebuilt};
+#[cfg(test)]
+use super::threshold_gauge::QUOTAS;
 use super::window::Windows;
 use crate::clock::Now;
 use crate::tenancy::Limits;
@@ -42,7 +42,7 @@ pub(crate) struct TenantLive {
     has_cost_quota: AtomicBool,
     /// Bytes of its requests' bodies that are held now; whoever holds them counts them.
     body_bytes: Arc<AtomicU64>,
-    /// Held for a few arithmetic operations, never across an await.
+    /// Granted for a few arithmetic operations, never across an await.
     books: Mutex<Books>,
 }
 
@@ -186,10 +186,10 @@ impl TenantLive {
     }
 
     /// What is left of the rates, for an answer without an admission.
-    pub(crate) fn standing(&self, slot: KeySlot, now: Now) -> Standing {
+    pub(crate) fn rate_limits(&self, slot: KeySlot, now: Now) -> RateLimits {
         let mut books = self.books();
         books.open(slot, now.mono_ns);
-        books.standing(slot, now)
+        books.rate_limits(slot, now)
     }
 
     /// What is outstanding, for metrics and tests.
@@ -229,7 +229,12 @@ impl TenantLive {
         self.take_slot(key_id.into(), Arc::default())
     }
 
-    pub(super) fn reserve(&self, slot: KeySlot, ask: Ask, now: Now) -> Result<Reservation, Denied> {
+    pub(super) fn reserve(
+        &self,
+        slot: KeySlot,
+        ask: Demand,
+        now: Now,
+    ) -> Result<Reservation, Denied> {
         self.books().reserve(slot, ask, now)
     }
 
@@ -242,7 +247,7 @@ impl TenantLive {
     pub(super) fn reserve_arrived(
         &self,
         slot: KeySlot,
-        ask: Ask,
+        ask: Demand,
         now: Now,
     ) -> Result<Reservation, Denied> {
         self.books().reserve_arrived(slot, ask, now)

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::ask::{Ask, KeySlot};
 use super::books::{Outcome, Reservation};
-use super::denied::{Denied, Standing};
+use super::demand::{Demand, KeySlot};
+use super::denied::{Denied, RateLimits};
 use super::live::TenantLive;
 use super::quota::Amount;
 use crate::clock::Now;
@@ -27,7 +27,7 @@ impl TenantLive {
     pub(crate) fn admit(
         self: &Arc<Self>,
         slot: KeySlot,
-        ask: Ask,
+        ask: Demand,
         now: Now,
     ) -> Result<Permit, Denied> {
         let held = self.reserve(slot, ask, now)?;
@@ -38,7 +38,7 @@ impl TenantLive {
     pub(super) fn admit_arrived(
         self: &Arc<Self>,
         slot: KeySlot,
-        ask: Ask,
+        ask: Demand,
         now: Now,
     ) -> Result<Permit, Denied> {
         let held = self.reserve_arrived(slot, ask, now)?;
@@ -91,8 +91,8 @@ impl Permit {
     }
 
     /// What was left of the rates just after admission, for the answer's `x-ratelimit-*`.
-    pub(crate) fn standing(&self) -> Standing {
-        self.held.standing
+    pub(crate) fn rate_limits(&self) -> RateLimits {
+        self.held.rate_limits
     }
 
     fn close(&mut self, outcome: Outcome) {

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::ask::{Ask, KeySlot};
-use super::denied::{Denied, Standing};
+use super::demand::{Demand, KeySlot};
+use super::denied::{Denied, RateLimits};
 use super::live::TenantLive;
 use super::permit::Permit;
 use crate::clock::Now;
@@ -35,13 +35,13 @@ impl SlotGuard {
     }
 
     /// See [`TenantLive::admit`].
-    pub(crate) fn admit(&self, ask: Ask, now: Now) -> Result<Permit, Denied> {
+    pub(crate) fn admit(&self, ask: Demand, now: Now) -> Result<Permit, Denied> {
         self.live.admit(self.slot, ask, now)
     }
 
-    /// See [`TenantLive::standing`].
-    pub(crate) fn standing(&self, now: Now) -> Standing {
-        self.live.standing(self.slot, now)
+    /// See [`TenantLive::rate_limits`].
+    pub(crate) fn rate_limits(&self, now: Now) -> RateLimits {
+        self.live.rate_limits(self.slot, now)
     }
 }
 

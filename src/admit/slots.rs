@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use super::account::Account;
-use super::ask::KeySlot;
+use super::demand::KeySlot;
 use crate::tenancy::Limits;
 
 /// All keys of a tenant.

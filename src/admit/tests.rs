@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::clock::{Believed, Now};
+use crate::clock::{Now, TrustedClock};
 use crate::tenancy::Limits;
 
 mod model;
@@ -71,9 +71,9 @@ fn cost(tokens: u64) -> u64 {
     3 * tokens
 }
 
-fn ask(prompt_tokens: u64, reserve_tokens: u64) -> Ask {
+fn ask(prompt_tokens: u64, reserve_tokens: u64) -> Demand {
     let reserve_nano_usd = cost(reserve_tokens);
-    Ask { prompt_tokens, reserve_tokens, reserve_nano_usd, clamp: None }
+    Demand { prompt_tokens, reserve_tokens, reserve_nano_usd, clamp: None }
 }
 
 fn used(requests: u64, tokens: u64) -> Used {
@@ -86,7 +86,7 @@ fn totals(in_flight: u64, tokens: u64) -> Totals {
 
 fn settings(rpm_burst: Option<u32>, time_zone: TimeZone, now: Now) -> Settings {
     let (alert_percent, alerting) = ([80, 100].into(), Arc::default());
-    let believed = Believed::new(now.unix_ms, now).into();
+    let believed = TrustedClock::new(now.unix_ms, now).into();
     Settings { rpm_burst, time_zone, alert_percent, alerting, believed }
 }
 
@@ -160,14 +160,14 @@ fn a_refusal_spends_nothing() {
         let permits = [world.admit(1, 10).unwrap(), world.admit(1, 10).unwrap()];
         world.pass_ns(MS);
         let before = (world.live.totals(), world.used());
-        let standing = world.live.standing(world.slot, world.now);
+        let rate_limits = world.live.rate_limits(world.slot, world.now);
         for _ in 0..200 {
             let denied = world.admit(1, 10).unwrap_err();
             assert_eq!(denied.limit_name(), format!("tenant-{name}"));
-            assert_eq!(denied.standing(), standing);
+            assert_eq!(denied.rate_limits(), rate_limits);
         }
         assert_eq!((world.live.totals(), world.used()), before, "{name}");
-        assert_eq!(world.live.standing(world.slot, world.now), standing, "{name}");
+        assert_eq!(world.live.rate_limits(world.slot, world.now), rate_limits, "{name}");
         drop(permits);
     }
 }
@@ -187,7 +187,7 @@ fn every_end_of_a_request_is_booked_once() {
     for (name, end, requests, tokens, requests_left, tokens_left) in cases {
         let world = World::new(limits.clone(), Limits::default());
         let permit = world.admit(100, 400).unwrap();
-        let at_admission = permit.standing();
+        let at_admission = permit.rate_limits();
         assert_eq!(at_admission.requests.map(|level| level.remaining), Some(9));
         assert_eq!(at_admission.tokens.map(|level| level.remaining), Some(600));
         assert_eq!(at_admission.tokens.map(|level| level.reset), Some(Duration::from_secs(24)));
@@ -196,9 +196,9 @@ fn every_end_of_a_request_is_booked_once() {
         assert_eq!(world.live.totals(), Totals::default(), "{name}");
         let booked = used(requests, tokens);
         assert_eq!(world.used(), (booked, booked), "{name}");
-        let standing = world.live.standing(world.slot, world.now);
-        assert_eq!(standing.requests.unwrap().remaining, requests_left, "{name}");
-        assert_eq!(standing.tokens.unwrap().remaining, tokens_left, "{name}");
+        let rate_limits = world.live.rate_limits(world.slot, world.now);
+        assert_eq!(rate_limits.requests.unwrap().remaining, requests_left, "{name}");
+        assert_eq!(rate_limits.tokens.unwrap().remaining, tokens_left, "{name}");
     }
 }
 
@@ -252,10 +252,10 @@ fn what_can_never_fit_is_too_large() {
     // An answer that may be larger than the whole rate reserves the whole rate.
     let world = World::new(Limits { tpm: Some(100), ..none() }, none());
     let permit = world.admit(100, 5000).expect("the prompt fits");
-    assert_eq!(permit.standing().tokens.unwrap().remaining, 0);
+    assert_eq!(permit.rate_limits().tokens.unwrap().remaining, 0);
     permit.settle(150, cost(150), world.now);
-    let standing = world.live.standing(world.slot, world.now).tokens.unwrap();
-    assert_eq!((standing.remaining, standing.reset), (0, Duration::from_secs(90)));
+    let rate_limits = world.live.rate_limits(world.slot, world.now).tokens.unwrap();
+    assert_eq!((rate_limits.remaining, rate_limits.reset), (0, Duration::from_secs(90)));
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn limits_change_under_requests_in_flight() {
     let world = World::new(Limits::default(), Limits::default());
     let set = |limits: Limits| world.live.set_key_limits(world.slot, &limits.into(), world.now);
     let unlimited = world.admit(10, 500).unwrap();
-    assert_eq!(unlimited.standing(), Standing::default());
+    assert_eq!(unlimited.rate_limits(), RateLimits::default());
     set(Limits { rpm: Some(5), tpm: Some(100), concurrency: Some(1), ..Limits::default() });
     assert_eq!(world.refused(1, 1), "key-concurrency");
     unlimited.settle(400, cost(400), world.now);
@@ -387,9 +387,9 @@ fn limits_change_under_requests_in_flight() {
     set(Limits { rpm: Some(5), tpm: Some(100), ..Limits::default() });
     world.admit(1, 60).unwrap().settle(60, cost(60), world.now);
     limited.revoke(world.now);
-    let standing = world.live.standing(world.slot, world.now);
-    assert_eq!(standing.tokens.map(|level| level.remaining), Some(40));
-    assert_eq!(standing.requests.map(|level| level.remaining), Some(4));
+    let rate_limits = world.live.rate_limits(world.slot, world.now);
+    assert_eq!(rate_limits.tokens.map(|level| level.remaining), Some(40));
+    assert_eq!(rate_limits.requests.map(|level| level.remaining), Some(4));
     assert_eq!(world.live.totals(), Totals::default());
     // Balances were kept all along, so a quota that is set now counts them.
     set(Limits { daily_tokens: Some(460), ..Limits::default() });
@@ -608,12 +608,12 @@ fn an_account_is_opened_by_the_first_who_asks() {
         .map(|number| SlotGuard::new(&world.live, &format!("key_{number}").into(), &limits))
         .collect();
     assert_eq!(world.live.slots(), (1_001, 0));
-    let limited = idle[3].standing(world.now).requests.expect("a rate");
+    let limited = idle[3].rate_limits(world.now).requests.expect("a rate");
     assert_eq!((limited.limit, limited.remaining), (7, 7));
     let fewer = Arc::new(Limits { rpm: Some(5), ..Limits::default() });
     world.live.set_key_limits(idle[4].slot(), &fewer, world.now);
     let permit = idle[4].admit(ask(1, 1), world.now).expect("there is room");
-    assert_eq!(permit.standing().requests.map(|level| level.remaining), Some(4));
+    assert_eq!(permit.rate_limits().requests.map(|level| level.remaining), Some(4));
     assert_eq!(world.live.slots(), (1_001, 2));
     drop(idle);
     assert_eq!(world.live.slots(), (2, 1), "one is in flight");

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::{MODEL, Rows, Storing};
 use crate::admit::Windows;
 use crate::config::{Data, Durability};
-use crate::ledger::breath::Breath;
+use crate::ledger::pacing::Pacing;
 use crate::ledger::report::{Filter, Group, usage};
 use crate::ledger::verify::{Mend, Window, verify};
 use crate::price::{Prices, Rates, Schedule};
@@ -74,15 +74,15 @@ impl History {
     /// Folds the roll-ups of all hours but the last, with rests as the drain does; returns how many those were.
     pub fn fold(&mut self) -> usize {
         let before = (BEGIN_MS + self.days * DAY_MS) / HOUR_MS - 1;
-        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
-        all(|| store.fold(before, FOLDED_AT_ONCE, || breath.step()))
+        let (store, mut pacing) = (&mut self.storing.store, Pacing::on());
+        all(|| store.fold(before, FOLDED_AT_ONCE, || pacing.pause_if_due()))
     }
 
     /// Deletes the rows of the first half of the days, likewise; returns how many those were.
     pub fn expire(&mut self) -> usize {
         let before_ms = BEGIN_MS + self.days * DAY_MS / 2;
-        let (store, mut breath) = (&mut self.storing.store, Breath::regular());
-        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, || breath.step()))
+        let (store, mut pacing) = (&mut self.storing.store, Pacing::on());
+        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, || pacing.pause_if_due()))
     }
 
     /// What one key used in the 30 days from a day on, day by day in `zone` and model by model, on a

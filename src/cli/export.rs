@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ledger::output_file::{OutputFile, Target};
 use crate::ledger::report::{Request, each_request, usage};
-use crate::ledger::whole::{Growing, Target};
 use crate::store::Store;
 use crate::usage::End;
 
@@ -93,7 +93,7 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
             export.write(format, stream.with_context(|| cannot_write(&file))?, &file)?
         }
         Some(Target::File(place)) => {
-            let growing = Growing::beside(place).with_context(|| cannot_write(&file))?;
+            let growing = OutputFile::beside(place).with_context(|| cannot_write(&file))?;
             let count = export.write(format, growing.file(), &file)?;
             growing.place().with_context(|| cannot_write(&file))?;
             count

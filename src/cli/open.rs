@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::ledger::LedgerError;
-use crate::ledger::behind::Behind;
-use crate::ledger::open::{self, Awaited};
+use crate::ledger::backlog::Backlog;
+use crate::ledger::open::{self, WaitingFor};
 use crate::ledger::report::moment;
 use crate::store::Store;
 
@@ -48,11 +48,11 @@ pub(crate) fn tell_unread(unread: Option<&LedgerError>) {
 }
 
 /// Says what a report lacks on a full disk, without a server.
-fn tell_full(error: &LedgerError, behind: Option<Behind>) {
+fn tell_full(error: &LedgerError, behind: Option<Backlog>) {
     note(&format!(
         "the journal could not be read into the store, which is shown as it is: {error}"
     ));
-    let Some(Behind { rows, since_ms }) = behind else { return };
+    let Some(Backlog { rows, since_ms }) = behind else { return };
     note(&format!(
         "{} only in the journal, and not in this, the first of which ended at {}",
         counted(rows, "finished request"),
@@ -61,8 +61,8 @@ fn tell_full(error: &LedgerError, behind: Option<Behind>) {
 }
 
 /// Says what a report lacks beside a server whose store takes nothing.
-pub(crate) fn tell_behind(behind: Option<Behind>) {
-    let Some(Behind { rows, since_ms }) = behind else { return };
+pub(crate) fn tell_behind(behind: Option<Backlog>) {
+    let Some(Backlog { rows, since_ms }) = behind else { return };
     note(&format!(
         "{} not in the store yet, and not in this, the first of which ended at {}: the running server keeps \
          them in its journal, and its log says why",
@@ -72,8 +72,8 @@ pub(crate) fn tell_behind(behind: Option<Behind>) {
 }
 
 /// Says what a command waits for, once that takes a second.
-pub(crate) fn tell_wait(awaited: &Awaited, waited: Duration) {
-    if Awaited::is_long(waited) {
+pub(crate) fn tell_wait(awaited: &WaitingFor, waited: Duration) {
+    if WaitingFor::is_long(waited) {
         note(&format!("waiting for {awaited}"));
     }
 }

@@ -21,11 +21,11 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use crate::coalesce::Coalesce;
 use crate::config;
-use crate::forward::interim::{Interims, Sober};
+use crate::forward::interim_responses::{InterimLimited, Interims};
 use crate::forward::pool::Connection;
-use crate::forward::{Remarks, SendError};
-use crate::gather::Gather;
+use crate::forward::{LogThrottles, SendError};
 use crate::telemetry::metrics::{Level, Shard};
 
 /// How long an answer of the name server is used.
@@ -49,7 +49,7 @@ pub(crate) fn system_resolver() -> Resolve {
 /// Makes connections to one upstream.
 pub(crate) struct Connector {
     config: Arc<config::Upstream>,
-    remarks: Arc<Remarks>,
+    log_throttles: Arc<LogThrottles>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     resolve: Resolve,
     known: Rc<Mutex<Option<Known>>>,
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Connector {
 impl Connector {
     pub(crate) fn new(
         config: &Arc<config::Upstream>,
-        remarks: Arc<Remarks>,
+        log_throttles: Arc<LogThrottles>,
         resolve: Resolve,
     ) -> Result<Self, String> {
         let tls = if config.base_url.tls {
@@ -81,7 +81,7 @@ impl Connector {
         } else {
             None
         };
-        Ok(Self { config: config.clone(), remarks, tls, resolve, known: Rc::default() })
+        Ok(Self { config: config.clone(), log_throttles, tls, resolve, known: Rc::default() })
     }
 
     /// Connects within `connect_ms`, whatever takes the time.
@@ -146,7 +146,9 @@ impl Connector {
     }
 
     fn tls_failed(&self, error: &io::Error) -> SendError {
-        let Some(left_out) = self.remarks.of(SendError::Tls).say() else { return SendError::Tls };
+        let Some(left_out) = self.log_throttles.of(SendError::Tls).allow() else {
+            return SendError::Tls;
+        };
         tracing::error!(
             upstream = %self.config.name,
             %error,
@@ -163,7 +165,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let interims = Interims::new();
-    let stream = Sober { stream: Gather(stream), interims: interims.clone() };
+    let stream = InterimLimited { stream: Coalesce(stream), interims: interims.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
         .handshake(TokioIo::new(stream))

@@ -19,10 +19,10 @@ use http_body::{Body as _, Frame};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
-use crate::forward::interim::Interims;
+use crate::forward::interim_responses::Interims;
 use crate::forward::received::Received;
-use crate::telemetry::metrics::{Held, Level, Shard};
-use crate::turn::Turn;
+use crate::telemetry::metrics::{Level, LevelGuard, Shard};
+use crate::wakeups::Wakeups;
 
 const HAS_CONNECTION: &str = "a lease has its connection until it ends";
 
@@ -35,9 +35,9 @@ pub(crate) struct Connection {
     sender: SendRequest<Frames>,
     /// Gone once the connection has ended.
     driver: Option<Driver>,
-    turn: Rc<Turn>,
+    turn: Rc<Wakeups>,
     interims: Interims,
-    _counted: Held,
+    _counted: LevelGuard,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct Pool {
 struct Idle {
     since: Instant,
     connection: Connection,
-    _counted: Held,
+    _counted: LevelGuard,
 }
 
 /// A connection in use by one exchange.
@@ -68,13 +68,13 @@ impl Connection {
         sender: SendRequest<Frames>,
         driver: Driver,
         interims: Interims,
-        counted: Held,
+        counted: LevelGuard,
     ) -> Self {
-        let turn = Rc::new(Turn::new());
+        let turn = Rc::new(Wakeups::new());
         Self { sender, driver: Some(driver), turn, interims, _counted: counted }
     }
 
-    /// Lets the connection read and write what it can now, as a part of its [`Turn`].
+    /// Lets the connection read and write what it can now, as a part of its [`Wakeups`].
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && driver.as_mut().poll(cx).is_ready()
@@ -153,7 +153,7 @@ impl Lease {
     }
 
     /// To be taken by whoever waits for something on this connection, around all that it polls of it.
-    pub(crate) fn turn(&self) -> Rc<Turn> {
+    pub(crate) fn turn(&self) -> Rc<Wakeups> {
         self.connection().turn.clone()
     }
 

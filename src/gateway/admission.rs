@@ -1,7 +1,7 @@
 //! The admit stage as the gateway uses it: what a request asks of the limits, what they say to it, and
 //! what is written down and agreed before it goes upstream.
 
-use crate::admit::{Arriving, Ask, Clamp, Denied, Permit};
+use crate::admit::{Arriving, Clamp, Demand, Denied, Permit};
 use crate::clock::Now;
 use crate::config::Unstated;
 use crate::forward::Upstream;
@@ -28,9 +28,9 @@ pub(crate) fn ask_for(
     route: &Route,
     identity: &Identity,
     price: Option<Price>,
-) -> Ask {
+) -> Demand {
     if forwarded.is_free {
-        return Ask::default();
+        return Demand::default();
     }
     let rates = price.map(|price| price.rates).unwrap_or_default();
     // The API of a model that makes pictures has no bound.
@@ -56,7 +56,7 @@ pub(crate) fn ask_for(
         prompt_nano_usd: rates.reserve((prompt_tokens, 0), images, facts.audio_ms),
         output_pico_usd: rates.dearest_output(),
     });
-    Ask {
+    Demand {
         prompt_tokens,
         reserve_tokens: prompt_tokens.saturating_add(output_tokens),
         reserve_nano_usd: rates.reserve((prompt_tokens, output_tokens), images, facts.audio_ms),
@@ -94,14 +94,14 @@ pub(crate) fn admit(
     worker: &Worker,
     identity: &Identity,
     arriving: Arriving,
-    ask: Ask,
+    ask: Demand,
     now: Now,
     exchange: &mut Exchange,
 ) -> Result<Permit, Refusal> {
     match arriving.admit(&identity.slot, ask, now) {
         Ok(permit) => {
             worker.shard.admitted();
-            exchange.standing = Some(permit.standing());
+            exchange.rate_limits = Some(permit.rate_limits());
             Ok(permit)
         }
         Err(denied) => Err(refused(worker, denied, exchange)),
@@ -110,7 +110,7 @@ pub(crate) fn admit(
 
 fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal {
     worker.shard.limited(denied.limit_name());
-    exchange.standing = Some(denied.standing());
+    exchange.rate_limits = Some(denied.rate_limits());
     denied.into()
 }
 

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use crate::forward::{self, Inbound, Received, Upstream};
 use crate::gateway::client::Client;
-use crate::gateway::leaving::Drain;
-use crate::gateway::metered::Metered;
+use crate::gateway::disconnect::ReadOn;
+use crate::gateway::metered_body::MeteredBody;
 use crate::gateway::send::{Asked, booked};
 use crate::gateway::settlement::{Settlement, Used};
-use crate::gateway::source::{Event, Pace, Source};
-use crate::gateway::{ANTHROPICS_REQUEST_ID, Outgoing, REQUEST_ID, Worker};
+use crate::gateway::upstream_body::{Event, Pace, UpstreamBody};
+use crate::gateway::{ANTHROPICS_REQUEST_ID, REQUEST_ID, ResponseBody, Worker};
 use crate::meter::{Coding, Kind, Meter, Reading, Setup};
 use crate::refusal::{Family, ORIGIN, Refusal};
 use crate::route::Route;
@@ -36,7 +36,7 @@ pub(crate) async fn answer(
     mut settlement: Box<Settlement>,
     asked: Asked,
     family: Family,
-) -> Result<Response<Outgoing>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
     settlement.heard(head.status, request_id(&head.headers));
@@ -66,7 +66,8 @@ pub(crate) async fn answer(
     let tenant = settlement.tenant.clone();
     let announced = body.size_hint().exact();
     let meter = Meter::new(setup);
-    let mut source = Source::new(body, lease, meter, settlement, pace(upstream, begun), begun);
+    let mut source =
+        UpstreamBody::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = match is_unsure {
         true => Some(telling_event(&mut source, setup, asked.speaks).await),
         false => first_event(&mut source, head.status).await,
@@ -84,9 +85,10 @@ pub(crate) async fn answer(
     if let Some(settlement) = source.settlement() {
         settlement.first_byte();
     }
-    let drain = Drain::of(upstream, is_stream, tenant);
+    let drain = ReadOn::of(upstream, is_stream, tenant);
     let (worker, client) = (worker.clone(), client.clone());
-    let mut metered = Metered::new(worker, client, source, is_stream, (family, id), left, drain);
+    let mut metered =
+        MeteredBody::new(worker, client, source, is_stream, (family, id), left, drain);
     if let Some(event) = first {
         metered.take(event);
         poll_fn(|cx| metered.poll_recorded(cx)).await;
@@ -95,12 +97,12 @@ pub(crate) async fn answer(
             return Err(Refusal::ledger_failed_at_end());
         }
     }
-    Ok(Response::from_parts(head, Outgoing::Metered(Box::new(metered))))
+    Ok(Response::from_parts(head, ResponseBody::MeteredBody(Box::new(metered))))
 }
 
 /// What comes first of the body. An answer that is no stream is not begun before something of it is
 /// here, so that a failure can still be told; a stream's head leaves at once.
-async fn first_event(source: &mut Source, status: StatusCode) -> Option<Event> {
+async fn first_event(source: &mut UpstreamBody, status: StatusCode) -> Option<Event> {
     let is_stream = source.meter.is_stream();
     poll_fn(|cx| match source.poll_event(cx) {
         // Its type promises an error that a client can read, and there is none.
@@ -116,7 +118,7 @@ async fn first_event(source: &mut Source, status: StatusCode) -> Option<Event> {
 
 /// The first of a body whose type may say something else than it is: as many bytes in one piece as tell
 /// what it is, which its meter then knows.
-async fn telling_event(source: &mut Source, setup: Setup<'_>, speaks: bool) -> Event {
+async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, speaks: bool) -> Event {
     let mut joined = BytesMut::new();
     let piece = loop {
         match poll_fn(|cx| source.poll_event(cx)).await {
@@ -153,7 +155,7 @@ fn not_passed_on(
     body: &Received,
 ) -> Option<(End, Refusal)> {
     if status == StatusCode::UNAUTHORIZED {
-        if let Some(left_out) = upstream.remarks.unauthorized.say() {
+        if let Some(left_out) = upstream.log_throttles.unauthorized.allow() {
             tracing::error!(
                 upstream = %upstream.config.name,
                 left_out,
@@ -166,7 +168,7 @@ fn not_passed_on(
         return Some((End::UpstreamError, Refusal::upstream_failed(status)));
     }
     if status.is_redirection() || status.is_informational() {
-        if let Some(left_out) = upstream.remarks.redirects.say() {
+        if let Some(left_out) = upstream.log_throttles.redirects.allow() {
             tracing::error!(
                 upstream = %upstream.config.name,
                 status = status.as_u16(),

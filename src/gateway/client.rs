@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 
-use crate::turn::Turn;
+use crate::wakeups::Wakeups;
 
 /// Of what there are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct Client {
     /// The client may still be sending what nobody reads: closing at once would take the answer from it.
     pub(crate) lingers: Cell<bool>,
     /// Taken by the connection's task around all that it does.
-    pub(crate) turn: Turn,
+    pub(crate) turn: Wakeups,
     is_flushed: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
@@ -57,7 +57,7 @@ impl Client {
             phase: Cell::new(Phase::Idle),
             is_half_closed: Cell::new(false),
             lingers: Cell::new(false),
-            turn: Turn::new(),
+            turn: Wakeups::new(),
             is_flushed: Cell::new(false),
             waiting: RefCell::new(None),
         }

@@ -1,6 +1,6 @@
 //! The one table of routes. What is not in it is a 404 and is never forwarded.
 
-mod near;
+mod not_found;
 
 use http::{HeaderMap, HeaderName, Method};
 
@@ -145,7 +145,7 @@ pub(crate) fn action<'p>(
     method: &Method,
     path: &'p str,
 ) -> Result<(&'static Endpoint, Action<'p>), Refusal> {
-    let endpoint = row.ok_or_else(|| Refusal::unknown_path(near::message(path)))?;
+    let endpoint = row.ok_or_else(|| Refusal::unknown_path(not_found::message(path)))?;
     if *method == Method::OPTIONS {
         return Ok((endpoint, Action::Preflight));
     }

@@ -17,7 +17,7 @@ use crate::record::ResponseOwner;
 use crate::refusal::Refusal;
 use crate::registry::Identity;
 use crate::store::{Store, StoreError};
-use crate::tenancy::set_apart;
+use crate::tenancy::tenant_hash;
 
 const SHARDS: usize = 16;
 /// The part of all that is forgotten at once, so that shares are seldom counted.
@@ -147,7 +147,7 @@ impl Owners {
 
 /// Half of a hash's half: with a million known, one of 10¹³ that are made up would be taken for one of them.
 fn owner(tenant: &str, id: &str) -> ResponseOwner {
-    let hash = set_apart(tenant, id.as_bytes());
+    let hash = tenant_hash(tenant, id.as_bytes());
     ResponseOwner(u64::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes")))
 }
 

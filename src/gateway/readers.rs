@@ -17,11 +17,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Uri};
 use proptest::test_runner::{Config as Chance, TestRunner};
 
-use super::allowed;
 use super::endpoints::{Action, Forwarded, Keyed, action, row};
 use super::request_body::scan_for;
+use super::upstream_policy;
 use crate::config::{Config, Secrets, Upstream};
-use crate::inspect::{Ask, Facts, Refusable, apply};
+use crate::inspect::{Facts, Refusable, UsageAsk, apply};
 use requests::Written;
 
 /// The model that the key may use, and what its upstream calls it.
@@ -66,9 +66,9 @@ fn forwarded(
         scan.push(piece).ok()?;
     }
     let facts = scan.finish().ok().filter(|facts| facts.model == CHEAP)?;
-    let target = allowed::target(&uri, &facts, upstream, 0, refusable).ok()?;
+    let target = upstream_policy::target(&uri, &facts, upstream, 0, refusable).ok()?;
     let frames: Vec<_> = written.body.chunks(written.piece).map(Bytes::copy_from_slice).collect();
-    let splices = facts.splices(Some(UPSTREAM_NAME), Ask::Nothing, written.clamp);
+    let splices = facts.splices(Some(UPSTREAM_NAME), UsageAsk::Nothing, written.clamp);
     let sent = Sent {
         query: target.query().unwrap_or_default().to_owned(),
         content_type: facts.content_type.to_str().expect("it is Weir's own").to_owned(),

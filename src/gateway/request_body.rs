@@ -2,8 +2,8 @@
 //! and scanned, and kept, to be sent on.
 
 mod coding;
-mod held;
-mod kept;
+mod in_flight;
+mod buffer;
 mod pace;
 
 use std::future::{Future, poll_fn};
@@ -19,13 +19,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 
 use crate::gateway::endpoints::Forwarded;
+use crate::gateway::request_body::buffer::BodyBuffer;
 use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
-use crate::gateway::request_body::kept::Kept;
 use crate::gateway::request_body::pace::Pace;
 use crate::inspect::{self, Facts, Invalid, Refusable, Scan};
 use crate::refusal::Refusal;
 
-pub(crate) use crate::gateway::request_body::held::{Held, Room};
+pub(crate) use crate::gateway::request_body::in_flight::{InFlightBytes, InFlightLimits};
 pub(crate) use crate::gateway::request_body::pace::Deadlines;
 
 /// Bytes that one step of a decoder gives at most.
@@ -44,7 +44,7 @@ const ROUNDS: usize = 2;
 pub(crate) struct Bounds {
     pub(crate) max_body_bytes: u64,
     pub(crate) deadlines: Deadlines,
-    pub(crate) room: Room,
+    pub(crate) room: InFlightLimits,
     /// The fields that some upstream's operator refuses.
     pub(crate) refusable: Arc<Refusable>,
 }
@@ -54,8 +54,8 @@ pub(crate) struct Bounds {
 pub(crate) struct RequestBody {
     pub(crate) frames: Vec<Bytes>,
     pub(crate) facts: Facts,
-    /// Held for as long as the frames are.
-    pub(crate) held: Held,
+    /// InFlightBytes for as long as the frames are.
+    pub(crate) held: InFlightBytes,
 }
 
 /// Why there is no whole body.
@@ -89,9 +89,9 @@ impl From<Corrupt> for ReadError {
 /// What has come of a body, as it is to be sent on.
 struct Arrived<'b> {
     bounds: &'b Bounds,
-    kept: Kept,
+    kept: BodyBuffer,
     scan: Scan<'b>,
-    held: Held,
+    held: InFlightBytes,
 }
 
 impl Arrived<'_> {
@@ -125,7 +125,7 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     endpoint: &Forwarded,
     bounds: &Bounds,
-    held: Held,
+    held: InFlightBytes,
 ) -> Result<RequestBody, ReadError> {
     let coding = Coding::of(headers).map_err(|_| Refusal::unknown_coding())?;
     let announced = body.size_hint().exact();
@@ -139,7 +139,7 @@ pub(crate) async fn read(
     };
     let scan = scan_for(endpoint, headers, &bounds.refusable)?;
     // What is decoded is longer than what was announced.
-    let kept = Kept::new(announced.filter(|_| decoding.is_none()));
+    let kept = BodyBuffer::new(announced.filter(|_| decoding.is_none()));
     let mut arrived = Arrived { bounds, kept, scan, held };
     let mut pace = Pace::new(&bounds.deadlines);
     while let Some(frame) = next_frame(body, &mut pace).await? {
@@ -202,12 +202,16 @@ struct Decoding {
     /// Bytes that came, before they were decoded.
     received: u64,
     /// Counts what the decoder keeps of what it has given: its window fills with that, and no more.
-    window: Held,
+    window: InFlightBytes,
     window_left: u64,
 }
 
 impl Decoding {
-    fn new(coding: Coding, mut window: Held, bounds: &Bounds) -> Result<Box<Self>, ReadError> {
+    fn new(
+        coding: Coding,
+        mut window: InFlightBytes,
+        bounds: &Bounds,
+    ) -> Result<Box<Self>, ReadError> {
         window.add(DECODER_BYTES, &bounds.room)?;
         let (decoder, output) = (Decoder::new(coding)?, vec![0; STEP_BYTES]);
         let window_left = coding.window_bytes();

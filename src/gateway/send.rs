@@ -16,12 +16,12 @@ use crate::gateway::Worker;
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
-use crate::inspect::{self, Api, Ask, Facts, Splice};
+use crate::inspect::{self, Api, Facts, Splice, UsageAsk};
 use crate::meter::Hide;
 use crate::record::EventId;
 use crate::refusal::{Family, Refusal};
 use crate::route::Route;
-use crate::tenancy::{hex, set_apart};
+use crate::tenancy::{hex, tenant_hash};
 use crate::usage::{End, Flags};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,7 +44,7 @@ struct Added {
     /// Without a body, which is made only where it is needed: that is rare.
     outbound: Outbound,
     body: Body,
-    ask: Ask,
+    ask: UsageAsk,
     at: At,
 }
 
@@ -54,14 +54,14 @@ struct Body {
     facts: Facts,
     clamp: Option<u64>,
     /// Values that are set apart by tenant.
-    apart: Vec<Splice>,
+    scoped: Vec<Splice>,
 }
 
 impl Body {
-    fn edited(&self, route: &Route, ask: Ask) -> Vec<Bytes> {
+    fn edited(&self, route: &Route, ask: UsageAsk) -> Vec<Bytes> {
         let mut splices = self.facts.splices(route.upstream_model.as_deref(), ask, self.clamp);
-        if !self.apart.is_empty() {
-            splices.extend_from_slice(&self.apart);
+        if !self.scoped.is_empty() {
+            splices.extend_from_slice(&self.scoped);
             splices.sort_by_key(|splice| splice.at.start);
         }
         inspect::apply(&self.frames, &splices)
@@ -101,7 +101,7 @@ impl Plan {
         event_id: EventId,
     ) -> Self {
         if upstream.config.separate_tenants {
-            set_key_apart(&mut head.headers, tenant);
+            hash_idempotency_key(&mut head.headers, tenant);
             replace_request_id(&mut head.headers, event_id);
         }
         upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
@@ -109,18 +109,18 @@ impl Plan {
         head.headers.insert(CONTENT_TYPE, facts.content_type.clone());
         let at = endpoint.usage_option.filter(|_| facts.stream && upstream.config.inject_usage);
         let known = at.and_then(|at| known(upstream, route, at));
-        let (ask, is_refused) = known.map_or((Ask::Nothing, false), |known| {
+        let (ask, is_refused) = known.map_or((UsageAsk::Nothing, false), |known| {
             ask(known, upstream.config.running_usage, &facts, worker.clock.mono_ns())
         });
-        let apart = match upstream.config.separate_tenants {
-            true => facts.apart(&frames, tenant),
+        let scoped = match upstream.config.separate_tenants {
+            true => facts.scoped(&frames, tenant),
             false => Vec::new(),
         };
         let Forwarded { has_output, hears, .. } = *endpoint;
         let speaks = endpoint.api == Api::Speech;
         let (hide, answers, is_stream) = (hide(ask, &facts), facts.n, facts.stream);
         let asked = Asked { hide, answers, is_stream, has_output, hears, speaks };
-        let body = Body { frames, facts, clamp, apart };
+        let body = Body { frames, facts, clamp, scoped };
         let mut outbound = Outbound {
             method: head.method,
             path_and_query: target,
@@ -129,7 +129,7 @@ impl Plan {
         };
         let edited = body.edited(route, ask);
         let added = at
-            .filter(|_| ask != Ask::Nothing)
+            .filter(|_| ask != UsageAsk::Nothing)
             .map(|at| Box::new(Added { outbound: outbound.clone(), body, ask, at }));
         outbound.body = edited;
         Self { outbound, added, is_refused, asked }
@@ -137,9 +137,9 @@ impl Plan {
 }
 
 /// Two tenants may choose the same key, and one would get what the other had asked for.
-fn set_key_apart(headers: &mut HeaderMap, tenant: &str) {
+fn hash_idempotency_key(headers: &mut HeaderMap, tenant: &str) {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return };
-    let hash = set_apart(tenant, key.as_bytes());
+    let hash = tenant_hash(tenant, key.as_bytes());
     let hex = HeaderValue::from_str(&hex(&hash)).expect("hexadecimal digits are ASCII");
     headers.insert(IDEMPOTENCY_KEY, hex);
 }
@@ -155,31 +155,31 @@ fn replace_request_id(headers: &mut HeaderMap, event_id: EventId) {
 
 /// What Weir asks a stream for, and whether it would ask for more if that were not refused. A client
 /// that asks for running usage itself gets what it asked for, and Weir reads it there.
-fn ask(known: &ModelOptions, asks_running: bool, facts: &Facts, now_ns: u64) -> (Ask, bool) {
+fn ask(known: &ModelOptions, asks_running: bool, facts: &Facts, now_ns: u64) -> (UsageAsk, bool) {
     let client_asks = facts.include_usage == Some(true);
     let wants_running = asks_running && facts.continuous_usage != Some(true);
     if !wants_running && client_asks {
-        return (Ask::Nothing, false);
+        return (UsageAsk::Nothing, false);
     }
     if known.last.is_refused(now_ns) {
-        return (Ask::Nothing, true);
+        return (UsageAsk::Nothing, true);
     }
     match known.running.is_refused(now_ns) {
-        false if wants_running => (Ask::Running, false),
+        false if wants_running => (UsageAsk::Running, false),
         is_refused => {
-            let ask = if client_asks { Ask::Nothing } else { Ask::Usage };
+            let ask = if client_asks { UsageAsk::Nothing } else { UsageAsk::Usage };
             (ask, wants_running && is_refused)
         }
     }
 }
 
 /// What the client must not see of it.
-fn hide(ask: Ask, facts: &Facts) -> Hide {
+fn hide(ask: UsageAsk, facts: &Facts) -> Hide {
     match (ask, facts.include_usage) {
-        (Ask::Nothing, _) => Hide::Nothing,
-        (Ask::Usage, _) => Hide::Last,
-        (Ask::Running, Some(true)) => Hide::Running,
-        (Ask::Running, _) => Hide::All,
+        (UsageAsk::Nothing, _) => Hide::Nothing,
+        (UsageAsk::Usage, _) => Hide::Last,
+        (UsageAsk::Running, Some(true)) => Hide::Running,
+        (UsageAsk::Running, _) => Hide::All,
     }
 }
 
@@ -224,7 +224,7 @@ pub(crate) async fn send(
     };
     settlement.attempts += 1;
     let Added { outbound, body, ask, .. } = *added;
-    let plain = Outbound { body: body.edited(route, Ask::Nothing), ..outbound };
+    let plain = Outbound { body: body.edited(route, UsageAsk::Nothing), ..outbound };
     drop(body);
     let inbound = Box::pin(upstream.send(plain)).await?;
     if inbound.response.status().is_success() {
@@ -236,8 +236,8 @@ pub(crate) async fn send(
     Ok((inbound, Asked { hide: Hide::Nothing, ..asked }))
 }
 
-fn option(known: &ModelOptions, ask: Ask) -> &UsageOption {
-    if ask == Ask::Running { &known.running } else { &known.last }
+fn option(known: &ModelOptions, ask: UsageAsk) -> &UsageOption {
+    if ask == UsageAsk::Running { &known.running } else { &known.last }
 }
 
 /// What a refusal is about, if it may be the option; else the refusal, whole as it came. What can't be
@@ -264,7 +264,7 @@ fn went_without(worker: &Worker, settlement: &mut Settlement) {
 
 /// Tells the operator, whose reports have estimates from now on, once a minute for an upstream.
 fn tell_refused(upstream: &Upstream, model: &str, cause: Cause) {
-    if let Some(left_out) = upstream.remarks.usage_refused.say() {
+    if let Some(left_out) = upstream.log_throttles.usage_refused.allow() {
         tracing::warn!(
             upstream = %upstream.config.name,
             model,
@@ -301,7 +301,7 @@ fn tell(upstream: &Upstream, cause: SendError) {
     if cause == SendError::Tls {
         return;
     }
-    let Some(left_out) = upstream.remarks.of(cause).say() else { return };
+    let Some(left_out) = upstream.log_throttles.of(cause).allow() else { return };
     let name = &upstream.config.name;
     if cause == SendError::Protocol {
         tracing::error!(upstream = %name, left_out, "the upstream does not speak HTTP/1.1");

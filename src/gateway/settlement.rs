@@ -18,14 +18,14 @@ use crate::clock::Now;
 use crate::config::Unstated;
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
-use crate::gateway::leaving::Left;
-use crate::gateway::request_body::Held;
+use crate::gateway::disconnect::LeftUntil;
+use crate::gateway::request_body::InFlightBytes;
 use crate::journal::{AppendError, Receipt};
 use crate::meter::Progress;
 use crate::price::{Billed, Price, PriceVersion};
 use crate::record::{Closed, EventId, Opened};
 use crate::route::{Learned, Route, Served};
-use crate::telemetry::metrics::{Held as InFlight, Level};
+use crate::telemetry::metrics::{Level, LevelGuard as InFlight};
 use crate::usage::{End, Flags, UsageSource};
 
 use used::BYTES_PER_TOKEN;
@@ -54,7 +54,7 @@ pub(crate) struct Settlement {
     pub(crate) unstated: Unstated,
     pub(crate) unseen: Unseen,
     /// There for a request that goes on without its client.
-    left: Option<Left>,
+    left: Option<LeftUntil>,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
     pub(crate) cuts: bool,
     /// Nothing is used, whatever the answer says.
@@ -73,7 +73,7 @@ pub(crate) struct Settlement {
     ttfb_ms: Option<u64>,
     in_flight: Option<InFlight>,
     /// The request's bytes are counted until the upstream has answered.
-    held: Option<Held>,
+    held: Option<InFlightBytes>,
 }
 
 /// Word of an end that was taken down: ready once it may be seen. While somebody waits for that, the
@@ -130,7 +130,7 @@ impl Settlement {
         opened: &Opened,
         arrived: Now,
         route: &Route,
-        held: Held,
+        held: InFlightBytes,
     ) -> Box<Self> {
         let in_flight = worker.shard.hold(Level::Request);
         let opening = worker.open(opened);
@@ -233,7 +233,7 @@ impl Settlement {
     }
 
     /// From now on the request goes on without its client, if that leaves; where it will say so.
-    pub(crate) fn attended(&mut self) -> Left {
+    pub(crate) fn attended(&mut self) -> LeftUntil {
         self.left.get_or_insert_default().clone()
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::admin::Readiness;
 use crate::clock::Clock;
-use crate::forward::{Remarks, Resolve, UnusableUpstream, Upstream, UsageOptions};
+use crate::forward::{LogThrottles, Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
@@ -20,8 +20,8 @@ use crate::journal::{AppendError, Committed, Journal, Receipt};
 use crate::record::{Closed, Opened};
 use crate::registry::Registry;
 use crate::route::Routes;
-use crate::telemetry::metrics::{Held, Level, Refused, Shard};
-use crate::telemetry::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::{Level, LevelGuard, Refused, Shard};
 
 /// So much is written to the journal at once, and does not wait for more.
 const MAX_STAGED_BYTES: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) cors: Arc<Cors>,
     pub(crate) upstreams: Vec<(Arc<crate::config::Upstream>, Arc<UsageOptions>)>,
     /// What the log says of each of them.
-    pub(crate) remarks: Vec<Arc<Remarks>>,
+    pub(crate) log_throttles: Vec<Arc<LogThrottles>>,
     pub(crate) resolve: Resolve,
 }
 
@@ -68,11 +68,11 @@ pub(crate) struct Worker {
     alone: Cell<u32>,
     is_ledger_failed: Cell<bool>,
     /// A disk that is nearly full can refuse every other record: the log is not to fill what is left of it.
-    journal_fails: Seldom,
+    journal_fails: LogThrottle,
     /// The log has it, and not its end.
     is_failure_told: Cell<bool>,
     /// While a sync of the journal does not return.
-    stalled: RefCell<Option<Held>>,
+    stalled: RefCell<Option<LevelGuard>>,
     /// The shutdown deadline has come: what still runs ends now.
     cut: Cell<bool>,
     drain_ended: Notify,
@@ -91,10 +91,16 @@ impl Worker {
         journal: Journal,
         shard: Arc<Shard>,
     ) -> Result<Self, UnusableUpstream> {
-        let upstreams = shared.upstreams.iter().zip(&shared.remarks);
-        let upstreams = upstreams.map(|((config, usage_options), remarks)| {
-            let (resolve, remarks) = (shared.resolve.clone(), remarks.clone());
-            Upstream::new(config.clone(), usage_options.clone(), remarks, resolve, shard.clone())
+        let upstreams = shared.upstreams.iter().zip(&shared.log_throttles);
+        let upstreams = upstreams.map(|((config, usage_options), log_throttles)| {
+            let (resolve, log_throttles) = (shared.resolve.clone(), log_throttles.clone());
+            Upstream::new(
+                config.clone(),
+                usage_options.clone(),
+                log_throttles,
+                resolve,
+                shard.clone(),
+            )
         });
         Ok(Self {
             clock: shared.clock.clone(),
@@ -113,7 +119,7 @@ impl Worker {
             staged: Notify::new(),
             alone: Cell::new(0),
             is_ledger_failed: Cell::new(false),
-            journal_fails: Seldom::new(shared.clock.clone()),
+            journal_fails: LogThrottle::new(shared.clock.clone()),
             is_failure_told: Cell::new(false),
             stalled: RefCell::new(None),
             cut: Cell::new(false),
@@ -207,7 +213,7 @@ impl Worker {
         if !self.is_ledger_failed.replace(true) {
             self.readiness.ledger(false);
         }
-        if let Some(left_out) = self.journal_fails.say() {
+        if let Some(left_out) = self.journal_fails.allow() {
             self.is_failure_told.set(true);
             tracing::error!(%error, left_out, "the journal fails; new requests are refused");
         }

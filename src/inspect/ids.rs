@@ -52,7 +52,7 @@ pub(super) struct Ids {
     item: Item,
     pub(super) named: Named,
     /// Values to be set apart, quotes included.
-    pub(super) apart: Vec<Range<u64>>,
+    pub(super) scoped: Vec<Range<u64>>,
 }
 
 /// What a string is for.
@@ -72,7 +72,7 @@ impl Ids {
             seen: 0,
             item: Item::default(),
             named: Named::default(),
-            apart: Vec::new(),
+            scoped: Vec::new(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Ids {
     fn root_key(&mut self, name: Name) -> Result<(), Invalid> {
         let once = match name {
             Name::PreviousResponseId => PREVIOUS,
-            name => name.set_apart().unwrap_or_default(),
+            name => name.tenant_hash().unwrap_or_default(),
         };
         if once.is_empty() {
             return Ok(());
@@ -148,7 +148,7 @@ impl Ids {
             // Some reader might make a string of it, and all tenants' would be one.
             (_, name)
                 if depth == 1
-                    && let Some(key) = name.set_apart() =>
+                    && let Some(key) = name.tenant_hash() =>
             {
                 return Err(Invalid::Type { key, expected: "a string" });
             }
@@ -194,8 +194,8 @@ impl Ids {
                 return Ok(());
             }
         };
-        if depth == 1 && name.set_apart().is_some() {
-            self.apart.push(self.began..end);
+        if depth == 1 && name.tenant_hash().is_some() {
+            self.scoped.push(self.began..end);
             return Ok(());
         }
         if self.raw.is_empty() || is_free(names, depth) {
@@ -620,7 +620,7 @@ mod tests {
         let facts = inspect(Api::Chat, body).expect("it is valid");
         let edited = |tenant: &str, size: usize| {
             let frames: Vec<_> = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
-            let edited = super::super::apply(&frames, &facts.apart(&frames, tenant)).concat();
+            let edited = super::super::apply(&frames, &facts.scoped(&frames, tenant)).concat();
             String::from_utf8(edited).expect("it was")
         };
         let (acme, other) = (edited("acme", 1), edited("other", 7));

@@ -320,7 +320,7 @@ impl<'f> Multipart<'f> {
                 self.facts.add_audio(media::audio_ms(&self.value, bytes, &self.sound));
             }
             Field::User | Field::SafetyIdentifier | Field::PromptCacheKey | Field::CacheSalt => {
-                self.facts.places.apart.push(self.began..end);
+                self.facts.places.scoped.push(self.began..end);
             }
             Field::Prompt | Field::File | Field::Other => {}
         }

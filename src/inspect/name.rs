@@ -110,7 +110,7 @@ impl Name {
     }
 
     /// The key, if its value goes upstream as another for each tenant.
-    pub(super) fn set_apart(self) -> Option<&'static str> {
+    pub(super) fn tenant_hash(self) -> Option<&'static str> {
         Some(match self {
             Self::PromptCacheKey => "prompt_cache_key",
             Self::CacheSalt => "cache_salt",

@@ -235,7 +235,7 @@ impl Reader<'_> {
         facts.n = facts.n.saturating_mul(prompts);
         facts.made = self.made.saturating_mul(prompts);
         facts.named = std::mem::take(&mut self.ids.named);
-        facts.places.apart = std::mem::take(&mut self.ids.apart);
+        facts.places.scoped = std::mem::take(&mut self.ids.scoped);
         // Which of several it is does not matter: a file would not be called text.
         let source_text = if self.is_source_text { self.source_bytes } else { 0 };
         facts.text_bytes += source_text;

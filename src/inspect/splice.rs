@@ -31,7 +31,7 @@ pub(super) struct Places {
     /// What is put in where no bound is set; `None`: the answer can't be held to one.
     pub(super) added_bound: Option<Name>,
     /// Strings, quotes included, that go upstream as others for each tenant.
-    pub(super) apart: Vec<Range<u64>>,
+    pub(super) scoped: Vec<Range<u64>>,
 }
 
 /// A bound of the answer, as it stands in the body.
@@ -115,7 +115,7 @@ impl Options {
 
 /// Which usage a stream is asked for, whatever the client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum UsageAsk {
     Nothing,
     /// At its end: `include_usage`.
     Usage,
@@ -127,7 +127,12 @@ impl Facts {
     /// The edits that set `model` to the upstream's name (given unescaped), ask for usage and hold each
     /// answer to `clamp` tokens, in the order of the body and not overlapping. What already is as it
     /// should be is not edited.
-    pub(crate) fn splices(&self, model: Option<&str>, ask: Ask, clamp: Option<u64>) -> Vec<Splice> {
+    pub(crate) fn splices(
+        &self,
+        model: Option<&str>,
+        ask: UsageAsk,
+        clamp: Option<u64>,
+    ) -> Vec<Splice> {
         let rename = model.filter(|model| *model != self.model).map(|model| Splice {
             at: self.places.model.clone(),
             with: match self.places.is_plain {
@@ -136,7 +141,7 @@ impl Facts {
             },
         });
         // A form has no such options.
-        let ask = if self.places.is_plain { Ask::Nothing } else { ask };
+        let ask = if self.places.is_plain { UsageAsk::Nothing } else { ask };
         let asked = self.asked(ask).into_iter().flatten();
         let mut splices: Vec<_> = rename.into_iter().chain(asked).collect();
         if let Some(clamp) = clamp {
@@ -152,9 +157,9 @@ impl Facts {
     }
 
     /// What is put in, and the values that are replaced.
-    fn asked(&self, ask: Ask) -> [Option<Splice>; 3] {
-        let usage = ask != Ask::Nothing && self.include_usage != Some(true);
-        let running = ask == Ask::Running && self.continuous_usage != Some(true);
+    fn asked(&self, ask: UsageAsk) -> [Option<Splice>; 3] {
+        let usage = ask != UsageAsk::Nothing && self.include_usage != Some(true);
+        let running = ask == UsageAsk::Running && self.continuous_usage != Some(true);
         let put = |at: &Range<u64>, with: &'static str| {
             Some(Splice { at: at.clone(), with: Bytes::from_static(with.as_bytes()) })
         };
@@ -284,7 +289,7 @@ mod tests {
     }
 
     /// Scans and edits the body, cut into frames of every size, and gives what it became.
-    fn edit(body: &str, model: Option<&str>, ask: Ask) -> (Vec<Splice>, String) {
+    fn edit(body: &str, model: Option<&str>, ask: UsageAsk) -> (Vec<Splice>, String) {
         edit_all(Api::Chat, body, model, ask, None)
     }
 
@@ -292,7 +297,7 @@ mod tests {
         api: Api,
         body: &str,
         model: Option<&str>,
-        ask: Ask,
+        ask: UsageAsk,
         clamp: Option<u64>,
     ) -> (Vec<Splice>, String) {
         let mut scan = Scan::json(api, &NOTHING);
@@ -349,7 +354,7 @@ mod tests {
             ),
         ];
         for (body, expected) in cases {
-            let (splices, after) = edit(body, Some("up"), Ask::Usage);
+            let (splices, after) = edit(body, Some("up"), UsageAsk::Usage);
             assert_eq!(after, expected);
             assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
             let mut value: Value = serde_json::from_str(body).expect(body);
@@ -396,7 +401,7 @@ mod tests {
                 };
                 (body(options, "m"), body(&expected, "up"))
             };
-            let (splices, edited) = edit(&before, Some("up"), Ask::Running);
+            let (splices, edited) = edit(&before, Some("up"), UsageAsk::Running);
             assert_eq!(edited, after);
             assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
             serde_json::from_str::<Value>(&edited).expect(&edited);
@@ -407,18 +412,18 @@ mod tests {
     fn what_is_right_is_not_edited() {
         let body = r#"{"model":"m","stream_options":{"include_usage":true}}"#;
         let asks = [
-            (None, Ask::Nothing),
-            (Some("m"), Ask::Usage),
-            (None, Ask::Usage),
-            (None, Ask::Nothing),
+            (None, UsageAsk::Nothing),
+            (Some("m"), UsageAsk::Usage),
+            (None, UsageAsk::Usage),
+            (None, UsageAsk::Nothing),
         ];
         for (model, ask) in asks {
             assert_eq!(edit(body, model, ask), (vec![], body.into()));
         }
         let both = r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":true},"model":"m"}"#;
-        assert_eq!(edit(both, None, Ask::Running), (vec![], both.into()));
+        assert_eq!(edit(both, None, UsageAsk::Running), (vec![], both.into()));
         let absent = r#"{"model":"m"}"#;
-        assert_eq!(edit(absent, None, Ask::Nothing).1, absent);
+        assert_eq!(edit(absent, None, UsageAsk::Nothing).1, absent);
     }
 
     #[test]
@@ -465,9 +470,9 @@ mod tests {
         ];
         for (body, after) in cases {
             let after = if after.is_empty() { body } else { after };
-            assert_eq!(edit_all(Api::Chat, body, None, Ask::Nothing, Some(50)).1, after);
+            assert_eq!(edit_all(Api::Chat, body, None, UsageAsk::Nothing, Some(50)).1, after);
             serde_json::from_str::<Value>(after).expect(after);
-            let (splices, all) = edit_all(Api::Chat, body, Some("up"), Ask::Usage, Some(50));
+            let (splices, all) = edit_all(Api::Chat, body, Some("up"), UsageAsk::Usage, Some(50));
             let expected = after.replacen(r#""model":"m""#, r#""model":"up""#, 1);
             assert_eq!(all, expected.replacen('{', &format!("{{{ask}"), 1), "{body}");
             assert!(splices.is_sorted_by(|a, b| a.at.end <= b.at.start), "{splices:?}");
@@ -508,7 +513,7 @@ mod tests {
             let all = format!(r#"{{"model":"m"{all}}}"#);
             let whole = r#"{"model":"m"}"#;
             for (body, after) in [(whole, &bare), (&*all, both), (null, &nulls)] {
-                let (splices, edited) = edit_all(api, body, None, Ask::Nothing, Some(50));
+                let (splices, edited) = edit_all(api, body, None, UsageAsk::Nothing, Some(50));
                 assert_eq!(&edited, after, "{api:?}");
                 assert!(splices.len() <= 3, "{splices:?}");
             }
@@ -534,7 +539,7 @@ mod tests {
 
     #[test]
     fn the_upstreams_name_is_escaped() {
-        let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), Ask::Nothing);
+        let (_, after) = edit(r#"{"model":"m","n":1}"#, Some("a\"b\\é\n"), UsageAsk::Nothing);
         let value: Value = serde_json::from_str(&after).expect(&after);
         assert_eq!(value["model"], "a\"b\\é\n");
     }
@@ -545,7 +550,8 @@ mod tests {
             .map(|frame| Bytes::from_static(frame.as_bytes()));
         let mut scan = Scan::json(Api::Chat, &NOTHING);
         frames.iter().for_each(|frame| scan.push(frame).expect("well-formed"));
-        let splices = scan.finish().expect("valid").splices(Some("longer"), Ask::Nothing, None);
+        let splices =
+            scan.finish().expect("valid").splices(Some("longer"), UsageAsk::Nothing, None);
         let edited = apply(&frames, &splices);
         assert_eq!(edited.concat(), br#"{"model":"longer","n":1}"#);
         assert_eq!(edited[0].as_ptr(), frames[0].as_ptr());

@@ -10,9 +10,9 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 
 use super::LedgerError;
-use super::behind::unstored;
-use super::open::{Awaited, for_report};
-use super::whole::{Growing, Target, TargetError};
+use super::backlog::unstored;
+use super::open::{WaitingFor, for_report};
+use super::output_file::{OutputFile, Target, TargetError};
 use crate::config::Data;
 use crate::store::{Store, StoreError, file_problems, meaning};
 
@@ -44,7 +44,7 @@ pub(crate) enum BackupError {
         "the running server has not stored all of its journal (finished requests: {rows}) within 30 seconds; its \
          log says why"
     )]
-    Behind { rows: usize },
+    Backlog { rows: usize },
     #[error("can't write the copy {}: {}", path.display(), meaning(source))]
     Copy { path: PathBuf, source: rusqlite::Error },
 }
@@ -85,7 +85,7 @@ impl From<StoreError> for BackupError {
 pub(crate) fn backup(
     data: &Data,
     target: &Path,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Option<LedgerError>, BackupError> {
     let failed = |source| BackupError::Write { path: target.to_owned(), source };
@@ -100,7 +100,7 @@ pub(crate) fn backup(
         Target::Stream(path) => return Err(BackupError::NoFile { path }),
     };
     let unread = if is_alone { None } else { await_drain(data, &store)? };
-    let growing = Growing::beside(place).map_err(failed)?;
+    let growing = OutputFile::beside(place).map_err(failed)?;
     copy(&store, growing.path(), target, &mut progress)?;
     growing.place().map_err(failed)?;
     Ok(unread)
@@ -115,7 +115,7 @@ fn await_drain(data: &Data, store: &Store) -> Result<Option<LedgerError>, Backup
         if store.has_row(*event_id)? {
             pending.pop();
         } else if Instant::now() >= give_up {
-            return Err(BackupError::Behind { rows: pending.len() });
+            return Err(BackupError::Backlog { rows: pending.len() });
         } else {
             std::thread::park_timeout(DRAIN_POLL);
         }

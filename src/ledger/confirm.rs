@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Believed, Clock, Now};
-use crate::ledger::steady::Steady;
+use crate::clock::{Clock, Now, TrustedClock};
+use crate::ledger::clock_agreement::ClockAgreement;
 use crate::store::{Future, Store, StoreError};
 
 /// How long the wall clock has to keep step, and so the least between two writes.
@@ -18,10 +18,10 @@ const BEHIND_MS: i64 = 60_000;
 #[derive(Debug)]
 pub(super) struct Confirming {
     clock: Clock,
-    believed: Arc<Believed>,
+    believed: Arc<TrustedClock>,
     /// What the store has, as far as is known.
     stored_ms: Option<i64>,
-    steady: Steady,
+    steady: ClockAgreement,
     /// It is behind what was confirmed.
     is_behind: bool,
 }
@@ -39,12 +39,12 @@ impl Confirming {
         {
             stored_ms = Some(time_ms);
         }
-        let believed = stored_ms.map(|time_ms| Believed::new(time_ms, now));
-        let believed = Arc::new(believed.unwrap_or_else(Believed::unconfirmed));
-        Ok(Self { clock, believed, stored_ms, steady: Steady::new(now), is_behind: false })
+        let believed = stored_ms.map(|time_ms| TrustedClock::new(time_ms, now));
+        let believed = Arc::new(believed.unwrap_or_else(TrustedClock::unconfirmed));
+        Ok(Self { clock, believed, stored_ms, steady: ClockAgreement::new(now), is_behind: false })
     }
 
-    pub(super) fn believed(&self) -> &Arc<Believed> {
+    pub(super) fn believed(&self) -> &Arc<TrustedClock> {
         &self.believed
     }
 
@@ -155,7 +155,7 @@ mod tests {
         let now_ms = first_ms + STEADY_MS / 2 + STEADY_MS - 1;
         hand.jump_to(now_ms);
         assert_eq!(look(), (Some(first_ms), now_ms));
-        // Behind for as long as one likes: the time that was confirmed goes on.
+        // Backlog for as long as one likes: the time that was confirmed goes on.
         hand.jump_to(NOW_MS - YEAR_MS);
         look();
         for times in [1, 2] {

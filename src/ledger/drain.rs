@@ -5,7 +5,7 @@
 
 pub(crate) mod damage;
 mod error;
-mod held;
+mod unmatched_ends;
 mod old;
 mod open;
 mod pace;
@@ -20,17 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::error::{ReadError, Unread};
-use self::held::Held;
 use self::open::OpenRequests;
 use self::pace::Pace;
 pub(crate) use self::pace::ROW_WAIT;
 pub(crate) use self::progress::Progress;
 use self::reading::{Cursor, Found};
+use self::unmatched_ends::UnmatchedEnds;
 use self::unreadable::PATIENCE;
 use crate::journal::Directory;
 use crate::journal::codec::{Names, Record};
 use crate::journal::disk::{Disk, Os};
-use crate::ledger::breath::Breath;
+use crate::ledger::pacing::Pacing;
 use crate::price::Prices;
 use crate::record::{Closed, EventId, Opened, Row};
 use crate::store::{Position, Store, StoreError};
@@ -59,7 +59,7 @@ pub(crate) struct Drain<D: Disk = Os> {
     cursors: BTreeMap<u64, Cursor<D::File>>,
     /// Requests that are open, and in which segment.
     open: OpenRequests,
-    held: Held,
+    held: UnmatchedEnds,
     /// Reused for every read; never shorter than it was.
     chunk: Vec<u8>,
     rows: Vec<Row>,
@@ -73,7 +73,7 @@ pub(crate) struct Drain<D: Disk = Os> {
     now: Duration,
     /// How long what a segment's disk does not give back is tried again.
     patience: Duration,
-    pub(crate) breath: Breath,
+    pub(crate) pacing: Pacing,
 }
 
 impl<D: Disk> Drain<D> {
@@ -93,7 +93,7 @@ impl<D: Disk> Drain<D> {
             names: Names::default(),
             cursors: BTreeMap::new(),
             open: OpenRequests::default(),
-            held: Held::default(),
+            held: UnmatchedEnds::default(),
             chunk: Vec::new(),
             rows: Vec::new(),
             progress: Progress::default(),
@@ -102,7 +102,7 @@ impl<D: Disk> Drain<D> {
             pace: Pace::new(ROW_WAIT),
             now: Duration::ZERO,
             patience: PATIENCE,
-            breath: Breath::none(),
+            pacing: Pacing::off(),
         })
     }
 
@@ -213,7 +213,7 @@ impl<D: Disk> Drain<D> {
         let mut again = Self::new(self.directory.clone(), store)?;
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
-        again.breath = std::mem::take(&mut self.breath);
+        again.pacing = std::mem::take(&mut self.pacing);
         std::mem::swap(&mut again.pace, &mut self.pace);
         (again.now, again.patience) = (self.now, self.patience);
         tracing::error!(
@@ -315,7 +315,8 @@ impl<D: Disk> Drain<D> {
             Some(Position { segment: cursor.name.clone()?, offset: cursor.read })
         };
         let positions: Vec<Position> = moved.filter_map(position).collect();
-        let new = self.store.append_stepwise(&self.rows, &positions, || self.breath.step())?;
+        let new =
+            self.store.append_stepwise(&self.rows, &positions, || self.pacing.pause_if_due())?;
         self.cursors.values_mut().filter(|cursor| has_moved(cursor)).for_each(|cursor| {
             cursor.positioned = cursor.read;
         });

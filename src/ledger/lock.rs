@@ -32,7 +32,7 @@ pub(crate) struct DirectoryLock {
 
 /// What became of a lock that is held for long.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum LockCheck {
     Still,
     /// Somebody had removed the file or put another in its place, and it is locked anew.
     FileAnew,
@@ -106,20 +106,20 @@ impl DirectoryLock {
 
     /// Goes on holding the directory, and makes its file again when somebody has removed it. Fails where
     /// that can't be made, or the directory is not there, for now.
-    pub(crate) fn keep(&mut self) -> io::Result<Kept> {
+    pub(crate) fn keep(&mut self) -> io::Result<LockCheck> {
         if !is_at(&self.dir, &self.path)? {
-            return Ok(Kept::OtherDirectory);
+            return Ok(LockCheck::OtherDirectory);
         }
         if is_at(&self.file, &self.path.join(FILE_NAME)).unwrap_or(false) {
-            return Ok(Kept::Still);
+            return Ok(LockCheck::Still);
         }
         self.file = match locked_file(&self.path) {
             Ok(file) => file,
-            Err(LockError::Held(holder)) => return Ok(Kept::FileTaken(holder)),
+            Err(LockError::Held(holder)) => return Ok(LockCheck::FileTaken(holder)),
             Err(LockError::Io(error)) => return Err(error),
         };
         self.tell();
-        Ok(Kept::FileAnew)
+        Ok(LockCheck::FileAnew)
     }
 
     /// Writes down who holds it.
@@ -275,23 +275,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(FILE_NAME);
         let mut lock = DirectoryLock::take(dir.path(), SERVE).expect("free");
-        assert_eq!(lock.keep().expect("it is there"), Kept::Still);
+        assert_eq!(lock.keep().expect("it is there"), LockCheck::Still);
         std::fs::remove_file(&path).expect("removes");
         for command in ["usage", SERVE] {
             let found = holder(DirectoryLock::take(dir.path(), command).expect_err("held"));
             assert_eq!(found, Holder::Unknown);
             assert!(!path.exists());
         }
-        assert_eq!(lock.keep().expect("nobody was faster"), Kept::FileAnew);
+        assert_eq!(lock.keep().expect("nobody was faster"), LockCheck::FileAnew);
         let found = holder(DirectoryLock::take(dir.path(), "usage").expect_err("held"));
         assert_eq!(found.to_string(), format!("`weir serve` (process {})", std::process::id()));
         // Who does not know of the directory's lock.
         std::fs::remove_file(&path).expect("removes");
         let other = File::create(&path).expect("makes");
         other.try_lock().expect("nobody has it");
-        assert_eq!(lock.keep().expect("it is there"), Kept::FileTaken(Holder::Unknown));
+        assert_eq!(lock.keep().expect("it is there"), LockCheck::FileTaken(Holder::Unknown));
         drop(other);
-        assert_eq!(lock.keep().expect("it has ended"), Kept::FileAnew);
+        assert_eq!(lock.keep().expect("it has ended"), LockCheck::FileAnew);
         drop(lock);
         DirectoryLock::take(dir.path(), "usage").expect("free");
     }
@@ -305,9 +305,9 @@ mod tests {
         std::fs::rename(&data, &moved).expect("moves");
         assert_eq!(lock.keep().expect_err("gone").kind(), io::ErrorKind::NotFound);
         std::fs::rename(&moved, &data).expect("moves");
-        assert_eq!(lock.keep().expect("it is back"), Kept::Still);
+        assert_eq!(lock.keep().expect("it is back"), LockCheck::Still);
         std::fs::rename(&data, &moved).expect("moves");
         create_private_dir(&data).expect("makes");
-        assert_eq!(lock.keep().expect("something is there"), Kept::OtherDirectory);
+        assert_eq!(lock.keep().expect("something is there"), LockCheck::OtherDirectory);
     }
 }

@@ -11,19 +11,19 @@ use std::time::Duration;
 use crate::config::{Data, Durability};
 use crate::files::create_private_dir;
 use crate::journal::Directory;
-use crate::ledger::behind::{Behind, behind};
+use crate::ledger::backlog::{Backlog, behind};
 use crate::ledger::drain::{Drain, Progress};
-use crate::ledger::lock::{DirectoryLock, Kept, LockError, SERVE};
+use crate::ledger::lock::{DirectoryLock, LockCheck, LockError, SERVE};
 use crate::ledger::{LedgerError, directory_error};
 use crate::store::{FILE_NAME, Store, StoreError};
 
-pub(crate) use crate::ledger::awaited::Awaited;
 use crate::ledger::lock::Holder;
+pub(crate) use crate::ledger::waiting_for::WaitingFor;
 
 /// The directory for a server, with its journal and the drain, which has read nothing yet.
 pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerError> {
     create_private_dir(&data.dir).map_err(|source| directory_error(data, source))?;
-    let mut tell = |awaited: &Awaited, waited: Duration| {
+    let mut tell = |awaited: &WaitingFor, waited: Duration| {
         let waited_s = waited.as_secs();
         tracing::info!(holder = %awaited, waited_s, "waiting for the data directory");
     };
@@ -39,7 +39,7 @@ pub(super) fn for_server(data: &Data) -> Result<(DirectoryLock, Drain), LedgerEr
 pub(super) fn for_report(
     data: &Data,
     command: &'static str,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Option<(DirectoryLock, Drain)>, LedgerError> {
     if !Store::is_there(&data.dir) {
         return Err(missing(data));
@@ -58,7 +58,7 @@ pub(crate) struct Reported {
     /// What the replay did, which no log tells.
     pub(crate) replayed: Progress,
     /// What the store does not have although it should.
-    pub(crate) behind: Option<Behind>,
+    pub(crate) behind: Option<Backlog>,
     /// Why that may not be all: a part of the journal could not be read.
     pub(crate) unread: Option<LedgerError>,
     /// Why the journal was not replayed although nobody else does it: the disk is full.
@@ -72,7 +72,7 @@ pub(crate) fn open_store(
     data: &Data,
     command: &'static str,
     now_ms: i64,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Reported, LedgerError> {
     let (replayed, full) = match replayed(data, command, tell) {
         Ok(replayed) => (replayed, None),
@@ -96,7 +96,7 @@ pub(crate) fn open_store(
 fn replayed(
     data: &Data,
     command: &'static str,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Option<Progress>, LedgerError> {
     let Some((_lock, mut drain)) = for_report(data, command, tell)? else { return Ok(None) };
     Ok(Some(drain.replay_telling(tell)?))
@@ -108,7 +108,7 @@ pub(crate) fn open_for_keys(
     data: &Data,
     command: &'static str,
     may_make: bool,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Store, LedgerError> {
     let is_there = Store::is_there(&data.dir);
     if !is_there && (!may_make || has_journal(&data.dir)) {
@@ -132,10 +132,10 @@ pub(crate) fn open_to_change(
     data: &Data,
     command: &'static str,
     may_make: bool,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Store, LedgerError> {
     let mut store = open_for_keys(data, command, may_make, tell)?;
-    let writer = Awaited::Holder(Holder::Writer);
+    let writer = WaitingFor::Holder(Holder::Writer);
     store.await_change(&mut |waited| tell(&writer, waited))?;
     Ok(store)
 }
@@ -143,7 +143,7 @@ pub(crate) fn open_to_change(
 fn lock(
     data: &Data,
     command: &'static str,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<DirectoryLock, LedgerError> {
     DirectoryLock::wait_for(&data.dir, command, telling(tell)).map_err(|error| match error {
         LockError::Held(holder) => {
@@ -153,21 +153,21 @@ fn lock(
     })
 }
 
-fn telling(tell: &mut dyn FnMut(&Awaited, Duration)) -> impl FnMut(&Holder, Duration) {
-    |holder, waited| tell(&Awaited::Holder(holder.clone()), waited)
+fn telling(tell: &mut dyn FnMut(&WaitingFor, Duration)) -> impl FnMut(&Holder, Duration) {
+    |holder, waited| tell(&WaitingFor::Holder(holder.clone()), waited)
 }
 
 /// Opens the store, and waits for a program that holds its write lock.
 fn open_patiently(
     data: &Data,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Store, StoreError> {
-    let writer = Awaited::Holder(Holder::Writer);
+    let writer = WaitingFor::Holder(Holder::Writer);
     Store::open_patiently(&data.dir, &mut |waited| tell(&writer, waited))
 }
 
 /// A program that holds the store's write lock is waited for: the replay would fail.
-fn drain(data: &Data, tell: &mut dyn FnMut(&Awaited, Duration)) -> Result<Drain, LedgerError> {
+fn drain(data: &Data, tell: &mut dyn FnMut(&WaitingFor, Duration)) -> Result<Drain, LedgerError> {
     let directory = Directory::open(&data.dir, data.segment_bytes, data.durability)
         .map_err(|source| directory_error(data, source))?;
     let mut store = open_patiently(data, tell)?;
@@ -220,15 +220,15 @@ impl Hold {
     /// it may not touch it any more, as another could take what this one writes for what a dead one has left.
     pub(super) fn keep(&mut self) -> bool {
         let kept = match self.lock.keep() {
-            Ok(Kept::Still) => identity(&self.journal).map(|found| match self.journal_is {
+            Ok(LockCheck::Still) => identity(&self.journal).map(|found| match self.journal_is {
                 Some(ours) if ours != found => None,
-                _ => Some(Kept::Still),
+                _ => Some(LockCheck::Still),
             }),
             kept => kept.map(Some),
         };
         let was_failing = std::mem::replace(&mut self.is_failing, kept.is_err());
         match kept {
-            Ok(Some(Kept::Still)) => true,
+            Ok(Some(LockCheck::Still)) => true,
             Ok(None) => {
                 tracing::error!(
                     journal = %self.journal.display(),
@@ -237,14 +237,14 @@ impl Hold {
                 );
                 false
             }
-            Ok(Some(Kept::FileAnew)) => {
+            Ok(Some(LockCheck::FileAnew)) => {
                 tracing::error!(
                     "the data directory's lock file was removed or replaced, and is made again; leave it \
                      alone: it says who has the directory"
                 );
                 true
             }
-            Ok(Some(Kept::FileTaken(holder))) => {
+            Ok(Some(LockCheck::FileTaken(holder))) => {
                 tracing::error!(
                     %holder,
                     "the data directory's lock file was removed or replaced, and another process has \
@@ -252,7 +252,7 @@ impl Hold {
                 );
                 false
             }
-            Ok(Some(Kept::OtherDirectory)) => {
+            Ok(Some(LockCheck::OtherDirectory)) => {
                 tracing::error!(
                     "the data directory was replaced by another one; this process serves nothing more: \
                      what it wrote is in the one that was there before"

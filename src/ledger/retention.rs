@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{AHEAD_MAX_MS, Believed, Clock};
+use crate::clock::{AHEAD_MAX_MS, Clock, TrustedClock};
 use crate::ledger::drain::Drain;
 use crate::store::StoreError;
 
@@ -17,14 +17,14 @@ const CATCH_UP: i64 = 2;
 pub(super) struct Retention {
     keep: Option<Duration>,
     clock: Clock,
-    confirmed: Arc<Believed>,
+    confirmed: Arc<TrustedClock>,
     /// The time that is believed in, in milliseconds since the epoch, and when it was, by the
     /// monotonic clock in nanoseconds. None until there is a row.
     believed: Option<(i64, u64)>,
 }
 
 impl Retention {
-    pub(super) fn new(keep: Option<Duration>, clock: Clock, confirmed: Arc<Believed>) -> Self {
+    pub(super) fn new(keep: Option<Duration>, clock: Clock, confirmed: Arc<TrustedClock>) -> Self {
         Self { keep, clock, confirmed, believed: None }
     }
 
@@ -85,7 +85,7 @@ mod tests {
         let mut drain = open().unwrap();
         let (clock, hand) = Clock::manual(100 * DAY_MS);
         let new = |days: i64| {
-            let confirmed = Believed::new(days * DAY_MS, clock.now());
+            let confirmed = TrustedClock::new(days * DAY_MS, clock.now());
             Retention::new(Some(KEEP), clock.clone(), confirmed.into())
         };
         let mut retention = new(100);
@@ -130,7 +130,7 @@ mod tests {
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
         let mut drain = Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap()).unwrap();
         let (clock, hand) = Clock::manual(9_000 * DAY_MS);
-        let confirmed: Arc<_> = Believed::new(9_000 * DAY_MS, clock.now()).into();
+        let confirmed: Arc<_> = TrustedClock::new(9_000 * DAY_MS, clock.now()).into();
         let mut retention = Retention::new(Some(KEEP), clock.clone(), confirmed.clone());
         assert_eq!(retention.expire(&mut drain).unwrap(), 0);
         store.append(&[Sample::default().row()], &[]).unwrap();

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Now};
+use crate::ledger::clock_agreement::ClockAgreement;
 use crate::ledger::drain::Drain;
 use crate::ledger::retention::Retention;
-use crate::ledger::steady::Steady;
 use crate::store::StoreError;
 
 /// Between two looks for what there is to do, once nothing is left; before, some is done in each pass.
@@ -28,7 +28,7 @@ const STEADY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Upkeep {
     clock: Clock,
-    steady: Steady,
+    steady: ClockAgreement,
     retention: Retention,
     /// When to look again, by the monotonic clock in nanoseconds.
     next_ns: u64,
@@ -37,7 +37,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(retention: Retention, clock: Clock) -> Self {
         let now = clock.now();
-        Self { clock, steady: Steady::new(now), retention, next_ns: now.mono_ns }
+        Self { clock, steady: ClockAgreement::new(now), retention, next_ns: now.mono_ns }
     }
 
     /// Does what is due, for as long as a pass may take; the rest is due with the next one.
@@ -63,7 +63,7 @@ impl Upkeep {
 }
 
 /// The hour (since the epoch, UTC) before which all are over, if the clock can be believed.
-fn hours_over(steady: &mut Steady, now: Now) -> Option<i64> {
+fn hours_over(steady: &mut ClockAgreement, now: Now) -> Option<i64> {
     let is_steady = u128::try_from(steady.kept_ms(now)).is_ok_and(|ms| ms >= STEADY.as_millis());
     is_steady.then(|| now.unix_ms.saturating_sub(STRAGGLERS_MS).div_euclid(HOUR_MS))
 }
@@ -98,7 +98,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::clock::Believed;
+    use crate::clock::TrustedClock;
     use crate::config::Durability;
     use crate::journal::Directory;
     use crate::store::Store;
@@ -119,7 +119,7 @@ mod tests {
         let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
         let drain = Drain::new(Arc::new(directory), Store::open(dir.path()).unwrap()).unwrap();
         let (clock, hand) = Clock::manual(now_ms);
-        let confirmed = Believed::new(now_ms, clock.now()).into();
+        let confirmed = TrustedClock::new(now_ms, clock.now()).into();
         let keep = Some(Duration::from_secs(10 * 86_400));
         let retention = Retention::new(keep, clock.clone(), confirmed);
         (dir, drain, Upkeep::new(retention, clock), hand)
@@ -161,7 +161,7 @@ mod tests {
     fn an_hour_is_over_by_a_clock_that_was_not_set_just_now() {
         let at = |unix_ms, minutes: u64| Now { unix_ms, mono_ns: minutes * 60_000_000_000 };
         let minute = |minutes: i64| 100 * HOUR_MS + minutes * 60_000;
-        let mut steady = Steady::new(at(minute(0), 0));
+        let mut steady = ClockAgreement::new(at(minute(0), 0));
         let mut over = |now| hours_over(&mut steady, now);
         assert_eq!(over(at(minute(0) + 500, 0)), None, "nothing is known yet");
         assert_eq!(over(at(minute(1), 1)), Some(99));

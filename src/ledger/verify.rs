@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LedgerError;
-use super::behind::{Behind, behind};
-use super::open::{Awaited, for_report};
+use super::backlog::{Backlog, behind};
+use super::open::{WaitingFor, for_report};
 use super::report::timestamp;
 use super::scan::scan;
 use crate::config::Data;
@@ -41,7 +41,7 @@ pub(crate) struct Report {
     /// Why the rest could not be looked at, where the file of the store is damaged.
     pub broken_off: Option<LedgerError>,
     /// What the store does not have although it should, beside a server.
-    pub behind: Option<Behind>,
+    pub behind: Option<Backlog>,
     /// Rows that were given another date.
     pub redated: u64,
     pub hours: u64,
@@ -86,7 +86,7 @@ pub(crate) fn verify(
     windows: &[Window],
     now_ms: i64,
     mend: Mend,
-    tell: &mut dyn FnMut(&Awaited, Duration),
+    tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Report, LedgerError> {
     let mut report = Report::default();
     report.file(data)?;
@@ -120,7 +120,7 @@ impl Report {
         windows: &[Window],
         now_ms: i64,
         mend: Mend,
-        tell: &mut dyn FnMut(&Awaited, Duration),
+        tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<(), LedgerError> {
         let mut store = self.begin(data, now_ms, tell)?;
         let time = future::Time::of(&store, now_ms, mend)?;
@@ -162,7 +162,7 @@ impl Report {
         &mut self,
         data: &Data,
         now_ms: i64,
-        tell: &mut dyn FnMut(&Awaited, Duration),
+        tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<Store, LedgerError> {
         let alone = for_report(data, "verify", tell)?;
         let store = Store::open_existing(&data.dir)?;

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::facts::{CHOICES_LIMIT, Slot};
-use super::object::Reader;
 use super::stated::{Insane, Stated};
+use super::usage_reader::UsageReader;
 use crate::json::Token;
 
 /// So many bytes of a usage object are kept.
@@ -22,7 +22,7 @@ pub(super) struct Captures {
     /// The one that is open, and its depth.
     open: Option<(usize, usize)>,
     /// Made for the first one; many answers have none.
-    reader: Option<Box<Reader>>,
+    reader: Option<Box<UsageReader>>,
 }
 
 /// One usage object.
@@ -60,7 +60,7 @@ impl Captures {
         (capture.slot, capture.span, capture.stated) = (slot, at..u64::MAX, None);
         capture.bytes.clear();
         match &mut self.reader {
-            Some(reader) => **reader = Reader::default(),
+            Some(reader) => **reader = UsageReader::default(),
             none => *none = Some(Box::default()),
         }
         self.open = Some((index, depth));

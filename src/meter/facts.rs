@@ -99,7 +99,7 @@ pub(super) struct Facts {
     pub(super) choice: Vec<Choice>,
     pub(super) more_choices: bool,
     /// Content-filter or moderation results: worth an event of their own.
-    pub(super) remarks: bool,
+    pub(super) moderation: bool,
     pub(super) error: bool,
     pub(super) signs: Signs,
     /// A member stands there in which an API gives its answers, whatever is in it.

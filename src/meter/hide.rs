@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::facts::{Facts, Member};
-use super::outlet::Outlet;
+use super::release::Release;
 use super::setup::Hide;
 
 /// What becomes of an event.
@@ -17,19 +17,19 @@ pub(super) enum Verdict {
 }
 
 /// Judges a whole event that is still held. Whatever is odd passes.
-pub(super) fn verdict(hide: Hide, facts: &Facts, outlet: &Outlet) -> Verdict {
+pub(super) fn verdict(hide: Hide, facts: &Facts, release: &Release) -> Verdict {
     let span = match (hide, facts.usage) {
         // Citations, say: the event stays, without what nobody asked for.
         (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) && facts.extra => {
-            object_member(facts.usage_key_at..facts.usage_end_at, outlet)
+            object_member(facts.usage_key_at..facts.usage_end_at, release)
         }
         (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) => return Verdict::Drop,
         (Hide::Last | Hide::All, Member::Absent | Member::Null) if is_husk(facts) => {
             return Verdict::Drop;
         }
-        (Hide::Last | Hide::All, Member::Null) => null_member(facts.usage_key_at, outlet),
+        (Hide::Last | Hide::All, Member::Null) => null_member(facts.usage_key_at, release),
         (Hide::All | Hide::Running, Member::Proper) if is_running(facts) => {
-            object_member(facts.usage_key_at..facts.usage_end_at, outlet)
+            object_member(facts.usage_key_at..facts.usage_end_at, release)
         }
         _ => None,
     };
@@ -42,7 +42,7 @@ fn only_usage(facts: &Facts) -> bool {
     facts.may_be_usage_only()
         && !facts.more_choices
         && facts.choice.iter().all(|choice| choice.empty)
-        && !facts.remarks
+        && !facts.moderation
         && !facts.error
 }
 
@@ -58,54 +58,54 @@ fn is_running(facts: &Facts) -> bool {
 
 /// The span of the member `"usage":null` whose key stands at `key`, with one comma; `None` unless
 /// all of it stands in one line.
-fn null_member(key: u64, outlet: &Outlet) -> Option<Range<u64>> {
-    let colon = skip(word(key, b"\"usage\"", outlet)?, outlet);
-    let value = skip(word(colon, b":", outlet)?, outlet);
-    with_comma(key..word(value, b"null", outlet)?, outlet)
+fn null_member(key: u64, release: &Release) -> Option<Range<u64>> {
+    let colon = skip(word(key, b"\"usage\"", release)?, release);
+    let value = skip(word(colon, b":", release)?, release);
+    with_comma(key..word(value, b"null", release)?, release)
 }
 
 /// The same of a member whose value is an object, from its key to its end.
-fn object_member(member: Range<u64>, outlet: &Outlet) -> Option<Range<u64>> {
-    word(member.start, b"\"usage\"", outlet)?;
-    let mut bytes = member.clone().map(|at| outlet.byte(at));
+fn object_member(member: Range<u64>, release: &Release) -> Option<Range<u64>> {
+    word(member.start, b"\"usage\"", release)?;
+    let mut bytes = member.clone().map(|at| release.byte(at));
     let is_one_line = bytes.all(|byte| !matches!(byte, None | Some(b'\n' | b'\r')));
-    is_one_line.then(|| with_comma(member, outlet))?
+    is_one_line.then(|| with_comma(member, release))?
 }
 
 /// A member with the comma before it, else the one after it.
-fn with_comma(member: Range<u64>, outlet: &Outlet) -> Option<Range<u64>> {
+fn with_comma(member: Range<u64>, release: &Release) -> Option<Range<u64>> {
     let mut before = member.start.checked_sub(1)?;
-    while is_blank(before, outlet) {
+    while is_blank(before, release) {
         before = before.checked_sub(1)?;
     }
-    if outlet.byte(before) == Some(b',') {
+    if release.byte(before) == Some(b',') {
         return Some(before..member.end);
     }
-    if outlet.byte(before) != Some(b'{') {
+    if release.byte(before) != Some(b'{') {
         return None;
     }
-    let after = skip(member.end, outlet);
-    match outlet.byte(after)? {
-        b',' => Some(member.start..skip(after + 1, outlet)),
+    let after = skip(member.end, release);
+    match release.byte(after)? {
+        b',' => Some(member.start..skip(after + 1, release)),
         b'}' => Some(member),
         _ => None,
     }
 }
 
-fn is_blank(at: u64, outlet: &Outlet) -> bool {
-    matches!(outlet.byte(at), Some(b' ' | b'\t'))
+fn is_blank(at: u64, release: &Release) -> bool {
+    matches!(release.byte(at), Some(b' ' | b'\t'))
 }
 
 /// The first byte from `at` on that is no blank.
-fn skip(mut at: u64, outlet: &Outlet) -> u64 {
-    while is_blank(at, outlet) {
+fn skip(mut at: u64, release: &Release) -> u64 {
+    while is_blank(at, release) {
         at += 1;
     }
     at
 }
 
 /// Where `word` ends that stands at `at`.
-fn word(at: u64, word: &[u8], outlet: &Outlet) -> Option<u64> {
+fn word(at: u64, word: &[u8], release: &Release) -> Option<u64> {
     let mut expected = word.iter().zip(at..);
-    expected.all(|(byte, at)| outlet.byte(at) == Some(*byte)).then(|| at + word.len() as u64)
+    expected.all(|(byte, at)| release.byte(at) == Some(*byte)).then(|| at + word.len() as u64)
 }

@@ -1,15 +1,15 @@
 //! Where an event of ours can be put into a stream.
 
-use super::outlet::Outlet;
+use super::release::Release;
 use super::sse::Lines;
 use super::{Kind, Meter};
 
 impl Meter {
     /// Whether an event of ours can be put after the bytes that have left; what is held must be discarded first.
     pub(crate) fn between_events(&self) -> bool {
-        let whole = |outlet: &Outlet| self.event.open && outlet.released() == self.event.at;
-        match (self.kind, &self.outlet) {
-            (Kind::Sse, Some(outlet)) if outlet.holds() => whole(outlet),
+        let whole = |release: &Release| self.event.open && release.released() == self.event.at;
+        match (self.kind, &self.release) {
+            (Kind::Sse, Some(release)) if release.holds() => whole(release),
             (Kind::Sse, _) => self.tap.is_none() && self.lines.is_between(),
             _ => false,
         }
@@ -17,12 +17,12 @@ impl Meter {
 
     /// Throws away the unfinished event that is held: it will never be finished.
     pub(crate) fn discard_held(&mut self) {
-        if let Some(outlet) = &mut self.outlet
-            && outlet.holds()
+        if let Some(release) = &mut self.release
+            && release.holds()
         {
             // Where the event's beginning has left, nothing can follow it as an event of its own.
-            let is_whole = outlet.released() == self.event.at;
-            outlet.discard();
+            let is_whole = release.released() == self.event.at;
+            release.discard();
             self.close();
             if is_whole {
                 self.lines = Lines::new();

@@ -37,7 +37,7 @@ pub(super) enum Key {
     /// What repeats or explains the text, and is not text itself.
     Aside,
     /// Content filters and moderation.
-    Remarks,
+    Moderation,
     /// `image_url`, a link or an object with one.
     ImageUrl,
     /// An item of the Responses API, in an event; and what its tool made.
@@ -193,7 +193,7 @@ impl Key {
             10 => match name {
                 b"error_code" => Self::ErrorCode,
                 b"eval_count" => Self::EvalCount,
-                b"moderation" => Self::Remarks,
+                b"moderation" => Self::Moderation,
                 b"request_id" => Self::Envelope,
                 b"tool_usage" => Self::ToolUsage,
                 b"transcript" => Self::Text,
@@ -228,7 +228,7 @@ impl Key {
                 _ => Self::Other,
             },
             18 if name == b"system_fingerprint" => Self::Envelope,
-            21 if name == b"prompt_filter_results" => Self::Remarks,
+            21 if name == b"prompt_filter_results" => Self::Moderation,
             24 if name == b"provider_specific_fields" => Self::Aside,
             _ => Self::Other,
         }

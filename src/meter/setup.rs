@@ -1,7 +1,7 @@
 //! How a response is to be metered, and what its head says of its form.
 
+use super::decoding_tap::{Coding, DecodingTap};
 use super::sse::BOM;
-use super::tap::{Coding, Tap};
 
 /// How a response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Kind {
         /// More bytes of a code that stand for nothing are not waited for.
         const CODED: usize = 4096;
         let Some(coding) = coding else { return Self::told_by_plain(first) };
-        let (mut tap, mut decoded) = (Tap::new(coding), Vec::new());
+        let (mut tap, mut decoded) = (DecodingTap::new(coding), Vec::new());
         tap.push(first, |piece| {
             if decoded.is_empty() {
                 decoded.extend_from_slice(piece);

@@ -240,7 +240,7 @@ fn nothing_is_dammed_and_frames_are_not_copied() {
         let (mut lines, mut out) = (Lines::new(), Vec::new());
         for byte in fixture.stream.chunks(1) {
             hiding.push(Bytes::copy_from_slice(byte), &mut out);
-            let held = hiding.outlet.as_ref().is_some_and(Outlet::holds);
+            let held = hiding.release.as_ref().is_some_and(Release::holds);
             if matches!(lines.next(byte).0, Part::End | Part::Tail | Part::Between) {
                 assert!(!held, "{} after {}", fixture.name, hiding.at);
             }
@@ -471,7 +471,7 @@ fn check_edit(kind: Kind, hide: Hide, model: Option<&str>, from: &str, to: &str)
     let mut out = Vec::new();
     for byte in bytes.chunks(1) {
         meter.push(Bytes::copy_from_slice(byte), &mut out);
-        let held = meter.outlet.as_ref().is_some_and(Outlet::holds);
+        let held = meter.release.as_ref().is_some_and(Release::holds);
         assert!(!held || kind == Kind::Json || meter.event.open, "held after its event");
     }
     meter.finish(&mut out);

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use tempfile::TempDir;
 
 use super::*;
-use crate::admit::Ask;
+use crate::admit::Demand;
 use crate::clock::ManualClock;
 use crate::config::Secrets;
 use crate::identify::key_text::KeyText;
@@ -60,11 +60,11 @@ impl World {
         let show = |digest: &Digest| {
             let entry = current.get(digest).expect("every digest that is known is found");
             let Identity { key_id, tenant, models, clamp, cut, slot, .. } = &*entry.identity;
-            let standing = slot.standing(registry.clock.now());
+            let rate_limits = slot.rate_limits(registry.clock.now());
             let (ends, revoked) = (entry.expires_at_ms, entry.is_revoked);
             let cost = entry.identity.has_cost_quota();
             format!(
-                "{key_id} {tenant} {models:?} {clamp} {cut} {standing:?} {ends:?} {revoked} {cost}"
+                "{key_id} {tenant} {models:?} {clamp} {cut} {rate_limits:?} {ends:?} {revoked} {cost}"
             )
         };
         let seen: BTreeMap<_, _> = digests.map(|digest| (*digest, show(digest))).collect();
@@ -86,12 +86,12 @@ impl World {
 }
 
 fn start(config: &Config, store: &Store, clock: &Clock) -> Registry {
-    let believed = Arc::new(Believed::new(AT_MS, clock.now()));
+    let believed = Arc::new(TrustedClock::new(AT_MS, clock.now()));
     Registry::load(config, store, (clock.clone(), believed), Arc::default()).expect("a whole store")
 }
 
-fn ask() -> Ask {
-    Ask { prompt_tokens: 5, reserve_tokens: 10, reserve_nano_usd: 0, clamp: None }
+fn ask() -> Demand {
+    Demand { prompt_tokens: 5, reserve_tokens: 10, reserve_nano_usd: 0, clamp: None }
 }
 
 #[test]

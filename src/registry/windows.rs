@@ -7,13 +7,17 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::admit::{OpenWindows, Rebuilt, TenantLive, Used, Windows};
-use crate::clock::{Believed, Now};
+use crate::clock::{Now, TrustedClock};
 use crate::store::{Balance, Store, StoreError};
 
 /// Where windows begin to be counted, in Unix milliseconds. A clock that is behind the newest row was
 /// set back: what that row's day has used is still used when the clock is right again. A row that is too
 /// far ahead of the time that is believed says nothing.
-pub(super) fn latest_ms(store: &Store, believed: &Believed, now: Now) -> Result<i64, StoreError> {
+pub(super) fn latest_ms(
+    store: &Store,
+    believed: &TrustedClock,
+    now: Now,
+) -> Result<i64, StoreError> {
     let time_ms = believed.at(now);
     let newest_ms = store.newest_ms(believed.until(now))?;
     let latest_ms = newest_ms.map_or(time_ms, |newest_ms| newest_ms.max(time_ms));
@@ -37,7 +41,7 @@ pub(super) fn move_windows(
     mut tenants: Vec<Moving<'_>>,
     zone: &TimeZone,
     store: &Store,
-    (now, believed): (impl Fn() -> Now, &Believed),
+    (now, believed): (impl Fn() -> Now, &TrustedClock),
 ) -> Result<(), StoreError> {
     while let Some(first) = tenants.first() {
         let now = now();
@@ -57,7 +61,7 @@ fn move_group<'a>(
     old: Windows,
     zone: &TimeZone,
     store: &Store,
-    (now, believed): (Now, &Believed),
+    (now, believed): (Now, &TrustedClock),
 ) -> Result<Vec<Moving<'a>>, StoreError> {
     let mut latest_ms = latest_ms(store, believed, now)?;
     if old.day.start_ms <= believed.until(now) {

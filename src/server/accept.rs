@@ -17,7 +17,7 @@ use crate::gateway::client::Surplus;
 use crate::server::Stage;
 use crate::server::origins::{Origin, Origins};
 use crate::supervisor::Supervised;
-use crate::telemetry::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -93,7 +93,7 @@ pub(crate) async fn run(
         Err(error) => return tracing::error!(%error, "the data listener cannot be used"),
     };
     let origins = Origins::default();
-    let [failed, crowded] = [(); 2].map(|()| Seldom::new(clock.clone()));
+    let [failed, crowded] = [(); 2].map(|()| LogThrottle::new(clock.clone()));
     let mut next = 0;
     loop {
         let accepted = tokio::select! {
@@ -105,7 +105,7 @@ pub(crate) async fn run(
             Ok((stream, address)) => {
                 let origin = origins.enter(address.ip());
                 if origin.before() >= most.of_address
-                    && let Some(left_out) = crowded.say()
+                    && let Some(left_out) = crowded.allow()
                 {
                     tracing::warn!(
                         left_out,
@@ -117,7 +117,7 @@ pub(crate) async fn run(
                 let _ = dispatch(&lanes, &mut next, stream, address, origin, most);
             }
             Err(error) => {
-                if let Some(left_out) = failed.say() {
+                if let Some(left_out) = failed.allow() {
                     tracing::error!(
                         %error,
                         left_out,

@@ -14,8 +14,8 @@ use crate::identify::FailedKeys;
 use crate::registry::Registry;
 use crate::server::Stage;
 use crate::supervisor::Supervised;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::seldom::Seldom;
 
 /// How often quotas are asked what they have to tell.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ impl Control {
             quotas: self.quotas.clone(),
             hosts: self.admin_hosts.clone(),
         };
-        let failed = Seldom::new(self.clock.clone());
+        let failed = LogThrottle::new(self.clock.clone());
         let served = async {
             let listener = tokio::net::TcpListener::from_std(admin)?;
             admin::serve(listener, shown, failed, cut).await

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::coalesce::Coalesce;
 use crate::gateway::client::Client;
-use crate::gather::Gather;
 use crate::server::half_close::HalfClose;
 
 /// For how long what still comes is thrown away, after an answer that did not wait for it.
@@ -36,7 +36,7 @@ pub(crate) struct IoSettings {
 }
 
 pub(crate) struct ClientIo {
-    stream: TokioIo<HalfClose<Gather<TcpStream>>>,
+    stream: TokioIo<HalfClose<Coalesce<TcpStream>>>,
     client: Rc<Client>,
     write_deadline: Duration,
     linger_bytes: u64,
@@ -61,7 +61,7 @@ struct Linger {
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, client: Rc<Client>, settings: &IoSettings) -> Self {
-        let stream = HalfClose::new(Gather(stream), client.clone(), settings.half_close);
+        let stream = HalfClose::new(Coalesce(stream), client.clone(), settings.half_close);
         Self {
             stream: TokioIo::new(stream),
             client,

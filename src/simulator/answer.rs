@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::ask::{Kind, Question};
 use super::attachment::Attachment;
+use super::chat_request::{Kind, Question};
 use super::controls::Controls;
 use super::examples::{self, Example};
+use super::generated_text::{self, Text};
 use super::options::Mode;
 use super::schema;
-use super::words::{self, Text};
 
 /// Characters of the question that the answer takes up.
 const TOPIC_CHARS: usize = 40;
@@ -97,7 +97,7 @@ fn answer(
     known: Option<&'static Example>,
     at: u64,
 ) -> Answer {
-    let seed = words::seed(&question.text).wrapping_add(at);
+    let seed = generated_text::seed(&question.text).wrapping_add(at);
     let most = question.max_tokens;
     if let (Kind::Created | Kind::Edited, Some(canvas)) = (kind, question.canvas) {
         let base64 = canvas.paint(seed, controls.picture_scale);

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::asked::Asked;
+use super::api_request::ApiRequest;
 use super::controls::{Controls, FaultKind};
-use super::recital::Recital;
+use super::event_queue::EventQueue;
 use super::refusal::Refusal;
 
 /// A path that is posted to, other than chat.
@@ -55,7 +55,7 @@ pub(super) struct Answered {
 pub(super) enum Content {
     /// Bytes of this media type.
     Whole(&'static str, Vec<u8>),
-    Stream(Recital),
+    Stream(EventQueue),
 }
 
 const JSON: &str = "application/json";
@@ -103,9 +103,9 @@ impl Api {
     ///
     /// # Errors
     /// `invalid_request`, with the reason.
-    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Asked, Refusal> {
+    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<ApiRequest, Refusal> {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Asked::read(content_type.unwrap_or_default(), body)
+        ApiRequest::read(content_type.unwrap_or_default(), body)
     }
 
     /// Thinks up the answer.
@@ -114,7 +114,7 @@ impl Api {
     /// `invalid_request`, with the reason.
     pub(super) fn answer(
         self,
-        asked: &Asked,
+        asked: &ApiRequest,
         controls: &Controls,
         signature: &Signature<'_>,
     ) -> Result<Answered, Refusal> {
@@ -147,8 +147,8 @@ impl Answered {
 }
 
 /// A stream that fails as OpenAI's do.
-fn recital(controls: &Controls) -> Recital {
-    Recital::new(vec![Bytes::from_static(FAILURE.as_bytes())], false, controls.pad_bytes)
+fn recital(controls: &Controls) -> EventQueue {
+    EventQueue::new(vec![Bytes::from_static(FAILURE.as_bytes())], false, controls.pad_bytes)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::controls::{Controls, Fault, FaultKind};
 use super::counts::Tally;
-use super::recital::Recital;
+use super::event_queue::EventQueue;
 use super::script::{Beat, Event, Script};
 
 /// What a handler answers with.
@@ -47,7 +47,7 @@ struct Break {
 #[derive(Debug)]
 pub(super) enum Play {
     Chat(Script),
-    Other(Recital),
+    Other(EventQueue),
 }
 
 impl Play {

@@ -286,7 +286,7 @@ async fn s16_a_full_stream_is_openais() {
     assert_eq!(last["choices"], json!([]));
     let usage = &last["usage"];
     let text = r#"Linux 是一个开源操作系统..."#;
-    assert_eq!(usage["completion_tokens"].as_u64(), Some(words::count(text)));
+    assert_eq!(usage["completion_tokens"].as_u64(), Some(generated_text::count(text)));
     for chunk in others {
         assert_eq!(chunk.get("usage"), Some(&Value::Null));
         assert_eq!((&chunk["id"], &chunk["created"]), (&last["id"], &last["created"]));
@@ -435,7 +435,7 @@ async fn lengths_limits_padding_and_choices_are_kept() {
     let reasons: Vec<_> =
         got.chunks().iter().map(|it| it["choices"][0]["finish_reason"].clone()).collect();
     assert_eq!(reasons.iter().filter(|reason| **reason == "length").count(), 2);
-    assert_eq!(words::count(&got.content(1)), 9);
+    assert_eq!(generated_text::count(&got.content(1)), 9);
     assert_ne!(got.content(0), "");
     let turns: Vec<_> = got.chunks().iter().map(|it| it["choices"][0]["index"].clone()).collect();
     assert_eq!(turns[..4], [0, 1, 0, 1]);
@@ -456,14 +456,14 @@ async fn bounds_and_choices_are_kept_in_mode_literal() {
     let short = world.ask(&asked(r#""max_completion_tokens":3"#), &[]).await.json();
     let content = short["choices"][0]["message"]["content"].as_str().expect("text");
     assert_eq!(
-        (words::count(content), &short["choices"][0]["finish_reason"]),
+        (generated_text::count(content), &short["choices"][0]["finish_reason"]),
         (3, &json!("length"))
     );
     assert_eq!(short["usage"]["completion_tokens"], 3);
     let two = world.ask(&asked(r#""n":2"#), &[]).await.json();
     assert_eq!(two["choices"].as_array().map(Vec::len), Some(2));
     let said = two["usage"]["completion_tokens"].as_u64();
-    assert_eq!(said, Some(2 * words::count("你好!有什么可以帮助你的吗?")));
+    assert_eq!(said, Some(2 * generated_text::count("你好!有什么可以帮助你的吗?")));
     let streamed = LINUX.replace("true,", r#"true,"max_completion_tokens":2,"#);
     let text = world.ask(&streamed, &[]).await.text;
     assert!(text.contains("Linux") && !text.contains("系统"), "{text}");
@@ -688,9 +688,9 @@ async fn streams_wait_for_the_first_token_and_between_tokens() {
             ..Options::default()
         };
         let controls = controls::Controls::read(&HeaderMap::new(), &options).expect("no headers");
-        let question = ask::Question::read(LINUX.as_bytes()).expect("a question");
+        let question = chat_request::Question::read(LINUX.as_bytes()).expect("a question");
         let reply = answer::Reply::to(&question, &controls);
-        let envelope = print::Envelope { id: "x".into(), created: 0, model: "m".into() };
+        let envelope = render::Envelope { id: "x".into(), created: 0, model: "m".into() };
         let script = script::Script::new(reply, &controls, &envelope, false);
         let books = Arc::new(counts::Books::new(false));
         let tally = counts::Tally::begin(books.clone(), "/v1/x", true, 1, 11, None);

@@ -1,6 +1,6 @@
 //! The examples of the two API documents, with the answers, ids and numbers that are printed there.
 
-use super::ask::{Kind, Question};
+use super::chat_request::{Kind, Question};
 use super::options::{IMAGE_MODEL, TEXT_MODEL};
 
 /// `created` of every printed answer.

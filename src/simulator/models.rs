@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::examples;
 use super::options::{Mode, TEXT_MODEL};
-use super::print::quote;
 use super::refusal::Refusal;
+use super::render::quote;
 
 /// Every model that is served.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::words;
+use super::generated_text;
 
 /// The API documents' sizes, and the pixels of the picture that stands for them: a sixteenth.
 const SIZES: [(&str, u32, u32); 4] =
@@ -67,7 +67,7 @@ fn palette(seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut colours = Vec::with_capacity(COLOURS * 3);
     for _ in 0..COLOURS {
-        state = words::mix(state);
+        state = generated_text::mix(state);
         colours.extend_from_slice(&state.to_le_bytes()[..3]);
     }
     colours
@@ -120,8 +120,14 @@ mod tests {
     #[test]
     fn a_prompt_always_gives_the_same_picture() {
         let canvas = Canvas::new(None, None).expect("the defaults");
-        assert_eq!(canvas.paint(words::seed("cat"), 1), canvas.paint(words::seed("cat"), 1));
-        assert_ne!(canvas.paint(words::seed("cat"), 1), canvas.paint(words::seed("dog"), 1));
+        assert_eq!(
+            canvas.paint(generated_text::seed("cat"), 1),
+            canvas.paint(generated_text::seed("cat"), 1)
+        );
+        assert_ne!(
+            canvas.paint(generated_text::seed("cat"), 1),
+            canvas.paint(generated_text::seed("dog"), 1)
+        );
         assert!(canvas.paint(1, 1).starts_with("iVBORw0KGgoAAAANSUhEUgAA"), "as printed");
     }
 

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 
 use super::answer::{Answer, Reply};
+use super::choice_stream::{ChoiceStage, ChoiceStream};
 use super::controls::{Controls, FaultKind};
 use super::dialect::{Dialect, Elsewhere, FinalUsage, Role};
-use super::line::{Line, LineStage};
 use super::options::{StreamOptions, UsageForm};
-use super::print::{self, Envelope, put, quote};
+use super::render::{self, Envelope, put, quote};
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const ERROR: &[u8] = concat!(
@@ -51,7 +51,7 @@ pub(super) struct Script {
     /// What ends an unfinished chunk, unless that states running usage.
     close: String,
     pad: String,
-    lines: Vec<Line>,
+    lines: Vec<ChoiceStream>,
     turn: usize,
     stage: Stage,
     opened: usize,
@@ -88,7 +88,7 @@ impl Script {
         let line = |(at, answer)| {
             let index = if dialect.index { format!(r#""index":{at},"#) } else { String::new() };
             let open = format!(r#"data: {{{head}"choices":[{{{index}"delta":{{"#);
-            Line::new(answer, open)
+            ChoiceStream::new(answer, open)
         };
         let null =
             if asked && dialect.elsewhere == Elsewhere::Null { r#","usage":null"# } else { "" };
@@ -177,8 +177,8 @@ impl Script {
         loop {
             let line = &mut self.lines[at];
             match line.stage {
-                LineStage::Role => {
-                    line.stage = LineStage::Tokens;
+                ChoiceStage::Role => {
+                    line.stage = ChoiceStage::Tokens;
                     if self.dialect.role == Role::Chunk {
                         let null = matches!(line.answer, Answer::Call(_));
                         let content = if null { "null" } else { r#""""# };
@@ -187,7 +187,7 @@ impl Script {
                         return Some(self.unfinished(at, out, 0));
                     }
                 }
-                LineStage::Tokens => {
+                ChoiceStage::Tokens => {
                     let mut out = line.begin();
                     if self.dialect.role == Role::Each {
                         out.extend_from_slice(br#""role":"assistant","#);
@@ -195,26 +195,26 @@ impl Script {
                     if let Some(tokens) = line.delta(&mut out, &self.pad) {
                         let mut event = self.unfinished(at, out, tokens);
                         let first =
-                            self.lines.iter().position(|line| line.stage == LineStage::Tokens);
+                            self.lines.iter().position(|line| line.stage == ChoiceStage::Tokens);
                         // All choices say a token at once; the first one sets the beat.
                         if std::mem::replace(&mut self.spoken, true) && first == Some(at) {
                             event.beat = Beat::Token;
                         }
                         return Some(event);
                     }
-                    line.stage = LineStage::Filter;
+                    line.stage = ChoiceStage::Filter;
                 }
-                LineStage::Filter => {
-                    line.stage = LineStage::Finish;
+                ChoiceStage::Filter => {
+                    line.stage = ChoiceStage::Finish;
                     if !self.dialect.before_finish.is_empty() {
                         return Some(Event::fixed(self.dialect.before_finish.as_bytes()));
                     }
                 }
-                LineStage::Finish => {
-                    line.stage = LineStage::Over;
+                ChoiceStage::Finish => {
+                    line.stage = ChoiceStage::Over;
                     return self.dialect.finished.map(|members| self.finish(at, members));
                 }
-                LineStage::Over => return None,
+                ChoiceStage::Over => return None,
             }
         }
     }
@@ -236,7 +236,7 @@ impl Script {
         let reason = self.lines[at].answer.finish_reason();
         let mut out = self.lines[at].begin();
         put(&mut out, format_args!(r#"}}{members},"finish_reason":"{reason}""#));
-        let last = self.lines.iter().all(|line| line.stage == LineStage::Over);
+        let last = self.lines.iter().all(|line| line.stage == ChoiceStage::Over);
         let is_stated = last && self.usage != UsageForm::Absent;
         if is_stated && self.dialect.final_usage == FinalUsage::InChoice {
             out.push(b',');
@@ -278,7 +278,7 @@ impl Script {
     }
 
     fn total(&self, out: &mut Vec<u8>) {
-        print::usage(out, self.prompt_tokens, self.completion_tokens, self.usage, self.dialect);
+        render::usage(out, self.prompt_tokens, self.completion_tokens, self.usage, self.dialect);
     }
 
     fn is_running(&self) -> bool {
@@ -287,7 +287,7 @@ impl Script {
 
     fn running(&self, at: usize, out: &mut Vec<u8>) {
         let (prompt, said) = (self.prompt_tokens, self.lines[at].said);
-        print::sums(out, prompt, said, prompt + said, "");
+        render::sums(out, prompt, said, prompt + said, "");
     }
 
     /// Prints a chunk over several lines, where the dialect wants that.

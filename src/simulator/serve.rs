@@ -15,14 +15,14 @@ use hyper::body::Incoming;
 
 use super::answer::Reply;
 use super::api::{Api, Content, Signature};
-use super::ask::Question;
 use super::body::{Body, Play};
+use super::chat_request::Question;
 use super::controls::{Controls, FaultKind};
 use super::counts::{Books, Served, Tally};
 use super::models::Models;
 use super::options::{Mode, Options, StreamOptions};
-use super::print::{self, Envelope};
 use super::refusal::Refusal;
+use super::render::{self, Envelope};
 use super::script::Script;
 use crate::clock::Clock;
 
@@ -254,7 +254,7 @@ impl Site {
         if controls.first_token_ms > 0 {
             tokio::time::sleep(Duration::from_millis(controls.first_token_ms)).await;
         }
-        let bytes = print::whole(reply, controls, &envelope);
+        let bytes = render::whole(reply, controls, &envelope);
         json(Body::answer(bytes, tally, controls.fault, reset))
     }
 

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 pub(crate) use self::refused::Refused;
 pub(crate) use self::render::CONTENT_TYPE;
 use self::shard::QUOTAS;
-pub(crate) use self::shard::{Endpoint, Held, Level, Shard};
+pub(crate) use self::shard::{Endpoint, Level, LevelGuard, Shard};
 
 /// All metrics of a process.
 #[derive(Debug)]

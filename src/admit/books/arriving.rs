@@ -2,7 +2,7 @@
 //! those in flight from their head on; and where any request would be refused now, none of the body is read.
 
 use super::{Books, Reservation, Want, keep_longer};
-use crate::admit::ask::{Ask, KeySlot};
+use crate::admit::demand::{Demand, KeySlot};
 use crate::admit::denied::{Denied, Kind, Limit, Scope};
 use crate::clock::Now;
 
@@ -48,14 +48,14 @@ impl Books {
             }
         }
         let Some((limit, wait)) = longest else { return Ok(()) };
-        Err(Denied::Rate { limit, wait, standing: self.standing(slot, now) })
+        Err(Denied::Rate { limit, wait, rate_limits: self.rate_limits(slot, now) })
     }
 
     /// The body is here: the place becomes a reservation, or is given back with the refusal.
     pub(in crate::admit) fn reserve_arrived(
         &mut self,
         slot: KeySlot,
-        ask: Ask,
+        ask: Demand,
         now: Now,
     ) -> Result<Reservation, Denied> {
         self.give_place_back(slot);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Books;
-use crate::admit::ask::KeySlot;
+use crate::admit::demand::KeySlot;
 use crate::admit::denied::Scope;
 use crate::admit::quota::Balances;
 use crate::admit::window::Windows;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Books;
-use crate::admit::ask::KeySlot;
+use crate::admit::demand::KeySlot;
 use crate::admit::denied::Scope;
 use crate::admit::quota::Rebuilt;
 use crate::admit::window::Windows;

@@ -51,9 +51,9 @@ fn what_would_refuse_any_request_does_so_by_the_head_and_takes_nothing() {
             let permit = arriving.admit(&key, ask(1, used), world.now).expect("there is room");
             permit.settle(used, 0, world.now);
         }
-        let before = key.standing(world.now);
+        let before = key.rate_limits(world.now);
         let denied = key.arrive(false, world.now).expect_err("there is no room");
-        assert_eq!((denied.limit_name(), denied.standing()), (name, before));
+        assert_eq!((denied.limit_name(), denied.rate_limits()), (name, before));
         assert_eq!(counted(&world), (0, 0));
     }
 }

@@ -451,7 +451,7 @@ impl Model {
         });
     }
 
-    fn standing(&self, key: usize) -> Standing {
+    fn rate_limits(&self, key: usize) -> RateLimits {
         let level = |scope| {
             let account = self.account_of(scope, key);
             let requests = account.has_rate().then(|| Level {
@@ -468,9 +468,9 @@ impl Model {
                     reset: Duration::from_nanos(missing.div_ceil(u128::from(tpm)) as u64),
                 }
             });
-            Standing { requests, tokens }
+            RateLimits { requests, tokens }
         };
-        Standing::tighter(level(Scope::Key), level(Scope::Tenant))
+        RateLimits::tighter(level(Scope::Key), level(Scope::Tenant))
     }
 }
 
@@ -635,7 +635,7 @@ impl Walk {
             }
         }
         let refusals = self.model.refusals(key, prompt, want);
-        let ask = Ask {
+        let ask = Demand {
             prompt_tokens: prompt,
             reserve_tokens: reserve,
             reserve_nano_usd: nano(reserve, pico),
@@ -648,7 +648,7 @@ impl Walk {
                 assert_eq!(permit.reserved_nano_usd(), want.nano_usd);
                 let time_ms = self.time_ms();
                 self.model.admit(key, want, (now.unix_ms, time_ms));
-                assert_eq!(permit.standing(), self.model.standing(key));
+                assert_eq!(permit.rate_limits(), self.model.rate_limits(key));
                 self.permits.push(permit);
             }
             Err(denied) => {
@@ -664,7 +664,7 @@ impl Walk {
                 };
                 let worst = refusals.iter().map(|(limit, never)| weight(*limit, *never)).min();
                 assert_eq!(worst, Some(weight(limit, never)), "{denied:?}, model: {refusals:?}");
-                assert_eq!(denied.standing(), self.model.standing(key));
+                assert_eq!(denied.rate_limits(), self.model.rate_limits(key));
             }
         }
     }
@@ -693,7 +693,7 @@ impl Walk {
         };
         assert_eq!(self.live.totals(), totals);
         for (key, slot) in self.slots.iter().enumerate() {
-            assert_eq!(self.live.standing(*slot, self.clock.now()), self.model.standing(key));
+            assert_eq!(self.live.rate_limits(*slot, self.clock.now()), self.model.rate_limits(key));
         }
     }
 
@@ -834,9 +834,9 @@ proptest! {
             now.mono_ns += pass_ms * NS_PER_MS + prompt;
             let permit = match live.admit(slot, ask, now) {
                 Ok(permit) => permit,
-                Err(Denied::Rate { limit, wait, standing }) => {
+                Err(Denied::Rate { limit, wait, rate_limits }) => {
                     let wait_ns = u64::try_from(wait.as_nanos()).unwrap();
-                    let after_s = Denied::Rate { limit, wait, standing }.retry_after_s().unwrap();
+                    let after_s = Denied::Rate { limit, wait, rate_limits }.retry_after_s().unwrap();
                     prop_assert!(wait_ns > 0 && wait_ns <= after_s * 1_000_000_000);
                     now.mono_ns += wait_ns - 1;
                     prop_assert!(live.admit(slot, ask, now).is_err(), "too early");

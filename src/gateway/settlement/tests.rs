@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::admin::Readiness;
-use crate::admit::{Ask, Settings, TenantLive};
-use crate::clock::{Believed, Clock, ManualClock};
+use crate::admit::{Demand, Settings, TenantLive};
+use crate::clock::{Clock, ManualClock, TrustedClock};
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
 use crate::gateway::owners::Owners;
-use crate::gateway::request_body::{Bounds, Deadlines, Room};
+use crate::gateway::request_body::{Bounds, Deadlines, InFlightLimits};
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
 use crate::inspect::NOTHING;
@@ -46,10 +46,10 @@ impl World {
         let routes = Arc::new(Routes::new(&config));
         let (clock, hand) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
-        let believed = Arc::new(Believed::new(AT_MS, clock.now()));
+        let believed = Arc::new(TrustedClock::new(AT_MS, clock.now()));
         let time = (clock.clone(), believed.clone());
         let registry = Registry::load(&config, &store, time, Arc::default());
-        let room = Room { max_bytes: 1, max_tenant_bytes: 1, inflight: Arc::default() };
+        let room = InFlightLimits { max_bytes: 1, max_tenant_bytes: 1, inflight: Arc::default() };
         let deadlines =
             Deadlines { idle: Duration::ZERO, whole: Duration::ZERO, bytes_per_second: 0 };
         let shared = Shared {
@@ -68,7 +68,7 @@ impl World {
             },
             cors: Arc::new(Cors::new(&[])),
             upstreams: Vec::new(),
-            remarks: Vec::new(),
+            log_throttles: Vec::new(),
             resolve: system_resolver(),
         };
         let directory = Directory::open(dir, 1 << 20, Durability::Crash).expect("a directory");
@@ -96,7 +96,7 @@ impl World {
     /// A request that is admitted and taken down.
     fn settlement(&self, n: u8) -> Box<Settlement> {
         let now = self.worker.clock.now();
-        let ask = Ask { prompt_tokens: 5, reserve_tokens: 9, reserve_nano_usd: 0, clamp: None };
+        let ask = Demand { prompt_tokens: 5, reserve_tokens: 9, reserve_nano_usd: 0, clamp: None };
         let permit = self.live.admit(self.live.key_slot("key_a"), ask, now).expect("no limits");
         let opened = Opened {
             event_id: EventId([n; 16]),
@@ -112,7 +112,7 @@ impl World {
             price_version: None,
         };
         let route = self.routes.find("gpt-5.4", None).expect("a default model");
-        let held = Held::nothing();
+        let held = InFlightBytes::nothing();
         Settlement::new(&self.worker, &self.client, permit, &opened, now, route, held)
     }
 

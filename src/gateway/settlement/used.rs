@@ -41,7 +41,7 @@ pub(crate) struct Used {
     pub(crate) response_ids: Box<[Box<str>]>,
     /// Images in the answer.
     pub(crate) images: u64,
-    /// Remarks on the numbers.
+    /// LogThrottles on the numbers.
     pub(crate) flags: Flags,
 }
 
@@ -59,7 +59,7 @@ fn has_given_up(status: u16) -> bool {
     matches!(status, 408 | 499 | 504 | 524)
 }
 
-/// Remarks on the numbers that follow from what was read alone.
+/// LogThrottles on the numbers that follow from what was read alone.
 fn flags_of(reading: &Reading) -> Flags {
     let mut flags = Flags::default();
     for (is_so, flag) in [

@@ -71,7 +71,7 @@ fn values_are_set_apart_by_tenant() {
     let edited = |tenant: &str, size: usize| {
         let frames = body.as_bytes().chunks(size).map(bytes::Bytes::copy_from_slice);
         let frames: Vec<_> = frames.collect();
-        let edited = super::super::apply(&frames, &facts.apart(&frames, tenant)).concat();
+        let edited = super::super::apply(&frames, &facts.scoped(&frames, tenant)).concat();
         String::from_utf8(edited).expect("it was")
     };
     let acme = edited("acme", 7);
@@ -118,7 +118,7 @@ fn fields_are_found_wherever_they_stand() {
             let frames = [bytes::Bytes::from(body.clone())];
             let renamed = super::super::apply(
                 &frames,
-                &facts.splices(Some("up\"s"), super::super::Ask::Usage, Some(7)),
+                &facts.splices(Some("up\"s"), super::super::UsageAsk::Usage, Some(7)),
             )
             .concat();
             let expected = body.replace("gpt-é", "up\"s");

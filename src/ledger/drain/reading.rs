@@ -172,7 +172,7 @@ impl<D: Disk> Drain<D> {
                     self.end_damage(number, at + used as u64);
                     used += length;
                     self.take(number, record, at + used as u64)?;
-                    self.breath.step();
+                    self.pacing.pause_if_due();
                 }
                 Step::Partial if !is_last => return Ok(used),
                 Step::Partial | Step::Damaged => {

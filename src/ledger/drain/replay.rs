@@ -6,7 +6,7 @@ use super::error::Unread;
 use super::unreadable::RETRY_EVERY;
 use super::{Drain, DrainError, Progress, unreadable};
 use crate::journal::disk::Disk;
-use crate::ledger::awaited::Awaited;
+use crate::ledger::waiting_for::WaitingFor;
 use crate::record::{Closed, Row};
 use crate::wait_notice::WaitNotice;
 
@@ -19,14 +19,14 @@ impl<D: Disk> Drain<D> {
     /// The same, for whoever wants to hear how long a disk is waited for.
     pub(crate) fn replay_telling(
         &mut self,
-        tell: &mut dyn FnMut(&Awaited, Duration),
+        tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<Progress, DrainError> {
         self.try_replay(tell).map_err(|error| error.at(self.store.path()))
     }
 
     fn try_replay(
         &mut self,
-        tell: &mut dyn FnMut(&Awaited, Duration),
+        tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<Progress, DrainError> {
         let mut total = self.read_all(tell)?;
         let crashed = std::mem::take(&mut self.open);
@@ -51,7 +51,7 @@ impl<D: Disk> Drain<D> {
     /// request without an end has none.
     fn read_all(
         &mut self,
-        tell: &mut dyn FnMut(&Awaited, Duration),
+        tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<Progress, DrainError> {
         let (begun, mut total) = (Instant::now(), Progress::default());
         let mut notice = WaitNotice::default();
@@ -65,7 +65,7 @@ impl<D: Disk> Drain<D> {
                 return Err(DrainError::Read { path, source });
             }
             if notice.is_due(self.now) {
-                tell(&Awaited::Disk { segment: path, error: source.to_string() }, self.now);
+                tell(&WaitingFor::Disk { segment: path, error: source.to_string() }, self.now);
             }
             std::thread::park_timeout(RETRY_EVERY.min(self.patience));
         }

@@ -93,7 +93,7 @@ impl Document {
                 self.facts.kind.clear();
                 self.reading = Reading::Kind;
             }
-            (Key::Remarks, token) => self.facts.remarks |= token != Token::Null,
+            (Key::Moderation, token) => self.facts.moderation |= token != Token::Null,
             // An event's own is no response's.
             (Key::Id, Token::String) if !self.event => self.read_id(),
             (Key::Status, Token::String | Token::Number) => self.read_word(Reading::Pending),

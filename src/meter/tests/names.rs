@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::json::Scanner;
 use crate::meter::dialect::Document;
-use crate::meter::names::{Field, INPUT_DETAILS, Names, OUTPUT_DETAILS, TOP};
 use crate::meter::stated::{COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use crate::meter::usage_names::{Field, INPUT_DETAILS, Names, OUTPUT_DETAILS, TOP};
 
 const MAX_COUNT: u64 = 1 << 53;
 

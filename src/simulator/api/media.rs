@@ -3,11 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::asked::Asked;
+use super::super::api_request::ApiRequest;
 use super::super::controls::Controls;
+use super::super::generated_text::{self, Text};
 use super::super::options::UsageForm;
 use super::super::refusal::Refusal;
-use super::super::words::{self, Text};
 use super::numbers::quoted;
 use super::{Answered, Api, Content, Signature, recital};
 
@@ -16,7 +16,7 @@ const BYTES_PER_TOKEN: usize = 96;
 
 pub(super) fn images(
     api: Api,
-    asked: &Asked,
+    asked: &ApiRequest,
     controls: &Controls,
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {
@@ -45,7 +45,7 @@ pub(super) fn images(
         ),
     };
     let created = signature.created;
-    let seed = words::seed(&heard.text);
+    let seed = generated_text::seed(&heard.text);
     let paint = |at: u64| canvas.paint(seed.wrapping_add(at), controls.picture_scale);
     if !asked.stream {
         let pictures: Vec<String> =
@@ -77,11 +77,15 @@ pub(super) fn images(
 
 /// What a recording says: transcriptions and translations. Models named after Whisper are paid by the
 /// second, and so state seconds; translations state nothing.
-pub(super) fn heard(api: Api, asked: &Asked, controls: &Controls) -> Result<Answered, Refusal> {
+pub(super) fn heard(
+    api: Api,
+    asked: &ApiRequest,
+    controls: &Controls,
+) -> Result<Answered, Refusal> {
     let (audio, seconds) = asked.recording()?;
     let is_timed = asked.model.contains("whisper") || api == Api::Translations;
     let text = Text::spoken("Thank you.".into(), false, audio, controls.tokens, None);
-    let told = asked.text("prompt").map_or(0, words::count);
+    let told = asked.text("prompt").map_or(0, generated_text::count);
     let (input, output) = if is_timed { (0, 0) } else { (audio + told, text.tokens()) };
     let usage = match controls.usage {
         UsageForm::Absent => String::new(),
@@ -120,16 +124,16 @@ pub(super) fn heard(api: Api, asked: &Asked, controls: &Controls) -> Result<Answ
 }
 
 /// Sound that says the input; whole, it states no usage.
-pub(super) fn speech(asked: &Asked, controls: &Controls) -> Result<Answered, Refusal> {
+pub(super) fn speech(asked: &ApiRequest, controls: &Controls) -> Result<Answered, Refusal> {
     let heard = asked.heard(&["input"])?;
     if asked.text("voice").is_none() {
         return Err(Refusal::invalid("no voice"));
     }
-    let (input, output) = (heard.cost(), words::count(&heard.text));
-    let mut state = words::seed(&heard.text);
+    let (input, output) = (heard.cost(), generated_text::count(&heard.text));
+    let mut state = generated_text::seed(&heard.text);
     let mut sound = |bytes: usize| -> Vec<u8> {
         let byte = |_| {
-            state = words::mix(state);
+            state = generated_text::mix(state);
             state as u8
         };
         (0..bytes).map(byte).collect()

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::asked::Asked;
+use super::super::api_request::ApiRequest;
 use super::super::controls::Controls;
-use super::super::recital::Recital;
+use super::super::event_queue::EventQueue;
 use super::super::refusal::Refusal;
 use super::numbers::quoted;
 use super::speak::stated;
@@ -71,7 +71,7 @@ impl Form<'_> {
         self.message(&content, &format!("\"{}\"", self.stop), output)
     }
 
-    fn stream(&self, turn: Turn, output: u64) -> Recital {
+    fn stream(&self, turn: Turn, output: u64) -> EventQueue {
         let (block, delta, names, text) = match turn {
             Turn::Words(text) => {
                 (r#"{"type":"text","text":""}"#.to_owned(), r#""text_delta","text":"#, 0, text)
@@ -84,7 +84,7 @@ impl Form<'_> {
         // Padded arguments would be no JSON.
         let pad_bytes = if names == 0 { self.controls.pad_bytes } else { 0 };
         let failure = vec![Bytes::from_static(FAILURE.as_bytes())];
-        let mut stream = Recital::new(failure, false, pad_bytes);
+        let mut stream = EventQueue::new(failure, false, pad_bytes);
         let begun = self.message("", "null", 1);
         stream.event("message_start", &format!(r#""type":"message_start","message":{begun}"#));
         let begun = format!(r#""type":"content_block_start","index":0,"content_block":{block}"#);
@@ -105,7 +105,7 @@ impl Form<'_> {
 }
 
 pub(super) fn messages(
-    asked: &Asked,
+    asked: &ApiRequest,
     controls: &Controls,
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {
@@ -127,7 +127,7 @@ pub(super) fn messages(
 }
 
 /// What a request would count as, which costs nothing.
-pub(super) fn count(asked: &Asked) -> Result<Answered, Refusal> {
+pub(super) fn count(asked: &ApiRequest) -> Result<Answered, Refusal> {
     let heard = asked.heard(&["messages", "system"])?;
     Ok(Answered::json(0, 0, format!(r#"{{"input_tokens":{}}}"#, heard.cost())))
 }

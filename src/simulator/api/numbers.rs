@@ -3,19 +3,19 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::asked::{Asked, Heard};
+use super::super::api_request::{ApiRequest, Heard};
 use super::super::controls::Controls;
+use super::super::generated_text;
 use super::super::options::UsageForm;
-use super::super::print::quote;
 use super::super::refusal::Refusal;
-use super::super::words;
+use super::super::render::quote;
 use super::{Answered, Signature};
 
 /// Numbers of one embedding, unless the request says how many.
 const DIMENSIONS: u64 = 8;
 const MAX_DIMENSIONS: u64 = 4096;
 
-pub(super) fn embeddings(asked: &Asked, controls: &Controls) -> Result<Answered, Refusal> {
+pub(super) fn embeddings(asked: &ApiRequest, controls: &Controls) -> Result<Answered, Refusal> {
     let inputs = asked.prompts("input")?;
     let dimensions = asked.number("dimensions")?.unwrap_or(DIMENSIONS);
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
@@ -46,9 +46,9 @@ pub(super) fn embeddings(asked: &Asked, controls: &Controls) -> Result<Answered,
 
 /// Numbers that the text decides, as a list or as the base64 of their bytes.
 fn embedding(text: &str, dimensions: u64, is_base64: bool) -> String {
-    let mut state = words::seed(text);
+    let mut state = generated_text::seed(text);
     let numbers = (0..dimensions).map(|_| {
-        state = words::mix(state);
+        state = generated_text::mix(state);
         (state >> 40) as f32 / (1u32 << 24) as f32 - 0.5
     });
     if is_base64 {
@@ -60,7 +60,10 @@ fn embedding(text: &str, dimensions: u64, is_base64: bool) -> String {
 }
 
 /// Nothing is ever flagged; the API states no usage.
-pub(super) fn moderations(asked: &Asked, signature: &Signature<'_>) -> Result<Answered, Refusal> {
+pub(super) fn moderations(
+    asked: &ApiRequest,
+    signature: &Signature<'_>,
+) -> Result<Answered, Refusal> {
     let inputs = asked.prompts("input")?;
     let result = concat!(
         r#"{"flagged":false,"categories":{"violence":false},"category_scores":{"violence":0.01},"#,

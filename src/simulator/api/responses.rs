@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::asked::Asked;
+use super::super::api_request::ApiRequest;
 use super::super::controls::Controls;
-use super::super::recital::Recital;
+use super::super::event_queue::EventQueue;
 use super::super::refusal::Refusal;
 use super::numbers::quoted;
 use super::speak::stated;
@@ -105,10 +105,10 @@ impl Form<'_> {
     }
 
     /// The events, of which the last one has `whole`.
-    fn stream(&self, said: Said, whole: &str, pad_bytes: usize) -> Recital {
+    fn stream(&self, said: Said, whole: &str, pad_bytes: usize) -> EventQueue {
         let failure = vec![Bytes::from_static(FAILURE.as_bytes())];
-        let mut stream = Recital::new(failure, true, pad_bytes);
-        let event = |stream: &mut Recital, kind: &str, rest: &str| {
+        let mut stream = EventQueue::new(failure, true, pad_bytes);
+        let event = |stream: &mut EventQueue, kind: &str, rest: &str| {
             stream.event(kind, &format!(r#""type":"{kind}",{rest}"#));
         };
         let begun = self.response("in_progress", "", r#","usage":null"#);
@@ -127,9 +127,9 @@ impl Form<'_> {
     }
 
     /// The events between an item's beginning and its end.
-    fn fill(&self, stream: &mut Recital, said: Said) {
+    fn fill(&self, stream: &mut EventQueue, said: Said) {
         let (id, words) = (self.signature.id, &self.words);
-        let event = |stream: &mut Recital, kind: &str, rest: &str| {
+        let event = |stream: &mut EventQueue, kind: &str, rest: &str| {
             stream.event(kind, &format!(r#""type":"{kind}",{rest}"#));
         };
         let text = match said {
@@ -165,7 +165,7 @@ impl Form<'_> {
 }
 
 pub(super) fn responses(
-    asked: &Asked,
+    asked: &ApiRequest,
     controls: &Controls,
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {

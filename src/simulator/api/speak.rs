@@ -1,12 +1,12 @@
 //! What is answered with words, and text completions.
 
 use super::super::answer::about;
-use super::super::asked::{Asked, Heard};
+use super::super::api_request::{ApiRequest, Heard};
 use super::super::controls::Controls;
+use super::super::generated_text::{self, Text};
 use super::super::options::{StreamOptions, UsageForm};
-use super::super::print;
 use super::super::refusal::Refusal;
-use super::super::words::{self, Text};
+use super::super::render;
 use super::numbers::quoted;
 use super::{Answered, Content, Signature, recital};
 
@@ -14,9 +14,9 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// What is said to what was heard; `at` sets several answers apart.
 pub(super) fn said(heard: &Heard, controls: &Controls, at: u64, most: Option<u64>) -> Text {
-    let chinese = words::is_chinese(&heard.text);
+    let chinese = generated_text::is_chinese(&heard.text);
     let lead = about(&heard.text, chinese);
-    let seed = words::seed(&heard.text).wrapping_add(at);
+    let seed = generated_text::seed(&heard.text).wrapping_add(at);
     Text::spoken(lead, chinese, seed, controls.tokens, most)
 }
 
@@ -29,7 +29,7 @@ pub(super) fn stated(controls: &Controls, members: impl FnOnce() -> String) -> S
 }
 
 pub(super) fn completions(
-    asked: &Asked,
+    asked: &ApiRequest,
     controls: &Controls,
     signature: &Signature<'_>,
 ) -> Result<Answered, Refusal> {
@@ -42,7 +42,7 @@ pub(super) fn completions(
     let prompt_tokens = prompts.iter().map(Heard::cost).sum();
     let completion_tokens = texts.iter().map(Text::tokens).sum();
     let mut usage = Vec::new();
-    print::usage(&mut usage, prompt_tokens, completion_tokens, controls.usage, controls.dialect);
+    render::usage(&mut usage, prompt_tokens, completion_tokens, controls.usage, controls.dialect);
     let usage = String::from_utf8_lossy(&usage).into_owned();
     let (id, created, model) = (signature.id, signature.created, quoted(&asked.model));
     let head = format!(

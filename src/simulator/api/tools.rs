@@ -4,14 +4,14 @@
 use serde_json::{Value, json};
 
 use super::super::answer::{about, described, reported, structured};
-use super::super::ask::{Function, chosen, wants_words};
-use super::super::asked::{Asked, Heard};
+use super::super::api_request::{ApiRequest, Heard};
 use super::super::attachment::{self, Attachment};
+use super::super::chat_request::{Function, chosen, wants_words};
 use super::super::controls::Controls;
+use super::super::generated_text::{self, Text};
 use super::super::picture::Canvas;
 use super::super::refusal::Refusal;
-use super::super::words::{self, Text};
-use super::super::{print::quote, schema};
+use super::super::{render::quote, schema};
 
 /// What a conversation is answered with.
 #[derive(Debug)]
@@ -42,14 +42,15 @@ impl Turn {
     /// # Errors
     /// `invalid_request`: the tools make no sense.
     pub(super) fn of(
-        asked: &Asked,
+        asked: &ApiRequest,
         list: &str,
         heard: &Heard,
         controls: &Controls,
         most: Option<u64>,
     ) -> Result<Self, Refusal> {
         let last = last(asked, list);
-        let (chinese, seed) = (words::is_chinese(&heard.text), words::seed(&heard.text));
+        let (chinese, seed) =
+            (generated_text::is_chinese(&heard.text), generated_text::seed(&heard.text));
         let shown = last.map(shown).transpose()?.unwrap_or_default();
         let result = last.and_then(result);
         let function = if result.is_none() { call(asked, &heard.text)? } else { None };
@@ -87,7 +88,7 @@ struct Format<'a> {
 
 /// `text.format` of the Responses API, Anthropic's `output_config.format` and the older
 /// `output_format`.
-fn format(asked: &Asked) -> Result<Option<Format<'_>>, Refusal> {
+fn format(asked: &ApiRequest) -> Result<Option<Format<'_>>, Refusal> {
     let within = |name: &str| asked.value(name).and_then(|outer| outer.get("format"));
     let format = within("text").or(within("output_config")).or(asked.value("output_format"));
     let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(None) };
@@ -109,7 +110,7 @@ impl Picture {
     /// # Errors
     /// `invalid_request`: size or quality are not in the documents' lists.
     pub(super) fn of(
-        asked: &Asked,
+        asked: &ApiRequest,
         heard: &Heard,
         controls: &Controls,
     ) -> Result<Option<Self>, Refusal> {
@@ -128,13 +129,13 @@ impl Picture {
         }
         let text = |name: &str| tool.and_then(|tool| tool.get(name)).and_then(Value::as_str);
         let canvas = Canvas::new(text("size"), text("quality")).map_err(Refusal::invalid)?;
-        let base64 = canvas.paint(words::seed(&heard.text), controls.picture_scale);
+        let base64 = canvas.paint(generated_text::seed(&heard.text), controls.picture_scale);
         Ok(Some(Self { base64, tokens: canvas.tokens }))
     }
 }
 
 /// The last item of the conversation.
-fn last<'a>(asked: &'a Asked, list: &str) -> Option<&'a Value> {
+fn last<'a>(asked: &'a ApiRequest, list: &str) -> Option<&'a Value> {
     asked.value(list).and_then(Value::as_array).and_then(|all| all.last())
 }
 
@@ -151,7 +152,7 @@ fn shown(item: &Value) -> Result<Vec<Attachment>, Refusal> {
 }
 
 /// The function that is to be called. Tools that are no functions are the provider's own.
-fn call(asked: &Asked, text: &str) -> Result<Option<Function>, Refusal> {
+fn call(asked: &ApiRequest, text: &str) -> Result<Option<Function>, Refusal> {
     let tools = asked.value("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let function = |tool: &Value| {
         let parameters = tool.get("parameters").or_else(|| tool.get("input_schema"))?.clone();

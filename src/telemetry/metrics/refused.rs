@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
-use crate::telemetry::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Pairs of a key and a limit that have a count of their own; a hundred kilobytes.
 const MOST: usize = 1_000;
@@ -26,7 +26,7 @@ type Who = (Arc<str>, Arc<str>, &'static str);
 #[derive(Debug)]
 struct Count {
     refused: u64,
-    line: Seldom,
+    line: LogThrottle,
 }
 
 impl Refused {
@@ -48,10 +48,10 @@ impl Refused {
             true => own,
             false => (OTHERS.into(), OTHERS.into(), limit),
         };
-        let new = || Count { refused: 0, line: Seldom::new(self.clock.clone()) };
+        let new = || Count { refused: 0, line: LogThrottle::new(self.clock.clone()) };
         let count = counts.entry(who).or_insert_with(new);
         count.refused += 1;
-        count.line.say()
+        count.line.allow()
     }
 
     /// All counts: tenant, key, limit, and how many.

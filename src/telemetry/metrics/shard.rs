@@ -167,7 +167,7 @@ pub(crate) enum Level {
 
 /// One more of a [`Level`], until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LevelGuard {
     shard: Arc<Shard>,
     level: Level,
 }
@@ -345,9 +345,9 @@ impl Shard {
     }
 
     /// Counts one more of `level` until the guard is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, level: Level) -> Held {
+    pub(crate) fn hold(self: &Arc<Self>, level: Level) -> LevelGuard {
         self.levels[level as usize].add(1);
-        Held { shard: self.clone(), level }
+        LevelGuard { shard: self.clone(), level }
     }
 
     /// How many of `level` there are now.
@@ -356,7 +356,7 @@ impl Shard {
     }
 }
 
-impl Drop for Held {
+impl Drop for LevelGuard {
     fn drop(&mut self) {
         self.shard.levels[self.level as usize].add(-1);
     }

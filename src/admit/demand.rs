@@ -14,7 +14,7 @@ impl KeySlot {
 
 /// What a request wants; by default nothing but to be one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ask {
+pub(crate) struct Demand {
     /// The estimate of the prompt alone.
     pub(crate) prompt_tokens: u64,
     /// The prompt plus all that the answer may be.

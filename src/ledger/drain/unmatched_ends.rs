@@ -9,14 +9,14 @@ use crate::record::{Closed, EventId};
 use crate::store::StoreError;
 
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct UnmatchedEnds {
     /// Each with the segment that it stands in.
     ends: HashMap<EventId, (u64, Closed)>,
     /// The segments of those whose rows wait for the store.
     joined: Vec<u64>,
 }
 
-impl Held {
+impl UnmatchedEnds {
     /// The end of a request whose beginning was found.
     pub(super) fn take(&mut self, event_id: EventId) -> Option<Closed> {
         let (number, closed) = self.ends.remove(&event_id)?;

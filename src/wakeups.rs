@@ -1,6 +1,6 @@
 //! One task both waits for something on a connection and drives the connection. What the two halves tell
 //! each other through their channels would wake that task for what it is about to see anyway, and cost it
-//! one more turn for each event. A [`Turn`] keeps such wake-ups in: whoever takes a turn goes round again
+//! one more turn for each event. A [`Wakeups`] keeps such wake-ups in: whoever takes a turn goes round again
 //! where one came, and only what happens between turns wakes the task. A client's connection has one, and
 //! each of the upstream's.
 
@@ -18,7 +18,7 @@ const ROUNDS: usize = 8;
 
 /// The waker of one connection and of who waits on it.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct Wakeups {
     state: Arc<State>,
     waker: Waker,
 }
@@ -30,7 +30,7 @@ struct State {
     task: Mutex<Waker>,
 }
 
-impl Turn {
+impl Wakeups {
     pub(crate) fn new() -> Self {
         let task = Mutex::new(Waker::noop().clone());
         let state = Arc::new(State { turn: AtomicU8::new(AT_REST), task });
@@ -102,9 +102,9 @@ mod tests {
     }
 
     /// A task, its waker, and a turn that is at rest.
-    fn at_rest() -> (Arc<Task>, Waker, Turn) {
+    fn at_rest() -> (Arc<Task>, Waker, Wakeups) {
         let task = Arc::new(Task::default());
-        (task.clone(), task.into(), Turn::new())
+        (task.clone(), task.into(), Wakeups::new())
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_caught_up_with_needs_no_other_round() {
         let cx = Context::from_waker(Waker::noop());
-        let turn = Turn::new();
+        let turn = Wakeups::new();
         let mut rounds = 0;
         let polled = turn.take(&cx, |cx| {
             rounds += 1;

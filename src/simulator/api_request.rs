@@ -19,7 +19,7 @@ const BYTES_PER_SECOND: usize = 16_000;
 
 /// A request that makes sense so far.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ApiRequest {
     pub model: String,
     pub stream: bool,
     /// `stream_options.include_usage`.
@@ -39,7 +39,7 @@ pub(super) struct Heard {
     pub tokens: u64,
 }
 
-impl Asked {
+impl ApiRequest {
     /// Reads a body.
     ///
     /// # Errors

@@ -28,19 +28,19 @@ type Counts = [[u64; QUOTAS.len()]; SCOPES.len()];
 
 /// The counts of all tenants, by the end of the window in Unix milliseconds: two ends for a tenant at most.
 #[derive(Debug, Default)]
-pub(crate) struct Over(Mutex<BTreeMap<i64, Counts>>);
+pub(crate) struct ThresholdGauge(Mutex<BTreeMap<i64, Counts>>);
 
 /// What one tenant and its keys add to the counts of all. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Crossed {
-    over: Arc<Over>,
+    over: Arc<ThresholdGauge>,
     windows: Windows,
     counts: Counts,
     /// Nobody is to hear of the tenant: it was deleted.
     is_mute: bool,
 }
 
-impl Over {
+impl ThresholdGauge {
     /// How many keys and tenants are above a threshold of each quota at `unix_ms`.
     pub(super) fn at(&self, unix_ms: i64) -> impl Iterator<Item = (Limit, u64)> + use<> {
         let mut sums = Counts::default();
@@ -65,7 +65,7 @@ impl Over {
 }
 
 impl Crossed {
-    pub(super) fn new(over: Arc<Over>, windows: Windows) -> Self {
+    pub(super) fn new(over: Arc<ThresholdGauge>, windows: Windows) -> Self {
         Self { over, windows, counts: Counts::default(), is_mute: false }
     }
 

@@ -15,7 +15,7 @@ const LATE_MS: i64 = 5_000;
 
 /// Requests that should be in the store by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Behind {
+pub(crate) struct Backlog {
     pub(crate) rows: u64,
     /// When the first of them ended, in milliseconds since the epoch.
     pub(crate) since_ms: i64,
@@ -45,16 +45,16 @@ pub(crate) fn behind(
     data: &Data,
     store: &Store,
     now_ms: i64,
-) -> Result<(Option<Behind>, Option<LedgerError>), LedgerError> {
-    let mut behind: Option<Behind> = None;
+) -> Result<(Option<Backlog>, Option<LedgerError>), LedgerError> {
+    let mut behind: Option<Backlog> = None;
     let (unstored, unread) = unstored(data, store)?;
     for (event_id, ended_ms) in unstored {
         if ended_ms > now_ms.saturating_sub(LATE_MS) || store.has_row(event_id)? {
             continue;
         }
-        let before = behind.unwrap_or(Behind { rows: 0, since_ms: i64::MAX });
+        let before = behind.unwrap_or(Backlog { rows: 0, since_ms: i64::MAX });
         let since_ms = before.since_ms.min(ended_ms);
-        behind = Some(Behind { rows: before.rows + 1, since_ms });
+        behind = Some(Backlog { rows: before.rows + 1, since_ms });
     }
     Ok((behind, unread))
 }
@@ -94,14 +94,14 @@ mod tests {
         let at = |now_ms| behind(&data, &store, now_ms).unwrap().0;
         assert_eq!(at(1_000 + lasted_ms + LATE_MS - 1), None);
         let since_ms = 1_000 + lasted_ms;
-        assert_eq!(at(since_ms + LATE_MS), Some(Behind { rows: 1, since_ms }));
-        assert_eq!(at(9_000), Some(Behind { rows: 2, since_ms }));
-        assert_eq!(at(60_000), Some(Behind { rows: 3, since_ms }));
+        assert_eq!(at(since_ms + LATE_MS), Some(Backlog { rows: 1, since_ms }));
+        assert_eq!(at(9_000), Some(Backlog { rows: 2, since_ms }));
+        assert_eq!(at(60_000), Some(Backlog { rows: 3, since_ms }));
         assert!(behind(&data, &store, 0).unwrap().1.is_none());
         // One that cannot be read, and one of another version: they hide nothing of the others.
         let other = |name: &str| dir.path().join("journal").join(name);
         let unread = || {
-            assert_eq!(at(60_000), Some(Behind { rows: 3, since_ms }));
+            assert_eq!(at(60_000), Some(Backlog { rows: 3, since_ms }));
             behind(&data, &store, 0).unwrap().1.expect("it is told").to_string()
         };
         let name = "00000000000000000000.wj";

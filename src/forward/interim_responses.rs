@@ -45,12 +45,12 @@ impl Interims {
 
 /// A stream that is read no more after too many: hyper would read them for as long as there are any.
 #[derive(Debug)]
-pub(super) struct Sober<T> {
+pub(super) struct InterimLimited<T> {
     pub(super) stream: T,
     pub(super) interims: Interims,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Sober<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for InterimLimited<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,7 +63,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Sober<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Sober<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for InterimLimited<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

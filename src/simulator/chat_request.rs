@@ -6,10 +6,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::attachment::Attachment;
+use super::generated_text;
 use super::messages::{Heard, Message};
 use super::picture::Canvas;
 use super::refusal::Refusal;
-use super::words;
 
 /// `n` at most; OpenAI's own bound.
 const MAX_CHOICES: u64 = 128;
@@ -172,7 +172,7 @@ impl Question {
 
     /// The answer is to be in Chinese.
     pub(super) fn is_chinese(&self) -> bool {
-        words::is_chinese(&self.text)
+        generated_text::is_chinese(&self.text)
     }
 }
 

@@ -3,24 +3,24 @@
 
 use crate::clock::Clock;
 use crate::forward::SendError;
-use crate::telemetry::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// One upstream's lines.
 #[derive(Debug)]
-pub(crate) struct Remarks {
+pub(crate) struct LogThrottles {
     /// By [`SendError`].
-    unanswered: [Seldom; SendError::COUNT],
+    unanswered: [LogThrottle; SendError::COUNT],
     /// It does not accept our key.
-    pub(crate) unauthorized: Seldom,
+    pub(crate) unauthorized: LogThrottle,
     /// It answers with a redirect.
-    pub(crate) redirects: Seldom,
+    pub(crate) redirects: LogThrottle,
     /// It refuses to be asked for usage.
-    pub(crate) usage_refused: Seldom,
+    pub(crate) usage_refused: LogThrottle,
 }
 
-impl Remarks {
+impl LogThrottles {
     pub(crate) fn new(clock: &Clock) -> Self {
-        let line = || Seldom::new(clock.clone());
+        let line = || LogThrottle::new(clock.clone());
         Self {
             unanswered: std::array::from_fn(|_| line()),
             unauthorized: line(),
@@ -30,7 +30,7 @@ impl Remarks {
     }
 
     /// Why there is no response.
-    pub(crate) fn of(&self, error: SendError) -> &Seldom {
+    pub(crate) fn of(&self, error: SendError) -> &LogThrottle {
         &self.unanswered[error as usize]
     }
 }

@@ -21,7 +21,7 @@ const UNCONFIRMED: i64 = i64::MIN;
 /// The time that is believed, for all threads. The ledger confirms it; admission asks for it only where
 /// the wall clock is behind the windows that are open.
 #[derive(Debug)]
-pub(crate) struct Believed {
+pub(crate) struct TrustedClock {
     /// The confirmed time less what the monotonic clock said then, in milliseconds; [`UNCONFIRMED`] until
     /// there is one.
     anchor_ms: AtomicI64,
@@ -29,7 +29,7 @@ pub(crate) struct Believed {
     furthest_ms: AtomicI64,
 }
 
-impl Believed {
+impl TrustedClock {
     /// Begins with a time that is confirmed at `now`, in Unix milliseconds.
     pub(crate) fn new(time_ms: i64, now: Now) -> Self {
         let believed = Self::unconfirmed();
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_clock_is_followed_forward_and_not_back_beyond_what_was_confirmed() {
         let at = |unix_ms, mono_ms: u64| Now { unix_ms, mono_ns: mono_ms * 1_000_000 };
-        let believed = Believed::new(1_000, at(5_000, 100));
+        let believed = TrustedClock::new(1_000, at(5_000, 100));
         assert_eq!(believed.at(at(5_000, 100)), 5_000);
         assert_eq!(believed.at(at(0, 100)), 1_000);
         assert_eq!(believed.at(at(0, 350)), 1_250, "time goes on by the monotonic clock");
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_clock_is_followed_both_ways_while_nothing_is_confirmed() {
         let at = |unix_ms, mono_ms: u64| Now { unix_ms, mono_ns: mono_ms * 1_000_000 };
-        let believed = Believed::unconfirmed();
+        let believed = TrustedClock::unconfirmed();
         assert_eq!(believed.at(at(5_000, 100)), 5_000);
         assert_eq!(believed.at(at(1_000, 200)), 1_000);
         assert!(believed.is_ahead(at(1_000, 200)), "as far as is known");
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_was_opened_too_far_ahead_is_noticed_until_it_is_taken() {
         let now = Now { unix_ms: 1_000, mono_ns: 0 };
-        let believed = Believed::unconfirmed();
+        let believed = TrustedClock::unconfirmed();
         believed.opened(1_000 + AHEAD_MAX_MS);
         believed.opened(3);
         assert!(!believed.is_overtaken(now));

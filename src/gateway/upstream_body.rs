@@ -37,7 +37,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct UpstreamBody {
     body: Received,
     /// Gone once the connection is given back or closed.
     lease: Option<Lease>,
@@ -55,7 +55,7 @@ pub(crate) struct Source {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl Source {
+impl UpstreamBody {
     pub(crate) fn new(
         body: Received,
         lease: Lease,
@@ -231,7 +231,7 @@ impl Source {
     }
 }
 
-impl Drop for Source {
+impl Drop for UpstreamBody {
     fn drop(&mut self) {
         if self.is_draining {
             // The process ends before the answer does: what has been read counts.

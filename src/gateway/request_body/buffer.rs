@@ -9,7 +9,7 @@ use bytes::Bytes;
 const FRAME_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct BodyBuffer {
     frames: Vec<Bytes>,
     /// The frame that is not full.
     last: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) struct Kept {
     left: Option<u64>,
 }
 
-impl Kept {
+impl BodyBuffer {
     /// `announced`: bytes of the whole body.
     pub(super) fn new(announced: Option<u64>) -> Self {
         Self { frames: Vec::new(), last: Vec::new(), left: announced }
@@ -74,7 +74,7 @@ mod tests {
             let body: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let body = Bytes::from(body);
             for announced in [None, Some(length as u64), Some(1)] {
-                let mut kept = Kept::new(announced);
+                let mut kept = BodyBuffer::new(announced);
                 kept.push(body.slice(..first));
                 let mut rest = body.slice(first..);
                 while !rest.is_empty() {
@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn what_is_announced_is_made_room_for_at_once_and_no_more() {
-        let mut kept = Kept::new(Some(1_000));
+        let mut kept = BodyBuffer::new(Some(1_000));
         kept.push(Bytes::from_static(&[0; 100]));
         kept.copy(&[0; 10]);
         assert_eq!(kept.last.capacity(), 900);
-        let mut kept = Kept::new(Some(u64::MAX));
+        let mut kept = BodyBuffer::new(Some(u64::MAX));
         kept.copy(&[0; 10]);
         assert_eq!(kept.last.capacity(), FRAME_BYTES);
     }

@@ -3,8 +3,8 @@
 
 use super::decimal::scaled;
 use super::keys::Word;
-use super::names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
 use super::stated::{AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use super::usage_names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
 use crate::json::Token;
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
@@ -14,7 +14,7 @@ const LEVELS: usize = 5;
 
 /// Reads one usage object, told of its keys and values one by one.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct UsageReader {
     stated: Stated,
     levels: [Level; LEVELS],
     depth: usize,
@@ -49,7 +49,7 @@ struct Level {
     is_apart: bool,
 }
 
-impl Reader {
+impl UsageReader {
     /// A key, as its bytes stand between the quotes.
     pub(super) fn key(&mut self, raw: &[u8]) {
         let names = self.levels[self.depth].within.names();
@@ -202,7 +202,7 @@ impl Reader {
     }
 }
 
-impl Default for Reader {
+impl Default for UsageReader {
     fn default() -> Self {
         let mut levels = [Level::default(); LEVELS];
         levels[0].within = Within::Top;

@@ -17,9 +17,9 @@ use http_body::{Frame, SizeHint};
 
 use crate::gateway::Worker;
 use crate::gateway::client::Client;
-use crate::gateway::leaving::Drain;
+use crate::gateway::disconnect::ReadOn;
 use crate::gateway::settlement::Booking;
-use crate::gateway::source::{Event, Source};
+use crate::gateway::upstream_body::{Event, UpstreamBody};
 use crate::journal::AppendError;
 use crate::record::EventId;
 use crate::refusal::{Family, Refusal};
@@ -32,12 +32,12 @@ use crate::usage::{End, Flags};
 pub(crate) struct Cut;
 
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct MeteredBody {
     worker: Rc<Worker>,
     client: Rc<Client>,
     /// Gone only while this is dropped.
-    source: Option<Box<Source>>,
-    drain: Drain,
+    source: Option<Box<UpstreamBody>>,
+    drain: ReadOn,
     /// What the meter has passed on; empty once hyper has taken all of it.
     out: Vec<Bytes>,
     /// So many pieces of it were taken.
@@ -72,16 +72,16 @@ enum State {
     Failing,
 }
 
-impl Metered {
+impl MeteredBody {
     /// `left`: the Content-Length that the client will see.
     pub(crate) fn new(
         worker: Rc<Worker>,
         client: Rc<Client>,
-        source: Box<Source>,
+        source: Box<UpstreamBody>,
         is_stream: bool,
         voice: (Family, EventId),
         left: Option<u64>,
-        drain: Drain,
+        drain: ReadOn,
     ) -> Self {
         let state = State::Flowing;
         let out = Vec::new();
@@ -289,7 +289,7 @@ impl Metered {
         self.client.poll_flushed(cx).map(|()| Some(Err(Cut)))
     }
 
-    fn source(&mut self) -> &mut Source {
+    fn source(&mut self) -> &mut UpstreamBody {
         self.source.as_mut().expect("it is taken only by drop")
     }
 
@@ -304,7 +304,7 @@ impl Metered {
     }
 }
 
-impl Drop for Metered {
+impl Drop for MeteredBody {
     fn drop(&mut self) {
         let Some(mut source) = self.source.take() else { return };
         let Some(settlement) = source.settlement() else {

@@ -11,20 +11,20 @@ const REST: Duration = Duration::from_micros(50);
 
 /// When there was a rest last; without one there never is any.
 #[derive(Debug, Default)]
-pub(crate) struct Breath(Option<Instant>);
+pub(crate) struct Pacing(Option<Instant>);
 
-impl Breath {
+impl Pacing {
     /// For where nobody else needs the core: at the start and at the end.
-    pub(crate) fn none() -> Self {
+    pub(crate) fn off() -> Self {
         Self(None)
     }
 
-    pub(crate) fn regular() -> Self {
+    pub(crate) fn on() -> Self {
         Self(Some(Instant::now()))
     }
 
     /// To be called between two small pieces of work.
-    pub(crate) fn step(&mut self) {
+    pub(crate) fn pause_if_due(&mut self) {
         if let Some(since) = &mut self.0
             && since.elapsed() >= WORK
         {

@@ -8,11 +8,11 @@ const ASTRAY_MS: u64 = 60_000;
 
 /// Since when it has.
 #[derive(Debug)]
-pub(super) struct Steady {
+pub(super) struct ClockAgreement {
     since: Now,
 }
 
-impl Steady {
+impl ClockAgreement {
     pub(super) fn new(now: Now) -> Self {
         Self { since: now }
     }

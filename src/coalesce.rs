@@ -12,7 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) const SMALL_BYTES: usize = 2048;
 
 /// All of `pieces` in `space`, if there are several and they fit.
-pub(crate) fn gathered<'s>(pieces: &[IoSlice<'_>], space: &'s mut ReadBuf<'_>) -> Option<&'s [u8]> {
+pub(crate) fn coalesced<'s>(
+    pieces: &[IoSlice<'_>],
+    space: &'s mut ReadBuf<'_>,
+) -> Option<&'s [u8]> {
     let total: usize = pieces.iter().map(|piece| piece.len()).sum();
     if pieces.len() < 2 || total > space.capacity() {
         return None;
@@ -23,9 +26,9 @@ pub(crate) fn gathered<'s>(pieces: &[IoSlice<'_>], space: &'s mut ReadBuf<'_>) -
 
 /// A stream whose small messages are written in one piece.
 #[derive(Debug)]
-pub(crate) struct Gather<T>(pub(crate) T);
+pub(crate) struct Coalesce<T>(pub(crate) T);
 
-impl<T: AsyncRead + Unpin> AsyncRead for Gather<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Coalesce<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -35,7 +38,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gather<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesce<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +54,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
     ) -> Poll<io::Result<usize>> {
         // To fill it with zeros first would cost as much as the copy.
         let mut space = [const { MaybeUninit::uninit() }; SMALL_BYTES];
-        match gathered(pieces, &mut ReadBuf::uninit(&mut space)) {
+        match coalesced(pieces, &mut ReadBuf::uninit(&mut space)) {
             Some(bytes) => Pin::new(&mut self.0).poll_write(cx, bytes),
             None => Pin::new(&mut self.0).poll_write_vectored(cx, pieces),
         }
@@ -78,14 +81,17 @@ mod tests {
     fn several_small_pieces_become_one_and_others_stay() {
         let large = vec![7; SMALL_BYTES];
         let [head, body, large] = [&b"head, "[..], b"body", &large].map(IoSlice::new);
-        let gather = |pieces: &[IoSlice<'_>]| {
+        let coalesce = |pieces: &[IoSlice<'_>]| {
             let mut space = [0; SMALL_BYTES];
-            gathered(pieces, &mut ReadBuf::new(&mut space)).map(<[u8]>::to_vec)
+            coalesced(pieces, &mut ReadBuf::new(&mut space)).map(<[u8]>::to_vec)
         };
-        assert_eq!(gather(&[head, body]).as_deref(), Some(&b"head, body"[..]));
-        assert_eq!(gather(&[head]), None);
-        assert_eq!(gather(&[]), None);
-        assert_eq!(gather(&[head, large]), None);
-        assert_eq!(gather(&[large, IoSlice::new(b"")]).map(|bytes| bytes.len()), Some(SMALL_BYTES));
+        assert_eq!(coalesce(&[head, body]).as_deref(), Some(&b"head, body"[..]));
+        assert_eq!(coalesce(&[head]), None);
+        assert_eq!(coalesce(&[]), None);
+        assert_eq!(coalesce(&[head, large]), None);
+        assert_eq!(
+            coalesce(&[large, IoSlice::new(b"")]).map(|bytes| bytes.len()),
+            Some(SMALL_BYTES)
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::answer::{Answer, Reply};
-use super::ask::Kind;
+use super::chat_request::Kind;
 use super::controls::Controls;
 use super::dialect::{Dialect, Stated};
 use super::examples;

@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::admit::{GoDuration, Level, Standing};
+use crate::admit::{GoDuration, Level, RateLimits};
 
 const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -21,9 +21,9 @@ const TOKENS: [HeaderName; 3] = [
 const LEVEL_BYTES: usize = 48;
 
 /// Adds what is known; a limit that does not exist has no header.
-pub(crate) fn write(standing: &Standing, headers: &mut HeaderMap) {
-    level(standing.requests, REQUESTS, headers);
-    level(standing.tokens, TOKENS, headers);
+pub(crate) fn write(rate_limits: &RateLimits, headers: &mut HeaderMap) {
+    level(rate_limits.requests, REQUESTS, headers);
+    level(rate_limits.tokens, TOKENS, headers);
 }
 
 /// The values are slices of one allocation: this is on every answer.

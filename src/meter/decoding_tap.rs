@@ -22,7 +22,7 @@ pub(crate) enum Coding {
 
 /// Decodes one answer.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(super) struct DecodingTap {
     coding: Coding,
     /// `None` before the first byte, which tells the forms of deflate apart; and after a member of gzip,
     /// which another one may follow (RFC 1952 §2.2).
@@ -43,7 +43,7 @@ impl Coding {
     }
 }
 
-impl Tap {
+impl DecodingTap {
     pub(super) fn new(coding: Coding) -> Self {
         let is_blind = coding == Coding::Unknown;
         Self { coding, inflate: None, left: DECODED_LIMIT, is_blind }
@@ -116,7 +116,7 @@ mod tests {
 
     /// What is read when `stream` comes in pieces of `size`; `None` if not all of it could be.
     fn decoded(coding: Coding, stream: &[u8], size: usize) -> Option<Vec<u8>> {
-        let (mut tap, mut read) = (Tap::new(coding), Vec::new());
+        let (mut tap, mut read) = (DecodingTap::new(coding), Vec::new());
         for piece in stream.chunks(size) {
             tap.push(piece, |bytes| read.extend_from_slice(bytes));
         }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_has_come_is_read_at_once() {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        let mut tap = Tap::new(Coding::Gzip);
+        let mut tap = DecodingTap::new(Coding::Gzip);
         for n in 0..20_000_u32 {
             encoder.write_all(format!("event {n};").as_bytes()).expect("a Vec takes all");
             if n % 1000 != 0 {

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::print::{put, quote};
+use super::generated_text::Text;
+use super::render::{put, quote};
 use super::script::{Beat, Event};
-use super::words::Text;
 
 /// The events of one answer, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Recital {
+pub(super) struct EventQueue {
     parts: VecDeque<Part>,
     /// What is sent in the place of everything that is left, when the answer fails.
     failure: Vec<Bytes>,
@@ -36,7 +36,7 @@ struct Frame {
     after: String,
 }
 
-impl Recital {
+impl EventQueue {
     /// A recital that fails with `failure`; `is_numbered`: its events have a `sequence_number`.
     pub(super) fn new(failure: Vec<Bytes>, is_numbered: bool, pad_bytes: usize) -> Self {
         let pad = "x".repeat(pad_bytes);

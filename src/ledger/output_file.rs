@@ -86,14 +86,14 @@ fn parent(path: &Path) -> &Path {
 /// A file on its way to its name, for its owner only: the umask would let others read who used what. One that is
 /// not placed is removed.
 #[derive(Debug)]
-pub(crate) struct Growing {
+pub(crate) struct OutputFile {
     file: File,
     path: PathBuf,
     target: PathBuf,
     is_placed: bool,
 }
 
-impl Growing {
+impl OutputFile {
     /// Begins beside where it will be. Nobody else has that name: what is there is not opened, nor a link followed.
     pub(crate) fn beside(target: PathBuf) -> io::Result<Self> {
         let number = getrandom::u64().map_err(io::Error::other)?;
@@ -121,7 +121,7 @@ impl Growing {
     }
 }
 
-impl Drop for Growing {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         if !self.is_placed {
             // What can't be removed has a name that says what it is.
@@ -145,7 +145,7 @@ mod tests {
         let target = dir.path().join("it");
         std::fs::write(&target, "good").expect("writes");
         let [one, other, third] =
-            [(); 3].map(|()| Growing::beside(target.clone()).expect("a name of its own"));
+            [(); 3].map(|()| OutputFile::beside(target.clone()).expect("a name of its own"));
         one.file().write_all(b"one").expect("writes");
         other.file().write_all(b"the other").expect("writes");
         drop(third);

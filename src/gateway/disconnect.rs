@@ -22,11 +22,11 @@ use crate::gateway::Worker;
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// When a request has to be over whose client has left; nothing while it is there.
-pub(crate) type Left = Rc<Cell<Option<Instant>>>;
+pub(crate) type LeftUntil = Rc<Cell<Option<Instant>>>;
 
 /// How an upstream's answers are read on.
 #[derive(Clone, Debug)]
-pub(crate) struct Drain {
+pub(crate) struct ReadOn {
     time: Duration,
     max: usize,
     drains: Rc<Drains>,
@@ -35,7 +35,7 @@ pub(crate) struct Drain {
     pub(crate) is_whole: bool,
 }
 
-impl Drain {
+impl ReadOn {
     /// An answer that is no stream says nothing before its end, and few upstreams stop for a client that
     /// has left: closing the connection saves nothing, unless this one is known to stop.
     pub(crate) fn of(upstream: &Upstream, is_stream: bool, tenant: Arc<str>) -> Self {
@@ -83,15 +83,15 @@ pub(crate) struct Attended<F: Future + 'static> {
     /// Gone once it has ended.
     exchange: Option<Pin<Box<F>>>,
     worker: Rc<Worker>,
-    drain: Drain,
-    left: Left,
+    drain: ReadOn,
+    left: LeftUntil,
 }
 
 impl<F: Future + 'static> Attended<F> {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        drain: Drain,
-        left: Left,
+        drain: ReadOn,
+        left: LeftUntil,
         exchange: Pin<Box<F>>,
     ) -> Self {
         Self { exchange: Some(exchange), worker: worker.clone(), drain, left }

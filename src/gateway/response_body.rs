@@ -6,21 +6,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::gateway::metered::{Cut, Metered};
+use crate::gateway::metered_body::{Cut, MeteredBody};
 
 #[derive(Debug)]
-pub(crate) enum Outgoing {
+pub(crate) enum ResponseBody {
     Whole(Option<Bytes>),
-    Metered(Box<Metered>),
+    MeteredBody(Box<MeteredBody>),
 }
 
-impl Outgoing {
+impl ResponseBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 }
 
-impl Body for Outgoing {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Cut;
 
@@ -30,14 +30,14 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Metered(metered) => metered.poll_frame(cx),
+            Self::MeteredBody(metered) => metered.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Metered(metered) => metered.is_end_stream(),
+            Self::MeteredBody(metered) => metered.is_end_stream(),
         }
     }
 
@@ -46,7 +46,7 @@ impl Body for Outgoing {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Metered(metered) => metered.size_hint(),
+            Self::MeteredBody(metered) => metered.size_hint(),
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 /// The bytes between the upstream and the client.
 #[derive(Debug, Default)]
-pub(super) struct Outlet {
+pub(super) struct Release {
     /// The bytes from `released` to `frame_at`.
     held: Vec<u8>,
     /// Everything before this has left, or was taken out.
@@ -19,7 +19,7 @@ pub(super) struct Outlet {
     frame_at: u64,
 }
 
-impl Outlet {
+impl Release {
     /// The next frame came.
     pub(super) fn open(&mut self, frame: &Bytes) {
         self.frame_at = self.end();

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 
 /// How many bytes may be held.
 #[derive(Clone, Debug)]
-pub(crate) struct Room {
+pub(crate) struct InFlightLimits {
     /// Of all tenants, over all workers.
     pub(crate) max_bytes: u64,
     /// Of one tenant: what it sends slowly, or compressed, leaves room for the others.
@@ -19,15 +19,15 @@ pub(crate) struct Room {
 
 /// Bytes counted as in flight; dropping it takes them off again.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct InFlightBytes {
     bytes: u64,
     tenant: Arc<AtomicU64>,
     all: Arc<AtomicU64>,
 }
 
-impl Held {
+impl InFlightBytes {
     /// Nothing yet, of a tenant that holds `tenant` in all.
-    pub(crate) fn new(room: &Room, tenant: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(room: &InFlightLimits, tenant: &Arc<AtomicU64>) -> Self {
         Self { bytes: 0, tenant: tenant.clone(), all: room.inflight.clone() }
     }
 
@@ -46,7 +46,7 @@ impl Held {
     }
 
     /// Counts `more` bytes, or refuses when that is more than may be held at once.
-    pub(super) fn add(&mut self, more: u64, room: &Room) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, more: u64, room: &InFlightLimits) -> Result<(), Refusal> {
         self.bytes += more;
         let all = self.all.fetch_add(more, Ordering::Relaxed) + more;
         let tenant = self.tenant.fetch_add(more, Ordering::Relaxed) + more;
@@ -62,7 +62,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for InFlightBytes {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
         self.tenant.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -75,14 +75,15 @@ mod tests {
 
     #[test]
     fn a_tenant_leaves_room_for_the_others() {
-        let room = Room { max_bytes: 100, max_tenant_bytes: 60, inflight: Arc::default() };
+        let room =
+            InFlightLimits { max_bytes: 100, max_tenant_bytes: 60, inflight: Arc::default() };
         let [one, other] = [Arc::default(), Arc::default()];
-        let mut first = Held::new(&room, &one);
+        let mut first = InFlightBytes::new(&room, &one);
         first.add(40, &room).expect("there is room");
         let mut second = first.another();
         assert_eq!(second.add(21, &room), Err(Refusal::tenant_body_bytes()));
         drop(second);
-        let mut third = Held::new(&room, &other);
+        let mut third = InFlightBytes::new(&room, &other);
         third.add(60, &room).expect("of another tenant's share");
         first.add(1, &room).expect_err("all of it is taken");
         drop((first, third));

@@ -5,17 +5,17 @@ use std::io::ErrorKind;
 
 use crate::clock::Clock;
 use crate::ledger::drain::Unremoved;
-use crate::telemetry::seldom::Seldom;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Tells of a cause when it begins, then once a minute, and when there is none any more.
 #[derive(Debug)]
-pub(super) struct Remains {
+pub(super) struct StuckSegments {
     clock: Clock,
     /// Why segments remain now, as far as errors tell causes apart, and the line about it.
-    cause: Option<(ErrorKind, Seldom)>,
+    cause: Option<(ErrorKind, LogThrottle)>,
 }
 
-impl Remains {
+impl StuckSegments {
     pub(super) fn new(clock: &Clock) -> Self {
         Self { clock: clock.clone(), cause: None }
     }
@@ -29,8 +29,8 @@ impl Remains {
             return 0;
         };
         let known = self.cause.take().filter(|(kind, _)| *kind == source.kind());
-        let cause = known.unwrap_or_else(|| (source.kind(), Seldom::new(self.clock.clone())));
-        if self.cause.insert(cause).1.say().is_some() {
+        let cause = known.unwrap_or_else(|| (source.kind(), LogThrottle::new(self.clock.clone())));
+        if self.cause.insert(cause).1.allow().is_some() {
             tracing::error!(
                 segments,
                 segment = %path.display(),
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn each_cause_is_told_once_and_then_once_a_minute_and_its_end_as_well() {
         let (clock, hand) = Clock::manual(0);
-        let mut remains = Remains::new(&clock);
+        let mut remains = StuckSegments::new(&clock);
         let (denied, busy) = (ErrorKind::PermissionDenied, ErrorKind::ResourceBusy);
         for (after_ms, found, told) in [
             (0, None, None),

@@ -1,16 +1,16 @@
 //! One choice of a streamed answer, delta by delta.
 
 use super::answer::{Answer, Call, Picture};
-use super::print::{put, quote};
+use super::render::{put, quote};
 
 /// What the documents' image stream says before the picture.
 const PAINTING: &str = "正在生成图片...";
 
 /// One choice on its way.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ChoiceStream {
     pub answer: Answer,
-    pub stage: LineStage,
+    pub stage: ChoiceStage,
     /// Deltas so far.
     step: u64,
     /// Tokens so far.
@@ -20,7 +20,7 @@ pub(super) struct Line {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineStage {
+pub(super) enum ChoiceStage {
     Role,
     Tokens,
     Filter,
@@ -28,10 +28,10 @@ pub(super) enum LineStage {
     Over,
 }
 
-impl Line {
+impl ChoiceStream {
     /// A choice of which nothing has been sent; `open` is a chunk up to the members of its delta.
     pub(super) fn new(answer: Answer, open: String) -> Self {
-        Self { answer, stage: LineStage::Role, step: 0, said: 0, open }
+        Self { answer, stage: ChoiceStage::Role, step: 0, said: 0, open }
     }
 
     /// A chunk up to the members of its delta.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::Facts;
 use super::splice::Splice;
-use crate::tenancy::{hex, set_apart};
+use crate::tenancy::{hex, tenant_hash};
 
 impl Facts {
     /// The edits that set those values apart, each one to 32 hexadecimal digits: OpenAI takes up to 64
     /// characters. `frames`: the body, which is walked once, since the values come in its order.
-    pub(crate) fn apart(&self, mut frames: &[Bytes], tenant: &str) -> Vec<Splice> {
+    pub(crate) fn scoped(&self, mut frames: &[Bytes], tenant: &str) -> Vec<Splice> {
         // A form's values have no quotes.
         let quote = if self.places.is_plain { "" } else { "\"" };
         let quoted = quote.len() as u64;
@@ -25,10 +25,10 @@ impl Facts {
                 frames = later;
             }
             let value = slice(frames, at.start + quoted - start..at.end - quoted - start);
-            let hash = set_apart(tenant, &value);
+            let hash = tenant_hash(tenant, &value);
             Splice { at: at.clone(), with: format!("{quote}{}{quote}", hex(&hash[..16])).into() }
         };
-        self.places.apart.iter().map(splice).collect()
+        self.places.scoped.iter().map(splice).collect()
     }
 }
 
