@@ -73,6 +73,8 @@ pub(crate) struct Meter {
     content: u64,
     /// A document broke.
     is_broken: bool,
+    /// The stream ended within an event.
+    breaks_off: bool,
     /// Where the present line begins.
     line_at: u64,
     /// `None` if nothing is ever edited.
@@ -105,6 +107,7 @@ impl Meter {
             is_begun: false,
             content: 0,
             is_broken: false,
+            breaks_off: false,
             line_at: 0,
             release: (hide != Hide::Nothing || model.is_some()).then(Release::default),
             at: 0,
@@ -145,6 +148,8 @@ impl Meter {
         if self.event.scanned > 0 && !(self.kind == Kind::Json && self.done) {
             let is_whole = self.absorb();
             self.is_broken |= !is_whole && self.kind == Kind::Json && !self.error();
+            let is_open = self.kind == Kind::Sse && self.document.is_object;
+            self.breaks_off |= !is_whole && is_open && !self.event.broken;
             if is_whole {
                 self.edit(self.at, out);
             }
@@ -329,6 +334,7 @@ impl Meter {
     fn absorb(&mut self) -> bool {
         let whole = !self.event.broken && self.scanner.finish(&mut self.document).is_ok();
         if whole {
+            self.document.settle();
             self.tally.absorb(&self.document, self.kind == Kind::Json);
             self.done |= self.kind == Kind::Json || self.tally.is_over;
         }

@@ -42,7 +42,7 @@ pub(crate) struct TenantLive {
     has_cost_quota: AtomicBool,
     /// Bytes of its requests' bodies that are held now; whoever holds them counts them.
     body_bytes: Arc<AtomicU64>,
-    /// Granted for a few arithmetic operations, never across an await.
+    /// Held for a few arithmetic operations, never across an await.
     books: Mutex<Books>,
 }
 

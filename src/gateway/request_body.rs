@@ -54,7 +54,7 @@ pub(crate) struct Bounds {
 pub(crate) struct RequestBody {
     pub(crate) frames: Vec<Bytes>,
     pub(crate) facts: Facts,
-    /// InFlightBytes for as long as the frames are.
+    /// Held for as long as the frames are.
     pub(crate) held: InFlightBytes,
 }
 

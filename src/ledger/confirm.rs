@@ -155,7 +155,7 @@ mod tests {
         let now_ms = first_ms + STEADY_MS / 2 + STEADY_MS - 1;
         hand.jump_to(now_ms);
         assert_eq!(look(), (Some(first_ms), now_ms));
-        // Backlog for as long as one likes: the time that was confirmed goes on.
+        // Behind for as long as one likes: the time that was confirmed goes on.
         hand.jump_to(NOW_MS - YEAR_MS);
         look();
         for times in [1, 2] {

@@ -54,6 +54,11 @@ impl DecodingTap {
         self.is_blind
     }
 
+    /// Whether what has come does not end where its coding does.
+    pub(super) fn is_within(&self) -> bool {
+        self.inflate.is_some()
+    }
+
     /// Decodes the next bytes, and gives `read` what they stand for, piece by piece.
     pub(super) fn push(&mut self, frame: &[u8], read: impl FnMut(&[u8])) {
         if !self.is_blind && self.decode(frame, read).is_none() {

@@ -2,12 +2,13 @@
 //! was said. One [`Document`] watches one JSON document at a time, a response's body or one event's
 //! data, token by token; it keeps a few numbers and at most 2 KiB of a usage object.
 
+mod codes;
 mod values;
 
 use std::ops::Range;
 
+use self::codes::{is_error_code, is_failed_status, number};
 use super::capture::Captures;
-use super::decimal::scaled;
 use super::facts::{Facts, Loose, Slot};
 use super::id::Ids;
 use super::keys::{Key, Place, Word, child};
@@ -94,6 +95,8 @@ pub(super) struct Document {
     /// Bytes of text before the present message; and those of the present choice's.
     message_from: u64,
     repeated: u64,
+    /// Bytes of text before the present document.
+    begun_at: u64,
     /// Where the present text begins, and how much of the present message's thoughts has been said.
     text_from: u64,
     reasoned: u64,
@@ -127,14 +130,23 @@ impl Document {
             says_deltas: false,
             message_from: 0,
             repeated: 0,
+            begun_at: 0,
             text_from: 0,
             reasoned: 0,
             is_strange: false,
         }
     }
 
+    /// The document has ended. What stood there as text may have been sound.
+    pub(super) fn settle(&mut self) {
+        if self.facts.kind.bytes().ends_with(b"audio.delta") {
+            self.text.take_back(self.text.bytes().saturating_sub(self.begun_at));
+        }
+    }
+
     /// The next document begins.
     pub(super) fn reset(&mut self) {
+        self.begun_at = self.text.bytes();
         let mut choice = std::mem::take(&mut self.facts.choice);
         choice.clear();
         self.facts = Facts { choice, ..Facts::default() };
@@ -369,25 +381,4 @@ impl Sink for Document {
         }
         self.reading = Reading::Nothing;
     }
-}
-
-/// Whether a `code` that stands beside a message may be that of an error: some write one in every answer.
-fn is_error_code(code: &[u8]) -> bool {
-    let is_fine: [&[u8]; 6] = [b"", b"0", b"200", b"20000", b"ok", b"success"];
-    !is_fine.iter().any(|fine| fine.eq_ignore_ascii_case(code))
-}
-
-/// Whether a `status` is that of a failure, in a word or as HTTP has it.
-fn is_failed_status(status: &[u8]) -> bool {
-    let is_word = [&b"error"[..], b"fail", b"failed", b"failure"]
-        .iter()
-        .any(|word| word.eq_ignore_ascii_case(status));
-    is_word || matches!(status, [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'])
-}
-
-/// A number that stands alone, in digits; some write it as a string.
-fn number(text: &[u8], places: i64) -> Option<u64> {
-    let is_number = text.iter().any(u8::is_ascii_digit)
-        && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
-    is_number.then(|| scaled(text, places))?.filter(|number| *number <= 1 << 53)
 }

@@ -111,6 +111,8 @@ pub(super) struct Facts {
     pub(super) loose: [Option<u64>; 3],
     /// Its status is one that an answer has before it is made.
     pub(super) pending: bool,
+    /// A reason stands there why the answer, or a choice, has ended.
+    pub(super) finished: bool,
     pub(super) images: u32,
     /// The images stand where the images API puts them, which answers nothing else.
     pub(super) images_api: bool,

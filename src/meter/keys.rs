@@ -28,6 +28,8 @@ pub(super) enum Key {
     Content,
     /// An image in base64.
     Image,
+    /// Sound in base64, of which nothing can be told by its size.
+    Audio,
     /// Where an image can be had.
     Url,
     /// The list of the images API.
@@ -103,6 +105,8 @@ pub(super) enum Place {
     ToolUsage,
     /// `errors`, `detail`
     Detail,
+    /// `error`
+    Error,
     /// `base_resp` of MiniMax
     BaseResp,
     /// A usage object, or one of its details
@@ -137,6 +141,7 @@ impl Key {
                 _ => Self::Other,
             },
             5 => match name {
+                b"audio" => Self::Audio,
                 b"fault" => Self::Detail,
                 b"delta" => Self::Delta,
                 b"error" => Self::Error,
@@ -200,6 +205,7 @@ impl Key {
                 _ => Self::Other,
             },
             11 => match name {
+                b"stop_reason" => Self::FinishReason,
                 b"annotations" => Self::Aside,
                 b"obfuscation" => Self::Envelope,
                 b"status_code" => Self::StatusCode,
@@ -258,6 +264,16 @@ pub(super) fn child(parent: Place, key: Key, object: bool) -> Place {
         (Place::Root, Key::BaseResp, true) => Place::BaseResp,
         (Place::Root | Place::Response, Key::ToolUsage, true) => Place::ToolUsage,
         (Place::Root, Key::Detail, _) => Place::Detail,
+        (
+            Place::Root
+            | Place::Groq
+            | Place::Start
+            | Place::Response
+            | Place::Choice
+            | Place::Listed,
+            Key::Error,
+            _,
+        ) => Place::Error,
         (Place::Root, Key::Data, false) => Place::Pictures,
         (Place::Choices, _, true) => Place::Choice,
         (Place::Choice, Key::Delta, true) => Place::Delta,

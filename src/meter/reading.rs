@@ -43,6 +43,8 @@ pub(crate) struct Reading {
     pub(crate) unread_bytes: u64,
     /// Some of what came is broken, or all of it is in no form that is known.
     pub(crate) is_unread: bool,
+    /// It ended in the middle of an event, or of its compression.
+    pub(crate) breaks_off: bool,
     /// Nothing came, or only the forms of an answer with nothing in them.
     pub(crate) is_no_answer: bool,
     /// It came compressed, and not all of it could be read.
@@ -167,6 +169,7 @@ impl Meter {
             is_undivided: pick.is_some_and(|pick| pick.is_undivided),
             unread_bytes: if is_foreign { content } else { 0 },
             is_unread: is_foreign || self.is_broken || (self.kind == Kind::Unread && content > 0),
+            breaks_off: self.breaks_off || self.tap.as_ref().is_some_and(|tap| tap.is_within()),
             is_no_answer: !error
                 && !has_said
                 && !is_foreign

@@ -97,6 +97,8 @@ impl Tally {
             self.note(choice);
         }
         let kind = facts.kind.bytes();
+        // Anthropic's, of the whole answer.
+        self.finish_reason |= facts.finished && kind == b"message_delta";
         if !kind.ends_with(b"partial_image") {
             self.images = self.images.saturating_add(facts.images);
         }

@@ -22,7 +22,7 @@ mod providers;
 mod varied;
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 264;
+const FIXTURES: usize = 269;
 /// In how many places each of them is cut, about, without `WEIR_TORTURE_CUTS`.
 const CUTS: usize = 128;
 
@@ -159,6 +159,7 @@ fn described(reading: &Reading) -> Value {
         "undivided": reading.is_undivided,
         "unread": reading.is_unread,
         "unread_bytes": reading.unread_bytes,
+        "breaks_off": reading.breaks_off,
         "no_answer": reading.is_no_answer,
         // Usage that stands in no object of its own has none to be kept.
         "loose": reading.usage.is_some() && reading.raw_usage.is_none(),
@@ -400,6 +401,36 @@ fn an_answer_may_end_where_all_of_it_has_finished() {
     }
 }
 
+/// What is written of no error, by whoever writes the member always.
+#[test]
+fn an_error_object_is_one_if_something_stands_in_it() {
+    for (error, is_error) in [
+        ("{}", false),
+        ("[]", false),
+        (r#"{"message":"","code":null}"#, false),
+        (r#"{"message":"no"}"#, true),
+        (r#"{"code":0}"#, true),
+        (r#"{"metadata":{}}"#, true),
+        (r#"[{"message":"no"}]"#, true),
+        (r#""""#, false),
+        (r#""no""#, true),
+        ("true", true),
+        ("false", false),
+        ("null", false),
+    ] {
+        for (before, after) in [
+            ("", ""),
+            (r#""choices":[{"index":0,"#, r#","message":{"content":"Hi"}}]"#),
+            (r#""response":{"#, "}"),
+        ] {
+            let body = format!(r#"{{{before}"error":{error}{after}}}"#);
+            let mut meter = meter(Kind::Json, Hide::Nothing, None);
+            run(&mut meter, [body.as_bytes()]);
+            assert_eq!(meter.error(), is_error, "{body}");
+        }
+    }
+}
+
 /// Streams in which the model's name stands, and what the client gets where its own is `pub/é`.
 #[test]
 fn the_model_is_renamed_wherever_it_is_cut() {
@@ -501,7 +532,7 @@ fn running_usage_is_taken_out_wherever_it_stands() {
         format!(r#"{{{choice},"usage":7}}"#),
         format!(r#"{{{choice},"us\u0061ge":{{"prompt_tokens":1}}}}"#),
         // Beside an error it is not running any more, and without choices it is another API's.
-        format!(r#"{{{choice},"error":{{}},{usage}}}"#),
+        format!(r#"{{{choice},"error":{{"code":1}},{usage}}}"#),
         format!(r#"{{"type":"message_delta",{usage}}}"#),
         // Over two lines.
         format!("{{{choice},\ndata: \"usage\":{{\ndata: \"prompt_tokens\":1}}}}"),

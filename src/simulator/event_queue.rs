@@ -37,7 +37,7 @@ struct Frame {
 }
 
 impl EventQueue {
-    /// A recital that fails with `failure`; `is_numbered`: its events have a `sequence_number`.
+    /// A queue that fails with `failure`; `is_numbered`: its events have a `sequence_number`.
     pub(super) fn new(failure: Vec<Bytes>, is_numbered: bool, pad_bytes: usize) -> Self {
         let pad = "x".repeat(pad_bytes);
         Self { failure, sequence: is_numbered.then_some(0), pad, ..Self::default() }

@@ -41,7 +41,7 @@ pub(crate) struct Used {
     pub(crate) response_ids: Box<[Box<str>]>,
     /// Images in the answer.
     pub(crate) images: u64,
-    /// LogThrottles on the numbers.
+    /// Remarks on the numbers.
     pub(crate) flags: Flags,
 }
 
@@ -59,7 +59,14 @@ fn has_given_up(status: u16) -> bool {
     matches!(status, 408 | 499 | 504 | 524)
 }
 
-/// LogThrottles on the numbers that follow from what was read alone.
+/// Remarks on the numbers that follow from what was read alone.
+/// Whether no output is stated although there was some: proxies that don't know the usage write zeros. What was
+/// heard is measured by its length, and its words cost nothing.
+fn says_too_little(usage: &Usage, reading: &Reading) -> bool {
+    let is_silent = usage.output == 0 && usage.audio_ms == 0;
+    is_silent && reading.is_final && !reading.is_pending && reading.output_text_bytes > 0
+}
+
 fn flags_of(reading: &Reading) -> Flags {
     let mut flags = Flags::default();
     for (is_so, flag) in [
@@ -103,6 +110,9 @@ impl Settlement {
         if reading.is_no_answer && end == End::Complete && is_success {
             flags.set(Flags::NO_ANSWER);
         }
+        if stated.is_some_and(|usage| says_too_little(&usage, &reading)) {
+            flags.set(Flags::USAGE_SUSPECT);
+        }
         let mut images = reading.output_images.into();
         let (usage, source) = match self.said(stated, &reading, is_whole) {
             Some(said) => said,
@@ -145,6 +155,9 @@ impl Settlement {
         is_whole: bool,
     ) -> Option<(Usage, UsageSource)> {
         let usage = stated?;
+        if says_too_little(&usage, reading) {
+            return None;
+        }
         // Some upstreams state the prompt with their first event, and then nothing until the end.
         let counts_nothing =
             usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0);
@@ -164,6 +177,7 @@ impl Settlement {
             _ if reading.is_pending => true,
             Unstated::Reserved => {
                 !is_whole
+                    || reading.breaks_off
                     || reading.is_blind
                     || self.upstream_status.is_some_and(has_given_up)
                     || (shows_nothing && is_success)

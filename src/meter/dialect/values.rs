@@ -28,6 +28,9 @@ impl Document {
             }
             Place::Choices => self.choice(token),
             Place::Choice => self.choice_value(token, depth, at),
+            Place::Delta if (self.key, token) == (Key::FinishReason, Token::String) => {
+                self.read_word(Reading::Finish);
+            }
             Place::Delta | Place::Message => {
                 match (self.key, token, self.facts.choice.len().checked_sub(1)) {
                     (Key::Usage, Token::Object, Some(choice)) => {
@@ -39,6 +42,11 @@ impl Document {
             Place::Answer | Place::Items => self.said(token),
             // An empty list of errors is none.
             Place::Detail => self.facts.signs.detail |= token != Token::Null,
+            Place::Error => match token {
+                Token::Null => {}
+                Token::String => self.reading = Reading::Error,
+                _ => self.facts.error = true,
+            },
             Place::Item | Place::RepeatedItem => self.item_value(container, token),
             Place::Link => self.link(token),
             Place::Pictures | Place::Pictured => self.picture(token),
@@ -100,6 +108,7 @@ impl Document {
             (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
             (Key::Groq, Token::Object) => {}
             (Key::Delta, Token::String) => self.said(token),
+            (Key::Audio, Token::String) => self.facts.answered = true,
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
             (Key::Text, Token::String) if !self.event => self.said(token),
@@ -199,6 +208,7 @@ impl Document {
             return;
         }
         self.facts.error |= is_failure(self.word.bytes());
+        self.facts.finished = true;
         if let Some(choice) = self.facts.choice.last_mut() {
             (choice.finished, choice.empty) = (true, false);
         }
@@ -260,7 +270,8 @@ impl Document {
 
     /// A value in a list of the images API, or in one of its events.
     fn picture(&mut self, token: Token) {
-        self.facts.answered = true;
+        // One of several may have failed.
+        self.facts.answered |= token != Token::Object && self.key != Key::Error;
         if let (Key::Image | Key::Url, Token::String) = (self.key, token) {
             self.reading = Reading::Image { any: false };
             self.facts.images_api = true;
@@ -269,8 +280,8 @@ impl Document {
 
     fn error(&mut self, token: Token) {
         match token {
-            Token::Object | Token::Array | Token::True => self.facts.error = true,
-            // An empty one is no error, and has no text to come.
+            Token::True => self.facts.error = true,
+            // An empty one is no error, and has nothing to come: neither text nor members.
             Token::String => self.reading = Reading::Error,
             _ => {}
         }

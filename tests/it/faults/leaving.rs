@@ -222,7 +222,7 @@ async fn who_has_left_still_holds_what_was_reserved() {
         clients_gone(&world).await;
         let (requests, reserved) = world.server().outstanding();
         assert!(requests == 1 && reserved > OUTPUT, "{requests} {reserved}");
-        let answer = if total > 0 { PARTS.concat() } else { r#"{"error":{}}"#.to_owned() };
+        let answer = if total > 0 { PARTS.concat() } else { r#"{"error":{"code":1}}"#.to_owned() };
         call.answer(status, JSON, &answer).await;
         world.settled().await;
         let count = if total > 0 { 1 } else { 2 };

@@ -25,6 +25,10 @@ fn numbers_come_from_the_best_that_was_read() {
     let picture = || Reading { output_images: 2, ..silent() };
     let pending = |reading| Reading { is_pending: true, ..reading };
     let early = || Reading { is_early: true, ..stated(11, 1) };
+    let heard = || {
+        let usage = Usage { audio_ms: 1, ..usage(0, 0) };
+        is_final(Reading { usage: Some(usage), ..silent() })
+    };
     let cut = End::UpstreamTruncated;
     // The prompt is estimated at 5, nine bytes of text at 3, a picture at what it usually is.
     let pictures = 3 + 2 * 1_560;
@@ -38,6 +42,10 @@ fn numbers_come_from_the_best_that_was_read() {
         (stated(11, 13), End::Complete, 200, Reported, (11, 13)),
         (stated(11, 13), cut, 200, Running, (11, 13)),
         (stated(11, 0), End::Complete, 200, Reported, (11, 0)),
+        // Zeros of who does not know.
+        (is_final(stated(0, 0)), End::Complete, 200, Estimated, (5, 3)),
+        (is_final(stated(11, 0)), End::Complete, 200, Estimated, (11, 3)),
+        (heard(), End::Complete, 200, Reported, (0, 0)),
         (is_start(stated(11, 1)), cut, 200, Estimated, (11, 4)),
         (is_start(stated(11, 5)), cut, 200, Estimated, (11, 5)),
         (stated(11, 0), cut, 200, Estimated, (11, 4)),
@@ -69,7 +77,10 @@ fn numbers_come_from_the_best_that_was_read() {
         let found = (used.source, used.usage.input, used.usage.output, used.usage.total);
         let wanted = (Some(source), input, output, input + output);
         assert_eq!(found, wanted, "{reading:?} {end:?} {status}");
-        let of_nothing = reading.usage.is_some_and(|usage| usage.input == 0 && usage.output > 0);
+        let of_nothing = reading.usage.is_some_and(|usage| match usage.output {
+            0 => reading.is_final && !reading.is_pending && usage.audio_ms == 0,
+            _ => usage.input == 0,
+        });
         assert_eq!(used.flags.contains(Flags::USAGE_SUSPECT), of_nothing, "{reading:?}");
     }
 }
@@ -83,6 +94,7 @@ fn what_was_never_stated_is_booked_by_the_policy() {
     let pending = Reading { is_pending: true, ..seen(9) };
     let blind = Reading { is_blind: true, ..seen(0) };
     let empty = Reading { is_no_answer: true, ..seen(0) };
+    let broken_off = Reading { breaks_off: true, ..seen(9) };
     let foreign = |bytes| Reading { unread_bytes: bytes, is_unread: true, ..seen(0) };
     let (reserved, by_sight) = (Unstated::Reserved, Unstated::Seen);
     // The policy, what was read, whether it is the whole answer, the output, whether it was reserved.
@@ -91,6 +103,8 @@ fn what_was_never_stated_is_booked_by_the_policy() {
         (reserved, seen(0), false, 4, true),
         (reserved, seen(9), true, 3, false),
         (reserved, seen(100), false, 25, false),
+        (reserved, broken_off.clone(), true, 4, true),
+        (by_sight, broken_off, true, 3, false),
         (reserved, pending.clone(), true, 4, true),
         (reserved, blind.clone(), true, 4, true),
         (reserved, empty.clone(), true, 4, true),
