@@ -146,7 +146,7 @@ impl Admission {
             time_zone: jiff::tz::TimeZone::UTC,
             alert_percent: [80, 100].into(),
             alerting: Arc::default(),
-            believed: Arc::new(TrustedClock::unconfirmed()),
+            trusted_clock: Arc::new(TrustedClock::unconfirmed()),
         };
         let live = TenantLive::new("acme".into(), settings, clock.now());
         let limits = match is_limited {

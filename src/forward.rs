@@ -9,7 +9,7 @@ mod connect;
 mod drains;
 mod interim_responses;
 mod pool;
-mod received;
+mod peeked_body;
 mod log_throttles;
 mod usage_options;
 
@@ -35,8 +35,8 @@ pub(crate) use crate::forward::body::Frames;
 pub use crate::forward::connect::Resolve;
 pub(crate) use crate::forward::connect::system_resolver;
 pub(crate) use crate::forward::drains::Drains;
+pub(crate) use crate::forward::peeked_body::PeekedBody;
 pub(crate) use crate::forward::pool::Lease;
-pub(crate) use crate::forward::received::Received;
 pub(crate) use crate::forward::usage_options::{At, ModelOptions, UsageOption, UsageOptions};
 
 /// What the paths of Weir's own endpoints begin with.
@@ -104,7 +104,7 @@ pub(crate) struct Outbound {
 /// What an upstream answered.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    pub(crate) response: Response<Received>,
+    pub(crate) response: Response<PeekedBody>,
     pub(crate) lease: Lease,
     /// When the request was about to be sent.
     pub(crate) begun: Instant,
@@ -291,7 +291,7 @@ async fn exchange(
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Failed(SendError::Protocol))
         }
-        Ok(Ok(response)) => Ok(Inbound { response: response.map(Received::new), lease, begun }),
+        Ok(Ok(response)) => Ok(Inbound { response: response.map(PeekedBody::new), lease, begun }),
         Ok(Err(mut refused)) => match refused.take_message() {
             Some(request) => Err(Failure::NotSent(Box::new(request))),
             None => Err(Failure::Failed(classify(refused.error()))),

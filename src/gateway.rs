@@ -43,7 +43,7 @@ use crate::clock::Now;
 use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_open};
 use crate::gateway::answer::answer;
 use crate::gateway::client::{Client, Phase, Surplus};
-use crate::gateway::disconnect::{Attended, ReadOn};
+use crate::gateway::disconnect::{DisconnectGuard, ReadOn};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::request_body::{InFlightBytes, ReadError, RequestBody};
 use crate::gateway::send::{Plan, not_answered, send};
@@ -229,7 +229,7 @@ async fn serve(
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
     let answer = Box::pin(answer);
     match left {
-        Some(left) => Attended::new(worker, drain, left, answer).await,
+        Some(left) => DisconnectGuard::new(worker, drain, left, answer).await,
         None => answer.await,
     }
 }

@@ -110,7 +110,7 @@ impl LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     directory: Arc<Directory>,
-    believed: Arc<TrustedClock>,
+    trusted_clock: Arc<TrustedClock>,
     supervisor: Supervisor,
     drain: Thread,
     /// In `power` mode each journal has one of its own.
@@ -163,8 +163,8 @@ impl Ledger {
         drain.set_row_wait(row_wait);
         let mut confirming = Confirming::new(clock.clone(), &mut drain.store)?;
         confirming.tell(&drain.store)?;
-        let believed = confirming.believed().clone();
-        let retention = Retention::new(data.keep_rows, clock.clone(), believed.clone());
+        let trusted_clock = confirming.trusted_clock().clone();
+        let retention = Retention::new(data.keep_rows, clock.clone(), trusted_clock.clone());
         let upkeep = Upkeep::new(retention, clock.clone());
         let hold = Hold::new(lock, data);
         let start = |name, run: Box<dyn FnOnce(Watch, Supervised) + Send>| {
@@ -184,7 +184,7 @@ impl Ledger {
             run(drain, hold, (confirming, upkeep), &watch, thread);
         };
         let drain = start("weir-drain", Box::new(run))?;
-        Ok((Self { directory, believed, supervisor, drain, sync }, store))
+        Ok((Self { directory, trusted_clock, supervisor, drain, sync }, store))
     }
 
     /// A new writing end, for one worker.
@@ -193,8 +193,8 @@ impl Ledger {
     }
 
     /// The time that is believed, for those who decide by it.
-    pub(crate) fn believed(&self) -> Arc<TrustedClock> {
-        self.believed.clone()
+    pub(crate) fn trusted_clock(&self) -> Arc<TrustedClock> {
+        self.trusted_clock.clone()
     }
 
     /// Tests make appends fail as a full disk would.

@@ -21,7 +21,7 @@ use crate::clock::{Clock, Now, TrustedClock};
 use crate::config::Config;
 use crate::identify::{Digest, Keys};
 use crate::registry::update::{UnreadableRows, Update};
-use crate::registry::windows::{Moving, by_tenant, latest_ms, move_windows, sum};
+use crate::registry::windows::{WindowChange, by_tenant, latest_ms, move_windows, sum};
 use crate::store::{KeysVersion, Store, StoreError};
 use crate::tenancy::{Limits, Tenant};
 
@@ -61,7 +61,7 @@ pub(crate) struct Registry {
     unreadable: AtomicU64,
     settings: Settings,
     clock: Clock,
-    believed: Arc<TrustedClock>,
+    trusted_clock: Arc<TrustedClock>,
     /// The quarter of an hour, since the epoch, in which days were opened last.
     quarter: AtomicI64,
     state: Mutex<State>,
@@ -127,7 +127,7 @@ impl Registry {
     pub(crate) fn load(
         config: &Config,
         store: &Store,
-        (clock, believed): (Clock, Arc<TrustedClock>),
+        (clock, trusted_clock): (Clock, Arc<TrustedClock>),
         alerting: Arc<Alerting>,
     ) -> Result<Self, StoreError> {
         let settings = Settings {
@@ -135,13 +135,13 @@ impl Registry {
             time_zone: config.limits.time_zone.clone(),
             alert_percent: config.limits.alert_percent.clone().into(),
             alerting,
-            believed: believed.clone(),
+            trusted_clock: trusted_clock.clone(),
         };
         let (current, state) = (ArcSwap::default(), Mutex::default());
         let quarter = AtomicI64::new(i64::MIN);
         let (number, unreadable) = (AtomicU64::new(0), AtomicU64::new(0));
         let registry =
-            Self { current, number, unreadable, settings, clock, believed, quarter, state };
+            Self { current, number, unreadable, settings, clock, trusted_clock, quarter, state };
         registry.refresh(store)?;
         registry.load_balances(store)?;
         Ok(registry)
@@ -154,7 +154,7 @@ impl Registry {
 
     /// How late it is, as far as that is believed, in Unix milliseconds.
     pub(crate) fn time_ms(&self, now: Now) -> i64 {
-        self.believed.at(now)
+        self.trusted_clock.at(now)
     }
 
     /// The monotonic clock, in nanoseconds.
@@ -176,7 +176,7 @@ impl Registry {
             return Ok(Refreshed::default());
         }
         let now = self.clock.now();
-        let start = Now { unix_ms: latest_ms(store, &self.believed, now)?, ..now };
+        let start = Now { unix_ms: latest_ms(store, &self.trusted_clock, now)?, ..now };
         // Should this fail half-way, nobody knows what is missing: the next one reads everything.
         let mut known = state.version.take();
         let (snapshot, refreshed, version) = loop {
@@ -240,18 +240,18 @@ impl Registry {
         zone: &TimeZone,
         store: &Store,
     ) -> Result<(), StoreError> {
-        let time = (|| self.clock.now(), &*self.believed);
-        move_windows(vec![Moving { tenant, live }], zone, store, time)
+        let time = (|| self.clock.now(), &*self.trusted_clock);
+        move_windows(vec![WindowChange { tenant, live }], zone, store, time)
     }
 
     /// Where the clock is wrong, or was: leaves windows that lie too far ahead of the time that is
     /// believed, and opens those that it does not open. Cheap when it is right.
     pub(crate) fn follow_clock(&self, store: &Store) -> Result<(), StoreError> {
         let now = self.clock.now();
-        if self.believed.is_overtaken(now) {
+        if self.trusted_clock.is_overtaken(now) {
             self.leave_windows(store, now)?;
         }
-        let time_ms = self.believed.at(now);
+        let time_ms = self.trusted_clock.at(now);
         if time_ms.saturating_sub(now.unix_ms) > BEHIND_MS {
             let quarter = time_ms.div_euclid(QUARTER_MS);
             if self.quarter.swap(quarter, Ordering::Relaxed) != quarter {
@@ -268,25 +268,25 @@ impl Registry {
     #[cold]
     fn leave_windows(&self, store: &Store, now: Now) -> Result<(), StoreError> {
         // What opens from here on is noted again.
-        let furthest_ms = self.believed.take_furthest();
+        let furthest_ms = self.trusted_clock.take_furthest();
         let state = self.state();
-        let until_ms = self.believed.until(now);
+        let until_ms = self.trusted_clock.until(now);
         let is_ahead = |one: &Live| one.live.windows(now).windows.day.start_ms > until_ms;
         // Those that were deleted as well: a name that comes back has used what it had.
         let all = state.tenants.iter().chain(&state.deleted);
         let zones = by_zone(all.filter(|(_, one)| is_ahead(one)));
         let tenants: usize = zones.iter().map(|(_, tenants)| tenants.len()).sum();
         for (zone, tenants) in zones {
-            let moving = |(tenant, live)| Moving { tenant, live };
-            let time = (|| self.clock.now(), &*self.believed);
+            let moving = |(tenant, live)| WindowChange { tenant, live };
+            let time = (|| self.clock.now(), &*self.trusted_clock);
             move_windows(tenants.into_iter().map(moving).collect(), zone, store, time)
-                .inspect_err(|_| self.believed.opened(furthest_ms))?;
+                .inspect_err(|_| self.trusted_clock.opened(furthest_ms))?;
         }
         if tenants > 0 {
             tracing::error!(
                 tenants,
                 opened = %time(furthest_ms),
-                now = %time(self.believed.at(now)),
+                now = %time(self.trusted_clock.at(now)),
                 "the clock was ahead, and is back: quotas are those of the present day again; rows can \
                  be dated to the future: `weir verify` lists them, `weir verify --redate` mends them"
             );
@@ -297,7 +297,7 @@ impl Registry {
     /// Sets what was used before this process, in the windows that are open now.
     fn load_balances(&self, store: &Store) -> Result<(), StoreError> {
         let State { tenants, deleted, keys, .. } = &mut *self.state();
-        let now_ms = latest_ms(store, &self.believed, self.clock.now())?;
+        let now_ms = latest_ms(store, &self.trusted_clock, self.clock.now())?;
         let here = &self.settings.time_zone;
         let mut zones = by_zone(tenants.iter());
         // Of tenants that are gone, too, something may be there: see `State::deleted`.

@@ -6,7 +6,7 @@
 
 mod accept;
 mod control;
-mod follow;
+mod registry_refresh;
 mod half_close;
 mod io;
 mod origins;
@@ -32,7 +32,7 @@ use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::registry::Registry;
 use crate::route::Routes;
 use crate::server::accept::{Lane, Most};
-use crate::server::follow::Follower;
+use crate::server::registry_refresh::RegistryRefresher;
 use crate::store::StoreError;
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry::metrics::Metrics;
@@ -74,7 +74,7 @@ pub struct Server {
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
-    follower: Follower,
+    follower: RegistryRefresher,
     ledger: Ledger,
     supervisor: Supervisor,
     /// Connections that each worker has.
@@ -129,7 +129,7 @@ impl Server {
             supervisor.clone(),
             row_wait,
         )?;
-        let time = (clock.clone(), ledger.believed());
+        let time = (clock.clone(), ledger.trusted_clock());
         let registry = Arc::new(Registry::load(config, &store, time, alerting)?);
         parts.knows_quotas(registry.clone());
         let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
@@ -138,7 +138,7 @@ impl Server {
         let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
         let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
         let follower =
-            Follower::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
+            RegistryRefresher::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
         let most = Most {
             connections: config.server.max_connections,

@@ -6,7 +6,7 @@ pub(crate) mod sqlite;
 pub use sqlite::StoreError;
 pub(crate) use sqlite::{
     Balance, Change, Counts, FILE_NAME, Future, KeysVersion, NewKey, Owner, Position, Range,
-    Recost, Store, Sums, file_problems, from_sql, hours_of, meaning, problems_in, usage_at,
+    Recost, Store, Sums, error_text, file_problems, from_sql, hours_of, problems_in, usage_at,
 };
 #[cfg(test)]
 pub(crate) use sqlite::{samples, synced_commits};

@@ -2,7 +2,7 @@
 
 mod arriving;
 mod change;
-mod moving;
+mod window_change;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use super::quota::Amount;
 use super::slots::Slots;
 use super::threshold_gauge::Crossed;
 use super::window::Windows;
-pub(super) use moving::Ledger;
-use moving::Moving;
+pub(super) use window_change::Ledger;
+use window_change::WindowChange;
 
 use crate::clock::{Now, TrustedClock};
 
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// Who hears of it.
     pub(crate) alerting: Arc<Alerting>,
     /// What is asked where the wall clock is behind.
-    pub(crate) believed: Arc<TrustedClock>,
+    pub(crate) trusted_clock: Arc<TrustedClock>,
 }
 
 /// All of one tenant.
@@ -50,7 +50,7 @@ pub(super) struct Books {
     pub(super) windows: Windows,
     /// From when on requests that count in these windows are dated before them: see [`Books::date`].
     pub(super) doubted_ms: Option<i64>,
-    pub(super) believed: Arc<TrustedClock>,
+    pub(super) trusted_clock: Arc<TrustedClock>,
     pub(super) tenant: Account,
     pub(super) keys: Slots,
     pub(super) totals: Totals,
@@ -62,7 +62,7 @@ pub(super) struct Books {
     pub(super) alerting: Arc<Alerting>,
     pub(super) crossed: Crossed,
     /// While accounts move to other windows.
-    moving: Option<Box<Moving>>,
+    moving: Option<Box<WindowChange>>,
 }
 
 /// What an admitted request holds of both accounts.
@@ -108,7 +108,7 @@ impl Totals {
 impl Books {
     /// A tenant without keys, limits or past.
     pub(super) fn new(name: Arc<str>, settings: Settings, now: Now) -> Self {
-        let Settings { rpm_burst, time_zone, alert_percent, alerting, believed } = settings;
+        let Settings { rpm_burst, time_zone, alert_percent, alerting, trusted_clock } = settings;
         let windows = Windows::at(&time_zone, now.unix_ms);
         Self {
             name,
@@ -119,7 +119,7 @@ impl Books {
             crossed: Crossed::new(alerting.over.clone(), windows),
             windows,
             doubted_ms: None,
-            believed,
+            trusted_clock,
             rpm_burst,
             percents: alert_percent,
             alerting,
@@ -132,7 +132,7 @@ impl Books {
         if self.windows.advance(&self.zone, now.unix_ms) {
             self.crossed.enter(&self.windows);
             self.doubted_ms = None;
-            self.believed.opened(self.windows.day.start_ms);
+            self.trusted_clock.opened(self.windows.day.start_ms);
         }
         self.windows
     }
@@ -163,9 +163,9 @@ impl Books {
     /// ledger does not.
     #[cold]
     fn date_behind(&mut self, now: Now) -> i64 {
-        let time_ms = self.believed.at(now);
+        let time_ms = self.trusted_clock.at(now);
         let day = self.windows.day;
-        if day.start_ms <= self.believed.until(now) {
+        if day.start_ms <= self.trusted_clock.until(now) {
             return time_ms.clamp(day.start_ms, day.end_ms - 1);
         }
         self.doubted_ms = Some(self.doubted_ms.map_or(time_ms, |before| before.min(time_ms)));

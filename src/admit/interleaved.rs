@@ -18,9 +18,9 @@ const ROOM: u64 = 3;
 
 fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
     let alert_percent = [80, 100].into();
-    let (time_zone, believed) = (TimeZone::UTC, TrustedClock::new(NOW.unix_ms, NOW).into());
+    let (time_zone, trusted_clock) = (TimeZone::UTC, TrustedClock::new(NOW.unix_ms, NOW).into());
     let alerting = Arc::default();
-    let settings = Settings { rpm_burst: None, time_zone, alert_percent, alerting, believed };
+    let settings = Settings { rpm_burst: None, time_zone, alert_percent, alerting, trusted_clock };
     let live = TenantLive::new("acme".into(), settings, NOW);
     let limits = Limits { daily_tokens: Some(10 * ROOM), ..Limits::default() };
     live.set_tenant_limits(&limits, NOW);

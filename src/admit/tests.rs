@@ -86,8 +86,8 @@ fn totals(in_flight: u64, tokens: u64) -> Totals {
 
 fn settings(rpm_burst: Option<u32>, time_zone: TimeZone, now: Now) -> Settings {
     let (alert_percent, alerting) = ([80, 100].into(), Arc::default());
-    let believed = TrustedClock::new(now.unix_ms, now).into();
-    Settings { rpm_burst, time_zone, alert_percent, alerting, believed }
+    let trusted_clock = TrustedClock::new(now.unix_ms, now).into();
+    Settings { rpm_burst, time_zone, alert_percent, alerting, trusted_clock }
 }
 
 fn ms(text: &str) -> i64 {

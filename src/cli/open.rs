@@ -32,7 +32,7 @@ pub(crate) fn open_ledger(
         ));
     }
     match &reported.full {
-        None => tell_behind(reported.behind),
+        None => warn_backlog(reported.behind),
         Some(error) => tell_full(error, reported.behind),
     }
     tell_unread(reported.unread.as_ref());
@@ -61,7 +61,7 @@ fn tell_full(error: &LedgerError, behind: Option<Backlog>) {
 }
 
 /// Says what a report lacks beside a server whose store takes nothing.
-pub(crate) fn tell_behind(behind: Option<Backlog>) {
+pub(crate) fn warn_backlog(behind: Option<Backlog>) {
     let Some(Backlog { rows, since_ms }) = behind else { return };
     note(&format!(
         "{} not in the store yet, and not in this, the first of which ended at {}: the running server keeps \

@@ -9,7 +9,7 @@ use crate::ledger::verify::{Difference, Kinds, Mend, Report, Window, verify};
 use crate::price::usd;
 use crate::store::Recost;
 
-use super::open::{tell_behind, tell_wait};
+use super::open::{tell_wait, warn_backlog};
 use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines};
 
 /// Compute every sum of the ledger again and show what differs
@@ -72,7 +72,7 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> a
 
 /// Says what was looked at, and what was mended.
 fn tell(report: &Report) {
-    tell_behind(report.behind);
+    warn_backlog(report.behind);
     if report.damaged_bytes > 0 {
         let bytes = counted(report.damaged_bytes, "byte");
         note(&format!("{bytes} in the journal passed over as damaged"));

@@ -32,9 +32,9 @@ pub(crate) struct TrustedClock {
 impl TrustedClock {
     /// Begins with a time that is confirmed at `now`, in Unix milliseconds.
     pub(crate) fn new(time_ms: i64, now: Now) -> Self {
-        let believed = Self::unconfirmed();
-        believed.set(time_ms, now);
-        believed
+        let trusted_clock = Self::unconfirmed();
+        trusted_clock.set(time_ms, now);
+        trusted_clock
     }
 
     /// Begins with nothing that is confirmed.
@@ -96,38 +96,38 @@ mod tests {
     #[test]
     fn a_clock_is_followed_forward_and_not_back_beyond_what_was_confirmed() {
         let at = |unix_ms, mono_ms: u64| Now { unix_ms, mono_ns: mono_ms * 1_000_000 };
-        let believed = TrustedClock::new(1_000, at(5_000, 100));
-        assert_eq!(believed.at(at(5_000, 100)), 5_000);
-        assert_eq!(believed.at(at(0, 100)), 1_000);
-        assert_eq!(believed.at(at(0, 350)), 1_250, "time goes on by the monotonic clock");
-        assert_eq!(believed.until(at(0, 350)), 1_250 + AHEAD_MAX_MS);
-        assert!(!believed.is_ahead(at(1_250 + AHEAD_MAX_MS, 350)));
-        assert!(believed.is_ahead(at(1_251 + AHEAD_MAX_MS, 350)));
-        believed.set(700, at(0, 350));
-        assert_eq!(believed.at(at(0, 400)), 750);
+        let trusted_clock = TrustedClock::new(1_000, at(5_000, 100));
+        assert_eq!(trusted_clock.at(at(5_000, 100)), 5_000);
+        assert_eq!(trusted_clock.at(at(0, 100)), 1_000);
+        assert_eq!(trusted_clock.at(at(0, 350)), 1_250, "time goes on by the monotonic clock");
+        assert_eq!(trusted_clock.until(at(0, 350)), 1_250 + AHEAD_MAX_MS);
+        assert!(!trusted_clock.is_ahead(at(1_250 + AHEAD_MAX_MS, 350)));
+        assert!(trusted_clock.is_ahead(at(1_251 + AHEAD_MAX_MS, 350)));
+        trusted_clock.set(700, at(0, 350));
+        assert_eq!(trusted_clock.at(at(0, 400)), 750);
     }
 
     #[test]
     fn a_clock_is_followed_both_ways_while_nothing_is_confirmed() {
         let at = |unix_ms, mono_ms: u64| Now { unix_ms, mono_ns: mono_ms * 1_000_000 };
-        let believed = TrustedClock::unconfirmed();
-        assert_eq!(believed.at(at(5_000, 100)), 5_000);
-        assert_eq!(believed.at(at(1_000, 200)), 1_000);
-        assert!(believed.is_ahead(at(1_000, 200)), "as far as is known");
-        believed.set(1_000, at(1_000, 200));
-        assert_eq!(believed.at(at(0, 300)), 1_100);
+        let trusted_clock = TrustedClock::unconfirmed();
+        assert_eq!(trusted_clock.at(at(5_000, 100)), 5_000);
+        assert_eq!(trusted_clock.at(at(1_000, 200)), 1_000);
+        assert!(trusted_clock.is_ahead(at(1_000, 200)), "as far as is known");
+        trusted_clock.set(1_000, at(1_000, 200));
+        assert_eq!(trusted_clock.at(at(0, 300)), 1_100);
     }
 
     #[test]
     fn what_was_opened_too_far_ahead_is_noticed_until_it_is_taken() {
         let now = Now { unix_ms: 1_000, mono_ns: 0 };
-        let believed = TrustedClock::unconfirmed();
-        believed.opened(1_000 + AHEAD_MAX_MS);
-        believed.opened(3);
-        assert!(!believed.is_overtaken(now));
-        believed.opened(1_001 + AHEAD_MAX_MS);
-        assert!(believed.is_overtaken(now));
-        assert_eq!(believed.take_furthest(), 1_001 + AHEAD_MAX_MS);
-        assert!(!believed.is_overtaken(now));
+        let trusted_clock = TrustedClock::unconfirmed();
+        trusted_clock.opened(1_000 + AHEAD_MAX_MS);
+        trusted_clock.opened(3);
+        assert!(!trusted_clock.is_overtaken(now));
+        trusted_clock.opened(1_001 + AHEAD_MAX_MS);
+        assert!(trusted_clock.is_overtaken(now));
+        assert_eq!(trusted_clock.take_furthest(), 1_001 + AHEAD_MAX_MS);
+        assert!(!trusted_clock.is_overtaken(now));
     }
 }

@@ -20,7 +20,7 @@ use hyper::client::conn::http1::SendRequest;
 
 use crate::forward::body::Frames;
 use crate::forward::interim_responses::Interims;
-use crate::forward::received::Received;
+use crate::forward::peeked_body::PeekedBody;
 use crate::telemetry::metrics::{Level, LevelGuard, Shard};
 use crate::wakeups::Wakeups;
 
@@ -169,7 +169,7 @@ impl Lease {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        body: &mut Received,
+        body: &mut PeekedBody,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let turn = self.turn();
         turn.take(cx, |cx| {

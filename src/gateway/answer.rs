@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use crate::forward::{self, Inbound, Received, Upstream};
+use crate::forward::{self, Inbound, PeekedBody, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::disconnect::ReadOn;
 use crate::gateway::metered_body::MeteredBody;
@@ -152,7 +152,7 @@ fn not_passed_on(
     upstream: &Upstream,
     status: StatusCode,
     content_type: Option<&str>,
-    body: &Received,
+    body: &PeekedBody,
 ) -> Option<(End, Refusal)> {
     if status == StatusCode::UNAUTHORIZED {
         if let Some(left_out) = upstream.log_throttles.unauthorized.allow() {
@@ -189,7 +189,7 @@ fn is_coded_in_transfer(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a client can read an error in this body.
-fn is_readable(content_type: Option<&str>, body: &Received) -> bool {
+fn is_readable(content_type: Option<&str>, body: &PeekedBody) -> bool {
     content_type.is_some_and(|kind| {
         let kind = kind.to_ascii_lowercase();
         kind.contains("json") || kind.starts_with("text/event-stream")

@@ -79,7 +79,7 @@ impl Drop for Running {
 /// An exchange with the upstream that goes on by itself if its client leaves. `left` is where the
 /// request looks for that.
 #[derive(Debug)]
-pub(crate) struct Attended<F: Future + 'static> {
+pub(crate) struct DisconnectGuard<F: Future + 'static> {
     /// Gone once it has ended.
     exchange: Option<Pin<Box<F>>>,
     worker: Rc<Worker>,
@@ -87,7 +87,7 @@ pub(crate) struct Attended<F: Future + 'static> {
     left: LeftUntil,
 }
 
-impl<F: Future + 'static> Attended<F> {
+impl<F: Future + 'static> DisconnectGuard<F> {
     pub(crate) fn new(
         worker: &Rc<Worker>,
         drain: ReadOn,
@@ -98,7 +98,7 @@ impl<F: Future + 'static> Attended<F> {
     }
 }
 
-impl<F: Future + 'static> Future for Attended<F> {
+impl<F: Future + 'static> Future for DisconnectGuard<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -112,7 +112,7 @@ impl<F: Future + 'static> Future for Attended<F> {
     }
 }
 
-impl<F: Future + 'static> Drop for Attended<F> {
+impl<F: Future + 'static> Drop for DisconnectGuard<F> {
     fn drop(&mut self) {
         let Some(exchange) = self.exchange.take() else { return };
         if self.worker.is_cut() {

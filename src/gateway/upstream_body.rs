@@ -11,7 +11,7 @@ use http::StatusCode;
 use http_body::Body;
 use tokio::time::{Instant, Sleep};
 
-use crate::forward::{Lease, Received};
+use crate::forward::{Lease, PeekedBody};
 use crate::gateway::settlement::{Booking, Settlement};
 use crate::journal::AppendError;
 use crate::meter::Meter;
@@ -38,7 +38,7 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
-    body: Received,
+    body: PeekedBody,
     /// Gone once the connection is given back or closed.
     lease: Option<Lease>,
     pub(crate) meter: Meter,
@@ -57,7 +57,7 @@ pub(crate) struct UpstreamBody {
 
 impl UpstreamBody {
     pub(crate) fn new(
-        body: Received,
+        body: PeekedBody,
         lease: Lease,
         meter: Meter,
         settlement: Box<Settlement>,

@@ -14,7 +14,7 @@ use super::backlog::unstored;
 use super::open::{WaitingFor, for_report};
 use super::output_file::{OutputFile, Target, TargetError};
 use crate::config::Data;
-use crate::store::{Store, StoreError, file_problems, meaning};
+use crate::store::{Store, StoreError, error_text, file_problems};
 
 /// Pages copied between two words of progress: 16 MiB.
 const STEP_PAGES: i32 = 1024;
@@ -45,7 +45,7 @@ pub(crate) enum BackupError {
          log says why"
     )]
     Backlog { rows: usize },
-    #[error("can't write the copy {}: {}", path.display(), meaning(source))]
+    #[error("can't write the copy {}: {}", path.display(), error_text(source))]
     Copy { path: PathBuf, source: rusqlite::Error },
 }
 

@@ -18,7 +18,7 @@ const BEHIND_MS: i64 = 60_000;
 #[derive(Debug)]
 pub(super) struct Confirming {
     clock: Clock,
-    believed: Arc<TrustedClock>,
+    trusted_clock: Arc<TrustedClock>,
     /// What the store has, as far as is known.
     stored_ms: Option<i64>,
     steady: ClockAgreement,
@@ -39,20 +39,28 @@ impl Confirming {
         {
             stored_ms = Some(time_ms);
         }
-        let believed = stored_ms.map(|time_ms| TrustedClock::new(time_ms, now));
-        let believed = Arc::new(believed.unwrap_or_else(TrustedClock::unconfirmed));
-        Ok(Self { clock, believed, stored_ms, steady: ClockAgreement::new(now), is_behind: false })
+        let trusted_clock = stored_ms.map(|time_ms| TrustedClock::new(time_ms, now));
+        let trusted_clock = Arc::new(trusted_clock.unwrap_or_else(TrustedClock::unconfirmed));
+        Ok(Self {
+            clock,
+            trusted_clock,
+            stored_ms,
+            steady: ClockAgreement::new(now),
+            is_behind: false,
+        })
     }
 
-    pub(super) fn believed(&self) -> &Arc<TrustedClock> {
-        &self.believed
+    pub(super) fn trusted_clock(&self) -> &Arc<TrustedClock> {
+        &self.trusted_clock
     }
 
     /// Says at the start what cannot be right, for a person has to decide it.
     pub(super) fn tell(&mut self, store: &Store) -> Result<(), StoreError> {
         let now = self.clock.now();
-        self.tell_behind(now);
-        if let Some(Future { rows, first_ms, last_ms }) = store.future(self.believed.until(now))? {
+        self.warn_backlog(now);
+        if let Some(Future { rows, first_ms, last_ms }) =
+            store.future(self.trusted_clock.until(now))?
+        {
             tracing::error!(
                 rows,
                 first = %time(first_ms),
@@ -65,14 +73,14 @@ impl Confirming {
     }
 
     /// Tells when the clock falls behind what was confirmed, and when it has caught up.
-    fn tell_behind(&mut self, now: Now) {
-        let confirmed_ms = self.believed.confirmed_at(now);
+    fn warn_backlog(&mut self, now: Now) {
+        let confirmed_ms = self.trusted_clock.confirmed_at(now);
         let is_behind = now.unix_ms < confirmed_ms.saturating_sub(BEHIND_MS);
         match (std::mem::replace(&mut self.is_behind, is_behind), is_behind) {
             (false, true) => tracing::error!(
                 clock = %time(now.unix_ms),
                 confirmed = %time(confirmed_ms),
-                "the clock is behind the time that was confirmed before, which is believed instead; \
+                "the clock is behind the time that was confirmed before, which is trusted_clock instead; \
                  set the clock, or if it is right now, run `weir verify --redate --trust-clock`"
             ),
             (true, false) => tracing::info!("the clock is not behind any more"),
@@ -84,7 +92,7 @@ impl Confirming {
     pub(super) fn look(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let now = self.clock.now();
         let is_due = self.steady.kept_ms(now) >= STEADY_MS;
-        self.tell_behind(now);
+        self.warn_backlog(now);
         if is_due || self.is_behind || self.stored_ms.is_none() {
             self.follow(store, now)?;
         }
@@ -102,17 +110,17 @@ impl Confirming {
             && let Some(time_ms) = stored_ms
         {
             tracing::warn!(confirmed = %time(time_ms), "the confirmed time was set by another process");
-            self.believed.set(time_ms, now);
+            self.trusted_clock.set(time_ms, now);
         }
         self.stored_ms = stored_ms;
         Ok(())
     }
 
     fn confirm(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
-        let time_ms = self.believed.at(now);
+        let time_ms = self.trusted_clock.at(now);
         if store.confirm(self.stored_ms, time_ms)? {
             self.stored_ms = Some(time_ms);
-            self.believed.set(time_ms, now);
+            self.trusted_clock.set(time_ms, now);
         }
         Ok(())
     }
@@ -136,10 +144,10 @@ mod tests {
         let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS);
         let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
-        let believed = confirming.believed().clone();
+        let trusted_clock = confirming.trusted_clock().clone();
         let mut look = || {
             confirming.look(&mut store).unwrap();
-            (store.confirmed_ms().unwrap(), believed.at(clock.now()))
+            (store.confirmed_ms().unwrap(), trusted_clock.at(clock.now()))
         };
         hand.advance_ms(TEN_MINUTES - 1);
         assert_eq!(look().0, None);
@@ -178,10 +186,10 @@ mod tests {
         let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
         confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + YEAR_MS);
+        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS + YEAR_MS);
         store.confirm(Some(NOW_MS + YEAR_MS), NOW_MS).unwrap();
         confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
+        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
         hand.advance_ms(TEN_MINUTES);
         confirming.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
@@ -209,7 +217,11 @@ mod tests {
             }
             let (clock, hand) = Clock::manual(clock_ms);
             let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
-            assert_eq!(confirming.believed().at(clock.now()), believed_ms, "{rows:?} {clock_ms}");
+            assert_eq!(
+                confirming.trusted_clock().at(clock.now()),
+                believed_ms,
+                "{rows:?} {clock_ms}"
+            );
             hand.advance_ms(TEN_MINUTES);
             confirming.look(&mut store).unwrap();
             assert_eq!(store.confirmed_ms().unwrap(), Some(believed_ms + STEADY_MS));
@@ -223,13 +235,13 @@ mod tests {
         let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
         confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
+        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
         assert_eq!(store.confirmed_ms().unwrap(), None);
         hand.advance_ms(TEN_MINUTES);
         confirming.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
         hand.jump_to(NOW_MS - YEAR_MS);
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS + STEADY_MS);
+        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS + STEADY_MS);
     }
 
     #[test]
@@ -241,6 +253,6 @@ mod tests {
         hand.advance_ms(1);
         confirming.look(&mut store).unwrap();
         hand.jump_to(NOW_MS - YEAR_MS);
-        assert_eq!(confirming.believed().at(clock.now()), NOW_MS);
+        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
     }
 }

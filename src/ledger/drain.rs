@@ -11,7 +11,7 @@ mod open;
 mod pace;
 mod progress;
 mod reading;
-mod removing;
+mod segment_removal;
 mod replay;
 mod unreadable;
 

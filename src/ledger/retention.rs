@@ -20,12 +20,12 @@ pub(super) struct Retention {
     confirmed: Arc<TrustedClock>,
     /// The time that is believed in, in milliseconds since the epoch, and when it was, by the
     /// monotonic clock in nanoseconds. None until there is a row.
-    believed: Option<(i64, u64)>,
+    trusted_clock: Option<(i64, u64)>,
 }
 
 impl Retention {
     pub(super) fn new(keep: Option<Duration>, clock: Clock, confirmed: Arc<TrustedClock>) -> Self {
-        Self { keep, clock, confirmed, believed: None }
+        Self { keep, clock, confirmed, trusted_clock: None }
     }
 
     /// Deletes a batch of rows that are too old; returns how many those were.
@@ -48,8 +48,8 @@ impl Retention {
     fn time_ms(&mut self, drain: &Drain) -> Result<Option<i64>, StoreError> {
         let now = self.clock.now();
         let (before_ms, before_ns) =
-            match (self.believed, drain.store.newest_ms(self.reached_ms())?) {
-                (Some(believed), _) => believed,
+            match (self.trusted_clock, drain.store.newest_ms(self.reached_ms())?) {
+                (Some(trusted_clock), _) => trusted_clock,
                 (None, Some(newest_ms)) => (newest_ms, now.mono_ns),
                 (None, None) => return Ok(None),
             };
@@ -58,7 +58,7 @@ impl Retention {
         let reached_ms = before_ms.saturating_add(passed_ms.saturating_mul(CATCH_UP));
         // A clock that was set back is obeyed, and not taken for a reason to begin there.
         let believed_ms = before_ms.max(now.unix_ms.min(reached_ms));
-        self.believed = Some((believed_ms, now.mono_ns));
+        self.trusted_clock = Some((believed_ms, now.mono_ns));
         Ok(Some(believed_ms.min(now.unix_ms)))
     }
 }

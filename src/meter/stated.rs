@@ -5,7 +5,7 @@ use crate::usage::Usage;
 
 /// The usage object says what cannot be: a negative number, a string, too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Insane;
+pub(super) struct InvalidUsage;
 
 /// The numbers of one usage object; what it does not mention is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Stated {
 
     /// The record. Where input and output are not the total, docs/accounting.md says what becomes of
     /// them, in this order.
-    pub(super) fn aligned(&self, context: Context) -> Result<Aligned, Insane> {
+    pub(super) fn aligned(&self, context: Context) -> Result<Aligned, InvalidUsage> {
         let count = |at: usize| self.counts[at].unwrap_or(0);
         let (cached, written, reasoning) = (count(CACHED), count(CACHE_WRITE), count(REASONING));
         let cache = sum(cached, written)?;
@@ -163,6 +163,6 @@ impl Stated {
     }
 }
 
-fn sum(left: u64, right: u64) -> Result<u64, Insane> {
-    left.checked_add(right).ok_or(Insane)
+fn sum(left: u64, right: u64) -> Result<u64, InvalidUsage> {
+    left.checked_add(right).ok_or(InvalidUsage)
 }

@@ -4,7 +4,7 @@
 
 use super::dialect::Document;
 use super::facts::{CHOICES_LIMIT, Choice, Facts, Loose, Member, Slot};
-use super::stated::{AUDIO_MS, Aligned, Context, INPUT, Insane, OUTPUT, Stated};
+use super::stated::{AUDIO_MS, Aligned, Context, INPUT, InvalidUsage, OUTPUT, Stated};
 use crate::usage::Usage;
 
 /// What the documents of one response have said so far.
@@ -209,7 +209,7 @@ impl Tally {
         raw: &[u8],
         facts: &Facts,
         mut origin: Origin,
-    ) -> Result<(), Insane> {
+    ) -> Result<(), InvalidUsage> {
         self.suspect |= stated.is_cost_insane || stated.is_odd;
         if !stated.states_use() {
             return Ok(());

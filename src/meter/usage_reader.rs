@@ -3,7 +3,9 @@
 
 use super::decimal::scaled;
 use super::keys::Word;
-use super::stated::{AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use super::stated::{
+    AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, InvalidUsage, OUTPUT, Stated, TOTAL,
+};
 use super::usage_names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
 use crate::json::Token;
 
@@ -139,8 +141,8 @@ impl UsageReader {
         };
         match (field, read) {
             (Field::Usd(_), Ok(cost)) => self.stated.cost = self.stated.cost.max(cost),
-            (Field::Usd(_), Err(Insane)) => self.stated.is_cost_insane = true,
-            (field, Err(Insane)) => self.fail(field),
+            (Field::Usd(_), Err(InvalidUsage)) => self.stated.is_cost_insane = true,
+            (field, Err(InvalidUsage)) => self.fail(field),
             (Field::Written, Ok(written)) => self.written = plus(self.written, written),
             (Field::Count(at), Ok(read)) if within == Within::Iteration => {
                 self.turns.iter_mut().for_each(|turns| turns.turn[at] = read);
@@ -159,9 +161,9 @@ impl UsageReader {
     }
 
     /// The object has ended.
-    pub(super) fn finish(&mut self) -> Result<Stated, Insane> {
+    pub(super) fn finish(&mut self) -> Result<Stated, InvalidUsage> {
         if self.failed {
-            return Err(Insane);
+            return Err(InvalidUsage);
         }
         let mut stated = std::mem::take(&mut self.stated);
         stated.cache_apart = self.is_apart && !self.is_inclusive;
@@ -232,38 +234,38 @@ fn raise(count: &mut Option<u64>, read: Option<u64>) {
 }
 
 /// What stands where a count belongs; null is none.
-fn count(token: Token, text: &[u8]) -> Result<Option<u64>, Insane> {
+fn count(token: Token, text: &[u8]) -> Result<Option<u64>, InvalidUsage> {
     /// So many digits fit a `u64` whatever they are.
     const DIGITS: usize = 19;
     match token {
         Token::Null => return Ok(None),
         Token::Number => {}
-        _ => return Err(Insane),
+        _ => return Err(InvalidUsage),
     }
     if (1..=DIGITS).contains(&text.len()) {
         let digit = |byte: &u8| u64::from(byte.wrapping_sub(b'0'));
         let add = |count: u64, byte| Some(count * 10 + Some(digit(byte)).filter(|one| *one < 10)?);
         if let Some(count) = text.iter().try_fold(0, add) {
-            return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(Insane) };
+            return if count <= MAX_COUNT { Ok(Some(count)) } else { Err(InvalidUsage) };
         }
     }
     // One that fills a word may have been longer.
     let text = if text.len() < Word::LIMIT { text } else { b"" };
-    let count: f64 = serde_json::from_slice(text).map_err(|_| Insane)?;
+    let count: f64 = serde_json::from_slice(text).map_err(|_| InvalidUsage)?;
     // Some make tokens of a price (OpenRouter's of pictures): a part of one was used, too.
     let is_count = (0.0..=MAX_COUNT as f64).contains(&count);
-    if is_count { Ok(Some(count.ceil() as u64)) } else { Err(Insane) }
+    if is_count { Ok(Some(count.ceil() as u64)) } else { Err(InvalidUsage) }
 }
 
 /// A number of seconds or dollars in a smaller unit.
-fn decimal(token: Token, text: &[u8], places: i64) -> Result<Option<u64>, Insane> {
+fn decimal(token: Token, text: &[u8], places: i64) -> Result<Option<u64>, InvalidUsage> {
     match token {
         Token::Null => Ok(None),
         // A number in which no digit stands is none, and one that fills a word may have been longer.
         Token::Number if text.len() < Word::LIMIT && text.iter().any(u8::is_ascii_digit) => {
-            scaled(text, places).filter(|found| *found <= MAX_COUNT).map(Some).ok_or(Insane)
+            scaled(text, places).filter(|found| *found <= MAX_COUNT).map(Some).ok_or(InvalidUsage)
         }
-        _ => Err(Insane),
+        _ => Err(InvalidUsage),
     }
 }
 

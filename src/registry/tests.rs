@@ -86,8 +86,9 @@ impl World {
 }
 
 fn start(config: &Config, store: &Store, clock: &Clock) -> Registry {
-    let believed = Arc::new(TrustedClock::new(AT_MS, clock.now()));
-    Registry::load(config, store, (clock.clone(), believed), Arc::default()).expect("a whole store")
+    let trusted_clock = Arc::new(TrustedClock::new(AT_MS, clock.now()));
+    Registry::load(config, store, (clock.clone(), trusted_clock), Arc::default())
+        .expect("a whole store")
 }
 
 fn ask() -> Demand {

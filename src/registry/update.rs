@@ -118,7 +118,7 @@ impl<'r> Update<'r> {
         if self.has_lost_tenants {
             self.forget_orphans();
         }
-        if self.refreshed.deleted > 0 && !self.registry.believed.is_ahead(self.now) {
+        if self.refreshed.deleted > 0 && !self.registry.trusted_clock.is_ahead(self.now) {
             // Those go by the way whose month has ended, by a clock that cannot be wrong by years.
             let now = self.now;
             let has_used = |live: &TenantLive| live.tenant_balances(now).monthly.requests > 0;

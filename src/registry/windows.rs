@@ -15,13 +15,13 @@ use crate::store::{Balance, Store, StoreError};
 /// far ahead of the time that is believed says nothing.
 pub(super) fn latest_ms(
     store: &Store,
-    believed: &TrustedClock,
+    trusted_clock: &TrustedClock,
     now: Now,
 ) -> Result<i64, StoreError> {
-    let time_ms = believed.at(now);
-    let newest_ms = store.newest_ms(believed.until(now))?;
+    let time_ms = trusted_clock.at(now);
+    let newest_ms = store.newest_ms(trusted_clock.until(now))?;
     let latest_ms = newest_ms.map_or(time_ms, |newest_ms| newest_ms.max(time_ms));
-    believed.opened(latest_ms);
+    trusted_clock.opened(latest_ms);
     Ok(latest_ms)
 }
 
@@ -30,7 +30,7 @@ pub(super) fn latest_ms(
 const TURN: Duration = Duration::from_micros(50);
 
 /// A tenant whose windows are to move.
-pub(super) struct Moving<'a> {
+pub(super) struct WindowChange<'a> {
     pub(super) tenant: &'a str,
     pub(super) live: &'a TenantLive,
 }
@@ -38,33 +38,33 @@ pub(super) struct Moving<'a> {
 /// Moves windows of one zone to those that are believed, in a zone that may be another one, with what the
 /// ledger knows of them and what memory knows beyond it. Asks for the time again and again.
 pub(super) fn move_windows(
-    mut tenants: Vec<Moving<'_>>,
+    mut tenants: Vec<WindowChange<'_>>,
     zone: &TimeZone,
     store: &Store,
-    (now, believed): (impl Fn() -> Now, &TrustedClock),
+    (now, trusted_clock): (impl Fn() -> Now, &TrustedClock),
 ) -> Result<(), StoreError> {
     while let Some(first) = tenants.first() {
         let now = now();
         // The ledger is read once for all whose windows are the same, as they nearly always are.
         let windows = first.live.windows(now).windows;
-        let is_among = |moving: &mut Moving<'_>| moving.live.windows(now).windows == windows;
+        let is_among = |moving: &mut WindowChange<'_>| moving.live.windows(now).windows == windows;
         let group: Vec<_> = tenants.extract_if(.., is_among).collect();
         // A day that has ended just now makes that it has to be done again.
-        tenants.extend(move_group(group, windows, zone, store, (now, believed))?);
+        tenants.extend(move_group(group, windows, zone, store, (now, trusted_clock))?);
     }
     Ok(())
 }
 
 /// Returns those whose windows were not `old` any more.
 fn move_group<'a>(
-    group: Vec<Moving<'a>>,
+    group: Vec<WindowChange<'a>>,
     old: Windows,
     zone: &TimeZone,
     store: &Store,
-    (now, believed): (Now, &TrustedClock),
-) -> Result<Vec<Moving<'a>>, StoreError> {
-    let mut latest_ms = latest_ms(store, believed, now)?;
-    if old.day.start_ms <= believed.until(now) {
+    (now, trusted_clock): (Now, &TrustedClock),
+) -> Result<Vec<WindowChange<'a>>, StoreError> {
+    let mut latest_ms = latest_ms(store, trusted_clock, now)?;
+    if old.day.start_ms <= trusted_clock.until(now) {
         // A clock that was set back leads to no day before the one that is open.
         latest_ms = latest_ms.max(old.day.start_ms);
     }

@@ -132,8 +132,8 @@ impl Api {
             Self::Speech => media::speech(asked, controls),
         }?;
         let ends = controls.fault.is_none_or(|fault| fault.kind != FaultKind::NoDone);
-        if let (Content::Stream(recital), false) = (&mut answered.content, ends) {
-            *recital = std::mem::take(recital).without_end();
+        if let (Content::Stream(queue), false) = (&mut answered.content, ends) {
+            *queue = std::mem::take(queue).without_end();
         }
         Ok(answered)
     }
@@ -147,7 +147,7 @@ impl Answered {
 }
 
 /// A stream that fails as OpenAI's do.
-fn recital(controls: &Controls) -> EventQueue {
+fn queue(controls: &Controls) -> EventQueue {
     EventQueue::new(vec![Bytes::from_static(FAILURE.as_bytes())], false, controls.pad_bytes)
 }
 

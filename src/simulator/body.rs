@@ -54,21 +54,21 @@ impl Play {
     fn next(&mut self) -> Option<Event> {
         match self {
             Self::Chat(script) => script.next(),
-            Self::Other(recital) => recital.next(),
+            Self::Other(queue) => queue.next(),
         }
     }
 
     fn fail(&mut self) {
         match self {
             Self::Chat(script) => script.fail(),
-            Self::Other(recital) => recital.fail(),
+            Self::Other(queue) => queue.fail(),
         }
     }
 
     fn has_failed(&self) -> bool {
         match self {
             Self::Chat(script) => script.has_failed(),
-            Self::Other(recital) => recital.has_failed(),
+            Self::Other(queue) => queue.has_failed(),
         }
     }
 }

@@ -181,8 +181,8 @@ impl Site {
         let books = self.books.clone();
         let tally = Tally::begin(books, api.path(), streamed, prompt, completion, served);
         match answered.content {
-            Content::Stream(recital) => {
-                Ok(stream(Body::stream(Play::Other(recital), tally, controls, reset)))
+            Content::Stream(queue) => {
+                Ok(stream(Body::stream(Play::Other(queue), tally, controls, reset)))
             }
             Content::Whole(media, bytes) => {
                 if controls.first_token_ms > 0 {

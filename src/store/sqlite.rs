@@ -23,7 +23,7 @@ mod expire;
 mod forget;
 mod integrity;
 mod keys;
-mod meaning;
+mod error_text;
 mod owners;
 mod place;
 mod prices;
@@ -35,7 +35,7 @@ mod rewritten;
 pub(crate) mod samples;
 mod schema;
 mod sums;
-mod writers;
+mod lock_wait;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -52,11 +52,11 @@ pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::{Change, KeysVersion};
 pub(crate) use confirmed::Future;
 pub use error::StoreError;
+pub(crate) use error_text::error_text;
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
 pub(crate) use integrity::{file_problems, problems_in};
 pub(crate) use keys::NewKey;
-pub(crate) use meaning::meaning;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
 pub(crate) use sums::Sums;
@@ -188,17 +188,17 @@ impl Store {
         if conn.is_readonly(MAIN_DB).map_err(open)? {
             return Err(StoreError::NotWritable { path });
         }
-        let named = |error| writers::name_lock(error, &path);
+        let named = |error| lock_wait::name_lock(error, &path);
         match schema {
             Schema::Migrate => {
                 schema::configure(&conn).map_err(named)?;
-                writers::wait_for(&mut conn, &path, tell)?;
+                lock_wait::wait_for(&mut conn, &path, tell)?;
                 schema::migrate(&mut conn, &path).map_err(named)?;
             }
             Schema::ReadAlone => {
                 schema::read_alone(&conn).map_err(named)?;
                 schema::require_current(&conn, &path)
-                    .map_err(|error| writers::name_lock(error, &path))?;
+                    .map_err(|error| lock_wait::name_lock(error, &path))?;
             }
             Schema::Refuse | Schema::Follow => {
                 if schema == Schema::Follow {
@@ -319,7 +319,7 @@ impl Store {
     fn write(&mut self) -> Result<Transaction<'_>, StoreError> {
         self.require_in_place()?;
         let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
-        let tx = begun.map_err(|error| writers::name_lock(error.into(), &self.path))?;
+        let tx = begun.map_err(|error| lock_wait::name_lock(error.into(), &self.path))?;
         // Whoever held the lock may have held it in order to put something else here.
         if Files::at(&self.path) != self.files {
             return Err(StoreError::Gone { path: self.path.clone() });
@@ -354,7 +354,7 @@ impl Store {
         &mut self,
         tell: &mut dyn FnMut(Duration),
     ) -> Result<(), StoreError> {
-        let waited = writers::wait_for(&mut self.conn, &self.path, tell);
+        let waited = lock_wait::wait_for(&mut self.conn, &self.path, tell);
         waited.map_err(StoreError::of_change)
     }
 

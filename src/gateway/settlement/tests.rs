@@ -46,8 +46,8 @@ impl World {
         let routes = Arc::new(Routes::new(&config));
         let (clock, hand) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
-        let believed = Arc::new(TrustedClock::new(AT_MS, clock.now()));
-        let time = (clock.clone(), believed.clone());
+        let trusted_clock = Arc::new(TrustedClock::new(AT_MS, clock.now()));
+        let time = (clock.clone(), trusted_clock.clone());
         let registry = Registry::load(&config, &store, time, Arc::default());
         let room = InFlightLimits { max_bytes: 1, max_tenant_bytes: 1, inflight: Arc::default() };
         let deadlines =
@@ -81,7 +81,7 @@ impl World {
             time_zone,
             alert_percent: Arc::from([]),
             alerting: Arc::default(),
-            believed,
+            trusted_clock,
         };
         Self {
             worker: Rc::new(worker.expect("it has no upstreams")),

@@ -1,13 +1,13 @@
 //! What is made of one statement: the same record of every dialect, with parts and total in line.
 
 use super::names::read;
-use crate::meter::stated::{Aligned, Context, Insane};
+use crate::meter::stated::{Aligned, Context, InvalidUsage};
 use crate::usage::Usage;
 
 const CHAT: Context = Context { all_images: false, has_output: true };
 const EMBEDDINGS: Context = Context { has_output: false, ..CHAT };
 
-fn usage(raw: &str) -> Result<Usage, Insane> {
+fn usage(raw: &str) -> Result<Usage, InvalidUsage> {
     Ok(read(raw)?.aligned(CHAT)?.usage)
 }
 
@@ -224,7 +224,7 @@ fn what_cannot_be_is_refused() {
     for value in values.into_iter().chain(["true", "[]", "{}", "1e999"]) {
         for field in ["prompt_tokens", "output_tokens", "total_tokens"] {
             let raw = format!(r#"{{"{field}":{value}}}"#);
-            assert_eq!(usage(&raw), Err(Insane), "{raw}");
+            assert_eq!(usage(&raw), Err(InvalidUsage), "{raw}");
         }
         // An odd part says nothing against the whole.
         for part in [

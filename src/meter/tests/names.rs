@@ -5,32 +5,32 @@ use serde_json::Value;
 
 use crate::json::Scanner;
 use crate::meter::dialect::Document;
-use crate::meter::stated::{COUNTS, INPUT, Insane, OUTPUT, Stated, TOTAL};
+use crate::meter::stated::{COUNTS, INPUT, InvalidUsage, OUTPUT, Stated, TOTAL};
 use crate::meter::usage_names::{Field, INPUT_DETAILS, Names, OUTPUT_DETAILS, TOP};
 
 const MAX_COUNT: u64 = 1 << 53;
 
 /// What is read of a usage object.
-pub(super) fn read(raw: &str) -> Result<Stated, Insane> {
+pub(super) fn read(raw: &str) -> Result<Stated, InvalidUsage> {
     let body = format!("{{\"usage\":{raw}}}");
     let mut document = Document::new(false, false, false);
     let mut scanner = Scanner::lenient();
     let pushed = scanner.push(body.as_bytes(), &mut document);
-    pushed.and_then(|()| scanner.finish(&mut document)).map_err(|_| Insane)?;
+    pushed.and_then(|()| scanner.finish(&mut document)).map_err(|_| InvalidUsage)?;
     document.captures.stated(0)
 }
 
 /// The same of what stands at `name`, by serde_json.
-fn reference(value: &Value, name: &str) -> Result<Option<u64>, Insane> {
+fn reference(value: &Value, name: &str) -> Result<Option<u64>, InvalidUsage> {
     match &value[name] {
         Value::Null => Ok(None),
         Value::Number(number) => {
             let float = number.as_f64().unwrap_or(-1.0);
             let is_count = (0.0..=MAX_COUNT as f64).contains(&float);
             let count = number.as_u64().or(is_count.then_some(float.ceil() as u64));
-            count.filter(|count| *count <= MAX_COUNT).map(Some).ok_or(Insane)
+            count.filter(|count| *count <= MAX_COUNT).map(Some).ok_or(InvalidUsage)
         }
-        _ => Err(Insane),
+        _ => Err(InvalidUsage),
     }
 }
 
@@ -43,17 +43,17 @@ fn counts(names: Names) -> impl Iterator<Item = (&'static str, usize)> {
 }
 
 /// What is read of a count. Where it cannot be, only those fail the whole of which the rest are parts.
-fn found(raw: &str, at: usize) -> Result<Option<u64>, Insane> {
+fn found(raw: &str, at: usize) -> Result<Option<u64>, InvalidUsage> {
     let is_whole = [INPUT, OUTPUT, TOTAL].contains(&at);
     match read(raw) {
         Ok(stated) if stated.is_odd => {
             assert!(!is_whole && stated.counts[at].is_none(), "{raw}");
-            Err(Insane)
+            Err(InvalidUsage)
         }
         Ok(stated) => Ok(stated.counts[at]),
-        Err(Insane) => {
+        Err(InvalidUsage) => {
             assert!(is_whole, "{raw}");
-            Err(Insane)
+            Err(InvalidUsage)
         }
     }
 }
@@ -69,7 +69,7 @@ fn every_name_is_read_as_by_serde_json() {
             let raw = format!(r#"{{"x":{{"{name}":-1}},"{name}":{value}}}"#);
             let expected = match serde_json::from_str(&raw) {
                 Ok(read) => reference(&read, name),
-                Err(_) => Err(Insane),
+                Err(_) => Err(InvalidUsage),
             };
             assert_eq!(found(&raw, at), expected, "{raw}");
         }
@@ -81,7 +81,7 @@ fn every_name_is_read_as_by_serde_json() {
                 let raw = format!(r#"{{"total_tokens":3,"{details}":{inner}}}"#);
                 let expected = match serde_json::from_str(&inner) {
                     Ok(read) => reference(&read, name),
-                    Err(_) => Err(Insane),
+                    Err(_) => Err(InvalidUsage),
                 };
                 assert_eq!(found(&raw, at), expected, "{raw}");
             }
@@ -97,7 +97,7 @@ fn what_stands_twice_or_wrongly_is_refused() {
         r#"{"prompt_tokens":NaN}"#,
     ];
     for raw in refused {
-        assert_eq!(read(raw), Err(Insane), "{raw}");
+        assert_eq!(read(raw), Err(InvalidUsage), "{raw}");
     }
     // What is no more than a part.
     let odd = [

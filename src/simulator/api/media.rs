@@ -9,7 +9,7 @@ use super::super::generated_text::{self, Text};
 use super::super::options::UsageForm;
 use super::super::refusal::Refusal;
 use super::numbers::quoted;
-use super::{Answered, Api, Content, Signature, recital};
+use super::{Answered, Api, Content, Signature, queue};
 
 /// Bytes of sound that a token of text becomes.
 const BYTES_PER_TOKEN: usize = 96;
@@ -55,7 +55,7 @@ pub(super) fn images(
         return Ok(Answered::json(input, output, json));
     }
     let prefix = if api == Api::ImageEdits { "image_edit" } else { "image_generation" };
-    let mut stream = recital(controls);
+    let mut stream = queue(controls);
     for at in 0..asked.number("partial_images")?.unwrap_or(0).min(3) {
         let kind = format!("{prefix}.partial_image");
         let picture = paint(at + 1);
@@ -113,7 +113,7 @@ pub(super) fn heard(
     if !asked.stream || api == Api::Translations {
         return Ok(Answered::json(input, output, format!(r#"{{"text":{words}{usage}}}"#)));
     }
-    let mut stream = recital(controls);
+    let mut stream = queue(controls);
     stream.say("", r#""type":"transcript.text.delta","delta":"#, text, "");
     stream.event("", &format!(r#""type":"transcript.text.done","text":{words}{usage}"#));
     Ok(Answered {
@@ -143,7 +143,7 @@ pub(super) fn speech(asked: &ApiRequest, controls: &Controls) -> Result<Answered
         let content = Content::Whole("audio/mpeg", bytes);
         return Ok(Answered { prompt_tokens: input, completion_tokens: output, content });
     }
-    let mut stream = recital(controls);
+    let mut stream = queue(controls);
     for _ in 0..output {
         let audio = STANDARD.encode(sound(BYTES_PER_TOKEN));
         let kind = "speech.audio.delta";

@@ -8,7 +8,7 @@ use super::super::options::{StreamOptions, UsageForm};
 use super::super::refusal::Refusal;
 use super::super::render;
 use super::numbers::quoted;
-use super::{Answered, Content, Signature, recital};
+use super::{Answered, Content, Signature, queue};
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -64,7 +64,7 @@ pub(super) fn completions(
         && controls.usage != UsageForm::Absent
         && controls.stream_options == StreamOptions::Honour;
     let null = if states { r#","usage":null"# } else { "" };
-    let mut stream = recital(controls);
+    let mut stream = queue(controls);
     for (at, text) in texts.into_iter().enumerate() {
         let finish = finish(&text);
         let after = format!(r#","index":{at},"logprobs":null,"finish_reason":null}}]{null}"#);

@@ -37,9 +37,9 @@ fn object(answered: Answered) -> Value {
 
 /// The events: what stands after `event:`, and the object.
 fn events(answered: Answered) -> (Vec<(String, Value)>, String, u64) {
-    let Content::Stream(mut recital) = answered.content else { panic!("no stream") };
+    let Content::Stream(mut queue) = answered.content else { panic!("no stream") };
     let (mut events, mut tail, mut tokens) = (Vec::new(), String::new(), 0);
-    while let Some(event) = recital.next() {
+    while let Some(event) = queue.next() {
         tokens += event.tokens;
         let text = String::from_utf8(event.bytes.to_vec()).expect("UTF-8");
         let (name, rest) = match text.strip_prefix("event: ") {
@@ -148,17 +148,17 @@ fn a_failing_stream_fails_as_its_api_does_and_one_without_end_has_none() {
         ("/v1/responses", "event: error\ndata: {\"type\":\"error\",", "response.completed"),
         ("/v1/messages", "event: error\ndata: {\"type\":\"error\",\"error\":", "message_stop"),
     ] {
-        let Content::Stream(mut recital) = post(path, &body, &[]).content else {
+        let Content::Stream(mut queue) = post(path, &body, &[]).content else {
             panic!("no stream")
         };
-        recital.next();
-        recital.fail();
-        let last = recital.next().expect("an error").bytes;
+        queue.next();
+        queue.fail();
+        let last = queue.next().expect("an error").bytes;
         assert!(last.starts_with(failure.as_bytes()), "{last:?}");
-        assert!(recital.next().is_none() && recital.has_failed());
+        assert!(queue.next().is_none() && queue.has_failed());
         let endless = post(path, &body, &[("x-sim-fault", "no-done")]);
-        let Content::Stream(mut recital) = endless.content else { panic!("no stream") };
-        while let Some(event) = recital.next() {
+        let Content::Stream(mut queue) = endless.content else { panic!("no stream") };
+        while let Some(event) = queue.next() {
             assert!(!String::from_utf8_lossy(&event.bytes).contains(end), "{path}");
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{Transaction, params};
 use crate::tenancy::{Key, Tenant};
 
 use super::keys::rows::{KEY_AT, each_key, key, tenant};
-use super::writers::others_turn;
+use super::lock_wait::others_turn;
 use super::{Store, StoreError};
 
 /// Keys deleted in one transaction, at most: other writers wait for its end.

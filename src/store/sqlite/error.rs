@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::meaning::{is_full, meaning};
+use super::error_text::{error_text, is_full};
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum StoreError {
         path.display()
     )]
     NotWritable { path: PathBuf },
-    #[error("can't open {}: {}", path.display(), meaning(source))]
+    #[error("can't open {}: {}", path.display(), error_text(source))]
     Open { path: PathBuf, source: rusqlite::Error },
     #[error(
         "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
@@ -115,9 +115,9 @@ pub enum StoreError {
     )]
     TenantInUse { name: String, keys: u32 },
     /// Of what is open; see [`StoreError::at`].
-    #[error("the store fails: {}", meaning(.0))]
+    #[error("the store fails: {}", error_text(.0))]
     Sqlite(#[from] rusqlite::Error),
-    #[error("{} fails: {}", path.display(), meaning(source))]
+    #[error("{} fails: {}", path.display(), error_text(source))]
     Failed { path: PathBuf, source: rusqlite::Error },
 }
 

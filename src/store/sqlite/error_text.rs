@@ -7,7 +7,7 @@ use rusqlite::ffi::{
 };
 
 /// An error as a sentence, with what to do, and SQLite's own words behind it.
-pub(crate) fn meaning(error: &rusqlite::Error) -> String {
+pub(crate) fn error_text(error: &rusqlite::Error) -> String {
     match error.sqlite_error().and_then(|failure| advice(failure.code, failure.extended_code)) {
         Some(advice) => format!("{advice} (SQLite: {error})"),
         None => error.to_string(),
@@ -85,10 +85,10 @@ mod tests {
             (ffi::SQLITE_BUSY, "another program"),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-            let said = meaning(&error);
+            let said = error_text(&error);
             assert!(said.contains(expected) && said.contains("(SQLite: "), "{said}");
         }
         let other = rusqlite::Error::QueryReturnedNoRows;
-        assert_eq!(meaning(&other), other.to_string());
+        assert_eq!(error_text(&other), other.to_string());
     }
 }

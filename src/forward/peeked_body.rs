@@ -9,13 +9,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct PeekedBody {
     /// Read, and not taken yet.
     ahead: Option<Bytes>,
     rest: Incoming,
 }
 
-impl Received {
+impl PeekedBody {
     pub(crate) fn new(rest: Incoming) -> Self {
         Self { ahead: None, rest }
     }
@@ -26,7 +26,7 @@ impl Received {
     }
 }
 
-impl Body for Received {
+impl Body for PeekedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -25,12 +25,12 @@ const _: () = assert!(REFRESH_EVERY.as_millis() * 4 <= PROMISE.as_millis());
 
 /// The running thread; purposefully not `Clone`: whoever started it ends it.
 #[derive(Debug)]
-pub(crate) struct Follower {
+pub(crate) struct RegistryRefresher {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Follower {
+impl RegistryRefresher {
     pub(crate) fn start(
         registry: Arc<Registry>,
         store: Store,

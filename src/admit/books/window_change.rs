@@ -18,7 +18,7 @@ use crate::tenancy::Limits;
 pub(in crate::admit) type Ledger = Box<dyn Fn(Option<&str>) -> Rebuilt + Send>;
 
 /// Where accounts come from, and where they go.
-pub(in crate::admit) struct Moving {
+pub(in crate::admit) struct WindowChange {
     old: Windows,
     new: Windows,
     ledger: Ledger,
@@ -28,13 +28,13 @@ pub(in crate::admit) struct Moving {
     ahead: HashSet<KeySlot>,
 }
 
-impl std::fmt::Debug for Moving {
+impl std::fmt::Debug for WindowChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Moving").field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("WindowChange").field("next", &self.next).finish_non_exhaustive()
     }
 }
 
-impl Moving {
+impl WindowChange {
     fn has_moved(&self, slot: KeySlot) -> bool {
         slot.0 < self.next || self.ahead.contains(&slot)
     }
@@ -50,11 +50,11 @@ impl Books {
         self.tenant.rebase(&new, &ledger(None));
         self.crossed.change(Scope::Tenant, 0, self.tenant.over(&new));
         let ahead = HashSet::new();
-        self.moving = Some(Box::new(Moving { old, new, ledger, next: 0, ahead }));
+        self.moving = Some(Box::new(WindowChange { old, new, ledger, next: 0, ahead }));
     }
 
     /// Has `count` more slots follow. When all have, what led them is given back.
-    pub(in crate::admit) fn move_some(&mut self, count: usize) -> Option<Box<Moving>> {
+    pub(in crate::admit) fn move_some(&mut self, count: usize) -> Option<Box<WindowChange>> {
         let mut moving = self.moving.take()?;
         let end = self.keys.len().min(moving.next.saturating_add(count));
         for slot in (moving.next..end).map(KeySlot) {
@@ -93,7 +93,7 @@ impl Books {
         self.moving = Some(moving);
     }
 
-    fn follow(&mut self, slot: KeySlot, moving: &Moving) {
+    fn follow(&mut self, slot: KeySlot, moving: &WindowChange) {
         let rebuilt = (moving.ledger)(Some(self.keys.key_id(slot)));
         if rebuilt != Rebuilt::default() {
             self.open(slot, 0);
