@@ -180,7 +180,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// told by whoever passes it on.
 fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    let ours = error.chain().take_while(|cause| !cause.is::<rusqlite::Error>());
+    let ours = error.chain().take_while(|cause| !crate::store::is_database_s(*cause));
     for cause in ours.map(ToString::to_string) {
         if text.is_empty() {
             text = cause;

@@ -3,6 +3,7 @@
 
 mod trusted;
 
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -86,4 +87,15 @@ fn unix_ms_of(time: SystemTime) -> i64 {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
     }
+}
+
+/// A moment from milliseconds since the epoch; one that no calendar has becomes the nearest.
+pub(crate) fn timestamp(at_ms: i64) -> Timestamp {
+    let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(at_ms).unwrap_or(nearest)
+}
+
+/// A moment as reports and errors show it: RFC 3339 with milliseconds, in UTC.
+pub(crate) fn moment(at_ms: i64) -> String {
+    format!("{:.3}", timestamp(at_ms))
 }

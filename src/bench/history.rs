@@ -9,9 +9,10 @@ use super::{MODEL, Rows, Storing};
 use crate::admit::Windows;
 use crate::config::{Data, Durability};
 use crate::ledger::pacing::Pacing;
-use crate::ledger::report::{Filter, Group, usage};
+use crate::ledger::report::{Group, usage};
 use crate::ledger::verify::{Mend, Window, verify};
 use crate::price::{Prices, Rates, Schedule};
+use crate::store::Filter;
 use crate::store::{Store, StoreError};
 
 const BEGIN_MS: i64 = 1_767_225_600_000;

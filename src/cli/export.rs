@@ -12,7 +12,8 @@ use anyhow::{Context, bail};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::output_file::{OutputFile, Target};
-use crate::ledger::report::{Request, each_request, usage};
+use crate::ledger::report::usage;
+use crate::store::Request;
 use crate::store::Store;
 use crate::usage::End;
 
@@ -105,7 +106,7 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
 
 struct Export {
     store: Store,
-    filter: crate::ledger::report::Filter,
+    filter: crate::store::Filter,
     end: Option<End>,
     total: u64,
 }
@@ -121,7 +122,7 @@ impl Export {
         let rows = Rows::begin(format, BufWriter::new(out));
         let mut rows = rows.with_context(|| cannot_write(name))?;
         let (bar, mut count) = (bar(self.total, "requests"), 0);
-        each_request::<anyhow::Error>(&self.store, &self.filter, self.end, |request| {
+        self.store.each_request::<anyhow::Error>(&self.filter, self.end, |request| {
             count += 1;
             bar.inc(1);
             rows.write(&request).with_context(|| cannot_write(name))
@@ -196,7 +197,7 @@ mod tests {
 
     use super::super::samples::{config_in, typed};
     use super::*;
-    use crate::ledger::report::{Filter, requests};
+    use crate::store::Filter;
     use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     fn export(dir: &tempfile::TempDir, line: &str) -> anyhow::Result<()> {
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn every_format_has_every_row_oldest_first() {
         let (dir, store) = store_with(&samples());
-        let mut expected = requests(&store, &Filter::default(), None, 1_000).unwrap();
+        let mut expected = store.requests(&Filter::default(), None, 1_000).unwrap();
         expected.reverse();
         let outside = tempfile::tempdir().unwrap();
         let path = |name: &str| outside.path().join(name);

@@ -2,7 +2,8 @@
 
 use crate::config::Config;
 use crate::config::suggest::nearest;
-use crate::ledger::report::{Filter, Group, usage};
+use crate::ledger::report::{Group, usage};
+use crate::store::Filter;
 use crate::store::{Store, StoreError};
 
 use super::Misuse;

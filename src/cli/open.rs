@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::clock::moment;
 use crate::config::Config;
 use crate::ledger::LedgerError;
 use crate::ledger::backlog::Backlog;
 use crate::ledger::open::{self, WaitingFor};
-use crate::ledger::report::moment;
 use crate::store::Store;
 
 use super::output::{counted, note};

@@ -5,9 +5,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::report::{Filter, Request, request, requests, usage};
+use crate::ledger::report::usage;
 use crate::record::EventId;
 use crate::store::Store;
+use crate::store::{Filter, Request};
 use crate::usage::End;
 
 use super::filter::{FilterArgs, check_names};
@@ -131,7 +132,7 @@ fn newest(
     limit: u32,
     config: &Config,
 ) -> anyhow::Result<(Vec<Request>, Option<String>)> {
-    let mut rows = requests(store, filter, end, limit.saturating_add(1))?;
+    let mut rows = store.requests(filter, end, limit.saturating_add(1))?;
     if rows.len() <= limit as usize {
         return Ok((rows, None));
     }
@@ -159,7 +160,7 @@ fn one(
     out: &mut dyn Output,
 ) -> anyhow::Result<()> {
     let store = open_ledger(config, "requests", now_ms)?;
-    let Some(row) = request(&store, id)? else {
+    let Some(row) = store.request(id)? else {
         bail!(
             "no request `{id}` in the ledger: it may still run; rows older than data.keep_rows are gone; what \
              Weir refuses itself has no row, but a line in the server's log that says why, with \

@@ -8,6 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::report::{Group, Line, usage};
+
 use crate::price::usd;
 use crate::store::{Store, StoreError, Sums};
 

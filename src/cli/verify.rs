@@ -465,7 +465,7 @@ mod tests {
     }
 
     fn timestamp(unix_ms: i64) -> Value {
-        crate::ledger::report::moment(unix_ms).into()
+        crate::clock::moment(unix_ms).into()
     }
 
     #[test]

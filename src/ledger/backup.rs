@@ -6,18 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ffi};
-
 use super::LedgerError;
 use super::backlog::unstored;
 use super::open::{WaitingFor, for_report};
 use super::output_file::{OutputFile, Target, TargetError};
 use crate::config::Data;
-use crate::store::{Store, StoreError, error_text, file_problems};
+use crate::store::{CopyError, Store, StoreError};
 
-/// Pages copied between two words of progress: 16 MiB.
-const STEP_PAGES: i32 = 1024;
 /// How long a running server's drain may take for what the journal holds.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -45,8 +40,8 @@ pub(crate) enum BackupError {
          log says why"
     )]
     Backlog { rows: usize },
-    #[error("can't write the copy {}: {}", path.display(), error_text(source))]
-    Copy { path: PathBuf, source: rusqlite::Error },
+    #[error("can't write the copy {}: {why}", path.display())]
+    Copy { path: PathBuf, why: String },
 }
 
 impl BackupError {
@@ -55,19 +50,6 @@ impl BackupError {
         match self {
             Self::Ledger(error) => Self::Ledger(error.at(path)),
             other => other,
-        }
-    }
-}
-
-impl BackupError {
-    /// SQLite copies between two files, and says of neither which one fails: only the store is read.
-    fn of_copy(error: rusqlite::Error, target: &Path) -> Self {
-        let is_read = |failed: &ffi::Error| {
-            [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ].contains(&failed.extended_code)
-        };
-        match error.sqlite_error().is_some_and(is_read) {
-            true => StoreError::from(error).into(),
-            false => Self::Copy { path: target.to_owned(), source: error },
         }
     }
 }
@@ -101,7 +83,14 @@ pub(crate) fn backup(
     };
     let unread = if is_alone { None } else { await_drain(data, &store)? };
     let growing = OutputFile::beside(place).map_err(failed)?;
-    copy(&store, growing.path(), target, &mut progress)?;
+    let problems = store.copy_to(growing.path(), &mut progress).map_err(|error| match error {
+        CopyError::Store(error) => error.into(),
+        CopyError::Write(why) => BackupError::Copy { path: target.to_owned(), why },
+    })?;
+    // It would take the place of a good one. Pages are copied as they are, whatever they hold.
+    if !problems.is_empty() {
+        return Err(BackupError::Damaged { path: target.to_owned(), problems });
+    }
     growing.place().map_err(failed)?;
     Ok(unread)
 }
@@ -121,45 +110,6 @@ fn await_drain(data: &Data, store: &Store) -> Result<Option<LedgerError>, Backup
         }
     }
     Ok(unread)
-}
-
-fn copy(
-    store: &Store,
-    partial: &Path,
-    target: &Path,
-    progress: &mut impl FnMut(u64, u64),
-) -> Result<(), BackupError> {
-    let failed = |error: rusqlite::Error| BackupError::of_copy(error, target);
-    let snapshot = store.read()?;
-    // It begins with its first statement.
-    store.rows_from_ms()?;
-    let mut copy = Connection::open(partial).map_err(failed)?;
-    {
-        let backup = Backup::new(&snapshot, &mut copy).map_err(failed)?;
-        loop {
-            let step = backup.step(STEP_PAGES).map_err(failed)?;
-            let pages = backup.progress();
-            let count = |pages: i32| u64::try_from(pages).unwrap_or(0);
-            progress(count(pages.pagecount - pages.remaining), count(pages.pagecount));
-            match step {
-                StepResult::Done => break,
-                StepResult::More => {}
-                // Somebody has the file's lock for a moment.
-                _ => std::thread::park_timeout(DRAIN_POLL),
-            }
-        }
-    }
-    copy.execute_batch("PRAGMA journal_mode = DELETE").map_err(failed)?;
-    // It would take the place of a good one. Pages are copied as they are, whatever they hold.
-    let problems = file_problems(&copy).map_err(failed)?;
-    if !problems.is_empty() {
-        return Err(BackupError::Damaged { path: target.to_owned(), problems });
-    }
-    // Another journal may have segments of the same numbers. Without positions a segment is read from
-    // its beginning, and what the store has already changes nothing.
-    let forget = "DELETE FROM positions; PRAGMA journal_mode = WAL";
-    copy.execute_batch(forget).map_err(failed)?;
-    copy.close().map_err(|(_, error)| failed(error))
 }
 
 #[cfg(test)]
@@ -305,19 +255,5 @@ mod tests {
         assert!(!whole.is_empty() && whole.iter().all(|rows| *rows == 2_000), "{whole:?}");
         assert_eq!(requests(outside.path()), 2_000);
         assert_eq!(std::fs::read_dir(outside.path()).expect("reads").count(), 1);
-    }
-
-    #[test]
-    fn the_disk_that_is_full_is_the_copy_s() {
-        for (code, expected) in [
-            (ffi::SQLITE_FULL, "can't write the copy /b/x: its disk is full"),
-            (ffi::SQLITE_IOERR_WRITE, "can't write the copy /b/x: its disk takes no more"),
-            (ffi::SQLITE_IOERR_READ, "/d/weir.sqlite fails: its disk fails"),
-        ] {
-            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-            let error = BackupError::of_copy(error, Path::new("/b/x"));
-            let said = error.at(Path::new("/d/weir.sqlite")).to_string();
-            assert!(said.starts_with(expected), "{said}");
-        }
     }
 }

@@ -276,7 +276,7 @@ impl Hold {
 mod tests {
     use super::*;
     use crate::journal::Journal;
-    use crate::ledger::report::{Filter, requests};
+    use crate::store::Filter;
     use crate::store::samples::Sample;
 
     /// What the workers write goes to the files that they have open, which the next start would not find.
@@ -333,7 +333,7 @@ mod tests {
         };
         let before: Vec<_> = files();
         let store = Store::open_full(&data.dir).expect("reads");
-        let stored = requests(&store, &Filter::default(), None, 9).expect("reads");
+        let stored = store.requests(&Filter::default(), None, 9).expect("reads");
         assert_eq!(stored.len(), 1);
         assert_eq!(behind(&data, &store, i64::MAX).expect("reads").0.map(|it| it.rows), Some(2));
         store.connection().execute("DELETE FROM requests", []).expect_err("it only reads");

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use self::run::{Run, directory, ended, hour_of};
 use super::drain::Drain;
-use super::report::{Filter, requests};
 use crate::config::Durability;
 use crate::journal::simulated_disk::Meanwhile;
+use crate::store::Filter;
 use crate::store::{FILE_NAME, Store};
 
 const RESERVED: u64 = 1_000_000;
@@ -107,8 +107,8 @@ fn rows(seed: u64, dir: &Path) -> Vec<Row> {
     let store = Store::open(dir).unwrap();
     let hour = hour_of(seed);
     let filter = Filter { since_ms: Some(hour), until_ms: Some(hour + 1), ..Filter::default() };
-    let rows = requests(&store, &filter, None, 10_000).unwrap();
-    let row = |row: super::report::Request| {
+    let rows = store.requests(&filter, None, 10_000).unwrap();
+    let row = |row: crate::store::Request| {
         let id: uuid::Uuid = row.event_id.parse().unwrap();
         let n = u32::from_be_bytes(*id.as_bytes().last_chunk().unwrap());
         let raw = row.raw_usage.map(|raw| serde_json::from_str(raw.get()).unwrap());

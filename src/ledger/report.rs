@@ -1,36 +1,15 @@
-//! Reports: what was used, by tenant, key, model and time, out of the roll-ups; and single requests,
-//! newest first.
-
-mod requests;
-mod pages;
+//! Reports: what was used, by tenant, key, model and time, out of the roll-ups.
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub(crate) use pages::each_request;
-pub(crate) use requests::{Request, request, requests};
-
-use crate::store::{Range, Store, StoreError, Sums};
+use crate::clock::timestamp;
+use crate::store::{Filter, Store, StoreError, Sums};
 
 /// The last millisecond of an hour, from its begin.
 const HOUR_LAST_MS: i64 = 3_599_999;
-
-/// Which requests a report is about; what is not given does not narrow it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Filter {
-    pub tenant: Option<String>,
-    /// A key's id.
-    pub key: Option<String>,
-    /// The model that was asked for.
-    pub model: Option<String>,
-    /// Requests that began then or later, in milliseconds since the epoch.
-    pub since_ms: Option<i64>,
-    /// Requests that began before then.
-    pub until_ms: Option<i64>,
-}
 
 /// What the lines of a usage report stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +37,6 @@ enum Part {
     Name(String),
     Day(Date),
     HourMs(i64),
-}
-
-impl Filter {
-    /// The filter as a half-open range of time, open ends closed.
-    pub(super) fn range(&self) -> Range<'_> {
-        Range {
-            from_ms: self.since_ms.unwrap_or(i64::MIN),
-            until_ms: self.until_ms.unwrap_or(i64::MAX),
-            key: self.key.as_deref(),
-            tenant: self.tenant.as_deref(),
-            model: self.model.as_deref(),
-        }
-    }
 }
 
 impl Group {
@@ -134,17 +100,6 @@ impl Part {
             }
         }
     }
-}
-
-/// A moment from milliseconds since the epoch; one that no calendar has becomes the nearest.
-pub(super) fn timestamp(at_ms: i64) -> Timestamp {
-    let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Timestamp::from_millisecond(at_ms).unwrap_or(nearest)
-}
-
-/// A moment as reports and errors show it: RFC 3339 with milliseconds, in UTC.
-pub(crate) fn moment(at_ms: i64) -> String {
-    format!("{:.3}", timestamp(at_ms))
 }
 
 /// The begin of an hour; roll-ups are there already, single rows somewhere within.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::LedgerError;
 use super::backlog::{Backlog, behind};
 use super::open::{WaitingFor, for_report};
-use super::report::timestamp;
 use super::scan::scan;
+use crate::clock::timestamp;
 use crate::config::Data;
 use crate::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
 

@@ -16,6 +16,7 @@ mod balances;
 mod changes;
 mod checkpoint;
 mod confirmed;
+mod copy;
 mod day_sums;
 mod delete;
 mod error;
@@ -23,13 +24,16 @@ mod expire;
 mod forget;
 mod integrity;
 mod keys;
+mod numbers;
 mod error_text;
 mod owners;
+mod pages;
 mod place;
 mod prices;
 mod recompute;
 mod recost;
 mod redate;
+mod requests;
 mod rewritten;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -44,6 +48,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
+use self::numbers::{from_sql, to_sql};
 use self::place::{Files, Siblings, create_private};
 use self::rewritten::Content;
 
@@ -51,16 +56,17 @@ pub(crate) use append::Position;
 pub(crate) use balances::{Balance, Counts};
 pub(crate) use changes::{Change, KeysVersion};
 pub(crate) use confirmed::Future;
+pub(crate) use copy::CopyError;
 pub use error::StoreError;
-pub(crate) use error_text::error_text;
+pub(crate) use error::is_database_s;
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
-pub(crate) use integrity::{file_problems, problems_in};
+pub(crate) use integrity::problems_in;
 pub(crate) use keys::NewKey;
 pub(crate) use recompute::Owner;
 pub(crate) use recost::Recost;
+pub(crate) use sums::Range;
 pub(crate) use sums::Sums;
-pub(crate) use sums::{Range, hours_of, usage_at};
 
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";
@@ -384,17 +390,6 @@ impl Drop for Store {
 /// Whether there is a file with anything in it.
 fn has_content(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
-}
-
-/// A count as SQLite can hold it: 64 bits with a sign. What is larger (no upstream means it) stays
-/// at the largest.
-fn to_sql(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// A count as SQLite holds it; a negative one was not written by us and counts as zero.
-pub(crate) fn from_sql(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -267,6 +267,18 @@ fn there_are_no_circles_among_siblings() {
     assert_none(&broken, "these are in a circle, or use one");
 }
 
+/// Another store is another implementation, and nobody else has to change.
+#[test]
+fn databases_are_the_store_s_alone() {
+    let knows_sqlite = |source: &&Source| {
+        let is_outside = !source.is_test && !source.path.starts_with("store/sqlite");
+        is_outside && source.code.contains("rusqlite")
+    };
+    let sources = sources();
+    let broken: Vec<_> = sources.iter().filter(knows_sqlite).map(|s| s.path.clone()).collect();
+    assert_none(&broken, "only `store/sqlite` knows SQLite");
+}
+
 #[test]
 fn files_stay_short_enough_to_read() {
     let sources = sources();

@@ -13,7 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
-use crate::ledger::report::Request;
+use crate::store::Request;
 
 use super::super::output::plain_text;
 
@@ -215,8 +215,8 @@ mod tests {
 
     use super::*;
     use crate::cli::requests;
-    use crate::ledger::report::Filter;
     use crate::price::usd;
+    use crate::store::Filter;
     use crate::store::samples::{Sample, store_with};
 
     #[test]
@@ -233,8 +233,7 @@ mod tests {
         store.append(&[crate::record::Row { closed, ..bare }], &[]).unwrap();
         let mut out = Vec::new();
         let mut rows = ParquetRows::begin(&mut out).unwrap();
-        let mut found =
-            crate::ledger::report::requests(&store, &Filter::default(), None, 9).unwrap();
+        let mut found = store.requests(&Filter::default(), None, 9).unwrap();
         found[0].cost_usd = Some("1.5".to_owned());
         found[0].total_tokens = u64::MAX;
         found.iter().for_each(|request| rows.write(request).unwrap());

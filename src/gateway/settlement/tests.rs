@@ -21,10 +21,10 @@ use crate::identify::FailedKeys;
 use crate::inspect::NOTHING;
 use crate::journal::{Directory, Journal};
 use crate::ledger::drain::Drain;
-use crate::ledger::report::{Filter, Request, requests};
 use crate::registry::Registry;
 use crate::route::Routes;
 use crate::store::Store;
+use crate::store::{Filter, Request};
 use crate::telemetry::log::tests::logged;
 use crate::telemetry::metrics::Metrics;
 
@@ -135,7 +135,7 @@ impl World {
         let mut drain = Drain::new(directory, Store::open(dir).expect("a store")).expect("opens");
         drain.replay().expect("the store takes rows");
         let store = Store::open(dir).expect("a store");
-        requests(&store, &Filter::default(), None, 100).expect("rows")
+        store.requests(&Filter::default(), None, 100).expect("rows")
     }
 }
 

@@ -9,9 +9,9 @@ use crate::journal::Journal;
 use crate::journal::background::Background;
 use crate::journal::codec::tests::{closed, opened};
 use crate::journal::simulated_disk::{Random, Simulated};
-use crate::ledger::report::{Filter, requests};
 use crate::price::Rates;
 use crate::record::{Closed, EventId, Opened};
+use crate::store::Filter;
 use crate::usage::End;
 
 mod joining;
@@ -45,7 +45,7 @@ impl Fixture {
     /// The ends of all rows, by how often each stands there.
     fn ends(&self) -> Vec<(End, usize)> {
         let store = Store::open(self.dir.path()).expect("opens");
-        let rows = requests(&store, &Filter::default(), None, 1000).expect("reads");
+        let rows = store.requests(&Filter::default(), None, 1000).expect("reads");
         let count = |end: End| (end, rows.iter().filter(|row| row.end == end.name()).count());
         End::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
     }

@@ -2,8 +2,9 @@
 
 use super::{Difference, MAX_LISTED, Mend, Report};
 use crate::clock::AHEAD_MAX_MS;
+use crate::clock::{moment, timestamp};
 use crate::ledger::LedgerError;
-use crate::ledger::report::{moment, timestamp};
+
 use crate::store::{Store, StoreError};
 
 /// What is known of the time.

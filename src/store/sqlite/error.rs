@@ -121,6 +121,11 @@ pub enum StoreError {
     Failed { path: PathBuf, source: rusqlite::Error },
 }
 
+/// Whether an error is the database's own, whose words are told by whoever passes it on.
+pub(crate) fn is_database_s(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<rusqlite::Error>()
+}
+
 impl StoreError {
     /// Whether the store's disk takes no more: what is there can still be read.
     pub(crate) fn is_disk_full(&self) -> bool {

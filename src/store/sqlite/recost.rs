@@ -6,7 +6,8 @@ use crate::price::{Billed, PriceVersion};
 use crate::record::EventId;
 use crate::usage::UsageSource;
 
-use super::{Store, StoreError, from_sql, usage_at};
+use super::sums::usage_at;
+use super::{Store, StoreError, from_sql};
 
 /// What a span of rows costs, as they say and as it is computed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

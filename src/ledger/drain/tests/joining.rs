@@ -69,7 +69,7 @@ fn a_crashed_request_is_charged_by_its_price_or_has_none() {
     std::mem::forget(journal);
     fixture.drain(&fixture.directory()).replay().expect("replays");
     let store = Store::open(fixture.dir.path()).expect("opens");
-    let rows = requests(&store, &Filter::default(), None, 9).expect("reads");
+    let rows = store.requests(&Filter::default(), None, 9).expect("reads");
     let costs: Vec<_> = rows.iter().map(|row| row.cost_usd.as_deref()).collect();
     // 8 tokens of prompt, and 1,024 for the answer; the newest first.
     assert_eq!(costs, [Some("0.000010248"), None, None]);

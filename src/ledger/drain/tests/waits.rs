@@ -135,7 +135,7 @@ fn files_that_are_moved_away_meanwhile_are_written_to_by_nobody() {
         assert!(error.contains("is gone"), "{what}: {error}");
         assert_eq!(it.directory.segments().len(), 1, "{what}");
         let away = Store::open(&it.fixture.dir.path().join("away")).expect("opens");
-        let found = requests(&away, &Filter::default(), None, 10).expect("reads").len();
+        let found = away.requests(&Filter::default(), None, 10).expect("reads").len();
         assert_eq!(found, rows[0].1, "{what}");
     }
 }

@@ -1,67 +1,15 @@
-//! Single ledger rows, as users see them.
+//! Single rows, newest first.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::sums::{hours_of, usage_at};
+use super::{Store, StoreError, from_sql};
+use crate::clock::moment;
 use crate::price::{PriceVersion, usd};
 use crate::record::EventId;
-use crate::store::{Range, Store, StoreError, from_sql, hours_of, usage_at};
+use crate::store::{Filter, Range, Request};
 use crate::usage::{End, Flags};
-
-use super::{Filter, moment};
-
-/// One request with all that the ledger knows of it; serialised, it has the ledger's field names.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Request {
-    /// A UUID, also the answer's `x-request-id`.
-    pub event_id: String,
-    pub tenant: String,
-    pub key_id: String,
-    /// The model that was asked for.
-    pub model: String,
-    pub model_served: Option<String>,
-    pub upstream: String,
-    pub endpoint: String,
-    /// RFC 3339 with milliseconds, in UTC.
-    pub started_at: String,
-    pub ttfb_ms: Option<i64>,
-    pub duration_ms: i64,
-    /// The status that the client saw; 0 when it saw none.
-    pub status: u16,
-    pub upstream_status: Option<u16>,
-    pub end: String,
-    pub usage_source: String,
-    pub input_tokens: u64,
-    pub cached_tokens: u64,
-    pub cache_write_tokens: u64,
-    pub output_tokens: u64,
-    pub reasoning_tokens: u64,
-    pub audio_input_tokens: u64,
-    pub audio_output_tokens: u64,
-    pub image_input_tokens: u64,
-    pub image_output_tokens: u64,
-    pub accepted_prediction_tokens: u64,
-    pub rejected_prediction_tokens: u64,
-    pub total_tokens: u64,
-    /// Images in the answer.
-    pub output_images: u64,
-    /// Audio that was stated by its length.
-    pub audio_ms: u64,
-    /// The upstream's usage object as it was sent; a text where that is no JSON.
-    pub raw_usage: Option<Box<RawValue>>,
-    pub reserved_tokens: i64,
-    /// A decimal number of dollars; `None` without a price.
-    pub cost_usd: Option<String>,
-    /// Which price that is.
-    pub price_version: Option<String>,
-    /// What the upstream says that it cost.
-    pub reported_cost_usd: Option<String>,
-    pub attempts: u32,
-    pub streamed: bool,
-    pub flags: Vec<&'static str>,
-    pub upstream_request_id: Option<String>,
-}
 
 /// Rows as [`request_of`] takes them. The index has the order and the key, so that only rows of the key
 /// are read.
@@ -99,37 +47,39 @@ pub(super) const OLDEST: &str = select!(
 
 const ONE: &str = select!("one.event_id = ?2", "one.event_id");
 
-/// The request of this id.
-pub(crate) fn request(store: &Store, id: EventId) -> Result<Option<Request>, StoreError> {
-    let tx = store.read()?;
-    let mut statement = tx.prepare_cached(ONE)?;
-    let none: Option<&str> = None;
-    let bound = params![none, id.0, i64::MAX, none, none, none, 1];
-    Ok(statement.query_row(bound, request_of).optional()?)
-}
-
-/// The requests that pass the filter (and ended like `end`, where given), newest first, at most
-/// `limit` of them.
-///
-/// A rare key, tenant or model is not looked for in all rows: the roll-ups know its hours.
-pub(crate) fn requests(
-    store: &Store,
-    filter: &Filter,
-    end: Option<End>,
-    limit: u32,
-) -> Result<Vec<Request>, StoreError> {
-    let tx = store.read()?;
-    let mut found = Vec::new();
-    let range = filter.range();
-    if range.key.is_none() && range.tenant.is_none() && range.model.is_none() {
-        newest(&tx, &range, end, limit as usize, &mut found)?;
-        return Ok(found);
+impl Store {
+    /// The request of this id.
+    pub(crate) fn request(&self, id: EventId) -> Result<Option<Request>, StoreError> {
+        let tx = self.read()?;
+        let mut statement = tx.prepare_cached(ONE)?;
+        let none: Option<&str> = None;
+        let bound = params![none, id.0, i64::MAX, none, none, none, 1];
+        Ok(statement.query_row(bound, request_of).optional()?)
     }
-    hours_of(&tx, &range, |hour| {
-        newest(&tx, hour, end, limit as usize - found.len(), &mut found)?;
-        Ok(found.len() < limit as usize)
-    })?;
-    Ok(found)
+
+    /// The requests that pass the filter (and ended like `end`, where given), newest first, at most
+    /// `limit` of them.
+    ///
+    /// A rare key, tenant or model is not looked for in all rows: the roll-ups know its hours.
+    pub(crate) fn requests(
+        &self,
+        filter: &Filter,
+        end: Option<End>,
+        limit: u32,
+    ) -> Result<Vec<Request>, StoreError> {
+        let tx = self.read()?;
+        let mut found = Vec::new();
+        let range = filter.range();
+        if range.key.is_none() && range.tenant.is_none() && range.model.is_none() {
+            newest(&tx, &range, end, limit as usize, &mut found)?;
+            return Ok(found);
+        }
+        hours_of(&tx, &range, |hour| {
+            newest(&tx, hour, end, limit as usize - found.len(), &mut found)?;
+            Ok(found.len() < limit as usize)
+        })?;
+        Ok(found)
+    }
 }
 
 fn newest(
@@ -209,7 +159,7 @@ mod tests {
     use crate::usage::Usage;
 
     fn ids(store: &Store, filter: &Filter, end: Option<End>, limit: u32) -> Vec<u64> {
-        let requests = requests(store, filter, end, limit).unwrap();
+        let requests = store.requests(filter, end, limit).unwrap();
         let id = |request: &Request| {
             let id: uuid::Uuid = request.event_id.parse().unwrap();
             u64::from_be_bytes(id.as_bytes()[8..].try_into().unwrap())
@@ -244,7 +194,7 @@ mod tests {
         row.closed.flags.set(Flags::DRAINED);
         let (_dir, mut store) = store_with(&[]);
         store.append(&[row.clone()], &[]).unwrap();
-        let request = requests(&store, &Filter::default(), None, 1).unwrap().remove(0);
+        let request = store.requests(&Filter::default(), None, 1).unwrap().remove(0);
         let expected = json!({
             "event_id": "00000000-0000-0000-0000-000000000001", "tenant": "acme",
             "key_id": "key_a", "model": "gpt-5.4", "model_served": "gpt-5.4-2026",
@@ -275,7 +225,7 @@ mod tests {
         cut.closed.raw_usage = Some(r#"{"prompt_tok"#.into());
         let (_dir, mut store) = store_with(&[]);
         store.append(&[row, cut], &[]).unwrap();
-        let requests = requests(&store, &Filter::default(), None, 9).unwrap();
+        let requests = store.requests(&Filter::default(), None, 9).unwrap();
         let crashed = serde_json::to_value(&requests[0]).unwrap();
         for name in [
             "model_served",

@@ -6,11 +6,11 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::{Range, Store, StoreError};
+use super::requests::{OLDEST, request_of};
+use super::{Store, StoreError};
+use crate::clock::moment;
+use crate::store::{Filter, Range, Request};
 use crate::usage::End;
-
-use super::requests::{OLDEST, Request, request_of};
-use super::{Filter, moment};
 
 /// What is in memory at once; a row is 3 KiB at most.
 const PAGE_ROWS: usize = 1_000;
@@ -20,19 +20,21 @@ const NEXT: &str = "SELECT started_at_ms FROM requests
     WHERE (started_at_ms, event_id) > (?1, ?2) AND rowid <= ?3
     ORDER BY started_at_ms, event_id LIMIT 1";
 
-/// Hands `each` the requests that pass the filter (and ended like `end`, where given), oldest first, as
-/// they were when it began.
-pub(crate) fn each_request<E: From<StoreError>>(
-    store: &Store,
-    filter: &Filter,
-    end: Option<End>,
-    mut each: impl FnMut(Request) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut pages = Pages::begin(store, filter, end)?;
-    while let Some(page) = pages.next()? {
-        page.into_iter().try_for_each(&mut each)?;
+impl Store {
+    /// Hands `each` the requests that pass the filter (and ended like `end`, where given), oldest first, as
+    /// they were when it began.
+    pub(crate) fn each_request<E: From<StoreError>>(
+        &self,
+        filter: &Filter,
+        end: Option<End>,
+        mut each: impl FnMut(Request) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut pages = Pages::begin(self, filter, end)?;
+        while let Some(page) = pages.next()? {
+            page.into_iter().try_for_each(&mut each)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Pages<'a> {
@@ -127,7 +129,6 @@ impl<'a> Pages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::report::requests;
     use crate::store::samples::{Sample, store_with};
 
     fn sample(id: u64, at_ms: i64) -> Sample<'static> {
@@ -136,7 +137,7 @@ mod tests {
 
     fn export(store: &Store, filter: &Filter, end: Option<End>) -> Vec<String> {
         let mut ids = Vec::new();
-        let exported = each_request::<StoreError>(store, filter, end, |request| {
+        let exported = store.each_request::<StoreError>(filter, end, |request| {
             ids.push(request.event_id);
             Ok(())
         });
@@ -166,7 +167,7 @@ mod tests {
         for key in [None, Some("key_b"), Some("nobody")] {
             for filter in [whole(key), part(whole(key))] {
                 for end in [None, Some(End::Timeout)] {
-                    let mut expected = requests(&store, &filter, end, 10_000).expect("reads");
+                    let mut expected = store.requests(&filter, end, 10_000).expect("reads");
                     expected.reverse();
                     let expected: Vec<_> = expected.into_iter().map(|one| one.event_id).collect();
                     assert_eq!(export(&store, &filter, end), expected, "{filter:?} {end:?}");
@@ -191,15 +192,16 @@ mod tests {
             (0..1_000).map(|n| late(n).row()).collect()
         };
         let (mut seen, mut largest) = (0, 0);
-        each_request::<StoreError>(&store, &Filter::default(), None, |_| {
-            if seen % 50 == 0 {
-                writer.append(&batch(10_000 + seen * 1_000), &[])?;
-                largest = largest.max(writer.wal_bytes());
-            }
-            seen += 1;
-            Ok(())
-        })
-        .expect("reads");
+        store
+            .each_request::<StoreError>(&Filter::default(), None, |_| {
+                if seen % 50 == 0 {
+                    writer.append(&batch(10_000 + seen * 1_000), &[])?;
+                    largest = largest.max(writer.wal_bytes());
+                }
+                seen += 1;
+                Ok(())
+            })
+            .expect("reads");
         assert_eq!(seen, 3_000);
         let rows = writer.balances(0, i64::MAX).expect("reads")[0].requests;
         assert_eq!(rows, 63_000);
@@ -214,7 +216,7 @@ mod tests {
             let (dir, store) = store_with(&samples);
             let mut other = Store::open(dir.path()).expect("opens");
             let mut seen = 0;
-            let exported = each_request::<StoreError>(&store, &Filter::default(), None, |_| {
+            let exported = store.each_request::<StoreError>(&Filter::default(), None, |_| {
                 seen += 1;
                 if seen == 1_000 {
                     other.expire(before_ms, usize::MAX >> 1, || {})?;

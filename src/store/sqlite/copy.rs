@@ -1,0 +1,101 @@
+//! A copy of the store that holds one state, while others write to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ffi};
+
+use super::error_text::error_text;
+use super::integrity::file_problems;
+use super::{Store, StoreError};
+
+/// Pages copied between two words of progress: 16 MiB.
+const STEP_PAGES: i32 = 1024;
+/// How long somebody has the file's lock.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Why there is no copy.
+#[derive(Debug)]
+pub(crate) enum CopyError {
+    Store(StoreError),
+    /// It can't be written, and why.
+    Write(String),
+}
+
+impl CopyError {
+    /// SQLite copies between two files, and says of neither which one fails: only the store is read.
+    fn of(error: rusqlite::Error) -> Self {
+        let is_read = |failed: &ffi::Error| {
+            [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ].contains(&failed.extended_code)
+        };
+        match error.sqlite_error().is_some_and(is_read) {
+            true => Self::Store(error.into()),
+            false => Self::Write(error_text(&error)),
+        }
+    }
+}
+
+impl Store {
+    /// Copies everything but the journal's positions to the file at `path`, which is there and empty. `progress` is
+    /// told how many pages of how many are done. Returns what is wrong with the copy, which then is as damaged as
+    /// the store.
+    pub(crate) fn copy_to(
+        &self,
+        path: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<String>, CopyError> {
+        let snapshot = self.read().map_err(CopyError::Store)?;
+        // It begins with its first statement.
+        self.rows_from_ms().map_err(CopyError::Store)?;
+        let mut copy = Connection::open(path).map_err(CopyError::of)?;
+        {
+            let backup = Backup::new(&snapshot, &mut copy).map_err(CopyError::of)?;
+            loop {
+                let step = backup.step(STEP_PAGES).map_err(CopyError::of)?;
+                let pages = backup.progress();
+                let count = |pages: i32| u64::try_from(pages).unwrap_or(0);
+                progress(count(pages.pagecount - pages.remaining), count(pages.pagecount));
+                match step {
+                    StepResult::Done => break,
+                    StepResult::More => {}
+                    _ => std::thread::park_timeout(LOCK_POLL),
+                }
+            }
+        }
+        copy.execute_batch("PRAGMA journal_mode = DELETE").map_err(CopyError::of)?;
+        let problems = file_problems(&copy).map_err(CopyError::of)?;
+        if !problems.is_empty() {
+            return Ok(problems);
+        }
+        // Another journal may have segments of the same numbers. Without positions a segment is read from
+        // its beginning, and what the store has already changes nothing.
+        let forget = "DELETE FROM positions; PRAGMA journal_mode = WAL";
+        copy.execute_batch(forget).map_err(CopyError::of)?;
+        copy.close().map_err(|(_, error)| CopyError::of(error))?;
+        Ok(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_that_is_full_is_the_copy_s() {
+        for (code, is_store, expected) in [
+            (ffi::SQLITE_FULL, false, "its disk is full"),
+            (ffi::SQLITE_IOERR_WRITE, false, "its disk takes no more"),
+            (ffi::SQLITE_IOERR_READ, true, "/d/weir.sqlite fails: its disk fails"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let (is_of_store, said) = match CopyError::of(error) {
+                CopyError::Store(error) => {
+                    (true, error.at(Path::new("/d/weir.sqlite")).to_string())
+                }
+                CopyError::Write(why) => (false, why),
+            };
+            assert!(is_of_store == is_store && said.starts_with(expected), "{said}");
+        }
+    }
+}
