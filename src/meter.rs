@@ -300,7 +300,7 @@ impl Meter {
     /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether nothing.
     fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         // Whatever an error says, in JSON or not.
-        self.tally.error |= self.lines.is_error();
+        self.tally.error |= self.lines.is_error(self.event.len > 0);
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();

@@ -34,8 +34,10 @@ pub(super) struct Lines {
     state: State,
     /// A line of the present event has begun.
     open: bool,
-    /// The present event is called `error`, or has a line that is one.
+    /// The present event is called `error`.
     is_error: bool,
+    /// It has a line that is one.
+    has_error_line: bool,
     /// The last byte was the CR of a line end of this part: an LF would still belong to it.
     after_cr: Option<Part>,
 }
@@ -72,7 +74,13 @@ enum State {
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { state: State::Bom(0), open: false, is_error: false, after_cr: None }
+        Self {
+            state: State::Bom(0),
+            open: false,
+            is_error: false,
+            has_error_line: false,
+            after_cr: None,
+        }
     }
 
     /// Whether a line begins with the next byte, and no event is open.
@@ -80,9 +88,10 @@ impl Lines {
         !self.open && matches!(self.state, State::Start | State::Bom(0))
     }
 
-    /// Whether the event that has just ended, or is open, is an error by its name or by a line's.
-    pub(super) fn is_error(&self) -> bool {
-        self.is_error
+    /// Whether the event that has just ended, or is open, is an error: by its name, or by a line's where it
+    /// has no data: to a client such a line says nothing.
+    pub(super) fn is_error(&self, has_data: bool) -> bool {
+        self.is_error || (self.has_error_line && !has_data)
     }
 
     /// Whether the next byte begins a line.
@@ -162,6 +171,7 @@ impl Lines {
             b':' => self.state = State::Comment,
             first => {
                 self.is_error &= self.open;
+                self.has_error_line &= self.open;
                 self.open = true;
                 let stray = State::Stray { first: true };
                 self.state = match first {
@@ -244,7 +254,7 @@ impl Lines {
     fn error(&mut self, bytes: &[u8], seen: usize) -> (Part, usize) {
         let len = common(&ERROR_FIELD[seen..], bytes);
         let seen = seen + len;
-        self.is_error |= seen == ERROR_FIELD.len();
+        self.has_error_line |= seen == ERROR_FIELD.len();
         if seen == ERROR_FIELD.len() || len < bytes.len() {
             self.state = State::Other;
             let (part, rest) = self.skip(&bytes[len..], Part::Field);
@@ -370,7 +380,8 @@ mod tests {
             ("data: event: error", false),
             ("error: {}", true),
             ("error:", true),
-            ("data: x\nerror: y\r", true),
+            ("data: x\nerror: y\r", false),
+            ("data: x\nevent: error\nerror: y", true),
             ("errors: {}", false),
             ("error", false),
             ("er", false),
@@ -382,7 +393,7 @@ mod tests {
                     while !frame.is_empty() {
                         let (part, len) = lines.next(frame);
                         if part == Part::End {
-                            ends.push(lines.is_error());
+                            ends.push(lines.is_error(event.contains("data")));
                         }
                         frame = &frame[len..];
                     }
