@@ -47,7 +47,11 @@ show "$rust" /opt/rust
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 for path in ${with[@]+"${with[@]}"}; do show "$path" "$path"; done
 
-git clone --quiet "$repository" "$root/root/weir"
+if [[ -d $root/root/weir ]]; then
+    git -C "$root/root/weir" pull --quiet "$repository" HEAD
+else
+    git clone --quiet "$repository" "$root/root/weir"
+fi
 SECONDS=0
 # README: the demo, and what it says to type.
 inside 'cd ~/weir && (cargo run --release --locked -- demo >demo.log 2>&1 & echo $! >demo.pid)

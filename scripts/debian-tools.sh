@@ -9,7 +9,8 @@ PATH=$PATH:/usr/sbin:/sbin
 is_there() {
     case $1 in
     python3:*) python3 -c "import ${1#*:}" ;;
-    *) command -v "$1" ;;
+    # The shell has some of these built in, and whoever starts one without a shell finds none.
+    *) type -P "$1" ;;
     esac >/dev/null 2>&1
 }
 
@@ -31,7 +32,7 @@ if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
     [[ ! $lacks ]]
     exit
 fi
-echo "installing ${missing[*]}" >&2
+echo "installing what the checks need beside Rust: ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 # A policy of "no" keeps the packages from starting services.
 policy=/usr/sbin/policy-rc.d
