@@ -54,7 +54,7 @@ else
 fi
 SECONDS=0
 # README: the demo, and what it says to type.
-inside 'cd ~/weir && (cargo run --release --locked -- demo >demo.log 2>&1 & echo $! >demo.pid)
+inside 'cd ~/weir && rm -f demo.log && (cargo run --release --locked -- demo >demo.log 2>&1 & echo $! >demo.pid)
     until grep -q "^  key " demo.log; do kill -0 "$(cat demo.pid)" || { cat demo.log; exit 1; }; sleep 1; done
     key=$(sed -n "s/^  key *//p" demo.log)
     exec 3<>/dev/tcp/127.0.0.1/8080
