@@ -25,7 +25,7 @@ use super::when::{Toward, When, rfc3339, span_ms, when};
 use line::{COLUMNS, KEY, line, write_ended};
 use models::{Models, models, note_unserved};
 
-/// Make, list, change, rotate, revoke and delete keys
+/// Make, list, find, change, suspend, resume, rotate, revoke and delete keys
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -164,6 +164,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> an
             write_ended(out, args.format, &line, said)
         }
         Action::Find(args) => {
+            args.require_nothing_typed()?;
             let text = find::read(&mut std::io::stdin().lock())?;
             find::run(&args, &text, &open_store(config, "key")?, now_ms, out)
         }

@@ -19,6 +19,24 @@ pub(super) struct Args {
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Where somebody has typed it, it must not be repeated as an unexpected argument.
+    #[arg(hide = true)]
+    typed: Vec<String>,
+}
+
+impl Args {
+    /// # Errors
+    ///
+    /// If the text stands on the command line.
+    pub(super) fn require_nothing_typed(&self) -> anyhow::Result<()> {
+        if !self.typed.is_empty() {
+            bail!(
+                "the text of a key is read from standard input, for the command line is in the shell's history: \
+                 `weir key find`, then the text and Enter"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The first line, without the blanks around it, and without what it may stand behind in a header.
@@ -34,9 +52,12 @@ pub(super) fn read(input: &mut dyn BufRead) -> anyhow::Result<KeyText> {
     input.take(MOST_BYTES).read_line(&mut typed)?;
     let text = typed.trim();
     let text = text.strip_prefix("Bearer ").unwrap_or(text);
+    if text.is_empty() {
+        bail!("nothing came on standard input, where the text of the key is read from");
+    }
     match KeyText::parse(text.as_bytes()) {
         Ok(text) => Ok(text),
-        Err(error) => bail!("that is no text of a key of Weir's: {error}"),
+        Err(error) => bail!("this has not the form of a key of Weir's (sk-weir-…): {error}"),
     }
 }
 
@@ -83,9 +104,14 @@ mod tests {
         let find = |typed: &str| -> anyhow::Result<String> {
             let mut out = Vec::new();
             let text = read(&mut typed.as_bytes())?;
-            run(&Args { format: Format::Csv }, &text, &store, 2_000, &mut out)?;
+            run(&Args { format: Format::Csv, typed: Vec::new() }, &text, &store, 2_000, &mut out)?;
             Ok(String::from_utf8(out)?)
         };
+        // Typed where it does not belong, it is not repeated.
+        let line = typed(&format!("find {text}")).unwrap();
+        let said = super::super::execute(line, &config, 1_000, &mut Vec::new()).unwrap_err();
+        assert!(said.to_string().contains("standard input"), "{said}");
+        assert!(!said.to_string().contains(&text), "{said}");
         for typed in [text.clone(), format!("  Bearer {text} \nmore")] {
             let found = find(&typed).unwrap();
             assert!(found.contains(&id) && !found.contains(&text), "{found}");
@@ -96,8 +122,8 @@ mod tests {
         made(&format!("rotate {id} --overlap 0s --format json"));
         for (typed, error) in [
             (&*text, "no key has this text"),
-            ("sk-weir-1", "no text of a key"),
-            ("", "no text of a key"),
+            ("sk-weir-1", "not the form of a key"),
+            ("", "nothing came on standard input"),
         ] {
             let found = find(typed).unwrap_err().to_string();
             assert!(found.contains(error) && !found.contains(&text), "{found}");

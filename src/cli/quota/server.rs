@@ -24,9 +24,7 @@ struct Told {
 /// What the server says; else a sentence that says why it does not.
 pub(super) fn ask(config: &Config, wanted: &Wanted) -> Result<Vec<Quota>, String> {
     let Some(token) = &config.admin.token else {
-        return Err(
-            "a server tells that to who has the token, and admin.token is not set here".to_owned()
-        );
+        return Err("set admin.token, and the running server is asked".to_owned());
     };
     let address = config.admin.listen;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
