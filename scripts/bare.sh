@@ -3,7 +3,7 @@
 # make and git; a clone of this repository, the demo until its first metered answer, then `make test`. Prints how long each took.
 # To be run by hand, as root: it needs debootstrap, some gigabytes and most of an hour.
 #
-#   scripts/bare.sh DIR [--suite trixie] [--mirror http://deb.debian.org/debian] [--with PATH]… [--only-demo]
+#   scripts/bare.sh DIR [--suite trixie] [--mirror URL] [--with PATH]… [--only-demo]
 #
 # --with makes a file or directory of this machine visible in there under the same name, such as certificates or a
 # configuration of cargo, pip or npm that points to a mirror.
@@ -12,7 +12,7 @@ set -euo pipefail
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [[ $# -ge 1 && $1 != -* ]] || usage
 root=$(realpath -m "$1"); shift
-suite=trixie mirror=http://deb.debian.org/debian with=() only_demo=
+suite=trixie mirror= with=() only_demo=
 while [[ $# -gt 0 ]]; do
     case $1 in
         --suite) suite=$2; shift 2 ;;
@@ -37,7 +37,7 @@ show() {
     mounted=("$root$2" "${mounted[@]}")
 }
 
-[[ -e $root/etc/debian_version ]] || debootstrap --variant=minbase --include=ca-certificates,gcc,git,libc6-dev,make "$suite" "$root" "$mirror" >"$root.log"
+[[ -e $root/etc/debian_version ]] || debootstrap --variant=minbase --include=ca-certificates,gcc,git,libc6-dev,make "$suite" "$root" ${mirror:+"$mirror"} >"$root.log"
 say "a bare $suite"
 mkdir -p "$root/proc"
 mount -t proc proc "$root/proc"; mounted=("$root/proc" "${mounted[@]}")
