@@ -66,5 +66,5 @@ inside 'cd ~/weir && rm -f demo.log && (cargo run --release --locked -- demo >de
 say "from the clone to the first metered answer"
 [[ -z $only_demo ]] || exit 0
 SECONDS=0
-inside 'cd ~/weir && make test' 2>&1 | tee "$root.test.log" | grep -E "^(test result|Installing|== )|is missing|FAILED" || true
+inside 'cd ~/weir && make test' 2>&1 | tee "$root.test.log" | grep -E "^(test result|installing|== )|is missing|FAILED" || true
 say "make test"

@@ -334,7 +334,10 @@ impl Sink for Document {
             (_, Reading::Finish) => self.finish(),
             (_, Reading::Object) => self.facts.error |= self.word.bytes() == b"error",
             (_, Reading::ErrorCode) => self.facts.signs.detail |= is_error_code(self.word.bytes()),
-            (_, Reading::Reasoning) => {
+            // Each part of a message has thoughts of its own.
+            (_, Reading::Reasoning)
+                if matches!(self.place(depth), Place::Delta | Place::Message) =>
+            {
                 let said = self.text.bytes().saturating_sub(self.text_from);
                 self.text.take_back(said.min(self.reasoned));
                 self.reasoned = said.max(self.reasoned);

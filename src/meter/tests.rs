@@ -401,6 +401,23 @@ fn an_answer_may_end_where_all_of_it_has_finished() {
     }
 }
 
+/// By one name as by the other, and in each part for itself.
+#[test]
+fn thoughts_count_wherever_they_stand() {
+    for (body, bytes) in [
+        (r#"{"choices":[{"index":0,"reasoning_content":"abc","text":"de"}]}"#, 5),
+        (
+            r#"{"choices":[{"index":0,"message":{"content":[{"reasoning":"abc"},{"reasoning":"de"}]}}]}"#,
+            5,
+        ),
+        (r#"{"choices":[{"index":0,"message":{"reasoning":"abc","reasoning_content":"abc"}}]}"#, 3),
+    ] {
+        let mut meter = meter(Kind::Json, Hide::Nothing, None);
+        run(&mut meter, [body.as_bytes()]);
+        assert_eq!(meter.reading().output_text_bytes, bytes, "{body}");
+    }
+}
+
 /// What is written of no error, by whoever writes the member always.
 #[test]
 fn an_error_object_is_one_if_something_stands_in_it() {

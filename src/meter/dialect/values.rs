@@ -111,7 +111,7 @@ impl Document {
             (Key::Audio, Token::String) => self.facts.answered = true,
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
-            (Key::Text, Token::String) if !self.event => self.said(token),
+            (Key::Text | Key::Reasoning, Token::String) if !self.event => self.said(token),
             (Key::Content | Key::Output | Key::Data, Token::Array)
             | (Key::Response | Key::Message, Token::Object) => self.facts.shell = true,
             (Key::Object, Token::String) => self.read_word(Reading::Object),
@@ -170,7 +170,7 @@ impl Document {
                 let choice = self.facts.choice.len().saturating_sub(1);
                 self.captures.begin(Slot::Choice(choice), depth, at);
             }
-            (Key::Text, Token::String) => {
+            (Key::Text | Key::Reasoning, Token::String) => {
                 self.text.begin();
                 self.reading = Reading::Text;
             }
