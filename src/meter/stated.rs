@@ -86,7 +86,7 @@ impl Stated {
         self
     }
 
-    /// The record. Where input and output are not the total, docs/accounting.md says what becomes of
+    /// The record. Where input and output are not the total, docs/providers.md says what becomes of
     /// them, in this order.
     pub(super) fn aligned(&self, context: Context) -> Result<Aligned, InvalidUsage> {
         let count = |at: usize| self.counts[at].unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The table of docs/accounting.md that says which provider's usage is read, beside the fixtures that
+//! The table of docs/providers.md that says which provider's usage is read, beside the fixtures that
 //! prove it.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ const KINDS: [&str; 15] = [
 fn every_provider_of_the_table_has_its_fixtures() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let streams = root.join("tests/fixtures/streams");
-    let docs = std::fs::read_to_string(root.join("docs/accounting.md")).expect("it is there");
+    let docs = std::fs::read_to_string(root.join("docs/providers.md")).expect("it is there");
     let table = docs.split("| Provider |").nth(1).expect("the table").split("\n\n").next();
     let mut named = BTreeSet::new();
     for row in table.into_iter().flat_map(str::lines).skip(2) {

@@ -219,8 +219,8 @@ async fn what_is_usual_is_reserved_where_that_is_to_be_learned() {
     world.finish().await;
 }
 
-/// The bound of docs/limits.md: what requests use above their reservations, of those that were in flight
-/// when the quota was used up, and not a token more; and what clients leave can't exceed it at all.
+/// The bound of docs/overspending.md: what requests use above their reservations, of those that were in
+/// flight when the quota was used up, and not a token more; and what clients leave can't exceed it at all.
 #[tokio::test]
 async fn a_quota_is_overspent_by_no_more_than_its_bound() {
     const ALLOWED: u64 = 90;
