@@ -108,26 +108,28 @@ pub fn make_keys(dir: &Path, keys: u64, tenants: u64) -> Vec<(String, String)> {
     let mut store = Store::open(dir).expect("the bench's directory is writable");
     let mut shown = Vec::new();
     let limits = Limits { rpm: Some(60), monthly_tokens: Some(1 << 40), ..Limits::default() };
-    let new = (0..keys).map(|number| {
-        let text = KeyText::generate().expect("there is randomness");
-        let id = generate_id().expect("there is randomness");
-        if shown.len() < 3 {
-            shown.push((id.clone(), text.reveal().to_owned()));
-        }
-        let last4 = text.last4().to_owned();
-        NewKey {
-            id: id.into(),
-            tenant: format!("tenant-{}", number % tenants).into(),
-            name: "bench".to_owned(),
-            limits: limits.clone(),
-            clamp: false,
-            cut: false,
-            models: None,
-            expires_at_ms: None,
-            secret: Secret { digest: text.digest(), last4, expires_at_ms: None },
-        }
-    });
-    store.create_keys(new, MADE_AT_MS).expect("the disk has room");
+    let new: Vec<_> = (0..keys)
+        .map(|number| {
+            let text = KeyText::generate().expect("there is randomness");
+            let id = generate_id().expect("there is randomness");
+            if shown.len() < 3 {
+                shown.push((id.clone(), text.reveal().to_owned()));
+            }
+            let last4 = text.last4().to_owned();
+            NewKey {
+                id: id.into(),
+                tenant: format!("tenant-{}", number % tenants).into(),
+                name: "bench".to_owned(),
+                limits: limits.clone(),
+                clamp: false,
+                cut: false,
+                models: None,
+                expires_at_ms: None,
+                secret: Secret { digest: text.digest(), last4, expires_at_ms: None },
+            }
+        })
+        .collect();
+    store.create_keys(&new, MADE_AT_MS).expect("the disk has room");
     shown
 }
 

@@ -33,9 +33,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Secrets};
-use crate::ledger::LedgerError;
-use crate::ledger::backup::BackupError;
-use crate::store::{FILE_NAME, StoreError};
 
 /// A streaming gateway for LLM APIs that meters every token exactly once.
 #[derive(Debug, Parser)]
@@ -156,17 +153,7 @@ fn with_store(
 ) -> anyhow::Result<()> {
     // What never goes upstream works without the upstream's key.
     let config = Config::load(file, Secrets::Optional)?;
-    command(&config).map_err(|error| name_store(error, &config.data.dir.join(FILE_NAME)))
-}
-
-/// An error of the store's that does not say where the store is, says it.
-fn name_store(error: anyhow::Error, path: &Path) -> anyhow::Error {
-    let store = |error: StoreError| error.at(path).into();
-    let ledger = |error: LedgerError| error.at(path).into();
-    let backup = |error: BackupError| error.at(path).into();
-    let named = error.downcast().map(store);
-    let named = named.or_else(|error| error.downcast().map(ledger));
-    named.or_else(|error| error.downcast().map(backup)).unwrap_or_else(|error| error)
+    command(&config)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -176,12 +163,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// An error with its causes, each once: many name their cause in their own text already. What SQLite says is
-/// told by whoever passes it on.
+/// An error with its causes, each once: many name their cause in their own text already.
 fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    let ours = error.chain().take_while(|cause| !crate::store::is_database_s(*cause));
-    for cause in ours.map(ToString::to_string) {
+    for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
@@ -208,20 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn what_sqlite_says_is_told_once_with_the_file() {
-        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        let store = || StoreError::from(rusqlite::Error::SqliteFailure(full, None));
-        let ledger = || LedgerError::from(store());
-        let errors: [anyhow::Error; 3] =
-            [store().into(), ledger().into(), BackupError::from(ledger()).into()];
-        for error in errors {
-            let said = told(&name_store(error, Path::new("/data/weir.sqlite")));
-            let expected = "/data/weir.sqlite fails: its disk is full; make room there";
-            assert!(said.starts_with(expected), "{said}");
-            assert_eq!(said.matches("SQLite").count(), 1, "{said}");
+    fn what_a_database_says_is_told_once_with_the_file() {
+        let (dir, store) = crate::store::samples::store_with(&[]);
+        store.connection().execute_batch("DROP TABLE requests").unwrap();
+        let error = || store.newest_ms(0).unwrap_err();
+        let drain =
+            || crate::ledger::LedgerError::from(crate::ledger::drain::DrainError::from(error()));
+        let file = dir.path().join(crate::store::FILE_NAME);
+        for error in [anyhow::Error::from(error()), drain().into()] {
+            let said = told(&error);
+            assert_eq!(said, format!("{} fails: no such table: requests", file.display()));
         }
-        let named = told(&name_store(Misuse::new("no").into(), Path::new("/data")));
-        assert_eq!(named, "no");
     }
 
     #[test]

@@ -28,7 +28,6 @@ mod tests;
 mod power_cut;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -93,15 +92,6 @@ impl LedgerError {
         match self {
             Self::Store(error) | Self::Drain(DrainError::Store(error)) => error.is_disk_full(),
             _ => false,
-        }
-    }
-
-    /// The same of the store at `path`, where it is of one.
-    pub(crate) fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Store(error) => Self::Store(error.at(path)),
-            Self::Drain(error) => Self::Drain(error.at(path)),
-            other => other,
         }
     }
 }
@@ -277,7 +267,7 @@ fn run(
         tell_pass(passed, &watch.metrics, &mut is_behind);
         watch.metrics.drain_passed(watch.clock.mono_ns());
         watch.metrics.segments_remain(remains.look(drain.unremoved()));
-        watch.metrics.store_wal(wal.look(drain.store.wal_bytes()));
+        watch.metrics.store_wal(wal.look(drain.store.log_bytes()));
         if !is_behind && let Err(error) = confirming.look(&mut drain.store) {
             tracing::warn!(%error, "the time could not be confirmed; it is tried again");
         }

@@ -182,10 +182,10 @@ impl Registry {
         let (snapshot, refreshed, version) = loop {
             let changes = store.changes(known)?;
             let mut update = Update::new(self, store, &mut state, now, start, changes.is_all());
-            changes.each(|change| update.take(change))?;
+            changes.each(&mut |change| update.take(change))?;
             if !update.needs_whole() {
                 let (snapshot, refreshed) = update.finish();
-                break (snapshot, refreshed, changes.version);
+                break (snapshot, refreshed, changes.version());
             }
             known = None;
         };

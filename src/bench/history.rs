@@ -76,14 +76,14 @@ impl History {
     pub fn fold(&mut self) -> usize {
         let before = (BEGIN_MS + self.days * DAY_MS) / HOUR_MS - 1;
         let (store, mut pacing) = (&mut self.storing.store, Pacing::on());
-        all(|| store.fold(before, FOLDED_AT_ONCE, || pacing.pause_if_due()))
+        all(|| store.fold(before, FOLDED_AT_ONCE, &mut || pacing.pause_if_due()))
     }
 
     /// Deletes the rows of the first half of the days, likewise; returns how many those were.
     pub fn expire(&mut self) -> usize {
         let before_ms = BEGIN_MS + self.days * DAY_MS / 2;
         let (store, mut pacing) = (&mut self.storing.store, Pacing::on());
-        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, || pacing.pause_if_due()))
+        all(|| store.expire(before_ms, EXPIRED_AT_ONCE, &mut || pacing.pause_if_due()))
     }
 
     /// What one key used in the 30 days from a day on, day by day in `zone` and model by model, on a

@@ -115,7 +115,7 @@ struct Named<'a> {
 }
 
 fn write_table(out: &mut dyn Output, store: &Store, rows: &[Request]) -> anyhow::Result<()> {
-    let names = store.key_names(rows.iter().map(|row| &*row.key_id))?;
+    let names = store.key_names(&rows.iter().map(|row| &*row.key_id).collect::<Vec<_>>())?;
     let lines: Vec<_> =
         rows.iter().map(|row| Named { row, key_name: names.get(&*row.key_id).cloned() }).collect();
     let mut columns = COLUMNS.to_vec();

@@ -114,7 +114,7 @@ fn keep_most(lines: &mut Vec<UsageLine<'_>>, sort: Option<&str>, top: Option<u32
 fn name_keys(lines: &mut [UsageLine<'_>], by: &[Group], store: &Store) -> Result<(), StoreError> {
     let Some(at) = by.iter().position(|group| *group == Group::Key) else { return Ok(()) };
     let ids: Vec<_> = lines.iter().map(|line| line.line.groups[at].clone()).collect();
-    let names = store.key_names(ids.iter().map(String::as_str))?;
+    let names = store.key_names(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
     for (line, id) in lines.iter_mut().zip(&ids) {
         line.key_name = names.get(&**id).cloned();
     }

@@ -173,7 +173,7 @@ fn advice(left: &Kinds, mend: Mend) -> Vec<String> {
         &["file"],
         "problem",
         "the file of the store is damaged: restore a backup, or save what can be read by `.recover` of \
-        SQLite's shell (docs/operating.md)",
+        SQLite's shell (docs/damage.md)",
     );
     advice
 }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn every_tampered_number_is_listed_and_repaired() {
         let (dir, mut store) = store_with(&samples());
-        assert!(store.fold(195, 1_000, || ()).unwrap() > 20);
+        assert!(store.fold(195, 1_000, &mut || ()).unwrap() > 20);
         for (tampering, what) in [
             ("UPDATE rollups SET total_tokens = total_tokens + 1 WHERE hour = 199", "rollup"),
             ("UPDATE rollups SET cost_nano_usd = 5 WHERE hour = 198", "rollup"),
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn the_sum_of_a_day_that_differs_names_its_begin() {
         let (dir, mut store) = store_with(&samples());
-        store.fold(195, 1_000, || ()).unwrap();
+        store.fold(195, 1_000, &mut || ()).unwrap();
         tamper(&dir, "UPDATE day_sums SET requests = 3 WHERE day = 7 AND key_id = 'key_b'");
         let (_, listed) = weir(&dir, "");
         let expected = serde_json::json!({
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn rows_that_were_deleted_for_their_age_are_not_missed() {
         let (dir, mut store) = store_with(&samples());
-        assert!(store.expire(190 * HOUR_MS, 1_000, || ()).unwrap() > 10);
+        assert!(store.expire(190 * HOUR_MS, 1_000, &mut || ()).unwrap() > 10);
         weir(&dir, "").0.unwrap();
         tamper(&dir, "UPDATE rollups SET requests = 9 WHERE hour = 195");
         assert!(weir(&dir, "").1.iter().any(|line| line["what"] == "rollup"));

@@ -90,7 +90,7 @@ impl Owners {
     /// With what the store knows.
     pub(crate) fn load(most: usize, store: &Store) -> Result<Self, StoreError> {
         let owners = Self::new(most);
-        store.response_owners(|tenant, owner| owners.take(tenant, owner))?;
+        store.response_owners(&mut |tenant, owner| owners.take(tenant, owner))?;
         Ok(owners)
     }
 

@@ -30,7 +30,7 @@ pub(crate) enum BackupError {
     Write { path: PathBuf, source: io::Error },
     #[error(
         "the store is damaged, and a copy of it is no backup: {}; {} is as it was. Restore an older backup, or \
-         save what can be read by `.recover` of SQLite's shell (docs/operating.md)",
+         save what can be read by `.recover` of SQLite's shell (docs/damage.md)",
         problems.first().map_or("", String::as_str).trim(),
         path.display()
     )]
@@ -42,16 +42,6 @@ pub(crate) enum BackupError {
     Backlog { rows: usize },
     #[error("can't write the copy {}: {why}", path.display())]
     Copy { path: PathBuf, why: String },
-}
-
-impl BackupError {
-    /// The same of the store at `path`, where it is of one.
-    pub(crate) fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Ledger(error) => Self::Ledger(error.at(path)),
-            other => other,
-        }
-    }
 }
 
 impl From<StoreError> for BackupError {

@@ -80,12 +80,10 @@ impl<D: Disk> Drain<D> {
     /// With [`Durability::Power`] the store has to sync its commits: what it has taken, the journal
     /// forgets.
     pub(crate) fn new(directory: Arc<Directory<D>>, mut store: Store) -> Result<Self, StoreError> {
-        store.watch_content()?;
         // A number can come again when its file's name did not survive a power cut: what the store
         // knows of the old file is not true of the new one.
         let numbers: Vec<_> = directory.segments().iter().map(|segment| segment.number).collect();
-        store.forget_segments_but(&numbers)?;
-        store.checkpoint_by_hand()?;
+        store.begin_drain(&numbers)?;
         Ok(Self {
             directory,
             store,
@@ -126,10 +124,6 @@ impl<D: Disk> Drain<D> {
 
     /// Carries over everything that is published now, and removes what is done with.
     pub(crate) fn pass(&mut self) -> Result<Progress, DrainError> {
-        self.try_pass().map_err(|error| error.at(self.store.path()))
-    }
-
-    fn try_pass(&mut self) -> Result<Progress, DrainError> {
         self.read_published()?;
         self.store_rows(1)?;
         self.end_rush();
@@ -139,10 +133,6 @@ impl<D: Disk> Drain<D> {
 
     /// The same beside workers, at `now` since any one moment: what may wait for a better one does.
     pub(crate) fn pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
-        self.try_pass_at(now).map_err(|error| error.at(self.store.path()))
-    }
-
-    fn try_pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
         self.now = now;
         self.read_published()?;
         if self.pace.stores(self.rows.len(), now) {
@@ -206,7 +196,7 @@ impl<D: Disk> Drain<D> {
     /// When somebody removed or replaced a file of the store, what is written to the old one is lost. The
     /// journal then stays as it is until there is a store again, and is read from its beginning.
     fn follow_store(&mut self) -> Result<(), StoreError> {
-        if self.store.is_in_place() && !self.store.is_rewritten()? {
+        if !self.store.is_replaced()? {
             return Ok(());
         }
         let store = self.store.reopen()?;
@@ -315,8 +305,9 @@ impl<D: Disk> Drain<D> {
             Some(Position { segment: cursor.name.clone()?, offset: cursor.read })
         };
         let positions: Vec<Position> = moved.filter_map(position).collect();
-        let new =
-            self.store.append_stepwise(&self.rows, &positions, || self.pacing.pause_if_due())?;
+        let new = self
+            .store
+            .append_stepwise(&self.rows, &positions, &mut || self.pacing.pause_if_due())?;
         self.cursors.values_mut().filter(|cursor| has_moved(cursor)).for_each(|cursor| {
             cursor.positioned = cursor.read;
         });
@@ -324,7 +315,7 @@ impl<D: Disk> Drain<D> {
         self.rows.clear();
         self.let_go();
         self.pace.stored();
-        self.store.checkpoint()
+        self.store.maintain()
     }
 
     /// Gives memory back that only a rush needed.
@@ -332,7 +323,7 @@ impl<D: Disk> Drain<D> {
         let is_over = self.progress.rows.max(self.rows.len() as u64) <= RUSH_ROWS as u64;
         if is_over && self.rows.capacity() > RUSH_ROWS {
             self.rows.shrink_to(RUSH_ROWS);
-            self.store.shrink();
+            self.store.release_memory();
         }
     }
 }

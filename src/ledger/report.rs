@@ -70,7 +70,7 @@ pub(crate) fn usage(
     };
     let mut lines: BTreeMap<Vec<Part>, Sums> = BTreeMap::new();
     let mut days: HashMap<i64, Date> = HashMap::new();
-    store.addends(&filter.range(), cut, |addend| {
+    store.addends(&filter.range(), &cut, &mut |addend| {
         let part = |group: &Group| match group {
             Group::Tenant => Part::Name(addend.tenant.to_owned()),
             Group::Key => Part::Name(addend.key_id.to_owned()),

@@ -1,6 +1,8 @@
-//! The ledger's threads: one that is held up holds up no other.
+//! The ledger's threads: one that is held up holds up no other, and none believes a disk that failed.
 
 use super::*;
+use crate::journal::Journal;
+use crate::journal::background::Background;
 use crate::journal::codec::tests::{closed, opened};
 use crate::telemetry::metrics::Metrics;
 
@@ -60,4 +62,32 @@ fn a_store_that_is_locked_holds_up_neither_syncs_nor_what_is_told_of_the_drain()
     eventually("and says so", || metric(&metrics, "weir_drain_pass_age_seconds") == Some(0.0));
     drop(journal);
     ledger.close();
+}
+
+#[test]
+fn a_sync_that_failed_is_not_believed_when_it_says_yes_and_its_segment_goes_once_it_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(dir.path(), 1 << 20, Durability::Crash).unwrap();
+    let directory = Arc::new(directory);
+    let mut background = Background::new(directory.clone());
+    let mut journal = Journal::new(directory.clone());
+    journal.open_now(&opened(1)).unwrap();
+    background.round().unwrap();
+    journal.open_now(&opened(2)).unwrap();
+    directory.pretend_broken(true);
+    background.round().unwrap_err();
+    directory.pretend_broken(false);
+    let error = background.round().unwrap_err().to_string();
+    assert!(error.contains("0000000000000001.wj"), "{error}");
+    // What is written from here on is synced.
+    journal.close_now(&closed(1)).unwrap();
+    assert_eq!(directory.segments().len(), 2);
+    background.round().unwrap_err();
+    let mut drain = Drain::new(directory.clone(), Store::open(dir.path()).unwrap()).unwrap();
+    drain.pass().unwrap();
+    background.round().unwrap_err();
+    journal.close_now(&closed(2)).unwrap();
+    drain.pass().unwrap();
+    assert_eq!(directory.segments().len(), 1);
+    background.round().unwrap();
 }

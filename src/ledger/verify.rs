@@ -17,7 +17,7 @@ use super::open::{WaitingFor, for_report};
 use super::scan::scan;
 use crate::clock::timestamp;
 use crate::config::Data;
-use crate::store::{Counts, Owner, Recost, Store, StoreError, Sums, problems_in};
+use crate::store::{Counts, Owner, Recost, Store, StoreError, Sums};
 
 pub(crate) use difference::Difference;
 use difference::{fields, or_none};
@@ -106,7 +106,7 @@ impl Report {
     fn file(&mut self, data: &Data) -> Result<(), StoreError> {
         // What becomes of one that is not there says whoever opens it.
         let is_there = Store::is_there(&data.dir);
-        let problems = if is_there { problems_in(&data.dir)? } else { Vec::new() };
+        let problems = if is_there { Store::problems_in(&data.dir)? } else { Vec::new() };
         for problem in problems {
             self.add(|| Difference::plain("file", "store", "integrity", problem, "ok".to_owned()));
         }
@@ -184,7 +184,7 @@ impl Report {
             if !is_stored {
                 return Ok(());
             }
-            let _snapshot = store.read()?;
+            let _snapshot = store.snapshot()?;
             if opened.started_at_ms < store.rows_from_ms()? {
                 return Ok(());
             }
@@ -225,7 +225,7 @@ impl Report {
         let hours = self.rollups(store)?;
         let days = self.days(store)?;
         for window in windows {
-            let _snapshot = store.read()?;
+            let _snapshot = store.snapshot()?;
             self.balances(store, window)?;
         }
         Ok(Differing { hours, days })
@@ -236,7 +236,7 @@ impl Report {
     fn rollups(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
         let (mut hours, mut from) = (Vec::new(), i64::MIN);
         loop {
-            let _snapshot = store.read()?;
+            let _snapshot = store.snapshot()?;
             // Before that, roll-ups have no rows any more.
             from = from.max(store.rows_from_ms()?.div_euclid(HOUR_MS));
             let Some(hour) = store.next_hour(from)? else { break };
@@ -260,7 +260,7 @@ impl Report {
     fn days(&mut self, store: &Store) -> Result<Vec<i64>, StoreError> {
         let (mut days, mut from) = (Vec::new(), i64::MIN);
         loop {
-            let _snapshot = store.read()?;
+            let _snapshot = store.snapshot()?;
             let Some(day) = store.next_day(from)? else { break };
             let differing = store.differing_day(day)?;
             if !differing.is_empty() {
@@ -279,7 +279,7 @@ impl Report {
     /// Whether every row of an hour costs what its price makes of its counts.
     fn costs(&mut self, store: &Store, hour: i64) -> Result<(), StoreError> {
         let from_ms = hour.saturating_mul(HOUR_MS);
-        let cost = store.recost(from_ms, from_ms.saturating_add(HOUR_MS), |one| {
+        let cost = store.recost(from_ms, from_ms.saturating_add(HOUR_MS), &mut |one| {
             self.add(|| Difference {
                 tenant: one.tenant,
                 key_id: one.key_id,

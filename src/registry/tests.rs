@@ -99,7 +99,7 @@ fn ask() -> Demand {
 fn a_change_among_many_keys_costs_what_changed() {
     let world = World::new(&[], |store| {
         let of = |number: u64| new_key(number, &format!("tenant_{}", number % 1_000));
-        store.create_keys((0..MANY).map(of), 5).unwrap();
+        store.create_keys(&(0..MANY).map(of).collect::<Vec<_>>(), 5).unwrap();
     });
     let World { registry, .. } = &world;
     let mut store = Store::open(world._dir.path()).unwrap();
@@ -147,7 +147,9 @@ fn a_change_among_many_keys_costs_what_changed() {
 #[test]
 fn a_failure_half_way_is_made_good_by_reading_everything() {
     let mut world = World::new(&[], |store| {
-        store.create_keys((0..50).map(|number| new_key(number, "acme")), 5).unwrap();
+        store
+            .create_keys(&(0..50).map(|number| new_key(number, "acme")).collect::<Vec<_>>(), 5)
+            .unwrap();
     });
     let before = world.identity(3).unwrap();
     let permit = before.slot.admit(ask(), world.clock.now()).unwrap();
@@ -178,7 +180,7 @@ fn a_failure_half_way_is_made_good_by_reading_everything() {
 #[test]
 fn a_replaced_snapshot_is_freed_once_nobody_looks_at_it() {
     let mut world = World::new(&[], |store| {
-        store.create_keys([new_key(1, "acme")], 5).unwrap();
+        store.create_keys(&[new_key(1, "acme")], 5).unwrap();
     });
     let reader = world.registry.current();
     let weak = Arc::downgrade(&*reader);
@@ -300,7 +302,7 @@ fn a_key_whose_tenant_is_gone_is_nobody() {
         "UPDATE tenants SET name = 'other' WHERE name = 'acme'",
     ] {
         let mut world = World::new(&[], |store| {
-            store.create_keys([new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
+            store.create_keys(&[new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
         });
         let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
         connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
@@ -358,7 +360,7 @@ fn what_cannot_be_read_is_refused_until_it_is_mended_and_everything_else_is_foll
         let mut world = World::new(&[], |store| {
             let limits = Limits { daily_requests: Some(2), ..Limits::default() };
             let first = NewKey { limits, ..new_key(1, "acme") };
-            store.create_keys([first, new_key(2, "acme"), new_key(3, "beta")], 5).unwrap();
+            store.create_keys(&[first, new_key(2, "acme"), new_key(3, "beta")], 5).unwrap();
         });
         let admit = |world: &World| {
             let slot = world.identity(1).expect("it has its place").slot.clone();
@@ -404,7 +406,9 @@ fn what_cannot_be_read_is_refused_until_it_is_mended_and_everything_else_is_foll
 #[test]
 fn a_tenant_that_is_made_takes_in_the_keys_that_were_without_one() {
     let mut world = World::new(&[], |store| {
-        store.create_keys((1..4).map(|number| new_key(number, "acme")), 5).unwrap();
+        store
+            .create_keys(&(1..4).map(|number| new_key(number, "acme")).collect::<Vec<_>>(), 5)
+            .unwrap();
     });
     let connection = rusqlite::Connection::open(world._dir.path().join("weir.sqlite")).unwrap();
     connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM tenants").unwrap();
@@ -421,7 +425,7 @@ fn a_tenant_that_is_made_takes_in_the_keys_that_were_without_one() {
 fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
     let row = Sample { at_ms: AT_MS - 1, key: "key_1", ..Sample::default() };
     let mut world = World::new(&[row], |store| {
-        store.create_keys([new_key(1, "acme")], 5).unwrap();
+        store.create_keys(&[new_key(1, "acme")], 5).unwrap();
     });
     let used = |world: &World, name: &str| {
         let state = world.registry.state();
@@ -466,7 +470,7 @@ fn a_tenant_whose_name_comes_back_has_used_what_it_had() {
 fn a_clock_that_was_ahead_leaves_what_deleted_tenants_have_used() {
     let used = Sample { at_ms: AT_MS - 1, key: "key_1", ..Sample::default() };
     let mut world = World::new(&[used], |store| {
-        store.create_keys([new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
+        store.create_keys(&[new_key(1, "acme"), new_key(2, "beta")], 5).unwrap();
     });
     let requests = |world: &World| {
         let state = world.registry.state();
@@ -492,11 +496,11 @@ fn a_clock_that_was_ahead_leaves_what_deleted_tenants_have_used() {
 #[test]
 fn another_store_in_this_ones_place_is_read_whole() {
     let mut world = World::new(&[], |store| {
-        store.create_keys([new_key(1, "acme"), new_key(2, "acme")], 5).unwrap();
+        store.create_keys(&[new_key(1, "acme"), new_key(2, "acme")], 5).unwrap();
     });
     // As many changes have been made to it, and what it has is not the same.
     let (_dir, mut other) = store_with(&[]);
-    other.create_keys([new_key(3, "beta"), new_key(2, "beta")], 5).unwrap();
+    other.create_keys(&[new_key(3, "beta"), new_key(2, "beta")], 5).unwrap();
     assert_ne!(other.keys_version().unwrap(), world.store.keys_version().unwrap());
     world.store = other;
     assert!(world.refresh().is_whole);
@@ -526,7 +530,7 @@ fn tenants_of_all_zones_begin_with_what_the_ledger_has_of_theirs() {
         let (_dir, mut store) = store_with(&rows);
         store.create_tenant("far", &Limits::default(), Some("Pacific/Kiritimati"), 5).unwrap();
         store.create_tenant("acme", &Limits::default(), Some("UTC"), 5).unwrap();
-        store.create_keys([new_key(1, "acme"), new_key(2, "far")], 5).unwrap();
+        store.create_keys(&[new_key(1, "acme"), new_key(2, "far")], 5).unwrap();
         let config = format!("[limits]\ntime_zone = {configured:?}\n");
         let config = Config::from_toml(&config, Secrets::Optional).expect("a zone");
         let (clock, _) = Clock::manual(AT_MS);
@@ -549,7 +553,7 @@ fn no_key_has_a_text_of_its_own_that_it_could_share() {
     let world = World::new(&[], |store| {
         let limits = Limits { rpm: Some(60), ..Limits::default() };
         let of = |number| NewKey { limits: limits.clone(), ..new_key(number, "acme") };
-        store.create_keys((0..10).map(of), 5).unwrap();
+        store.create_keys(&(0..10).map(of).collect::<Vec<_>>(), 5).unwrap();
     });
     let [one, two] = [1, 2].map(|number| world.identity(number).unwrap());
     assert!(Arc::ptr_eq(&one.tenant, &two.tenant));

@@ -1,4 +1,4 @@
-//! The store: one SQLite file that holds the rows, their hourly roll-ups, how far the journal has
+//! The store in SQLite: one file that holds the rows, their hourly roll-ups, how far the journal has
 //! been drained, and the tenants with their keys.
 //!
 //! Rows, roll-ups and journal positions change in one transaction, keyed by event id. That is what
@@ -19,13 +19,14 @@ mod confirmed;
 mod copy;
 mod day_sums;
 mod delete;
+mod engine;
 mod error;
 mod expire;
 mod forget;
 mod integrity;
 mod keys;
+mod lock_wait;
 mod numbers;
-mod error_text;
 mod owners;
 mod pages;
 mod place;
@@ -39,7 +40,6 @@ mod rewritten;
 pub(crate) mod samples;
 mod schema;
 mod sums;
-mod lock_wait;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -52,21 +52,16 @@ use self::numbers::{from_sql, to_sql};
 use self::place::{Files, Siblings, create_private};
 use self::rewritten::Content;
 
-pub(crate) use append::Position;
-pub(crate) use balances::{Balance, Counts};
-pub(crate) use changes::{Change, KeysVersion};
-pub(crate) use confirmed::Future;
-pub(crate) use copy::CopyError;
-pub use error::StoreError;
-pub(crate) use error::is_database_s;
+use super::sums::{EVERYTHING, HOUR_MS, counts, hour_of};
+use super::{
+    Addend, Balance, Cause, Change, Changed, Changes, CopyError, Counts, DatabaseError, Difference,
+    Differing, DifferingDay, Future, KeysVersion, Misdated, NewKey, Owner, Position, PriceVersions,
+    Range, Recost, Snapshot, StoreError, Sums,
+};
+
 #[cfg(test)]
 pub(crate) use forget::synced_commits;
-pub(crate) use integrity::problems_in;
-pub(crate) use keys::NewKey;
-pub(crate) use recompute::Owner;
-pub(crate) use recost::Recost;
-pub(crate) use sums::Range;
-pub(crate) use sums::Sums;
+pub(super) use integrity::problems_in;
 
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";
@@ -88,7 +83,7 @@ const OWNERS_KEPT: usize = 1_000_000;
 
 /// One connection to the store. It is not shared between threads: each opens its own.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(super) struct Sqlite {
     conn: Connection,
     path: PathBuf,
     /// Which files those are.
@@ -119,18 +114,9 @@ enum Schema {
     ReadAlone,
 }
 
-impl Store {
-    /// Opens `dir`'s database, and creates both where there is none: readable by their owner only.
-    /// An older schema is brought up to date, a newer one is refused.
-    ///
-    /// For whoever holds the directory's lock: beside a server, a new file would hide that the old one is
-    /// gone. And whoever creates the file has no connection to it yet.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_patiently(dir, &mut |_| ())
-    }
-
-    /// The same, for whoever wants to hear how long another program that holds the write lock is waited for.
-    pub(crate) fn open_patiently(
+impl Sqlite {
+    /// For whoever holds the directory's lock, who has no connection yet to the file that is created.
+    pub(super) fn open_patiently(
         dir: &Path,
         tell: &mut dyn FnMut(Duration),
     ) -> Result<Self, StoreError> {
@@ -139,20 +125,13 @@ impl Store {
         Self::open_file(path, Schema::Migrate, Siblings::default(), tell)
     }
 
-    /// Opens `dir`'s database only if there is one, and only with the current schema: for processes that come beside a server.
-    pub(crate) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open_existing(dir: &Path) -> Result<Self, StoreError> {
         Self::open_file(dir.join(FILE_NAME), Schema::Refuse, Siblings::default(), &mut |_| ())
     }
 
-    /// The same where nothing can be written, as on a full disk, and no server runs: nobody else can have the store
-    /// open meanwhile, so that SQLite needs no room for what it shares with others.
-    pub(crate) fn open_full(dir: &Path) -> Result<Self, StoreError> {
+    /// Nobody else can have the store open meanwhile, so that SQLite needs no room for what it shares with others.
+    pub(super) fn open_full(dir: &Path) -> Result<Self, StoreError> {
         Self::open_file(dir.join(FILE_NAME), Schema::ReadAlone, Siblings::default(), &mut |_| ())
-    }
-
-    /// Another connection of this process, for another thread.
-    pub(crate) fn another(&self) -> Result<Self, StoreError> {
-        self.open_sibling(Schema::Refuse)
     }
 
     fn open_sibling(&self, schema: Schema) -> Result<Self, StoreError> {
@@ -160,7 +139,7 @@ impl Store {
     }
 
     /// Whether `dir` has a database. An empty file is none: somebody begins to copy one there.
-    pub(crate) fn is_there(dir: &Path) -> bool {
+    pub(super) fn is_there(dir: &Path) -> bool {
         has_content(&dir.join(FILE_NAME))
     }
 
@@ -185,7 +164,8 @@ impl Store {
         if !path.exists() || (schema != Schema::Migrate && !has_content(&path)) {
             return Err(StoreError::Gone { path });
         }
-        let open = |source| StoreError::Open { path: path.clone(), source };
+        let open =
+            |error: rusqlite::Error| StoreError::Open { path: path.clone(), source: error.into() };
         // Not to be created: it may go away just now.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut conn = Connection::open_with_flags(&path, flags).map_err(open)?;
@@ -239,43 +219,16 @@ impl Store {
 
     /// Whether the files that are open are still those in the data directory. What is written to others
     /// is lost.
-    pub(crate) fn is_in_place(&self) -> bool {
+    pub(super) fn is_in_place(&self) -> bool {
         !self.is_abandoned && Files::at(&self.path) == self.files
     }
 
-    /// Where the database is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether `path` is one of this store's files.
-    pub(crate) fn is_file(&self, path: &Path) -> bool {
-        self.files.have(path)
-    }
-
     /// How long the WAL is; it grows as long as a reader needs what is at its begin.
-    pub(crate) fn wal_bytes(&self) -> u64 {
+    pub(super) fn wal_bytes(&self) -> u64 {
         std::fs::metadata(place::companion(&self.path, "-wal")).map_or(0, |wal| wal.len())
     }
 
-    /// For tests, which break it.
-    #[cfg(test)]
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.conn
-    }
-
-    /// Goes over to what stands where this store was, if that is no longer this one: true when it did.
-    pub(crate) fn follow(&mut self) -> Result<bool, StoreError> {
-        if self.is_in_place() {
-            return Ok(false);
-        }
-        *self = self.reopen()?;
-        Ok(true)
-    }
-
-    /// Opens what stands where this store was, which is closed for good. Until that succeeds, every
-    /// statement fails. What is there is left as it is unless it is a store of this version.
-    pub(crate) fn reopen(&mut self) -> Result<Self, StoreError> {
+    pub(super) fn reopen(&mut self) -> Result<Self, StoreError> {
         // Before it is closed: from then on, another file can get its number.
         self.was_away |= !self.files.has_database(&self.path);
         self.abandon()?;
@@ -302,8 +255,7 @@ impl Store {
         Ok(())
     }
 
-    /// From here on a commit has survived a power cut when it returns, and not only a crash.
-    pub(crate) fn sync_commits(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync_commits(&mut self) -> Result<(), StoreError> {
         schema::set_synchronous(&self.conn, "FULL", "2")?;
         // The file's own name; SQLite does it for its other files.
         let file = place::target(&self.path);
@@ -315,7 +267,7 @@ impl Store {
     }
 
     /// Gives back the memory that only makes the next statements quicker.
-    pub(crate) fn shrink(&self) {
+    pub(super) fn shrink(&self) {
         // Whether it could matters to nobody.
         let _ = self.conn.execute_batch("PRAGMA shrink_memory");
     }
@@ -338,7 +290,7 @@ impl Store {
 
     /// An error once the files that are open are not the store's. To be asked after a commit, too, before anybody
     /// hears of it or something else is given up for it: they can be moved away meanwhile.
-    pub(crate) fn require_in_place(&self) -> Result<(), StoreError> {
+    pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
         match self.is_in_place() {
             true => Ok(()),
             false => Err(StoreError::Gone { path: self.path.clone() }),
@@ -354,9 +306,7 @@ impl Store {
         self.write().map_err(StoreError::of_change)
     }
 
-    /// Waits, before a change of tenants or keys, for a program that holds the write lock. `tell` hears how long:
-    /// SQLite's own wait says nothing.
-    pub(crate) fn await_change(
+    pub(super) fn await_change(
         &mut self,
         tell: &mut dyn FnMut(Duration),
     ) -> Result<(), StoreError> {
@@ -365,7 +315,7 @@ impl Store {
     }
 
     /// A transaction that only reads, so that several statements see the same state.
-    pub(crate) fn read(&self) -> Result<Transaction<'_>, StoreError> {
+    pub(super) fn read(&self) -> Result<Transaction<'_>, StoreError> {
         Ok(self.conn.unchecked_transaction()?)
     }
 
@@ -375,7 +325,7 @@ impl Store {
     }
 }
 
-impl Drop for Store {
+impl Drop for Sqlite {
     fn drop(&mut self) {
         if !self.is_in_place() {
             // Nothing is left that could be done about a failure.
@@ -399,8 +349,9 @@ mod tests {
 
     use rusqlite::Connection;
 
-    use super::samples::{HOUR_MS, Sample};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample};
 
     #[test]
     fn a_new_store_is_private_and_set_up() {
@@ -414,10 +365,10 @@ mod tests {
         }
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         let page_bytes: i64 =
-            store.conn.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+            store.connection().pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
         assert_eq!(page_bytes, 4 * 1024);
         let check: String =
-            store.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            store.connection().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
     }
 
@@ -466,7 +417,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         let synchronous = |store: &Store| {
-            store.conn.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+            store
+                .connection()
+                .pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))
+                .unwrap()
         };
         assert_eq!(synchronous(&store), 1);
         store.append(&[Sample::default().row()], &[]).unwrap();
@@ -509,9 +463,11 @@ mod tests {
             assert!(matches!(store.follow(), Err(StoreError::StillOpen { .. })));
             assert!(store.keys_version().is_err(), "it is closed");
             assert!(second.follow().unwrap());
-            (store.is_doubtful, store.most_owners) = (true, 7);
+            let sqlite = store.sqlite_mut();
+            (sqlite.is_doubtful, sqlite.most_owners) = (true, 7);
             assert!(store.follow().unwrap());
-            assert_eq!((store.is_doubtful, store.most_owners), (true, 7), "it goes with it");
+            let sqlite = store.sqlite();
+            assert_eq!((sqlite.is_doubtful, sqlite.most_owners), (true, 7), "it goes with it");
             assert!(!store.follow().unwrap() && !second.follow().unwrap());
             store.append(&row(3), &[]).unwrap();
             assert!(second.has_row(row(3)[0].opened.event_id).unwrap());
@@ -629,7 +585,7 @@ mod tests {
         std::os::unix::fs::symlink(target("one"), &link).unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         store.append(&[Sample::default().row()], &[]).unwrap();
-        assert!(store.is_in_place() && store.wal_bytes() > 0);
+        assert!(store.is_in_place() && store.log_bytes() > 0);
         assert!(store.is_file(&target("one-wal")) && store.is_file(&target("one")));
         std::fs::remove_file(&link).unwrap();
         assert!(matches!(store.follow(), Err(StoreError::Gone { .. })));

@@ -1,7 +1,7 @@
 //! How a pass of the drain can fail.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::store::StoreError;
 
@@ -14,16 +14,6 @@ pub enum DrainError {
     Remove(Unremoved),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl DrainError {
-    /// The same of the store at `path`, where it is of one.
-    pub(crate) fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Store(error) => Self::Store(error.at(path)),
-            other => other,
-        }
-    }
 }
 
 /// Either side of a pass can fail.

@@ -22,14 +22,15 @@ impl<D: Disk> Drain<D> {
         }
         let oldest_ms = self.cursors.values().filter_map(|cursor| cursor.oldest_ms).min();
         let before_ms = before_ms.min(oldest_ms.unwrap_or(i64::MAX));
-        let expired = self.store.expire(before_ms, MAX_BATCH, || self.pacing.pause_if_due())?;
-        self.store.checkpoint().map(|()| expired)
+        let expired =
+            self.store.expire(before_ms, MAX_BATCH, &mut || self.pacing.pause_if_due())?;
+        self.store.maintain().map(|()| expired)
     }
 
     /// Folds a batch of roll-ups of hours (since the epoch, UTC) before `before`, and says how many those
     /// were.
     pub(crate) fn fold(&mut self, before: i64) -> Result<usize, StoreError> {
-        let folded = self.store.fold(before, FOLDED_AT_ONCE, || self.pacing.pause_if_due())?;
-        self.store.checkpoint().map(|()| folded)
+        let folded = self.store.fold(before, FOLDED_AT_ONCE, &mut || self.pacing.pause_if_due())?;
+        self.store.maintain().map(|()| folded)
     }
 }

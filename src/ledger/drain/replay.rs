@@ -21,13 +21,6 @@ impl<D: Disk> Drain<D> {
         &mut self,
         tell: &mut dyn FnMut(&WaitingFor, Duration),
     ) -> Result<Progress, DrainError> {
-        self.try_replay(tell).map_err(|error| error.at(self.store.path()))
-    }
-
-    fn try_replay(
-        &mut self,
-        tell: &mut dyn FnMut(&WaitingFor, Duration),
-    ) -> Result<Progress, DrainError> {
         let mut total = self.read_all(tell)?;
         let crashed = std::mem::take(&mut self.open);
         let prices = self.store.price_versions()?;

@@ -72,10 +72,10 @@ impl Report {
         }
         let until_ms = time.until_ms();
         // One state of the store: what is listed is among what is counted.
-        let _snapshot = store.read()?;
+        let _snapshot = store.snapshot()?;
         let Some(future) = store.future(until_ms)? else { return Ok(()) };
         let mut left = future.rows;
-        store.misdated(until_ms, time.now_ms, MAX_LISTED, |row| {
+        store.misdated(until_ms, time.now_ms, MAX_LISTED, &mut |row| {
             left -= 1;
             self.add(|| Difference {
                 tenant: row.tenant,

@@ -10,16 +10,8 @@ use crate::record::{EventId, Row};
 use crate::usage::UsageSource;
 
 use super::day_sums::{Folded, add_late};
-use super::{Store, StoreError, Sums, owners, to_sql};
-
-/// How far a journal segment has been drained.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Position {
-    /// The segment's [`position_name`](crate::journal::position_name).
-    pub segment: String,
-    /// In bytes: the first record that is not in the store yet.
-    pub offset: u64,
-}
+use super::hour_of;
+use super::{Position, Sqlite, StoreError, Sums, owners, to_sql};
 
 /// What the rows of one batch add to one roll-up.
 type Additions<'a> = BTreeMap<(i64, &'a str, &'a str, &'a str), Sums>;
@@ -100,26 +92,12 @@ const SET_POSITION: &str = r#"
 INSERT INTO positions (segment, "offset") VALUES (?1, ?2)
 ON CONFLICT (segment) DO UPDATE SET "offset" = excluded."offset""#;
 
-impl Store {
-    /// Writes rows, roll-ups and positions in one transaction, and says how many rows were new. A
-    /// row whose event id is there already changes nothing.
-    ///
-    /// One transaction costs as much as a few hundred rows, and each (key, hour, model) in it one
-    /// roll-up: few large batches are cheaper than many small ones.
-    pub(crate) fn append(
+impl Sqlite {
+    pub(super) fn append_stepwise(
         &mut self,
         rows: &[Row],
         positions: &[Position],
-    ) -> Result<usize, StoreError> {
-        self.append_stepwise(rows, positions, || ())
-    }
-
-    /// The same; `step` is called after each row.
-    pub(crate) fn append_stepwise(
-        &mut self,
-        rows: &[Row],
-        positions: &[Position],
-        mut step: impl FnMut(),
+        step: &mut dyn FnMut(),
     ) -> Result<usize, StoreError> {
         let most_owners = self.most_owners;
         let tx = self.write()?;
@@ -141,7 +119,7 @@ impl Store {
                     let opened = &row.opened;
                     new_owners
                         .extend(row.closed.owners.iter().map(|owner| (&*opened.tenant, *owner)));
-                    let hour = super::sums::hour_of(opened.started_at_ms);
+                    let hour = hour_of(opened.started_at_ms);
                     let rollup = (hour, &*opened.key_id, &*opened.model, &*opened.tenant);
                     additions.entry(rollup).or_default().add(&sums_of(row));
                 }
@@ -168,8 +146,7 @@ impl Store {
         Ok(new)
     }
 
-    /// How far each known segment has been drained.
-    pub(crate) fn positions(&self) -> Result<Vec<Position>, StoreError> {
+    pub(super) fn positions(&self) -> Result<Vec<Position>, StoreError> {
         let mut statement =
             self.conn.prepare_cached(r#"SELECT segment, "offset" FROM positions"#)?;
         let positions = statement.query_map([], |row| {
@@ -178,16 +155,14 @@ impl Store {
         Ok(positions.collect::<Result<_, _>>()?)
     }
 
-    /// How far a segment has been drained: in bytes, the first record that is not in the store yet.
-    pub(crate) fn position(&self, segment: &str) -> Result<u64, StoreError> {
+    pub(super) fn position(&self, segment: &str) -> Result<u64, StoreError> {
         let mut statement =
             self.conn.prepare_cached(r#"SELECT "offset" FROM positions WHERE segment = ?1"#)?;
         let offset = statement.query_row([segment], |row| row.get(0)).optional()?;
         Ok(offset.map_or(0, super::from_sql))
     }
 
-    /// Whether a request's row is there.
-    pub(crate) fn has_row(&self, event_id: EventId) -> Result<bool, StoreError> {
+    pub(super) fn has_row(&self, event_id: EventId) -> Result<bool, StoreError> {
         let mut statement =
             self.conn.prepare_cached("SELECT 1 FROM requests WHERE event_id = ?1")?;
         Ok(statement.exists([event_id.0])?)
@@ -329,11 +304,12 @@ pub(super) fn add_to_rollup(
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::super::synced_commits;
     use super::*;
     use crate::price::PriceVersion;
     use crate::record::{Closed, Opened};
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
     use crate::usage::{End, Flags, Usage};
     use rusqlite::types::Value;
 
@@ -342,10 +318,10 @@ mod tests {
 
     fn books(store: &Store) -> Books {
         let count = "SELECT count(*) FROM requests";
-        let count = store.conn.query_row(count, [], |row| row.get(0)).unwrap();
+        let count = store.connection().query_row(count, [], |row| row.get(0)).unwrap();
         let rollups = "SELECT key_id, hour, model, requests, estimated_requests, total_tokens
             FROM rollups ORDER BY key_id, hour, model";
-        let mut rollups = store.conn.prepare(rollups).unwrap();
+        let mut rollups = store.connection().prepare(rollups).unwrap();
         let rollups = rollups
             .query_map([], |row| {
                 let (key, hour, model) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -427,7 +403,8 @@ mod tests {
 
     /// What the table holds, by event id.
     fn stored(store: &Store) -> Vec<Vec<Value>> {
-        let mut all = store.conn.prepare("SELECT * FROM requests ORDER BY event_id").unwrap();
+        let mut all =
+            store.connection().prepare("SELECT * FROM requests ORDER BY event_id").unwrap();
         let rows = all.query_map([], |row| (0..COLUMNS).map(|at| row.get(at)).collect());
         rows.unwrap().collect::<Result<_, _>>().unwrap()
     }
@@ -489,30 +466,13 @@ mod tests {
         store.append(&[Sample { id: 3, ..sample }.row()], &[]).unwrap();
         assert_eq!(books(&store).1[0].5, i64::MAX);
         let (input, output): (i64, i64) = store
-            .conn
+            .connection()
             .query_row("SELECT input_tokens, output_tokens FROM rollups", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .unwrap();
         assert_eq!((input, output), (i64::MAX, 15));
         assert_eq!(store.balances(0, i64::MAX).unwrap()[0].total_tokens, i64::MAX as u64);
-    }
-
-    #[test]
-    fn positions_are_kept_moved_and_forgotten() {
-        let (dir, mut store) = store_with(&[]);
-        let at = |segment: &str, offset| Position { segment: segment.to_owned(), offset };
-        store.append(&[], &[at("1", 10), at("1-ab", 15), at("11-ab", 20)]).unwrap();
-        store.append(&[Sample::default().row()], &[at("1", 30)]).unwrap();
-        let other = Store::open(dir.path()).unwrap();
-        assert_eq!(other.positions().unwrap(), [at("1", 30), at("1-ab", 15), at("11-ab", 20)]);
-        assert_eq!((other.position("1").unwrap(), other.position("1-cd").unwrap()), (30, 0));
-        store.forget_segments(&[1, 2]).unwrap();
-        assert_eq!(other.positions().unwrap(), [at("11-ab", 20)]);
-        store.forget_segments_but(&[11]).unwrap();
-        assert_eq!(other.positions().unwrap(), [at("11-ab", 20)]);
-        store.forget_segments_but(&[1]).unwrap();
-        assert_eq!(other.positions().unwrap(), []);
     }
 
     /// What it writes is in the WAL and may be lost with the power, until a commit in SQLite's mode FULL.
@@ -522,26 +482,26 @@ mod tests {
         // Before there is a trigger, with which SQLite does not compare. What another connection sees changed was written to the WAL, and only that is synced.
         let other = Store::open(dir.path()).unwrap();
         let version = || -> i64 {
-            other.conn.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap()
+            other.connection().pragma_query_value(None, "data_version", |row| row.get(0)).unwrap()
         };
         // The first one writes the row with all columns that were added to its table.
         store.forget_segments(&[1]).unwrap();
-        let (seen, wal_bytes, synced) = (version(), store.wal_bytes(), synced_commits());
+        let (seen, wal_bytes, synced) = (version(), store.log_bytes(), synced_commits());
         store.forget_segments(&[1]).unwrap();
         assert_ne!(version(), seen);
-        assert!(store.wal_bytes() > wal_bytes);
+        assert!(store.log_bytes() > wal_bytes);
         assert_eq!(synced_commits(), synced + 1);
         let setting = |store: &Store| -> i64 {
-            store.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+            store.connection().pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
         };
         let note = "CREATE TEMP TABLE noted (mode INTEGER);
             CREATE TEMP TRIGGER note AFTER UPDATE ON meta BEGIN
                 INSERT INTO noted SELECT synchronous FROM pragma_synchronous;
             END";
-        store.conn.execute_batch(note).unwrap();
+        store.connection().execute_batch(note).unwrap();
         store.forget_segments(&[1]).unwrap();
         let noted: Vec<i64> = {
-            let mut statement = store.conn.prepare("SELECT mode FROM noted").unwrap();
+            let mut statement = store.connection().prepare("SELECT mode FROM noted").unwrap();
             let modes = statement.query_map([], |row| row.get(0)).unwrap();
             modes.map(Result::unwrap).collect()
         };
@@ -557,7 +517,7 @@ mod tests {
         let before = books(&store);
         let refuse = "CREATE TEMP TRIGGER refuse BEFORE INSERT ON positions
             BEGIN SELECT RAISE(ABORT, 'no room'); END";
-        store.conn.execute_batch(refuse).unwrap();
+        store.connection().execute_batch(refuse).unwrap();
         let position = Position { segment: "0-1".to_owned(), offset: 10 };
         let rows = [Sample { id: 2, ..Sample::default() }.row()];
         assert!(store.append(&rows, &[position]).is_err());
@@ -571,9 +531,9 @@ mod tests {
             CREATE TEMP TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
             CREATE TEMP TRIGGER refuse AFTER INSERT ON main.requests
                 BEGIN INSERT INTO children VALUES (1); END";
-        store.conn.execute_batch(refuse).unwrap();
+        store.connection().execute_batch(refuse).unwrap();
         let error = store.append(&[Sample::default().row()], &[]).unwrap_err().to_string();
         assert!(error.contains("FOREIGN KEY"), "{error}");
-        assert!(store.is_doubtful);
+        assert!(store.sqlite().is_doubtful);
     }
 }

@@ -11,28 +11,8 @@ use rusqlite::{Connection, Row, ToSql, params};
 
 use super::day_sums::{DAY_HOURS, Folded};
 use super::expire::rows_from_ms;
-use super::sums::{EVERYTHING, Parts, Range, rows_between};
-use super::{Store, StoreError, Sums, from_sql};
-
-/// What one key has used in a span of time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Balance {
-    pub tenant: String,
-    pub key_id: String,
-    pub requests: u64,
-    pub total_tokens: u64,
-    /// Billionths of a dollar; what had no price counts nothing.
-    pub nano_usd: u64,
-}
-
-/// What quotas count. Each stops at the largest number that SQLite can hold, so that the sum is
-/// the same in whatever order it is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub requests: u64,
-    pub total_tokens: u64,
-    pub nano_usd: u64,
-}
+use super::sums::{Parts, rows_between};
+use super::{Balance, Counts, EVERYTHING, Range, Sqlite, StoreError, from_sql};
 
 /// Sums by tenant and key. A text is made once for a key, and not for each of its thirty days.
 #[derive(Debug, Default)]
@@ -57,31 +37,22 @@ const UNFOLDED: &str = "
 SELECT tenant, key_id, requests, total_tokens, cost_nano_usd FROM rollups
 WHERE (hour, key_id, model, tenant) > (?1, ?4, ?5, ?6) AND hour < ?2 AND (?3 IS NULL OR tenant = ?3)";
 
-impl Store {
-    /// What each key used of the requests that began in `from_ms..until_ms` (milliseconds since the
-    /// epoch), by tenant and key in order.
-    pub(crate) fn balances(&self, from_ms: i64, until_ms: i64) -> Result<Vec<Balance>, StoreError> {
-        let [balances] = self.balances_of(None, [(from_ms, until_ms)])?;
-        Ok(balances)
-    }
-
-    /// The same for several spans at one moment, of one tenant where given. Hours that a span cuts
-    /// are summed from rows, so that days can begin at any minute.
-    pub(crate) fn balances_of<const N: usize>(
+impl Sqlite {
+    /// Hours that a span cuts are summed from rows.
+    pub(super) fn balances_in(
         &self,
         tenant: Option<&str>,
-        spans: [(i64, i64); N],
-    ) -> Result<[Vec<Balance>; N], StoreError> {
+        spans: &[(i64, i64)],
+    ) -> Result<Vec<Vec<Balance>>, StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
         let _snapshot = self.snapshot()?;
-        let mut all = std::array::from_fn(|_| Vec::new());
-        for (found, span) in all.iter_mut().zip(spans) {
+        let of = |span: &(i64, i64)| {
             let conn = &self.conn;
             let mut reading = Reading { conn, tenant, accounts: Accounts::default() };
-            reading.span(span)?;
-            *found = reading.accounts.balances();
-        }
-        Ok(all)
+            reading.span(*span)?;
+            Ok(reading.accounts.balances())
+        };
+        spans.iter().map(of).collect()
     }
 }
 
@@ -143,7 +114,7 @@ impl Reading<'_> {
         let mut rows = statement.query(params)?;
         while let Some(row) = rows.next()? {
             let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-            self.accounts.add(text(0)?, text(1)?, Counts::at(row, 2)?);
+            self.accounts.add(text(0)?, text(1)?, counts_at(row, 2)?);
         }
         Ok(())
     }
@@ -170,88 +141,20 @@ impl Accounts {
     }
 }
 
-impl Balance {
-    fn of(tenant: String, key_id: String, counts: Counts) -> Self {
-        let Counts { requests, total_tokens, nano_usd } = counts;
-        Self { tenant, key_id, requests, total_tokens, nano_usd }
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        let Self { requests, total_tokens, nano_usd, .. } = *self;
-        Counts { requests, total_tokens, nano_usd }
-    }
-}
-
-impl Counts {
-    const MAX: u64 = i64::MAX.unsigned_abs();
-
-    pub(super) fn of(sums: &Sums) -> Self {
-        Self {
-            requests: sums.requests.min(Self::MAX),
-            total_tokens: sums.usage.total.min(Self::MAX),
-            nano_usd: from_sql(sums.cost_nano_usd.unwrap_or(0)),
-        }
-    }
-
-    /// From three columns, of which the cost may be null.
-    pub(super) fn at(row: &Row<'_>, first: usize) -> Result<Self, rusqlite::Error> {
-        Ok(Self {
-            requests: from_sql(row.get(first)?),
-            total_tokens: from_sql(row.get(first + 1)?),
-            nano_usd: from_sql(row.get::<_, Option<i64>>(first + 2)?.unwrap_or(0)),
-        })
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        for (sum, addend) in [
-            (&mut self.requests, other.requests),
-            (&mut self.total_tokens, other.total_tokens),
-            (&mut self.nano_usd, other.nano_usd),
-        ] {
-            *sum = sum.saturating_add(addend).min(Self::MAX);
-        }
-    }
+/// From three columns, of which the cost may be null.
+pub(super) fn counts_at(row: &Row<'_>, first: usize) -> Result<Counts, rusqlite::Error> {
+    Ok(Counts {
+        requests: from_sql(row.get(first)?),
+        total_tokens: from_sql(row.get(first + 1)?),
+        nano_usd: from_sql(row.get::<_, Option<i64>>(first + 2)?.unwrap_or(0)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
-    use super::super::samples::{MINUTE_MS, Sample, minutes, store_with};
     use super::*;
-
-    #[test]
-    fn balances_are_exact_wherever_the_hours_are_cut() {
-        let samples = minutes();
-        let (_dir, store) = store_with(&samples);
-        let edges = [0, 1, 30, 59, 60, 61, 90, 150, 300, 329, 330, 540, 599, 600];
-        let edges: Vec<_> = edges
-            .into_iter()
-            .flat_map(|minute| [-1, 0, 1].map(|off| minute * MINUTE_MS + off))
-            .chain([i64::MIN, i64::MAX])
-            .collect();
-        for from_ms in edges.iter().copied() {
-            for until_ms in edges.iter().copied() {
-                let inside = |sample: &&Sample<'_>| (from_ms..until_ms).contains(&sample.at_ms);
-                let mut expected: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-                for sample in samples.iter().filter(inside) {
-                    let (requests, cost) = expected.entry((sample.tenant, sample.key)).or_default();
-                    *requests += 1;
-                    *cost += sample.cost.unwrap_or(0);
-                }
-                let balance = |((tenant, key), (requests, cost)): (_, (u64, u64))| Balance {
-                    tenant: str::to_owned(tenant),
-                    key_id: str::to_owned(key),
-                    requests,
-                    total_tokens: 10 * requests,
-                    nano_usd: cost,
-                };
-                let expected: Vec<_> = expected.into_iter().map(balance).collect();
-                let found = store.balances(from_ms, until_ms).unwrap();
-                assert_eq!(found, expected, "{from_ms}..{until_ms}");
-            }
-        }
-    }
+    use crate::store::samples::{minutes, store_with};
 
     #[test]
     fn no_balance_reads_all_rollups_or_all_days() {
@@ -261,7 +164,8 @@ mod tests {
             "rollups USING PRIMARY KEY ((hour,key_id,model,tenant)>(?,?,?,?) AND hour<?)";
         let days = "day_sums USING PRIMARY KEY (day=? AND tenant>? AND tenant<?)";
         for (sql, wanted) in [(HOURS, hours), (UNFOLDED, unfolded), (DAYS, days)] {
-            let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut plan =
+                store.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
             let steps =
                 plan.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3));

@@ -1,19 +1,19 @@
 //! Copying the WAL to the database. SQLite can do that by itself after a commit, and then keeps to itself that a
 //! sync of the WAL has failed: a later one that says yes would be believed, and the journal forgotten.
 
-use super::{Store, StoreError};
+use super::{Sqlite, StoreError};
 
 /// Pages in the WAL from which on it is copied: 8 MiB.
 const PAGES: i64 = 2048;
 
-impl Store {
-    /// From here on whoever writes calls [`Store::checkpoint`] after its commits.
-    pub(crate) fn checkpoint_by_hand(&self) -> Result<(), StoreError> {
+impl Sqlite {
+    /// From here on nobody but [`Sqlite::checkpoint`] does it.
+    pub(super) fn checkpoint_by_hand(&self) -> Result<(), StoreError> {
         Ok(self.conn.pragma_update(None, "wal_autocheckpoint", 0)?)
     }
 
     /// Copies the WAL to the database if it is long, as far as readers let it.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
+    pub(super) fn checkpoint(&mut self) -> Result<(), StoreError> {
         let (pages, copied) = self.wal_pages("NOOP")?;
         if pages < PAGES || pages == copied {
             return Ok(());
@@ -39,47 +39,48 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sample, store_with};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{Sample, store_with};
 
     #[test]
     fn after_a_copy_that_failed_nothing_is_forgotten_until_the_wal_is_copied_whole() {
         let (dir, mut store) = store_with(&[Sample::default()]);
-        store.checkpoint_by_hand().unwrap();
+        store.begin_drain(&[]).unwrap();
         let reader = Store::open(dir.path()).unwrap();
-        reader.conn.execute_batch("BEGIN; SELECT count(*) FROM meta").unwrap();
+        reader.connection().execute_batch("BEGIN; SELECT count(*) FROM meta").unwrap();
         store.forget_segments(&[1]).unwrap();
         let failed = rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
             None,
         );
-        store.take_word(Err(failed.into())).unwrap_err();
-        store.take_word(Ok(())).unwrap();
+        store.sqlite_mut().take_word(Err(failed.into())).unwrap_err();
+        store.sqlite_mut().take_word(Ok(())).unwrap();
         let refused = store.forget_segments(&[1]);
         assert!(matches!(refused, Err(StoreError::Doubtful { .. })), "{refused:?}");
-        reader.conn.execute_batch("COMMIT").unwrap();
+        reader.connection().execute_batch("COMMIT").unwrap();
         store.forget_segments(&[1]).unwrap();
     }
 
     #[test]
     fn a_long_wal_is_copied_and_a_short_one_is_not() {
         let (_dir, mut store) = store_with(&[]);
-        store.checkpoint_by_hand().unwrap();
+        store.begin_drain(&[]).unwrap();
         let mut rows = (1..).map(|id| Sample { id, ..Sample::default() }.row());
         let mut fill = |store: &mut Store| {
-            while store.wal_pages("NOOP").unwrap().0 < PAGES {
-                assert_eq!(store.wal_pages("NOOP").unwrap().1, 0, "nobody else copies it");
+            while store.sqlite().wal_pages("NOOP").unwrap().0 < PAGES {
+                assert_eq!(store.sqlite().wal_pages("NOOP").unwrap().1, 0, "nobody else copies it");
                 let rows: Vec<_> = rows.by_ref().take(4_000).collect();
                 store.append(&rows, &[]).unwrap();
             }
         };
-        store.checkpoint().unwrap();
+        store.maintain().unwrap();
         fill(&mut store);
-        store.checkpoint().unwrap();
-        let (pages, copied) = store.wal_pages("NOOP").unwrap();
+        store.maintain().unwrap();
+        let (pages, copied) = store.sqlite().wal_pages("NOOP").unwrap();
         assert!(pages >= PAGES && copied == pages, "{pages}, {copied}");
         // It begins anew, and so there is more and more to copy, but never more in the WAL.
         store.append(&[Sample { id: 1 << 40, ..Sample::default() }.row()], &[]).unwrap();
-        assert!(store.wal_pages("NOOP").unwrap().0 < PAGES);
+        assert!(store.sqlite().wal_pages("NOOP").unwrap().0 < PAGES);
     }
 }

@@ -4,26 +4,15 @@
 use crate::clock::AHEAD_MAX_MS;
 use crate::record::EventId;
 
-use super::{Store, StoreError, from_sql};
+use super::{Future, Sqlite, StoreError, from_sql};
 
-/// Rows that began after some moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Future {
-    pub rows: u64,
-    /// When the first and the last of them began, in milliseconds since the epoch.
-    pub first_ms: i64,
-    pub last_ms: i64,
-}
-
-impl Store {
-    /// The time that was confirmed last, in milliseconds since the epoch; `None` until there is one.
-    pub(crate) fn confirmed_ms(&self) -> Result<Option<i64>, StoreError> {
+impl Sqlite {
+    pub(super) fn confirmed_ms(&self) -> Result<Option<i64>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT confirmed_ms FROM meta")?;
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
-    /// Replaces the confirmed time if it still is `before`: false if another process has set it.
-    pub(crate) fn confirm(
+    pub(super) fn confirm(
         &mut self,
         before: Option<i64>,
         time_ms: i64,
@@ -36,11 +25,7 @@ impl Store {
         Ok(is_replaced)
     }
 
-    /// A time to which rows bear witness as a clock does that keeps step for `steady_ms`: when the request
-    /// began of the row stored last before which another one lies by as much, and by no more than what is
-    /// believed of a clock; in milliseconds since the epoch. A row has two dates, of which the earlier
-    /// counts: its own, and that of the clock which made its id.
-    pub(crate) fn witnessed_ms(&self, steady_ms: i64) -> Result<Option<i64>, StoreError> {
+    pub(super) fn witnessed_ms(&self, steady_ms: i64) -> Result<Option<i64>, StoreError> {
         let _snapshot = self.snapshot()?;
         let last = "SELECT event_id, started_at_ms FROM requests ORDER BY rowid DESC";
         let mut last = self.conn.prepare_cached(last)?;
@@ -64,15 +49,12 @@ impl Store {
         Ok(None)
     }
 
-    /// When the newest request began of which there is a row, in milliseconds since the epoch; those that
-    /// began after `until_ms` are passed over.
-    pub(crate) fn newest_ms(&self, until_ms: i64) -> Result<Option<i64>, StoreError> {
+    pub(super) fn newest_ms(&self, until_ms: i64) -> Result<Option<i64>, StoreError> {
         let newest = "SELECT max(started_at_ms) FROM requests WHERE started_at_ms <= ?1";
         Ok(self.conn.prepare_cached(newest)?.query_row([until_ms], |row| row.get(0))?)
     }
 
-    /// The rows of requests that began after `until_ms`; `None` if there are none.
-    pub(crate) fn future(&self, until_ms: i64) -> Result<Option<Future>, StoreError> {
+    pub(super) fn future(&self, until_ms: i64) -> Result<Option<Future>, StoreError> {
         let sql = "SELECT count(*), min(started_at_ms), max(started_at_ms)
             FROM requests WHERE started_at_ms > ?1";
         Ok(self.conn.prepare_cached(sql)?.query_row([until_ms], |row| {
@@ -86,8 +68,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
 
     #[test]
     fn a_confirmed_time_is_replaced_by_who_knows_the_one_before() {
@@ -98,11 +81,11 @@ mod tests {
         assert!(store.confirm(Some(5), 4).unwrap());
         assert_eq!(store.confirmed_ms().unwrap(), Some(4));
         // Who holds the lock is told of as by every other writer, and files that are gone are not written to.
-        store.conn.busy_timeout(std::time::Duration::ZERO).unwrap();
+        store.connection().busy_timeout(std::time::Duration::ZERO).unwrap();
         let other = Store::open(dir.path()).unwrap();
-        other.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
         assert!(matches!(store.confirm(Some(4), 7), Err(StoreError::WriteLocked { .. })));
-        other.conn.execute_batch("ROLLBACK").unwrap();
+        other.connection().execute_batch("ROLLBACK").unwrap();
         let moved = dir.path().join("moved");
         std::fs::rename(dir.path().join(super::super::FILE_NAME), moved).unwrap();
         assert!(matches!(store.confirm(Some(4), 7), Err(StoreError::Gone { .. })));
@@ -120,38 +103,7 @@ mod tests {
         assert_eq!(store.future(900 * HOUR_MS).unwrap(), None);
         let plan = "EXPLAIN QUERY PLAN SELECT count(*), min(started_at_ms), max(started_at_ms)
             FROM requests WHERE started_at_ms > 5";
-        let plan: String = store.conn.query_row(plan, [], |row| row.get("detail")).unwrap();
+        let plan: String = store.connection().query_row(plan, [], |row| row.get("detail")).unwrap();
         assert!(plan.contains("COVERING INDEX requests_by_time"), "{plan}");
-    }
-
-    #[test]
-    fn rows_bear_witness_that_lie_apart_but_not_too_far() {
-        const STEADY_MS: i64 = 600_000;
-        const AT_MS: i64 = 10_000 * HOUR_MS;
-        let witnessed_ms = |rows: &[(i64, Option<i64>)]| {
-            let (_dir, mut store) = store_with(&[]);
-            for (id, (at_ms, made_at_ms)) in (1..).zip(rows) {
-                let sample = Sample { id, at_ms: *at_ms, ..Sample::default() };
-                let row = match made_at_ms {
-                    Some(ms) => sample.row_made_at(*ms as u64),
-                    None => sample.row(),
-                };
-                store.append(&[row], &[]).unwrap();
-            }
-            store.witnessed_ms(STEADY_MS).unwrap()
-        };
-        let by = |before_ms: i64| witnessed_ms(&[(AT_MS - before_ms, None), (AT_MS, None)]);
-        assert_eq!(witnessed_ms(&[]), None);
-        assert_eq!(witnessed_ms(&[(AT_MS, None)]), None);
-        assert_eq!((by(STEADY_MS - 1), by(AHEAD_MAX_MS + 1)), (None, None));
-        assert_eq!((by(STEADY_MS), by(AHEAD_MAX_MS)), (Some(AT_MS), Some(AT_MS)));
-        // The date of the id counts where it is earlier.
-        let first = (AT_MS - HOUR_MS, None);
-        assert_eq!(witnessed_ms(&[first, (9 * AT_MS, Some(AT_MS))]), Some(AT_MS));
-        assert_eq!(witnessed_ms(&[first, (AT_MS, Some(9 * AT_MS))]), Some(AT_MS));
-        // Those that were stored later, but have no witness, are passed over.
-        let alone = [(9 * AT_MS, None), (9 * AT_MS + 1, None), (AT_MS - 900 * HOUR_MS, None)];
-        let rows = [&[first, (AT_MS, None)], &alone[..]].concat();
-        assert_eq!(witnessed_ms(&rows), Some(AT_MS));
     }
 }

@@ -6,22 +6,14 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 
-use super::error_text::error_text;
+use super::error::error_text;
 use super::integrity::file_problems;
-use super::{Store, StoreError};
+use super::{CopyError, Sqlite};
 
 /// Pages copied between two words of progress: 16 MiB.
 const STEP_PAGES: i32 = 1024;
 /// How long somebody has the file's lock.
 const LOCK_POLL: Duration = Duration::from_millis(50);
-
-/// Why there is no copy.
-#[derive(Debug)]
-pub(crate) enum CopyError {
-    Store(StoreError),
-    /// It can't be written, and why.
-    Write(String),
-}
 
 impl CopyError {
     /// SQLite copies between two files, and says of neither which one fails: only the store is read.
@@ -36,11 +28,8 @@ impl CopyError {
     }
 }
 
-impl Store {
-    /// Copies everything but the journal's positions to the file at `path`, which is there and empty. `progress` is
-    /// told how many pages of how many are done. Returns what is wrong with the copy, which then is as damaged as
-    /// the store.
-    pub(crate) fn copy_to(
+impl Sqlite {
+    pub(super) fn copy_to(
         &self,
         path: &Path,
         progress: &mut dyn FnMut(u64, u64),

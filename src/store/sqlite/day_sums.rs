@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Row, params};
 
-use super::balances::Counts;
-use super::sums::{EVERYTHING, Range, rollups_of};
-use super::{Store, StoreError, Sums, to_sql};
+use super::balances::counts_at;
+use super::sums::rollups_of;
+use super::{Counts, DifferingDay, EVERYTHING, Range, Sqlite, StoreError, Sums, to_sql};
 
 /// Hours in a day of UTC.
 pub(super) const DAY_HOURS: i64 = 24;
@@ -30,15 +30,6 @@ pub(super) struct Folded {
     pub(super) key_id: String,
     pub(super) model: String,
     pub(super) tenant: String,
-}
-
-/// A day's sum that differs: as it is stored, and as the folded roll-ups make it. `None`: there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DifferingDay {
-    pub tenant: String,
-    pub key_id: String,
-    pub stored: Option<Counts>,
-    pub recomputed: Option<Counts>,
 }
 
 const UNFOLDED: &str = "
@@ -61,14 +52,12 @@ ON CONFLICT (day, tenant, key_id) DO UPDATE SET
 
 const DELETE: &str = "DELETE FROM day_sums WHERE day = ?1 AND tenant = ?2 AND key_id = ?3";
 
-impl Store {
-    /// Folds at most `limit` roll-ups of hours (since the epoch, UTC) before `before`, and says how many
-    /// that were. `step` is called after each.
-    pub(crate) fn fold(
+impl Sqlite {
+    pub(super) fn fold(
         &mut self,
         before: i64,
         limit: usize,
-        mut step: impl FnMut(),
+        step: &mut dyn FnMut(),
     ) -> Result<usize, StoreError> {
         if unfolded(&self.conn, &Folded::of(&self.conn)?, before, 1, |_| ())? == 0 {
             return Ok(0);
@@ -95,8 +84,7 @@ impl Store {
         Ok(count)
     }
 
-    /// The first day from `day` on (since the epoch, UTC) that has sums, or folded roll-ups.
-    pub(crate) fn next_day(&self, day: i64) -> Result<Option<i64>, StoreError> {
+    pub(super) fn next_day(&self, day: i64) -> Result<Option<i64>, StoreError> {
         let first = |sql: &str, from: i64| -> Result<Option<i64>, StoreError> {
             Ok(self.conn.prepare_cached(sql)?.query_row([from], |row| row.get(0))?)
         };
@@ -108,13 +96,11 @@ impl Store {
         Ok(sums.into_iter().chain(rollups).min())
     }
 
-    /// The sums of a day that are not what its folded roll-ups add up to.
-    pub(crate) fn differing_day(&self, day: i64) -> Result<Vec<DifferingDay>, StoreError> {
+    pub(super) fn differing_day(&self, day: i64) -> Result<Vec<DifferingDay>, StoreError> {
         differing(&self.conn, day)
     }
 
-    /// Makes a day's sums what its folded roll-ups add up to.
-    pub(crate) fn rebuild_day(&mut self, day: i64) -> Result<(), StoreError> {
+    pub(super) fn rebuild_day(&mut self, day: i64) -> Result<(), StoreError> {
         let tx = self.write()?;
         for one in differing(&tx, day)? {
             set(&tx, day, &one.tenant, &one.key_id, one.recomputed)?;
@@ -197,7 +183,7 @@ fn unfolded(
     let mut rows = select.query(params![hour, key_id, model, tenant, before, limit as i64])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
-        each((Folded::at(row)?, Counts::at(row, 4)?));
+        each((Folded::at(row)?, counts_at(row, 4)?));
         count += 1;
     }
     Ok(count)
@@ -224,7 +210,7 @@ fn stored(conn: &Connection, day: i64) -> Result<BTreeMap<Owner, Counts>, StoreE
         "SELECT tenant, key_id, requests, total_tokens, nano_usd FROM day_sums WHERE day = ?1",
     )?;
     let sums = select
-        .query_map([day], |row| Ok(((row.get(0)?, row.get(1)?), Counts::at(row, 2)?)))?
+        .query_map([day], |row| Ok(((row.get(0)?, row.get(1)?), counts_at(row, 2)?)))?
         .collect::<Result<_, _>>()?;
     Ok(sums)
 }
@@ -240,7 +226,7 @@ fn recomputed(conn: &Connection, day: i64) -> Result<BTreeMap<Owner, Counts>, St
         let (key_id, model, tenant) = (text(1)?, text(2)?, text(3)?);
         if folded.has((row.get(0)?, key_id, model, tenant)) {
             let owner = (tenant.to_owned(), key_id.to_owned());
-            sums.entry(owner).or_default().add(Counts::at(row, 4)?);
+            sums.entry(owner).or_default().add(counts_at(row, 4)?);
         }
     }
     Ok(sums)

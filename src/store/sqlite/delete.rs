@@ -7,7 +7,7 @@ use crate::tenancy::{Key, Tenant};
 
 use super::keys::rows::{KEY_AT, each_key, key, tenant};
 use super::lock_wait::others_turn;
-use super::{Store, StoreError};
+use super::{Sqlite, StoreError};
 
 /// Keys deleted in one transaction, at most: other writers wait for its end.
 const BATCH: usize = 4_000;
@@ -21,10 +21,9 @@ const ALIVE: &str = "SELECT count(*) FROM keys WHERE tenant = ?1 AND revoked_at_
     AND coalesce(expires_at_ms > (SELECT min(?2, coalesce(confirmed_ms, ?2)) FROM meta), TRUE)";
 const CONFIRMED: &str = "SELECT min(?1, coalesce(confirmed_ms, ?1)) FROM meta";
 
-impl Store {
-    /// Deletes a key that is revoked, or has expired by `now_ms` (milliseconds since the epoch) beyond
-    /// doubt, see [`ENDED`]; with `force` any key. Returns it as it was.
-    pub(crate) fn delete_key(
+impl Sqlite {
+    /// What has ended beyond doubt is in [`ENDED`].
+    pub(super) fn delete_key(
         &mut self,
         id: &str,
         force: bool,
@@ -45,10 +44,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Deletes every key that was revoked or had expired by `until_ms` (milliseconds since the epoch),
-    /// beyond doubt: see [`ENDED`]. Returns them as they were. Between two batches other writers have a
-    /// turn.
-    pub(crate) fn delete_ended_keys(&mut self, until_ms: i64) -> Result<Vec<Key>, StoreError> {
+    pub(super) fn delete_ended_keys(&mut self, until_ms: i64) -> Result<Vec<Key>, StoreError> {
         self.delete_ended_in_turns(until_ms, others_turn)
     }
 
@@ -79,10 +75,7 @@ impl Store {
         }
     }
 
-    /// Deletes a tenant with its keys, of which none may be alive at `now_ms` (milliseconds since the
-    /// epoch), or by the time that is confirmed, but with `force`. Returns it as it was, and how many keys it had.
-    /// Between two batches other writers have a turn.
-    pub(crate) fn delete_tenant(
+    pub(super) fn delete_tenant(
         &mut self,
         name: &str,
         force: bool,
@@ -127,15 +120,13 @@ impl Store {
         }
     }
 
-    /// Whether there is such a key, or was one that is among those deleted last.
-    pub(crate) fn knows_key(&self, id: &str) -> Result<bool, StoreError> {
+    pub(super) fn knows_key(&self, id: &str) -> Result<bool, StoreError> {
         let known = "SELECT 1 FROM keys WHERE id = ?1
             UNION ALL SELECT 1 FROM deletions WHERE kind = 'key' AND id = ?1";
         Ok(self.conn.prepare_cached(known)?.exists([id])?)
     }
 
-    /// The same of a tenant.
-    pub(crate) fn knows_tenant(&self, name: &str) -> Result<bool, StoreError> {
+    pub(super) fn knows_tenant(&self, name: &str) -> Result<bool, StoreError> {
         let known = "SELECT 1 FROM tenants WHERE name = ?1
             UNION ALL SELECT 1 FROM deletions WHERE kind = 'tenant' AND id = ?1";
         Ok(self.conn.prepare_cached(known)?.exists([name])?)
@@ -161,9 +152,10 @@ fn remove_key(tx: &Transaction<'_>, rowid: i64) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sample, new_key, store_with};
-    use super::super::{NewKey, sums::Range};
+    use super::super::{NewKey, Range};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{Sample, new_key, store_with};
 
     const ALL: Range<'_> =
         Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
@@ -174,7 +166,7 @@ mod tests {
 
     fn requests(store: &Store, range: &Range<'_>) -> u64 {
         let mut sum = 0;
-        store.addends(range, |_| true, |addend| sum += addend.sums.requests).unwrap();
+        store.addends(range, &|_| true, &mut |addend| sum += addend.sums.requests).unwrap();
         sum
     }
 
@@ -205,36 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_ahead_takes_no_live_key_away() {
-        let (_dir, mut store) = store_with(&[]);
-        for number in [1, 2] {
-            let new = NewKey { expires_at_ms: Some(50), ..new_key(number, "acme") };
-            store.create_key(&new, 1).unwrap();
-        }
-        store.confirm(None, 49).unwrap();
-        assert!(matches!(store.delete_key("key_1", false, 99), Err(StoreError::KeyAlive(_))));
-        let error = store.delete_tenant("acme", false, 99).unwrap_err();
-        assert!(matches!(error, StoreError::TenantInUse { keys: 2, .. }), "{error}");
-        // What was revoked is dead whatever the time.
-        store.revoke_key("key_1", 98).unwrap();
-        store.delete_key("key_1", false, 99).unwrap();
-        store.confirm(Some(49), 50).unwrap();
-        assert_eq!(store.delete_tenant("acme", false, 99).unwrap().1, 1);
-    }
-
-    #[test]
     fn those_that_ended_long_ago_go_together() {
         let (_dir, mut store) = store_with(&[]);
         // Of eight, four are more than a batch, two have expired, and two are alive.
         let count = 2 * BATCH as u64 + 8;
-        store.create_keys((0..count).map(|number| new_key(number, "acme")), 1).unwrap();
+        store
+            .create_keys(&(0..count).map(|number| new_key(number, "acme")).collect::<Vec<_>>(), 1)
+            .unwrap();
         let end = "UPDATE keys SET revoked_at_ms = iif(rowid % 4 < 2, 40, NULL),
             expires_at_ms = iif(rowid % 4 = 2, 41, NULL)";
         store.connection().execute(end, []).unwrap();
         assert_eq!(store.delete_ended_keys(39).unwrap(), []);
         let quarter = count as usize / 4;
         let mut turns = 0;
-        let deleted = store.delete_ended_in_turns(40, || turns += 1).unwrap();
+        let deleted = store.sqlite_mut().delete_ended_in_turns(40, || turns += 1).unwrap();
         assert_eq!((deleted.len(), turns), (2 * quarter, 1), "others write in between");
         store.confirm(None, 40).unwrap();
         assert_eq!(store.delete_ended_keys(99).unwrap(), [], "by a clock that may be wrong");
@@ -250,8 +226,10 @@ mod tests {
     fn a_tenant_goes_with_its_keys_and_only_without_those_that_live_unless_it_has_to() {
         let (dir, mut store) = store_with(&[Sample::default()]);
         let count = BATCH as u64 + 1;
-        store.create_keys((0..count).map(|number| new_key(number, "acme")), 1).unwrap();
-        store.create_keys([new_key(count, "beta")], 1).unwrap();
+        store
+            .create_keys(&(0..count).map(|number| new_key(number, "acme")).collect::<Vec<_>>(), 1)
+            .unwrap();
+        store.create_keys(&[new_key(count, "beta")], 1).unwrap();
         let revoke = "UPDATE keys SET revoked_at_ms = 5 WHERE id NOT IN ('key_2', 'key_3')";
         store.connection().execute(revoke, []).unwrap();
         let error = store.delete_tenant("acme", false, 9).unwrap_err();
@@ -261,7 +239,8 @@ mod tests {
         other.busy_timeout(std::time::Duration::ZERO).unwrap();
         let mut turns = 0;
         let write = || turns += other.execute("UPDATE meta SET removals = removals", []).unwrap();
-        let (tenant, keys) = store.delete_tenant_in_turns("acme", true, 9, write).unwrap();
+        let (tenant, keys) =
+            store.sqlite_mut().delete_tenant_in_turns("acme", true, 9, write).unwrap();
         assert_eq!((&*tenant.name, keys as u64), ("acme", count));
         assert_eq!(turns, 1, "between two batches others write");
         assert_eq!(store.delete_tenant("beta", false, 9).unwrap().1, 1);

@@ -1,175 +1,115 @@
-//! How the store can fail, in words that say what to do about it.
+//! What SQLite's errors mean for the person who runs Weir: it says "disk I/O error" of a full disk, and names no
+//! file. This is the one place where they become sentences; the file is named by whoever knows it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use rusqlite::ErrorCode;
+use rusqlite::ffi::{
+    SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE,
+};
 
-use super::error_text::{error_text, is_full};
+use super::{Cause, DatabaseError, StoreError};
 
-/// Why the store could not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("can't create {}: {source}", path.display())]
-    Create { path: PathBuf, source: io::Error },
-    #[error("can't sync {}, and nothing was changed: {source}", path.display())]
-    Sync { path: PathBuf, source: io::Error },
-    #[error(
-        "can't write to {}: its permissions or its file system let this process only read it",
-        path.display()
-    )]
-    NotWritable { path: PathBuf },
-    #[error("can't open {}: {}", path.display(), error_text(source))]
-    Open { path: PathBuf, source: rusqlite::Error },
-    #[error(
-        "SQLite {found} is too old: 3.51.3 or newer is needed, as older ones can corrupt a WAL"
-    )]
-    OldSqlite { found: &'static str },
-    #[error(
-        "SQLite would not set {name} to {wanted} (it is {found}); is the data directory on a local disk?"
-    )]
-    Setting { name: &'static str, wanted: &'static str, found: String },
-    #[error(
-        "{} was written by a newer weir (schema {found}, this one knows {ours}): use that version, or another data directory",
-        path.display()
-    )]
-    NewerSchema { path: PathBuf, found: i64, ours: i64 },
-    #[error(
-        "{} was written by an older weir (schema {found}, this one knows {ours}) that may still be at \
-         work on it: use that version, or restart the server with this one",
-        path.display()
-    )]
-    OlderSchema { path: PathBuf, found: i64, ours: i64 },
-    #[error(
-        "{} has other tables than schema {version} has: an unreleased weir wrote it; use that one, or move the file away",
-        path.display()
-    )]
-    OtherSchema { path: PathBuf, version: usize },
-    #[error(
-        "{} is gone, or is empty; the journal keeps the rows until the file, or a backup of it, is there \
-         again (to begin with an empty one, move the directory `journal` away as well)",
-        path.display()
-    )]
-    Gone { path: PathBuf },
-    #[error(
-        "{} is no whole database: it is damaged, or still being copied there; the journal keeps the rows \
-         until it is whole",
-        path.display()
-    )]
-    Partial { path: PathBuf },
-    #[error(
-        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
-         weir whose disk hangs; the journal keeps the rows until it is free",
-        path.display()
-    )]
-    WriteLocked { path: PathBuf },
-    #[error(
-        "the write lock of {} is held: by another program, which is to be ended, or its transaction, or by a \
-         weir whose disk hangs; nothing was changed: run this again when it is free",
-        path.display()
-    )]
-    ChangeLocked { path: PathBuf },
-    #[error(
-        "{} was replaced, but {} belongs to the file that was there before: remove that as well; the \
-         journal keeps the rows until then",
-        path.display(),
-        left.display()
-    )]
-    LeftOver { path: PathBuf, left: PathBuf },
-    #[error(
-        "a commit to {} failed, so that its WAL may never reach the disk, and a program that reads the store \
-         keeps it from being copied: the journal keeps its segments until then",
-        path.display()
-    )]
-    Doubtful { path: PathBuf },
-    #[error(
-        "the content of {} was replaced by another program; the journal is read into it again",
-        path.display()
-    )]
-    Rewritten { path: PathBuf },
-    #[error("files of {} were removed, and another connection still has them open", path.display())]
-    StillOpen { path: PathBuf },
-    #[error(
-        "rows before {before} were deleted (data.keep_rows) before they were read: begin again"
-    )]
-    RowsExpired { before: String },
-    #[error("no key `{0}`; `weir key list` shows them")]
-    UnknownKey(String),
-    /// Which is not repeated: somebody has to end that key, and this may be a log.
-    #[error(
-        "that is the text of a key, and not its id; `weir key list` shows ids with the last 4 characters"
-    )]
-    KeyText,
-    #[error("key `{0}` is revoked, and stays so; `weir key create` makes a new one")]
-    Revoked(String),
-    #[error(
-        "key `{0}` is active: end it first, by `weir key revoke {0}`, or give `--force`, which does both"
-    )]
-    KeyAlive(String),
-    #[error("no tenant `{0}`; `weir tenant list` shows them")]
-    UnknownTenant(String),
-    #[error("there is a tenant `{0}` already; `weir tenant set {0} …` changes its limits")]
-    TenantExists(String),
-    #[error(
-        "tenant `{name}` has {keys} active key{}: `weir key revoke` ends one, and `--force` deletes all with the \
-         tenant",
-        if *keys == 1 { "" } else { "s" }
-    )]
-    TenantInUse { name: String, keys: u32 },
-    /// Of what is open; see [`StoreError::at`].
-    #[error("the store fails: {}", error_text(.0))]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("{} fails: {}", path.display(), error_text(source))]
-    Failed { path: PathBuf, source: rusqlite::Error },
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        let is_busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        let cause = match (is_full(&error), is_busy) {
+            (true, _) => Cause::Full,
+            (false, true) => Cause::Busy,
+            (false, false) => Cause::Other,
+        };
+        Self { text: error_text(&error), cause }
+    }
 }
 
-/// Whether an error is the database's own, whose words are told by whoever passes it on.
-pub(crate) fn is_database_s(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<rusqlite::Error>()
+/// Of what is open: whoever hands it on says of which file.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
-impl StoreError {
-    /// Whether the store's disk takes no more: what is there can still be read.
-    pub(crate) fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Sqlite(source) | Self::Failed { source, .. } | Self::Open { source, .. } => {
-                is_full(source)
-            }
-            _ => false,
-        }
+/// An error as a sentence, with what to do, and SQLite's own words behind it.
+pub(super) fn error_text(error: &rusqlite::Error) -> String {
+    match error.sqlite_error().and_then(|failure| advice(failure.code, failure.extended_code)) {
+        Some(advice) => format!("{advice} (SQLite: {error})"),
+        None => error.to_string(),
     }
+}
 
-    /// The same of this file, where SQLite has not said of which.
-    pub(crate) fn at(self, path: &Path) -> Self {
-        match self {
-            Self::Sqlite(source) => Self::Failed { path: path.to_owned(), source },
-            other => other,
-        }
-    }
+/// Whether the disk takes no more, by whatever limit.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|failure| {
+        failure.code == ErrorCode::DiskFull || is_room(failure.extended_code)
+    })
+}
 
-    /// The same for who changes tenants and keys, of which no journal keeps anything.
-    pub(super) fn of_change(self) -> Self {
-        match self {
-            Self::WriteLocked { path } => Self::ChangeLocked { path },
-            other => other,
-        }
-    }
+/// How SQLite makes the `-shm`, and makes it longer, the first things that a full disk or a limit on the size of files
+/// refuses, has errors of its own. And it knows `ENOSPC` alone for a full disk: a limit, a quota and a disk that fails are
+/// one error to it.
+fn is_room(extended_code: i32) -> bool {
+    [SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_WRITE]
+        .contains(&extended_code)
+}
 
-    /// Nothing has this id.
-    pub(crate) fn unknown_key(id: &str) -> Self {
-        match id.starts_with("sk-") {
-            true => Self::KeyText,
-            false => Self::UnknownKey(id.to_owned()),
+fn advice(code: ErrorCode, extended_code: i32) -> Option<&'static str> {
+    Some(match code {
+        // Whoever wanted a change has to ask for it again: not "and nothing else".
+        ErrorCode::DiskFull => "its disk is full; make room there",
+        ErrorCode::SystemIoFailure if is_room(extended_code) => {
+            "its disk takes no more; make room there, or raise what limits the size of files or the quota; if \
+             there is room, the disk fails: look into the system's log"
         }
-    }
+        ErrorCode::SystemIoFailure => {
+            "its disk fails; look into the system's log; if the disk is sound, start Weir again"
+        }
+        ErrorCode::NotADatabase => {
+            "it is no SQLite database, as another file has its name, or its beginning is damaged; put a backup \
+             in its place, with no server running"
+        }
+        ErrorCode::DatabaseCorrupt => {
+            "it is damaged; put a backup in its place, with no server running, or save what can be read by \
+             `.recover` of SQLite's shell"
+        }
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
+            "it may not be written to; look at its permissions, and at those of its directory"
+        }
+        ErrorCode::CannotOpen => {
+            "it, or what belongs beside it, can't be opened; look at the permissions of its directory, and \
+             at how many files may be open"
+        }
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            "another program holds it; end that, or its transaction"
+        }
+        ErrorCode::OutOfMemory => "there is no memory left",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::ffi;
+
     use super::*;
 
     #[test]
-    fn the_text_of_a_key_is_not_repeated() {
-        assert!(StoreError::unknown_key("key_1").to_string().contains("key_1"));
-        let error = StoreError::unknown_key("sk-weir-secret").to_string();
-        assert!(!error.contains("secret") && error.contains("weir key list"), "{error}");
+    fn every_error_that_a_person_can_mend_says_what_to_do() {
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, "make room"),
+            (ffi::SQLITE_IOERR_SHMOPEN, "make room"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "make room"),
+            (ffi::SQLITE_IOERR_WRITE, "make room"),
+            (ffi::SQLITE_IOERR_WRITE, "the disk fails"),
+            (ffi::SQLITE_IOERR_FSYNC, "its disk fails"),
+            (ffi::SQLITE_NOTADB, "no SQLite database"),
+            (ffi::SQLITE_CORRUPT, "put a backup in its place"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "permissions"),
+            (ffi::SQLITE_CANTOPEN, "permissions"),
+            (ffi::SQLITE_BUSY, "another program"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let said = error_text(&error);
+            assert!(said.contains(expected) && said.contains("(SQLite: "), "{said}");
+        }
+        let other = rusqlite::Error::QueryReturnedNoRows;
+        assert_eq!(error_text(&other), other.to_string());
     }
 }

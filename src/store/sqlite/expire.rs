@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::sums::{HOUR_MS, hour_of};
-use super::{Store, StoreError};
+use super::{HOUR_MS, Sqlite, StoreError, hour_of};
 
 const DELETE: &str = "
 DELETE FROM requests WHERE rowid IN (
@@ -12,15 +11,12 @@ DELETE FROM requests WHERE rowid IN (
 /// Rows that one statement deletes: a millisecond's work.
 const AT_ONCE: usize = 100;
 
-impl Store {
-    /// Deletes at most `limit` rows, the oldest first, of requests that began before `before_ms`
-    /// (milliseconds since the epoch), rounded down to a full hour: an hour's rows are all there, or
-    /// none is believed to be. Returns how many were deleted. `step` is called every now and then.
-    pub(crate) fn expire(
+impl Sqlite {
+    pub(super) fn expire(
         &mut self,
         before_ms: i64,
         limit: usize,
-        mut step: impl FnMut(),
+        step: &mut dyn FnMut(),
     ) -> Result<usize, StoreError> {
         let before_ms = hour_of(before_ms).saturating_mul(HOUR_MS);
         let oldest = "SELECT 1 FROM requests WHERE started_at_ms < ?1 LIMIT 1";
@@ -45,9 +41,7 @@ impl Store {
         Ok(deleted)
     }
 
-    /// From which moment on every row is there, in milliseconds since the epoch; the roll-ups before
-    /// it have no rows any more.
-    pub(crate) fn rows_from_ms(&self) -> Result<i64, StoreError> {
+    pub(super) fn rows_from_ms(&self) -> Result<i64, StoreError> {
         rows_from_ms(&self.conn)
     }
 }
@@ -60,22 +54,23 @@ pub(super) fn rows_from_ms(conn: &Connection) -> Result<i64, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Range;
     use super::super::Sums;
-    use super::super::samples::{Sample, store_with};
-    use super::super::sums::Range;
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{Sample, store_with};
 
     const ALL: Range<'_> =
         Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
 
     fn requests(store: &Store, range: &Range<'_>, is_cut: bool) -> u64 {
         let mut sums = Sums::default();
-        store.addends(range, |_| is_cut, |addend| sums.add(&addend.sums)).unwrap();
+        store.addends(range, &|_| is_cut, &mut |addend| sums.add(&addend.sums)).unwrap();
         sums.requests
     }
 
     fn rows(store: &Store) -> i64 {
-        store.conn.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap()
+        store.connection().query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -87,7 +82,7 @@ mod tests {
         assert_eq!(store.rows_from_ms().unwrap(), 0);
         let half_past_four = 4 * HOUR_MS + HOUR_MS / 2;
         let batches: Vec<_> =
-            (0..5).map(|_| store.expire(half_past_four, 15, || ()).unwrap()).collect();
+            (0..5).map(|_| store.expire(half_past_four, 15, &mut || ()).unwrap()).collect();
         assert_eq!(batches, [15, 15, 10, 0, 0]);
         assert_eq!((rows(&store), store.rows_from_ms().unwrap()), (60, 4 * HOUR_MS));
         assert_eq!(requests(&store, &ALL, false), 100);
@@ -101,7 +96,7 @@ mod tests {
         let within = Range { from_ms: 600_000, until_ms: 1_200_000, ..ALL };
         assert_eq!(requests(&store, &within, false), 0);
         // A clock that was wrong does not move the horizon back.
-        assert_eq!(store.expire(HOUR_MS, 15, || ()).unwrap(), 0);
+        assert_eq!(store.expire(HOUR_MS, 15, &mut || ()).unwrap(), 0);
         assert_eq!(store.rows_from_ms().unwrap(), 4 * HOUR_MS);
     }
 }

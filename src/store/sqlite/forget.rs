@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Transaction;
 
-use super::{BUSY_WAIT, Position, Store, StoreError, schema};
+use super::{BUSY_WAIT, Position, Sqlite, StoreError, schema};
 
 /// Whichever of its number.
 const FORGET_SEGMENT: &str = "DELETE FROM positions
@@ -22,9 +22,9 @@ pub(crate) fn synced_commits() -> u64 {
     SYNCED.get()
 }
 
-impl Store {
+impl Sqlite {
     /// Forgets all segments but those of these numbers, which are there.
-    pub(crate) fn forget_segments_but(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
+    pub(super) fn forget_segments_but(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
         let is_gone = |position: &Position| {
             let number = position.segment.split('-').next().and_then(|number| number.parse().ok());
             number.is_none_or(|number| !numbers.contains(&number))
@@ -42,9 +42,7 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// Forgets segments that are about to go from the disk. When this returns, every commit up to here
-    /// has survived a power cut: nobody else has their rows any more.
-    pub(crate) fn forget_segments(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
+    pub(super) fn forget_segments(&mut self, numbers: &[u64]) -> Result<(), StoreError> {
         if self.is_doubtful {
             self.empty_wal()?;
         }

@@ -26,7 +26,7 @@ pub(crate) fn problems_in(dir: &Path) -> Result<Vec<String>, StoreError> {
         conn.busy_timeout(BUSY_WAIT)?;
         file_problems(&conn)
     });
-    looked.map_err(|source| StoreError::Open { path, source })
+    looked.map_err(|error| StoreError::Open { path, source: error.into() })
 }
 
 fn check(conn: &Connection, found: &mut Vec<String>) -> Result<(), rusqlite::Error> {

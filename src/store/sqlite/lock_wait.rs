@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
-use super::{BUSY_WAIT, StoreError};
+use super::{BUSY_WAIT, Cause, StoreError};
 use crate::wait_notice::WaitNotice;
 
 /// How long a start waits.
@@ -51,10 +51,8 @@ pub(super) fn others_turn() {
 
 /// SQLite says "database is locked", and not by whom; of any error it does not say of which file.
 pub(super) fn name_lock(error: StoreError, path: &Path) -> StoreError {
-    let is_busy =
-        |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
     match error {
-        StoreError::Sqlite(error) if is_busy(&error) => {
+        StoreError::Database(error) if error.cause == Cause::Busy => {
             StoreError::WriteLocked { path: path.to_owned() }
         }
         other => other.at(path),
@@ -63,9 +61,10 @@ pub(super) fn name_lock(error: StoreError, path: &Path) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::Sample;
-    use super::super::{FILE_NAME, Store};
+    use super::super::FILE_NAME;
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::Sample;
 
     #[test]
     fn a_start_waits_for_another_writer_and_whoever_fails_by_one_says_so() {

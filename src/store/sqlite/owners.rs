@@ -4,7 +4,7 @@
 
 use rusqlite::{Transaction, params};
 
-use super::{Store, StoreError};
+use super::{Sqlite, StoreError};
 use crate::record::ResponseOwner;
 
 /// So many are deleted at once beside those that make room, where fewer are to be kept than there are.
@@ -29,16 +29,10 @@ DELETE FROM response_owners WHERE number IN (
 
 const DEDUCT: &str = "UPDATE response_owner_counts SET owners = owners - ?2 WHERE tenant = ?1";
 
-impl Store {
-    /// So many are kept from here on.
-    pub(crate) fn keep_response_owners(&mut self, most: usize) {
-        self.most_owners = most;
-    }
-
-    /// All of them with their tenant, oldest first. What an older version stored is of a tenant without a name.
-    pub(crate) fn response_owners(
+impl Sqlite {
+    pub(super) fn response_owners(
         &self,
-        mut take: impl FnMut(&str, ResponseOwner),
+        take: &mut dyn FnMut(&str, ResponseOwner),
     ) -> Result<(), StoreError> {
         let mut statement =
             self.conn.prepare("SELECT tenant, owner FROM response_owners ORDER BY number")?;
@@ -82,64 +76,4 @@ fn forget(tx: &Transaction<'_>, most: i64, at_once: i64) -> Result<(), StoreErro
         surplus -= lost;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::samples::{Sample, store_with};
-    use super::*;
-
-    fn known(store: &Store) -> Vec<u64> {
-        let mut known = Vec::new();
-        store.response_owners(|_, owner| known.push(owner.0)).expect("reads");
-        known
-    }
-
-    #[test]
-    fn owners_come_once_with_their_rows_and_the_latest_stay() {
-        let (dir, mut store) = store_with(&[]);
-        store.keep_response_owners(5);
-        let row = |id: u64| {
-            let mut row = Sample { id, ..Sample::default() }.row();
-            // Every other one is of no response that is kept.
-            let owner = id.is_multiple_of(2).then_some(ResponseOwner(u64::MAX - id));
-            row.closed.owners = owner.into_iter().collect();
-            row
-        };
-        let owner = |id: u64| u64::MAX - id;
-        let rows: Vec<_> = (0..6).map(row).collect();
-        assert_eq!(store.append(&rows, &[]).expect("writes"), 6);
-        assert_eq!(store.append(&rows[..4], &[]).expect("a replay"), 0);
-        assert_eq!(known(&store), [owner(0), owner(2), owner(4)]);
-        // Rows go, by retention, and what they brought stays.
-        store.expire(i64::MAX, 100, || ()).expect("deletes");
-        assert_eq!(known(&Store::open(dir.path()).expect("opens")), known(&store));
-        let more: Vec<_> = (6..20).map(row).collect();
-        store.append(&more, &[]).expect("writes");
-        assert_eq!(known(&store), [10, 12, 14, 16, 18].map(owner));
-        // With fewer to be kept, the surplus goes in steps.
-        store.keep_response_owners(2);
-        store.append(&[row(20)], &[]).expect("writes");
-        assert_eq!(known(&store), [18, 20].map(owner));
-    }
-
-    #[test]
-    fn a_tenant_that_makes_many_pushes_out_its_own() {
-        let (dir, mut store) = store_with(&[]);
-        store.keep_response_owners(100);
-        let row = |id: u64, tenant: &str| {
-            let mut row = Sample { id, tenant, ..Sample::default() }.row();
-            row.closed.owners = [ResponseOwner(id)].into();
-            row
-        };
-        let few: Vec<_> = (0..20).map(|id| row(id, "other")).collect();
-        store.append(&few, &[]).expect("writes");
-        for from in (1_000..2_000).step_by(50) {
-            let many: Vec<_> = (from..from + 50).map(|id| row(id, "acme")).collect();
-            store.append(&many, &[]).expect("writes");
-        }
-        let kept: Vec<_> = (0..20).chain(1_920..2_000).collect();
-        assert_eq!(known(&store), kept);
-        assert_eq!(known(&Store::open(dir.path()).expect("opens")), kept);
-    }
 }

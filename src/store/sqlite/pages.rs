@@ -4,41 +4,42 @@
 //! The result is that of one moment all the same. What is stored later is told by its row id, and left out;
 //! a row never changes; and when retention deletes rows that had still to be read, that is an error.
 
+use std::ops::ControlFlow;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::requests::{OLDEST, request_of};
-use super::{Store, StoreError};
+use super::{HOUR_MS, Sqlite, StoreError};
 use crate::clock::moment;
 use crate::store::{Filter, Range, Request};
 use crate::usage::End;
 
 /// What is in memory at once; a row is 3 KiB at most.
 const PAGE_ROWS: usize = 1_000;
-const HOUR_MS: i64 = 3_600_000;
 
 const NEXT: &str = "SELECT started_at_ms FROM requests
     WHERE (started_at_ms, event_id) > (?1, ?2) AND rowid <= ?3
     ORDER BY started_at_ms, event_id LIMIT 1";
 
-impl Store {
-    /// Hands `each` the requests that pass the filter (and ended like `end`, where given), oldest first, as
-    /// they were when it began.
-    pub(crate) fn each_request<E: From<StoreError>>(
+impl Sqlite {
+    pub(super) fn requests_oldest_first(
         &self,
         filter: &Filter,
         end: Option<End>,
-        mut each: impl FnMut(Request) -> Result<(), E>,
-    ) -> Result<(), E> {
+        each: &mut dyn FnMut(Request) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
         let mut pages = Pages::begin(self, filter, end)?;
         while let Some(page) = pages.next()? {
-            page.into_iter().try_for_each(&mut each)?;
+            if page.into_iter().try_for_each(&mut *each).is_break() {
+                break;
+            }
         }
         Ok(())
     }
 }
 
 struct Pages<'a> {
-    store: &'a Store,
+    store: &'a Sqlite,
     range: Range<'a>,
     end: Option<End>,
     /// Rows behind it came later.
@@ -52,7 +53,7 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn begin(store: &'a Store, filter: &'a Filter, end: Option<End>) -> Result<Self, StoreError> {
+    fn begin(store: &'a Sqlite, filter: &'a Filter, end: Option<End>) -> Result<Self, StoreError> {
         let range = filter.range();
         let tx = store.read()?;
         let last_row_id = "SELECT coalesce(max(rowid), 0) FROM requests";
@@ -129,52 +130,9 @@ impl<'a> Pages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
     use crate::store::samples::{Sample, store_with};
-
-    fn sample(id: u64, at_ms: i64) -> Sample<'static> {
-        Sample { id, at_ms, ..Sample::default() }
-    }
-
-    fn export(store: &Store, filter: &Filter, end: Option<End>) -> Vec<String> {
-        let mut ids = Vec::new();
-        let exported = store.each_request::<StoreError>(filter, end, |request| {
-            ids.push(request.event_id);
-            Ok(())
-        });
-        exported.map(|()| ids).expect("reads")
-    }
-
-    #[test]
-    fn pages_are_cut_anywhere_and_have_every_row_once() {
-        // Many of one instant, more than a page an hour, an hour without any, the calendar's ends.
-        let far = [i64::MIN, -1, 0, i64::MAX - 1];
-        let times = (0..2_500).map(|n| n / 1_200).chain((0..2_100).map(|n| 7 * HOUR_MS + n * 900));
-        let times = times.chain(far).enumerate();
-        let samples: Vec<_> = times
-            .map(|(id, at_ms)| Sample {
-                key: ["key_a", "key_b", "key_c"][id % 3],
-                end: [End::Complete, End::Timeout][usize::from(id % 7 == 0)],
-                ..sample(id as u64, at_ms)
-            })
-            .collect();
-        let (_dir, store) = store_with(&samples);
-        let whole = |key: Option<&str>| Filter { key: key.map(str::to_owned), ..Filter::default() };
-        let part = |filter: Filter| Filter {
-            since_ms: Some(1),
-            until_ms: Some(7 * HOUR_MS + 1_000_001),
-            ..filter
-        };
-        for key in [None, Some("key_b"), Some("nobody")] {
-            for filter in [whole(key), part(whole(key))] {
-                for end in [None, Some(End::Timeout)] {
-                    let mut expected = store.requests(&filter, end, 10_000).expect("reads");
-                    expected.reverse();
-                    let expected: Vec<_> = expected.into_iter().map(|one| one.event_id).collect();
-                    assert_eq!(export(&store, &filter, end), expected, "{filter:?} {end:?}");
-                }
-            }
-        }
-    }
+    use crate::store::tests::pages::sample;
 
     /// A reader that pauses while rows come: none of them is in the result, wherever in time they stand,
     /// and the WAL begins anew all the same.
@@ -196,7 +154,7 @@ mod tests {
             .each_request::<StoreError>(&Filter::default(), None, |_| {
                 if seen % 50 == 0 {
                     writer.append(&batch(10_000 + seen * 1_000), &[])?;
-                    largest = largest.max(writer.wal_bytes());
+                    largest = largest.max(writer.log_bytes());
                 }
                 seen += 1;
                 Ok(())
@@ -207,30 +165,5 @@ mod tests {
         assert_eq!(rows, 63_000);
         // Twice what makes a commit copy it to the store.
         assert!(largest < 16 << 20, "the WAL grew to {largest} bytes");
-    }
-
-    #[test]
-    fn rows_that_retention_deletes_before_they_are_read_are_an_error() {
-        let samples: Vec<_> = (0..3_000).map(|id| sample(id, id as i64 * 10_000)).collect();
-        for (before_ms, is_late) in [(2 * HOUR_MS, false), (5 * HOUR_MS, true)] {
-            let (dir, store) = store_with(&samples);
-            let mut other = Store::open(dir.path()).expect("opens");
-            let mut seen = 0;
-            let exported = store.each_request::<StoreError>(&Filter::default(), None, |_| {
-                seen += 1;
-                if seen == 1_000 {
-                    other.expire(before_ms, usize::MAX >> 1, || {})?;
-                }
-                Ok(())
-            });
-            match exported {
-                Ok(()) => assert!(!is_late && seen == 3_000),
-                Err(error) => {
-                    assert!(is_late, "{error}");
-                    let told = error.to_string();
-                    assert!(told.contains("before 1970-01-01T05:00:00.000Z"), "{told}");
-                }
-            }
-        }
     }
 }

@@ -1,32 +1,18 @@
-//! The price versions that rows name: kept for good, whatever becomes of the configuration, so that
-//! the cost of any row can be computed again.
-
-use std::collections::BTreeMap;
+//! The table of price versions.
 
 use rusqlite::Connection;
 
-use crate::price::{Price, PriceVersion, Prices, Rates};
-use crate::record::{Closed, Opened};
+use crate::price::{Price, Prices, Rates};
 
-use super::{Store, StoreError, from_sql, to_sql};
-
-/// Every price that rows may have been charged by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PriceVersions {
-    rates: BTreeMap<PriceVersion, Rates>,
-    /// What the store holds under a version that is not its own: somebody has changed it, and rows
-    /// that name it cannot be computed again.
-    pub(crate) changed: Vec<String>,
-}
+use super::{PriceVersions, Sqlite, StoreError, from_sql, to_sql};
 
 /// It takes the place of an entry that somebody has changed, and of no other: a version is its content.
 const ADD: &str = "
 INSERT OR REPLACE INTO price_versions
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 
-impl Store {
-    /// Writes down the prices that rows will name from now on; those that are there already stay.
-    pub(crate) fn record_prices(&mut self, prices: &Prices) -> Result<(), StoreError> {
+impl Sqlite {
+    pub(super) fn record_prices(&mut self, prices: &Prices) -> Result<(), StoreError> {
         let known = self.price_versions()?;
         let is_new = |(_, price): &(&str, &Price)| known.rates(price.version).is_none();
         if !prices.iter().any(|entry| is_new(&entry)) {
@@ -46,8 +32,7 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// All prices that were ever in force.
-    pub(crate) fn price_versions(&self) -> Result<PriceVersions, StoreError> {
+    pub(super) fn price_versions(&self) -> Result<PriceVersions, StoreError> {
         read(&self.conn)
     }
 }
@@ -73,26 +58,11 @@ pub(super) fn read(conn: &Connection) -> Result<PriceVersions, StoreError> {
     Ok(versions)
 }
 
-impl PriceVersions {
-    /// What a version charges.
-    pub(crate) fn rates(&self, version: PriceVersion) -> Option<&Rates> {
-        self.rates.get(&version)
-    }
-
-    /// Charges a request that a crash has ended. One whose price nobody knows any more has none.
-    pub(crate) fn charge(&self, opened: &mut Opened, closed: &mut Closed) {
-        let rates = opened.price_version.and_then(|version| self.rates(version));
-        closed.cost_nano_usd = rates.map(|rates| rates.cost(&closed.billed()));
-        if rates.is_none() {
-            opened.price_version = None;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::samples::store_with;
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::store_with;
 
     #[test]
     fn prices_stay_for_good_and_a_changed_one_is_found_and_mended() {
@@ -116,7 +86,7 @@ mod tests {
         assert_eq!((all.rates.len(), all.changed.len()), (3, 0));
         assert!(first.rates.keys().all(|version| all.rates(*version).is_some()));
 
-        store.conn.execute("UPDATE price_versions SET output_pico_usd = 1", []).unwrap();
+        store.connection().execute("UPDATE price_versions SET output_pico_usd = 1", []).unwrap();
         let changed = store.price_versions().unwrap();
         assert_eq!((changed.rates.len(), changed.changed.len()), (0, 3));
         assert!(changed.changed[0].ends_with(" of `m`"), "{:?}", changed.changed);

@@ -11,45 +11,23 @@ use crate::record::Row;
 use crate::usage::Flags;
 
 use super::append::{SELECT_ROW, add_to_rollup, columns};
-use super::balances::{Accounts, Counts};
+use super::balances::Accounts;
 use super::day_sums::refold;
 use super::expire::rows_from_ms;
-use super::sums::{EVERYTHING, HOUR_MS, counts, hour_of, rollups_of, rows_between};
-use super::{Balance, Store, StoreError, Sums, to_sql};
-
-/// Whose roll-up it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub key_id: String,
-    pub model: String,
-    pub tenant: String,
-}
+use super::sums::{rollups_of, rows_between};
+use super::{
+    Addend, Balance, Changed, Counts, Differing, EVERYTHING, HOUR_MS, Owner, Sqlite, StoreError,
+    Sums, counts, hour_of, to_sql,
+};
 
 /// The roll-ups of an hour.
 type Rollups = BTreeMap<Owner, Sums>;
 
-/// A roll-up that differs: as it is stored, and as its rows make it. `None`: there is none.
-#[derive(Clone, Debug)]
-pub(crate) struct Differing {
-    pub owner: Owner,
-    pub stored: Option<Sums>,
-    pub recomputed: Option<Sums>,
-}
-
-/// A column of a row that is not what the row's record says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pub field: String,
-    pub stored: String,
-    pub recorded: String,
-}
-
 pub(super) const DELETE_ROLLUP: &str =
     "DELETE FROM rollups WHERE hour = ?1 AND key_id = ?2 AND model = ?3 AND tenant = ?4";
 
-impl Store {
-    /// The first hour from `hour` on (since the epoch, UTC) that has rows or roll-ups.
-    pub(crate) fn next_hour(&self, hour: i64) -> Result<Option<i64>, StoreError> {
+impl Sqlite {
+    pub(super) fn next_hour(&self, hour: i64) -> Result<Option<i64>, StoreError> {
         let first = |sql: &str, from: i64| -> Result<Option<i64>, StoreError> {
             Ok(self.conn.prepare_cached(sql)?.query_row([from], |row| row.get(0))?)
         };
@@ -60,22 +38,17 @@ impl Store {
         Ok(rows.into_iter().chain(rollups).min())
     }
 
-    /// The roll-ups of an hour that are not what its rows add up to, and how many rows those are.
-    pub(crate) fn differing(&self, hour: i64) -> Result<(Vec<Differing>, u64), StoreError> {
+    pub(super) fn differing(&self, hour: i64) -> Result<(Vec<Differing>, u64), StoreError> {
         differing(&self.conn, hour)
     }
 
-    /// Makes an hour's roll-ups what its rows add up to, and the sums of its day what the roll-ups do.
-    /// An hour whose rows have become too old meanwhile stays as it is: its roll-ups are all that is left of
-    /// them.
-    pub(crate) fn rebuild_hour(&mut self, hour: i64) -> Result<(), StoreError> {
+    pub(super) fn rebuild_hour(&mut self, hour: i64) -> Result<(), StoreError> {
         let tx = self.write()?;
         rebuild(&tx, hour)?;
         Ok(tx.commit()?)
     }
 
-    /// What [`Store::balances`] would say if there were no sums but only rows.
-    pub(crate) fn balances_of_rows(
+    pub(super) fn balances_of_rows(
         &self,
         from_ms: i64,
         until_ms: i64,
@@ -87,9 +60,7 @@ impl Store {
         Ok(accounts.balances())
     }
 
-    /// Compares a request's row with its record, column by column. `None`: there is no row. One that was
-    /// redated has another date than its record.
-    pub(crate) fn changed(&self, row: &Row) -> Result<Option<Vec<Changed>>, StoreError> {
+    pub(super) fn changed(&self, row: &Row) -> Result<Option<Vec<Changed>>, StoreError> {
         let mut select = self.conn.prepare_cached(SELECT_ROW)?;
         let mut found = select.query([row.opened.event_id.0])?;
         let Some(found) = found.next()? else { return Ok(None) };
@@ -113,7 +84,7 @@ impl Store {
     }
 }
 
-/// See [`Store::rebuild_hour`], within a transaction that writes.
+/// See [`Sqlite::rebuild_hour`], within a transaction that writes.
 pub(super) fn rebuild(tx: &Transaction<'_>, hour: i64) -> Result<(), StoreError> {
     if hour.saturating_mul(HOUR_MS) < rows_from_ms(tx)? {
         return Ok(());
@@ -181,7 +152,7 @@ fn as_stored(sums: &mut Sums) {
 }
 
 impl Owner {
-    fn of(addend: &super::sums::Addend<'_>) -> Self {
+    fn of(addend: &Addend<'_>) -> Self {
         Self {
             key_id: addend.key_id.to_owned(),
             model: addend.model.to_owned(),
@@ -192,27 +163,28 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sample, store_with};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{Sample, store_with};
 
     #[test]
     fn an_hour_whose_rows_went_meanwhile_keeps_its_rollups() {
         let sample = |id: u64| Sample { id, at_ms: id as i64 * HOUR_MS, ..Sample::default() };
         let samples: Vec<_> = (0..48).map(sample).collect();
         let (_dir, mut store) = store_with(&samples);
-        store.fold(48, 100, || ()).unwrap();
+        store.fold(48, 100, &mut || ()).unwrap();
         let spoil = "UPDATE rollups SET total_tokens = 99 WHERE hour IN (3, 30)";
-        store.conn.execute(spoil, []).unwrap();
+        store.connection().execute(spoil, []).unwrap();
         assert_eq!(store.differing(3).unwrap().0.len(), 1);
         // Between looking and mending, retention has a look of its own.
-        store.expire(24 * HOUR_MS, 7, || ()).unwrap();
+        store.expire(24 * HOUR_MS, 7, &mut || ()).unwrap();
         store.rebuild_hour(3).unwrap();
         store.rebuild_hour(23).unwrap();
         store.rebuild_hour(30).unwrap();
         let requests = |store: &Store| store.balances(0, 48 * HOUR_MS).unwrap()[0].requests;
         assert_eq!(requests(&store), 48, "sums whose rows are gone, or going, are all there is");
         let total = "SELECT sum(total_tokens) FROM rollups";
-        let total = store.conn.query_row(total, [], |row| row.get(0));
+        let total = store.connection().query_row(total, [], |row| row.get(0));
         assert_eq!(total, Ok(48 * 10 + 89), "and what still has rows is mended");
     }
 }

@@ -8,15 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::record::EventId;
 use crate::usage::Flags;
 
 use super::append::add_to_rollup;
 use super::day_sums::{Folded, add_late, refold};
 use super::expire::rows_from_ms;
-use super::recompute::{DELETE_ROLLUP, Owner, rebuild};
-use super::sums::{EVERYTHING, Range, hour_of, rollups_of, row_after};
-use super::{Store, StoreError, Sums};
+use super::recompute::{DELETE_ROLLUP, rebuild};
+use super::sums::{rollups_of, row_after};
+use super::{EVERYTHING, Misdated, Owner, Range, Sqlite, StoreError, Sums, hour_of};
 
 /// Rows in one transaction: the drain waits for it.
 const BATCH: usize = 10_000;
@@ -28,44 +27,30 @@ const LOOK: usize = 1_000_000;
 const FUTURE: &str = "
 SELECT rowid FROM requests WHERE started_at_ms > ?1 AND +rowid > ?2 ORDER BY +rowid LIMIT ?3";
 
-/// A row of the future, and the date that it should have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Misdated {
+/// A row of the future with what it adds to sums.
+struct Found {
     rowid: i64,
-    pub event_id: EventId,
-    pub tenant: String,
-    pub key_id: String,
-    pub model: String,
-    /// Both in milliseconds since the epoch.
-    pub started_at_ms: i64,
-    pub redated_ms: i64,
+    row: Misdated,
     sums: Sums,
 }
 
 /// What rows add up to, by the roll-up that they belong to.
 type Moved = BTreeMap<(i64, Owner), Sums>;
 
-impl Store {
-    /// Hands `each` the rows of requests that began after `until_ms`, in the order in which they were
-    /// stored, at most `limit`, with the dates that [`Store::redate`] would give them.
-    pub(crate) fn misdated(
+impl Sqlite {
+    pub(super) fn misdated(
         &self,
         until_ms: i64,
         now_ms: i64,
         limit: usize,
-        each: impl FnMut(Misdated),
+        each: &mut dyn FnMut(Misdated),
     ) -> Result<(), StoreError> {
-        let tx = self.snapshot()?;
+        let _snapshot = self.snapshot()?;
         let rowids = future(&self.conn, until_ms, i64::MIN, limit)?;
-        misdated(&self.conn, (until_ms, now_ms), &rowids, each)?;
-        drop(tx);
-        Ok(())
+        misdated(&self.conn, (until_ms, now_ms), &rowids, |found| each(found.row))
     }
 
-    /// Gives the rows of requests that began after `until_ms` a date that can be: that of the clock which
-    /// made their id, if it is not too late, too; else that of the row stored before them, or without
-    /// one `now_ms`. A row keeps a flag that says so. Returns how many rows these were.
-    pub(crate) fn redate(&mut self, until_ms: i64, now_ms: i64) -> Result<u64, StoreError> {
+    pub(super) fn redate(&mut self, until_ms: i64, now_ms: i64) -> Result<u64, StoreError> {
         self.redate_in((until_ms, now_ms), LOOK, BATCH)
     }
 
@@ -93,13 +78,12 @@ impl Store {
         let set = "UPDATE requests SET started_at_ms = ?2, flags = flags | ?3 WHERE rowid = ?1";
         let mut set = tx.prepare_cached(set)?;
         let (redated, mut from, mut to) = (rows.len() as u64, Moved::new(), Moved::new());
-        for row in rows {
-            set.execute((row.rowid, row.redated_ms, Flags::REDATED.0))?;
-            let Misdated { key_id, model, tenant, sums, .. } = row;
+        for Found { rowid, row, sums } in rows {
+            set.execute((rowid, row.redated_ms, Flags::REDATED.0))?;
+            let Misdated { key_id, model, tenant, started_at_ms, redated_ms, .. } = row;
             let owner = Owner { key_id, model, tenant };
-            let rollup = (hour_of(row.redated_ms), owner.clone());
-            to.entry(rollup).or_default().add(&sums);
-            from.entry((hour_of(row.started_at_ms), owner)).or_default().add(&sums);
+            to.entry((hour_of(redated_ms), owner.clone())).or_default().add(&sums);
+            from.entry((hour_of(started_at_ms), owner)).or_default().add(&sums);
         }
         drop(set);
         add(&tx, &to)?;
@@ -155,17 +139,17 @@ fn future(
     Ok(rowids.collect::<Result<_, _>>()?)
 }
 
-/// See [`Store::misdated`]. Those of the rows that are still there, and of the future.
+/// See [`Sqlite::misdated`]. Those of the rows that are still there, and of the future.
 fn misdated(
     conn: &Connection,
     (until_ms, now_ms): (i64, i64),
     rowids: &[i64],
-    mut each: impl FnMut(Misdated),
+    mut each: impl FnMut(Found),
 ) -> Result<(), StoreError> {
     let rows_from_ms = rows_from_ms(conn)?;
     let mut before: Option<(i64, i64)> = None;
     for rowid in rowids.iter().copied() {
-        row_after(conn, (rowid, until_ms), &mut |row, event_id| {
+        row_after(conn, (rowid, until_ms), &mut |addend, event_id| {
             let made_at_ms = event_id.made_at_ms().filter(|made_at_ms| *made_at_ms <= until_ms);
             let redated_ms = match made_at_ms {
                 Some(made_at_ms) => made_at_ms,
@@ -174,16 +158,15 @@ fn misdated(
             // Before this, hours have no rows any more, and their sums stand alone.
             let redated_ms = redated_ms.max(rows_from_ms);
             before = Some((rowid, redated_ms));
-            each(Misdated {
-                rowid,
+            let row = Misdated {
                 event_id,
-                tenant: row.tenant.to_owned(),
-                key_id: row.key_id.to_owned(),
-                model: row.model.to_owned(),
-                started_at_ms: row.at_ms,
+                tenant: addend.tenant.to_owned(),
+                key_id: addend.key_id.to_owned(),
+                model: addend.model.to_owned(),
+                started_at_ms: addend.at_ms,
                 redated_ms,
-                sums: row.sums,
-            });
+            };
+            each(Found { rowid, row, sums: addend.sums });
             Ok(())
         })?;
     }
@@ -209,24 +192,27 @@ fn stored_before(
 mod tests {
     use rusqlite::StatementStatus;
 
-    use super::super::samples::{HOUR_MS, Sample, store_with};
     use super::super::sums::{ROLLUPS, ROW, ROWS};
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::{HOUR_MS, Sample, store_with};
     use crate::usage::{Usage, UsageSource};
 
     const NOW_MS: i64 = 1_000 * HOUR_MS;
     const FUTURE_MS: i64 = 90_000 * HOUR_MS;
 
     fn starts(store: &Store) -> Vec<i64> {
-        let mut starts =
-            store.conn.prepare("SELECT started_at_ms FROM requests ORDER BY rowid").unwrap();
+        let mut starts = store
+            .connection()
+            .prepare("SELECT started_at_ms FROM requests ORDER BY rowid")
+            .unwrap();
         let starts = starts.query_map([], |row| row.get(0)).unwrap();
         starts.collect::<Result<_, _>>().unwrap()
     }
 
     fn rollups(store: &Store) -> Vec<(i64, i64, i64)> {
         let sql = "SELECT hour, requests, total_tokens FROM rollups ORDER BY hour";
-        let mut rollups = store.conn.prepare(sql).unwrap();
+        let mut rollups = store.connection().prepare(sql).unwrap();
         let rollups = rollups.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         rollups.unwrap().collect::<Result<_, _>>().unwrap()
     }
@@ -262,7 +248,7 @@ mod tests {
         for (batch, look) in (1..=rows.len()).flat_map(|batch| [1, 3, 8].map(|look| (batch, look)))
         {
             let (_dir, mut store) = stored(&rows);
-            assert_eq!(store.redate_in((NOW_MS, NOW_MS), look, batch).unwrap(), 6);
+            assert_eq!(store.sqlite_mut().redate_in((NOW_MS, NOW_MS), look, batch).unwrap(), 6);
             assert_eq!(starts(&store), expected);
             assert_eq!(rollups(&store), [(999, 7, 70), (1_000, 1, 10)]);
             assert_eq!(store.redate(NOW_MS, NOW_MS).unwrap(), 0);
@@ -272,7 +258,7 @@ mod tests {
     #[test]
     fn no_row_goes_back_to_where_rows_were_deleted() {
         let (_dir, mut store) = stored(&[(None, 5 * HOUR_MS), (Some(6 * HOUR_MS), FUTURE_MS)]);
-        assert_eq!(store.expire(10 * HOUR_MS, 9, || {}).unwrap(), 1);
+        assert_eq!(store.expire(10 * HOUR_MS, 9, &mut || {}).unwrap(), 1);
         assert_eq!(store.redate(NOW_MS, NOW_MS).unwrap(), 1);
         assert_eq!(starts(&store), [10 * HOUR_MS]);
         assert_eq!(rollups(&store), [(5, 1, 10), (10, 1, 10)]);
@@ -317,11 +303,14 @@ mod tests {
                 _ => sample(id).row_made_at((NOW_MS as u64) + id),
             };
             store.append(&(1..60).map(made).collect::<Vec<_>>(), &[]).unwrap();
-            store.fold(before, limit, || ()).unwrap();
+            store.fold(before, limit, &mut || ()).unwrap();
             let until_ms = FUTURE_MS + 20;
-            assert_eq!(store.redate_in((until_ms, NOW_MS), 13, 5).unwrap(), 39);
+            assert_eq!(store.sqlite_mut().redate_in((until_ms, NOW_MS), 13, 5).unwrap(), 39);
             assert_eq!(differing(&store), 0, "{before} {limit}");
-            assert_eq!(store.redate_in((NOW_MS + HOUR_MS, NOW_MS), 13, 5).unwrap(), 27);
+            assert_eq!(
+                store.sqlite_mut().redate_in((NOW_MS + HOUR_MS, NOW_MS), 13, 5).unwrap(),
+                27
+            );
             assert_eq!(differing(&store), 0, "{before} {limit}");
             assert!(rollups(&store).iter().all(|(hour, ..)| *hour < FUTURE_HOUR));
         }
@@ -344,8 +333,8 @@ mod tests {
             let stays = Sample { id: 3, usage, ..sample }.row_made_at(FUTURE_MS as u64);
             store.append(&rows, &[]).unwrap();
             store.append(&[stays], &[]).unwrap();
-            store.conn.execute_batch(spoil).unwrap();
-            store.redate_batch((NOW_MS, NOW_MS), &[1, 2]).unwrap();
+            store.connection().execute_batch(spoil).unwrap();
+            store.sqlite_mut().redate_batch((NOW_MS, NOW_MS), &[1, 2]).unwrap();
             assert_eq!(differing(&store), 0, "{spoil}");
             assert_eq!(rollups(&store).len(), 2);
         }
@@ -356,9 +345,9 @@ mod tests {
         let steps = |rows: u64| {
             let sample = |id: u64| Sample { id, at_ms: FUTURE_MS, ..Sample::default() };
             let (_dir, mut store) = store_with(&(1..=rows).map(sample).collect::<Vec<_>>());
-            assert_eq!(store.redate_in((NOW_MS, NOW_MS), LOOK, 10).unwrap(), rows);
+            assert_eq!(store.sqlite_mut().redate_in((NOW_MS, NOW_MS), LOOK, 10).unwrap(), rows);
             let steps = |sql: &str| {
-                let statement = store.conn.prepare_cached(sql).unwrap();
+                let statement = store.connection().prepare_cached(sql).unwrap();
                 statement.get_status(StatementStatus::VmStep) as u64
             };
             [FUTURE, ROW, ROWS, ROLLUPS].map(steps).iter().sum::<u64>() / rows
@@ -371,7 +360,7 @@ mod tests {
     #[test]
     fn rows_of_the_future_are_found_by_the_index() {
         let (_dir, store) = store_with(&[]);
-        let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {FUTURE}")).unwrap();
+        let mut plan = store.connection().prepare(&format!("EXPLAIN QUERY PLAN {FUTURE}")).unwrap();
         let plan = plan.query_map((5, 6, 7), |row| row.get("detail")).unwrap();
         let plan: Vec<String> = plan.collect::<Result<_, _>>().unwrap();
         assert!(

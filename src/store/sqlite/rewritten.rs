@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Store, StoreError};
+use super::{Sqlite, StoreError};
 use crate::record::EventId;
 
 /// What is known of the content.
@@ -48,16 +48,16 @@ impl Content {
     }
 }
 
-impl Store {
+impl Sqlite {
     /// From here on the content is this one: what replaces it is told by the last row, whoever stored that.
-    pub(crate) fn watch_content(&mut self) -> Result<(), StoreError> {
+    pub(super) fn watch_content(&mut self) -> Result<(), StoreError> {
         self.content = Content { last_row: last_row(&self.conn)?, version: None };
         Ok(())
     }
 
     /// Whether others have put another content in the place of what this connection has stored. Each of its
     /// transactions asks the same once the lock is its own: a program that restores holds it before.
-    pub(crate) fn is_rewritten(&mut self) -> Result<bool, StoreError> {
+    pub(super) fn is_rewritten(&mut self) -> Result<bool, StoreError> {
         self.content.is_other(&self.conn)
     }
 }

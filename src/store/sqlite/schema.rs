@@ -188,9 +188,10 @@ fn fingerprint(done: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::Sample;
-    use super::super::{FILE_NAME, Store};
+    use super::super::FILE_NAME;
     use super::*;
+    use crate::store::Store;
+    use crate::store::samples::Sample;
 
     /// Of each schema version. A number of a released version never changes: files carry it, and would
     /// be refused. Whoever changes the tables adds a migration, and a line here.

@@ -10,38 +10,7 @@ use rusqlite::{Connection, params};
 use crate::record::EventId;
 use crate::usage::Usage;
 
-use super::{Store, StoreError, from_sql};
-
-/// Milliseconds in an hour.
-pub(super) const HOUR_MS: i64 = 3_600_000;
-
-/// What is counted of a number of requests. Sums stop at the largest number instead of wrapping.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub requests: u64,
-    /// Those whose usage the upstream did not state in full: running or estimated.
-    pub estimated_requests: u64,
-    /// Those without a price, which are not in the cost.
-    pub unpriced_requests: u64,
-    pub usage: Usage,
-    /// In billionths of a dollar; `None` as long as nothing had a price.
-    pub cost_nano_usd: Option<i64>,
-}
-
-/// Which requests to sum up: those that began in `from_ms..until_ms` (milliseconds since the
-/// epoch), of one key, tenant or model where given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Range<'a> {
-    pub from_ms: i64,
-    pub until_ms: i64,
-    pub key: Option<&'a str>,
-    pub tenant: Option<&'a str>,
-    pub model: Option<&'a str>,
-}
-
-/// Everything there is.
-pub(super) const EVERYTHING: Range<'_> =
-    Range { from_ms: i64::MIN, until_ms: i64::MAX, key: None, tenant: None, model: None };
+use super::{Addend, HOUR_MS, Range, Sqlite, StoreError, Sums, from_sql, hour_of};
 
 /// What the sum of a span consists of: whole hours, and rows of the hours that it cuts.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +19,6 @@ pub(super) struct Parts {
     pub(super) rows: [(i64, i64); 2],
     /// From and until before, in hours since the epoch.
     pub(super) hours: (i64, i64),
-}
-
-/// One part of a sum: a roll-up, or a single row of an hour that the range cuts.
-#[derive(Debug)]
-pub(crate) struct Addend<'a> {
-    pub tenant: &'a str,
-    pub key_id: &'a str,
-    pub model: &'a str,
-    /// The roll-up's hour, or the row's start, in milliseconds since the epoch.
-    pub at_ms: i64,
-    pub sums: Sums,
 }
 
 /// The hours from `?2` to before `?3` that have roll-ups, the newest first, one seek each:
@@ -124,14 +82,12 @@ pub(super) const ROWS: &str = of_rows!(
 pub(super) const ROW: &str =
     of_rows!(", r.event_id FROM requests AS r WHERE r.rowid = ?1 AND r.started_at_ms > ?2");
 
-impl Store {
-    /// Hands `each` everything that the range's sum consists of. An hour of which `cut` says so
-    /// (it gets the hour's begin in milliseconds) is handed over row by row.
-    pub(crate) fn addends(
+impl Sqlite {
+    pub(super) fn addends(
         &self,
         range: &Range<'_>,
-        cut: impl Fn(i64) -> bool,
-        mut each: impl FnMut(Addend<'_>),
+        cut: &dyn Fn(i64) -> bool,
+        each: &mut dyn FnMut(Addend<'_>),
     ) -> Result<(), StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
         let _snapshot = self.snapshot()?;
@@ -139,7 +95,7 @@ impl Store {
         let rows_from_ms = self.rows_from_ms()?;
         let Parts { rows: [begin, end], hours } =
             Parts::of((range.from_ms, range.until_ms), rows_from_ms);
-        query(tx, ROWS, range, begin, &mut each)?;
+        query(tx, ROWS, range, begin, each)?;
         let mut cut_hours = BTreeSet::new();
         query(tx, ROLLUPS, range, hours, &mut |mut addend| {
             addend.at_ms = addend.at_ms.saturating_mul(HOUR_MS);
@@ -150,9 +106,9 @@ impl Store {
             }
         })?;
         for begin in cut_hours {
-            query(tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), &mut each)?;
+            query(tx, ROWS, range, (begin, begin.saturating_add(HOUR_MS)), each)?;
         }
-        query(tx, ROWS, range, end, &mut each)
+        query(tx, ROWS, range, end, each)
     }
 }
 
@@ -202,7 +158,7 @@ pub(super) fn rows_between(
     conn: &Connection,
     range: &Range<'_>,
     between: (i64, i64),
-    each: &mut impl FnMut(Addend<'_>),
+    each: &mut dyn FnMut(Addend<'_>),
 ) -> Result<(), StoreError> {
     query(conn, ROWS, range, between, each)
 }
@@ -226,75 +182,9 @@ pub(super) fn rollups_of(
     conn: &Connection,
     range: &Range<'_>,
     hour: i64,
-    each: &mut impl FnMut(Addend<'_>),
+    each: &mut dyn FnMut(Addend<'_>),
 ) -> Result<(), StoreError> {
     query(conn, ROLLUPS, range, (hour, hour.saturating_add(1)), each)
-}
-
-impl Sums {
-    /// Adds what `other` counted.
-    pub(crate) fn add(&mut self, other: &Self) {
-        let mut other = *other;
-        self.requests = self.requests.saturating_add(other.requests);
-        self.estimated_requests = self.estimated_requests.saturating_add(other.estimated_requests);
-        self.unpriced_requests = self.unpriced_requests.saturating_add(other.unpriced_requests);
-        for (sum, addend) in counts(&mut self.usage).into_iter().zip(counts(&mut other.usage)) {
-            *sum = sum.saturating_add(*addend);
-        }
-        self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
-            (Some(mine), Some(its)) => Some(mine.saturating_add(its)),
-            (mine, its) => mine.or(its),
-        };
-    }
-
-    /// What is left of stored sums without `other`. `None` if nobody can tell from them: `other` is not in
-    /// them, or one of them has stopped at the largest number.
-    pub(super) fn without(&self, other: &Self) -> Option<Self> {
-        let (mut left, mut other) = (*self, *other);
-        let pairs = [
-            (&mut left.requests, other.requests),
-            (&mut left.estimated_requests, other.estimated_requests),
-            (&mut left.unpriced_requests, other.unpriced_requests),
-        ];
-        let usages = counts(&mut left.usage).into_iter();
-        let usages = usages.zip(counts(&mut other.usage).map(|count| *count));
-        for (sum, subtrahend) in pairs.into_iter().chain(usages) {
-            let is_whole = *sum < i64::MAX.unsigned_abs();
-            *sum = sum.checked_sub(subtrahend).filter(|_| is_whole)?;
-        }
-        let cost = match (self.cost_nano_usd, other.cost_nano_usd) {
-            (Some(i64::MAX), _) | (None, Some(_)) => return None,
-            (mine, None) => mine,
-            (Some(mine), Some(its)) => Some(mine.checked_sub(its).filter(|cost| *cost >= 0)?),
-        };
-        // Each row has a price or is counted as one that has none.
-        let is_priced = left.requests > left.unpriced_requests;
-        left.cost_nano_usd = cost.filter(|_| is_priced);
-        Some(left)
-    }
-}
-
-/// The counts of tokens that are summed up.
-pub(super) fn counts(usage: &mut Usage) -> [&mut u64; 12] {
-    [
-        &mut usage.input,
-        &mut usage.cached,
-        &mut usage.cache_write,
-        &mut usage.output,
-        &mut usage.reasoning,
-        &mut usage.audio_input,
-        &mut usage.audio_output,
-        &mut usage.image_input,
-        &mut usage.image_output,
-        &mut usage.accepted_prediction,
-        &mut usage.rejected_prediction,
-        &mut usage.total,
-    ]
-}
-
-/// The hour (since the epoch, UTC) in which a moment lies.
-pub(super) fn hour_of(at_ms: i64) -> i64 {
-    at_ms.div_euclid(HOUR_MS)
 }
 
 /// Runs [`ROLLUPS`] or [`ROWS`] over `from..until`, in hours or milliseconds.
@@ -303,7 +193,7 @@ fn query(
     sql: &str,
     range: &Range<'_>,
     (from, until): (i64, i64),
-    each: &mut impl FnMut(Addend<'_>),
+    each: &mut dyn FnMut(Addend<'_>),
 ) -> Result<(), StoreError> {
     if from >= until {
         return Ok(());
@@ -357,40 +247,15 @@ pub(crate) fn usage_at(row: &rusqlite::Row<'_>, first: usize) -> Result<Usage, r
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sample, minutes, store_with};
     use super::*;
-
-    #[test]
-    fn filters_and_cut_hours_agree_with_the_rows() {
-        let samples = minutes();
-        let (_dir, store) = store_with(&samples);
-        for key in [None, Some("key_a"), Some("key_x")] {
-            for tenant in [None, Some("acme"), Some("beta"), Some("x")] {
-                for model in [None, Some("n")] {
-                    let range = Range { from_ms: 90_001, until_ms: 30_000_000, key, tenant, model };
-                    let wanted = |sample: &&Sample<'_>| {
-                        (range.from_ms..range.until_ms).contains(&sample.at_ms)
-                            && key.is_none_or(|key| key == sample.key)
-                            && tenant.is_none_or(|tenant| tenant == sample.tenant)
-                            && model.is_none_or(|model| model == sample.model)
-                    };
-                    let expected = samples.iter().filter(wanted).count() as u64;
-                    for every in [1, 2, 1_000] {
-                        let mut found = 0;
-                        let cut = |begin_ms: i64| begin_ms / HOUR_MS % every == 0;
-                        store.addends(&range, cut, |addend| found += addend.sums.requests).unwrap();
-                        assert_eq!(found, expected, "{range:?} {every}");
-                    }
-                }
-            }
-        }
-    }
+    use crate::store::samples::{minutes, store_with};
 
     #[test]
     fn no_sum_reads_all_rows_or_all_rollups() {
         let (_dir, store) = store_with(&minutes());
         for sql in [ROLLUPS, HOURS, ROWS] {
-            let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut plan =
+                store.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = plan
                 .query_map(params![None::<&str>, 0, 1, None::<&str>, None::<&str>], |row| {
                     row.get::<_, String>(3)
@@ -415,21 +280,5 @@ mod tests {
                 assert!(steps.contains(&format!("SEARCH {step}")), "{step}: {steps:#?}");
             }
         }
-    }
-
-    #[test]
-    fn sums_saturate() {
-        let large = Sums {
-            requests: u64::MAX,
-            cost_nano_usd: Some(i64::MAX),
-            usage: Usage { total: u64::MAX, ..Usage::default() },
-            ..Sums::default()
-        };
-        let mut sums = Sums::default();
-        sums.add(&Sums::default());
-        assert_eq!(sums.cost_nano_usd, None);
-        sums.add(&large);
-        sums.add(&large);
-        assert_eq!(sums, large);
     }
 }

@@ -75,7 +75,7 @@ fn a_crashed_request_is_charged_by_its_price_or_has_none() {
     assert_eq!(costs, [Some("0.000010248"), None, None]);
     assert_eq!(rows[0].price_version, known.map(|version| version.to_string()));
     assert_eq!((&rows[1].price_version, &rows[2].price_version), (&None, &None));
-    let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+    let recost = store.recost(i64::MIN, i64::MAX, &mut |one| panic!("{one:?}")).expect("reads");
     assert_eq!((recost.rows, recost.unpriced, recost.nano_usd), (3, 2, 10_248));
 }
 

@@ -124,7 +124,7 @@ fn a_store_that_takes_anothers_place_knows_the_prices_in_force() {
     assert_eq!(drain.pass().expect("follows").rows, 1);
     let store = Store::open(fixture.dir.path()).expect("opens");
     assert_eq!(store.price_versions().expect("reads").rates(price.version), Some(&price.rates));
-    let recost = store.recost(i64::MIN, i64::MAX, |one| panic!("{one:?}")).expect("reads");
+    let recost = store.recost(i64::MIN, i64::MAX, &mut |one| panic!("{one:?}")).expect("reads");
     assert_eq!((recost.rows, recost.unpriced), (1, 0));
 }
 

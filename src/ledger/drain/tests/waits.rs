@@ -47,8 +47,8 @@ type Step = fn(&mut Waiting) -> Result<(), DrainError>;
 
 const STEPS: [(&str, Step); 4] = [
     ("append", |it| it.drain.pass().map(drop)),
-    ("expire", |it| Ok(it.drain.store.expire(i64::MAX, 10, || ()).map(drop)?)),
-    ("fold", |it| Ok(it.drain.store.fold(i64::MAX, 10, || ()).map(drop)?)),
+    ("expire", |it| Ok(it.drain.store.expire(i64::MAX, 10, &mut || ()).map(drop)?)),
+    ("fold", |it| Ok(it.drain.store.fold(i64::MAX, 10, &mut || ()).map(drop)?)),
     ("remove", |it| {
         it.end_journal();
         Ok(it.drain.remove_finished()?)
@@ -104,10 +104,10 @@ fn a_backup_that_is_restored_before_anything_was_stored_is_noticed() {
     drain.pass().expect("nothing is there");
     let mut other = rusqlite::Connection::open(drain.store.path()).expect("opens");
     other.restore("main", &backup, NO_WORD).expect("restores");
-    assert!(drain.store.is_rewritten().expect("looks"));
-    assert!(drain.store.is_rewritten().expect("looks"), "until it is followed");
+    assert!(drain.store.is_replaced().expect("looks"));
+    assert!(drain.store.is_replaced().expect("looks"), "until it is followed");
     drain.pass().expect("follows");
-    assert!(!drain.store.is_rewritten().expect("looks"));
+    assert!(!drain.store.is_replaced().expect("looks"));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_last_row_that_this_drain_deletes_itself_is_missed_by_nobody() {
     assert_eq!(it.drain.expire(i64::MAX, i64::MAX).expect("deletes"), 3);
     let mut other = Store::open(it.fixture.dir.path()).expect("opens");
     other.confirm(None, 5).expect("writes");
-    assert!(!it.drain.store.is_rewritten().expect("looks"));
+    assert!(!it.drain.store.is_replaced().expect("looks"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whatever is folded and whatever comes late, balances are what the rows say.
 
+use crate::store::Store;
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -57,13 +58,13 @@ fn take(step: &Step, store: &mut Store, samples: &mut Vec<Sample<'static>>) {
             assert_eq!(store.append(&rows, &[]).unwrap(), requests.len());
         }
         Step::Fold(before, limit) => {
-            assert!(store.fold(BEGIN + before, *limit, || ()).unwrap() <= *limit);
+            assert!(store.fold(BEGIN + before, *limit, &mut || ()).unwrap() <= *limit);
         }
         Step::Rebuild(hour, limit) => {
             let hour = BEGIN + hour;
             let spoil = "UPDATE rollups SET total_tokens = 5, cost_nano_usd = 7 WHERE hour = ?1";
-            store.conn.execute(spoil, [hour]).unwrap();
-            store.fold(hour + 1, *limit, || ()).unwrap();
+            store.connection().execute(spoil, [hour]).unwrap();
+            store.fold(hour + 1, *limit, &mut || ()).unwrap();
             store.rebuild_hour(hour).unwrap();
         }
         Step::Redate(which, minute) if !samples.is_empty() => {
@@ -72,7 +73,7 @@ fn take(step: &Step, store: &mut Store, samples: &mut Vec<Sample<'static>>) {
             one.at_ms = BEGIN * HOUR_MS + minute * MINUTE_MS;
             let redate = "UPDATE requests SET started_at_ms = ?1 WHERE event_id = ?2";
             let id = one.row().opened.event_id;
-            store.conn.execute(redate, params![one.at_ms, id.0]).unwrap();
+            store.connection().execute(redate, params![one.at_ms, id.0]).unwrap();
             for at_ms in [before_ms, one.at_ms] {
                 store.rebuild_hour(at_ms / HOUR_MS).unwrap();
             }
@@ -149,13 +150,14 @@ fn each_rollup_is_folded_once_in_its_order_and_only_of_hours_that_are_over() {
     let samples = [at(1, 47, "key_a"), at(2, 47, "key_b"), at(3, 48, "key_a"), at(4, 50, "a")];
     let (_dir, mut store) = store_with(&samples);
     let sums = |store: &Store| -> Vec<(i64, String, i64)> {
-        let mut all = store.conn.prepare("SELECT day, key_id, requests FROM day_sums").unwrap();
+        let mut all =
+            store.connection().prepare("SELECT day, key_id, requests FROM day_sums").unwrap();
         let sums = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         sums.unwrap().collect::<Result<_, _>>().unwrap()
     };
     let sum = |day, key: &str, requests| (day, key.to_owned(), requests);
     let mut stepped = 0;
-    let mut fold = |store: &mut Store, limit| store.fold(50, limit, || stepped += 1).unwrap();
+    let mut fold = |store: &mut Store, limit| store.fold(50, limit, &mut || stepped += 1).unwrap();
     assert_eq!(fold(&mut store, 1), 1);
     assert_eq!(sums(&store), [sum(1, "key_a", 1)]);
     // Of an hour that is folded in part, what stands before the position is late, and no other.
@@ -173,7 +175,7 @@ fn sums_of_a_day_stop_at_the_largest_integer() {
     let usage = crate::usage::Usage { total: u64::MAX, ..Default::default() };
     let sample = Sample { usage, cost: Some(u64::MAX), ..Sample::default() };
     let (_dir, mut store) = store_with(&[sample, Sample { id: 2, model: "n", ..sample }]);
-    store.fold(1_000, 10, || ()).unwrap();
+    store.fold(1_000, 10, &mut || ()).unwrap();
     store.append(&[Sample { id: 3, ..sample }.row()], &[]).unwrap();
     let largest = i64::MAX as u64;
     let expected = Counts { requests: 3, total_tokens: largest, nano_usd: largest };
@@ -186,7 +188,7 @@ fn sums_of_a_day_stop_at_the_largest_integer() {
 #[test]
 fn folding_begins_behind_the_position() {
     let (_dir, store) = store_with(&[Sample::default()]);
-    let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {UNFOLDED}")).unwrap();
+    let mut plan = store.connection().prepare(&format!("EXPLAIN QUERY PLAN {UNFOLDED}")).unwrap();
     let steps = plan.query_map(params![0, "", "", "", 9, 9], |row| row.get::<_, String>(3));
     let steps: Vec<_> = steps.unwrap().collect::<Result<_, _>>().unwrap();
     let key = "SEARCH rollups USING PRIMARY KEY ((hour,key_id,model,tenant)>(?,?,?,?) AND hour<?)";

@@ -1,8 +1,9 @@
 //! Values that somebody else wrote, and that can't be what they should.
 
-use super::super::super::samples::{new_key, store_with};
-use super::super::super::{NewKey, Store};
+use super::super::super::NewKey;
 use super::*;
+use crate::store::Store;
+use crate::store::samples::{new_key, store_with};
 
 /// What makes a key unreadable, how that is told, and what mends it.
 type Mend = fn(&mut Store);
@@ -41,7 +42,7 @@ const KEYS: [(&str, &str, Mend); 9] = [
 
 fn damaged(statement: &str) -> (tempfile::TempDir, Store) {
     let (dir, mut store) = store_with(&[]);
-    store.create_keys([new_key(1, "acme"), new_key(2, "acme")], 1).unwrap();
+    store.create_keys(&[new_key(1, "acme"), new_key(2, "acme")], 1).unwrap();
     let which = if statement.starts_with("secrets") { "key_id" } else { "id" };
     let update = format!("UPDATE {statement} WHERE {which} = 'key_1'");
     store.connection().execute(&update, []).unwrap();
@@ -101,7 +102,7 @@ fn a_key_that_cannot_be_read_can_be_deleted_each_way() {
 #[test]
 fn a_key_whose_id_is_no_text_goes_with_its_tenant() {
     let (_dir, mut store) = store_with(&[]);
-    store.create_keys([new_key(1, "acme"), new_key(2, "acme")], 1).unwrap();
+    store.create_keys(&[new_key(1, "acme"), new_key(2, "acme")], 1).unwrap();
     let rename = "PRAGMA foreign_keys = OFF;
         UPDATE keys SET id = CAST(x'6bff' AS TEXT) WHERE id = 'key_1';
         PRAGMA foreign_keys = ON";
@@ -113,11 +114,11 @@ fn a_key_whose_id_is_no_text_goes_with_its_tenant() {
     assert_eq!(told(&bad.unreadable), ["`id` is text that is not UTF-8"]);
     assert_eq!(store.delete_tenant("acme", true, 9).unwrap().1, 2);
     let mut deleted = 0;
-    let count = |_| {
+    let mut count = |_| {
         deleted += 1;
         Ok(())
     };
-    store.changes(Some(version)).unwrap().each(count).unwrap();
+    store.changes(Some(version)).unwrap().each(&mut count).unwrap();
     assert_eq!(deleted, 2, "the tenant, and the key that has a name");
 }
 
@@ -140,7 +141,7 @@ fn a_tenant_that_cannot_be_read_is_named_and_mended() {
     for (set, is_told, mend) in cases {
         let (_dir, mut store) = store_with(&[]);
         let keys = [NewKey { cut: true, ..new_key(1, "acme") }, new_key(2, "beta")];
-        store.create_keys(keys, 1).unwrap();
+        store.create_keys(&keys, 1).unwrap();
         let update = format!("UPDATE tenants SET {set} WHERE name = 'acme'");
         store.connection().execute(&update, []).unwrap();
         let unreadable = |store: &Store| -> Vec<Vec<String>> {
