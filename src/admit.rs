@@ -1,6 +1,6 @@
 //! Admission: may this request go upstream now, and what is set aside for it until it ends?
 //!
-//! Everything of one tenant and its keys stands behind one short lock ([`TenantLive`]), so that
+//! Everything of one tenant and its keys stands behind one short lock ([`TenantLimiter`]), so that
 //! checking and counting are one step: of a thousand requests that arrive before any ends, exactly
 //! those get in whose reservations fit. Everything is checked before anything is spent.
 //!
@@ -18,7 +18,7 @@
 //! A request that may be clamped first has its answer made small enough for the quotas ([`Clamp`]).
 //!
 //! Before its body is here, a request is asked whether any would be refused now, and gets a place among
-//! those in flight ([`Arriving`]): a client takes as long as it likes for its body.
+//! those in flight ([`PendingPermit`]): a client takes as long as it likes for its body.
 //!
 //! The yes is a [`Permit`]. It holds its place and its reservation until it is settled with what
 //! the request really used, revoked because nothing was ever sent, or dropped, which counts the
@@ -35,32 +35,32 @@ mod demand;
 mod alert;
 mod threshold_gauge;
 mod slots;
-mod books;
-mod live;
-mod levels;
+mod tenant_state;
+mod tenant_limiter;
+mod quota_levels;
 mod permit;
 mod slot_guard;
-mod arriving;
+mod pending_permit;
 
 pub(crate) use alert::{Alerting, Waiting};
-pub(crate) use arriving::Arriving;
-pub(crate) use books::Settings;
 pub(crate) use demand::{Clamp, Demand};
 pub(crate) use denied::{Denied, Level, RateLimits};
 pub(crate) use go_duration::GoDuration;
-pub(crate) use levels::QuotaLevel;
-pub(crate) use live::{OpenWindows, TenantLive};
+pub(crate) use pending_permit::PendingPermit;
 pub(crate) use permit::Permit;
 pub(crate) use quota::{Balances, Rebuilt, Used};
+pub(crate) use quota_levels::QuotaLevel;
 pub(crate) use slot_guard::SlotGuard;
+pub(crate) use tenant_limiter::{OpenWindows, TenantLimiter};
+pub(crate) use tenant_state::Settings;
 pub(crate) use window::Windows;
 #[cfg(test)]
 use {
     alert::Alert,
-    books::Totals,
     demand::KeySlot,
     denied::{Kind, Limit, Scope},
     quota::Amount,
+    tenant_state::Totals,
 };
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::admit::{Demand, Settings, SlotGuard, TenantLive};
+use crate::admit::{Demand, Settings, SlotGuard, TenantLimiter};
 use crate::clock::{Clock, TrustedClock};
 use crate::config::{Config, Durability, HeaderList, Secrets};
 use crate::forward::headers;
 use crate::identify::key_text::{KeyText, generate_id};
 use crate::identify::{Bearing, Entry, Keys};
-use crate::inspect::{self, Api, Facts, Refusable, Scan};
+use crate::inspect::{self, Api, RefusableFields, RequestFacts, Scan};
 use crate::journal::{Directory, Journal};
 use crate::ledger::drain::Drain;
 use crate::ledger::pacing::Pacing;
@@ -50,15 +50,15 @@ pub fn inspect<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
 }
 
 /// What the default upstream refuses.
-static REFUSABLE: LazyLock<Refusable> = LazyLock::new(|| {
+static REFUSABLE: LazyLock<RefusableFields> = LazyLock::new(|| {
     let config = Config::from_toml("", Secrets::Optional).expect("the defaults are valid");
-    Refusable::new(config.upstreams.iter().map(|upstream| &*upstream.refuse_fields))
+    RefusableFields::new(config.upstreams.iter().map(|upstream| &*upstream.refuse_fields))
 });
 
 /// A request body that was scanned.
 pub struct Inspected {
     frames: [Bytes; 1],
-    facts: Facts,
+    facts: RequestFacts,
 }
 
 impl Inspected {
@@ -150,7 +150,7 @@ impl Admission {
             alerting: Arc::default(),
             trusted_clock: Arc::new(TrustedClock::unconfirmed()),
         };
-        let live = TenantLive::new("acme".into(), settings, clock.now());
+        let live = TenantLimiter::new("acme".into(), settings, clock.now());
         let limits = match is_limited {
             false => Limits::default(),
             true => Limits {

@@ -22,7 +22,7 @@ mod output;
 mod progress;
 mod unpriced;
 mod unreadable;
-mod when;
+mod time_args;
 #[cfg(test)]
 mod samples;
 

@@ -4,7 +4,7 @@
 mod error;
 mod raw;
 mod keys;
-mod lines;
+mod line_numbers;
 pub(crate) mod suggest;
 mod variables;
 mod source;

@@ -14,7 +14,7 @@ mod disconnect;
 mod metered_body;
 mod models;
 mod response_body;
-mod owners;
+mod response_owners;
 mod request_body;
 mod send;
 mod settlement;
@@ -40,7 +40,7 @@ use hyper::body::Incoming;
 
 use crate::admit::RateLimits;
 use crate::clock::Now;
-use crate::gateway::admission::{admit, agree, arrive, ask_for, opened, record_open};
+use crate::gateway::admission::{admit, arrive, ask_for, opened, record_open, set_policy};
 use crate::gateway::answer::answer;
 use crate::gateway::client::{Client, Phase, Surplus};
 use crate::gateway::disconnect::{DisconnectGuard, ReadOn};
@@ -55,9 +55,9 @@ use crate::telemetry::metrics;
 
 pub(crate) use crate::gateway::cors::Cors;
 pub(crate) use crate::gateway::endpoints::forwarded as forwarded_paths;
-pub(crate) use crate::gateway::owners::Owners;
 pub(crate) use crate::gateway::request_body::{Bounds, Deadlines, InFlightLimits};
 pub(crate) use crate::gateway::response_body::ResponseBody;
+pub(crate) use crate::gateway::response_owners::Owners;
 pub(crate) use crate::gateway::worker::{Shared, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -101,7 +101,7 @@ pub(crate) async fn handle(
         Err(refusal) => {
             worker.shard.refused(refusal.code);
             exchange.is_unread |= refusal.closes;
-            told(&worker, &refusal, &exchange);
+            log_refusal(&worker, &refusal, &exchange);
             whole(refusal.status, refusal.headers(), refusal.body(family, event_id))
         }
     };
@@ -130,7 +130,7 @@ pub(crate) async fn handle(
 }
 
 /// Says of a refusal, which has no row, what its row would say; of a limit's to every operator.
-fn told(worker: &Worker, refusal: &Refusal, exchange: &Exchange) {
+fn log_refusal(worker: &Worker, refusal: &Refusal, exchange: &Exchange) {
     let key = exchange.identity.as_deref();
     if let (Some(Identity { tenant, key_id, .. }), Some(limit)) = (key, refusal.limit)
         && let Some(left_out) = worker.refused.count(tenant, key_id, limit)
@@ -209,7 +209,7 @@ async fn serve(
     let settlement =
         Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
     let mut settlement = record_open(settlement).await?;
-    agree(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
+    set_policy(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
     let drain = ReadOn::of(upstream, facts.stream, identity.tenant.clone());
     let plan = Plan::new(
         worker,
@@ -224,7 +224,7 @@ async fn serve(
         &identity.tenant,
         exchange.event_id,
     );
-    let left = drain.is_whole.then(|| settlement.attended());
+    let left = drain.is_whole.then(|| settlement.survive_client());
     // On the heap, for it may outlive this future, which would else have room for it twice.
     let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
     let answer = Box::pin(answer);
@@ -383,7 +383,7 @@ fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Respon
 }
 
 #[cfg(test)]
-mod readers;
+mod parser_differentials;
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,10 @@
 //! upstream's business.
 
 mod api;
-mod spelling;
+mod key_spelling;
 mod name;
-mod decisive;
-mod refusable;
+mod checked_fields;
+mod refusable_fields;
 mod item;
 mod ids;
 mod media;
@@ -27,15 +27,15 @@ use http::HeaderValue;
 
 use crate::json::{Malformed, Scanner};
 pub(crate) use api::Api;
-pub(crate) use decisive::decisive;
+pub(crate) use checked_fields::checked;
 pub(crate) use ids::Named;
 use multipart::Multipart;
 pub(crate) use multipart::is_form;
 pub(crate) use picture::Picture;
 use reader::Reader;
 #[cfg(test)]
-pub(crate) use refusable::NOTHING;
-pub(crate) use refusable::{NotAllowed, Refusable, Seen};
+pub(crate) use refusable_fields::NOTHING;
+pub(crate) use refusable_fields::{NotAllowed, RefusableFields, Seen};
 use splice::Places;
 pub(crate) use splice::{Splice, UsageAsk, apply};
 
@@ -49,7 +49,7 @@ pub(crate) const TOKENS_PER_IMAGE: u64 = 1024;
 
 /// What the body says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct RequestFacts {
     /// Decoded; 1 to [`MODEL_MAX`] bytes.
     pub(crate) model: String,
     /// Whether `stream` is `true`; null and absent are `false`.
@@ -149,13 +149,16 @@ pub(crate) struct Json<'f> {
 }
 
 impl<'f> Scan<'f> {
-    pub(crate) fn json(api: Api, refusable: &'f Refusable) -> Self {
+    pub(crate) fn json(api: Api, refusable: &'f RefusableFields) -> Self {
         let reader = Reader::new(api, refusable);
         Self::Json(Box::new(Json { scanner: Scanner::new(), reader, body_bytes: 0 }))
     }
 
     /// `content_type`: that of the request, which names the form's boundary.
-    pub(crate) fn form(content_type: &str, refusable: &'f Refusable) -> Result<Self, Invalid> {
+    pub(crate) fn form(
+        content_type: &str,
+        refusable: &'f RefusableFields,
+    ) -> Result<Self, Invalid> {
         Ok(Self::Form(Box::new(Multipart::new(content_type, refusable)?)))
     }
 
@@ -174,7 +177,7 @@ impl<'f> Scan<'f> {
     ///
     /// # Errors
     /// What [`Self::push`] said, or what is missing.
-    pub(crate) fn finish(self) -> Result<Facts, Invalid> {
+    pub(crate) fn finish(self) -> Result<RequestFacts, Invalid> {
         match self {
             Self::Json(json) => json.finish(),
             Self::Form(form) => form.finish(),
@@ -191,7 +194,7 @@ impl Json<'_> {
         Ok(verdict?)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Facts, Invalid> {
+    fn finish(mut self: Box<Self>) -> Result<RequestFacts, Invalid> {
         let verdict = self.scanner.finish(&mut self.reader);
         self.reader.verdict()?;
         verdict?;
@@ -200,7 +203,7 @@ impl Json<'_> {
     }
 }
 
-impl Facts {
+impl RequestFacts {
     fn new(places: Places, content_type: HeaderValue) -> Self {
         Self {
             model: String::new(),
@@ -260,14 +263,14 @@ mod tests {
 
     use super::*;
 
-    fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Facts, Invalid> {
+    fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<RequestFacts, Invalid> {
         scan_for(Api::Chat, pieces)
     }
 
     fn scan_for<'a>(
         api: Api,
         pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Facts, Invalid> {
+    ) -> Result<RequestFacts, Invalid> {
         let mut scan = Scan::json(api, &NOTHING);
         for piece in pieces {
             if let Err(invalid) = scan.push(piece) {
@@ -280,7 +283,7 @@ mod tests {
     }
 
     /// The facts, which are the same however the body is cut.
-    fn inspect(body: &[u8]) -> Result<Facts, Invalid> {
+    fn inspect(body: &[u8]) -> Result<RequestFacts, Invalid> {
         let whole = scan([body]);
         assert_eq!(scan(body.chunks(1)), whole, "in single bytes");
         for cut in 0..=body.len().min(600) {
@@ -289,7 +292,7 @@ mod tests {
         whole
     }
 
-    fn valid(body: &str) -> Facts {
+    fn valid(body: &str) -> RequestFacts {
         inspect(body.as_bytes()).expect(body)
     }
 
@@ -363,7 +366,7 @@ mod tests {
     #[test]
     fn what_operators_refuse_is_seen_however_it_is_written() {
         let lists = [["models", "mock_*"].map(str::to_owned)];
-        let refusable = Refusable::new(lists.iter().map(|list| &list[..]));
+        let refusable = RefusableFields::new(lists.iter().map(|list| &list[..]));
         for (key, is_seen) in [
             ("models", true),
             ("MODELS", true),

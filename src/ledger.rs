@@ -10,7 +10,7 @@ pub(crate) mod report;
 pub(crate) mod verify;
 pub(crate) mod backup;
 pub(crate) mod output_file;
-mod confirm;
+mod clock_confirmation;
 mod retention;
 mod upkeep;
 mod clock_agreement;
@@ -37,7 +37,7 @@ use crate::clock::{Clock, TrustedClock};
 use crate::config::{Data, Durability};
 use crate::journal::background::Background;
 use crate::journal::{Directory, Journal};
-use crate::ledger::confirm::Confirming;
+use crate::ledger::clock_confirmation::ClockConfirmation;
 pub(crate) use crate::ledger::drain::ROW_WAIT;
 use crate::ledger::drain::{Drain, DrainError, Progress};
 use crate::ledger::lock::Holder;
@@ -151,9 +151,9 @@ impl Ledger {
         metrics.drain_lag(move || lag.lag_bytes());
         metrics.drain_passed(clock.mono_ns());
         drain.set_row_wait(row_wait);
-        let mut confirming = Confirming::new(clock.clone(), &mut drain.store)?;
-        confirming.tell(&drain.store)?;
-        let trusted_clock = confirming.trusted_clock().clone();
+        let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut drain.store)?;
+        clock_confirmation.log_doubts(&drain.store)?;
+        let trusted_clock = clock_confirmation.trusted_clock().clone();
         let retention = Retention::new(data.keep_rows, clock.clone(), trusted_clock.clone());
         let upkeep = Upkeep::new(retention, clock.clone());
         let hold = Hold::new(lock, data);
@@ -171,7 +171,7 @@ impl Ledger {
             }
         };
         let run = move |watch: Watch, thread: Supervised| {
-            run(drain, hold, (confirming, upkeep), &watch, thread);
+            run(drain, hold, (clock_confirmation, upkeep), &watch, thread);
         };
         let drain = start("weir-drain", Box::new(run))?;
         Ok((Self { directory, trusted_clock, supervisor, drain, sync }, store))
@@ -246,7 +246,7 @@ fn directory_error(data: &Data, source: io::Error) -> LedgerError {
 fn run(
     mut drain: Drain,
     mut hold: Hold,
-    (mut confirming, mut upkeep): (Confirming, Upkeep),
+    (mut clock_confirmation, mut upkeep): (ClockConfirmation, Upkeep),
     watch: &Watch,
     thread: Supervised,
 ) {
@@ -268,7 +268,7 @@ fn run(
         watch.metrics.drain_passed(watch.clock.mono_ns());
         watch.metrics.segments_remain(remains.look(drain.unremoved()));
         watch.metrics.store_wal(wal.look(drain.store.log_bytes()));
-        if !is_behind && let Err(error) = confirming.look(&mut drain.store) {
+        if !is_behind && let Err(error) = clock_confirmation.look(&mut drain.store) {
             tracing::warn!(%error, "the time could not be confirmed; it is tried again");
         }
         if !stop && !is_behind {

@@ -27,7 +27,7 @@ mod usage;
 mod json;
 mod files;
 mod wait_notice;
-mod visible;
+mod printable;
 mod coalesce;
 mod wakeups;
 mod supervisor;

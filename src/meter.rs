@@ -23,10 +23,10 @@ mod id;
 mod text;
 mod dialect;
 mod decimal;
-mod stated;
+mod usage_object;
 mod usage_names;
 mod usage_reader;
-mod tally;
+mod usage_selection;
 mod release;
 mod hide;
 mod insert;
@@ -43,7 +43,7 @@ use event::Event;
 use hide::Verdict;
 use release::Release;
 use sse::{BOM, Lines, Part};
-use tally::Tally;
+use usage_selection::UsageSelection;
 
 pub(crate) use decoding_tap::Coding;
 pub(crate) use reading::{Progress, Reading};
@@ -65,7 +65,7 @@ pub(crate) struct Meter {
     scanner: Scanner,
     document: Document,
     event: Event,
-    tally: Tally,
+    selection: UsageSelection,
     done: bool,
     /// Something has come.
     is_begun: bool,
@@ -102,7 +102,7 @@ impl Meter {
             scanner: Scanner::lenient(),
             document: Document::new(kind == Kind::Sse, model.is_some(), wants_ids),
             event: Event::none(),
-            tally: Tally::new(answers, has_output, hears),
+            selection: UsageSelection::new(answers, has_output, hears),
             done: false,
             is_begun: false,
             content: 0,
@@ -275,7 +275,7 @@ impl Meter {
             let byte = malformed.at.checked_sub(scanned).and_then(|at| piece.get(at as usize));
             let is_page = self.kind == Kind::Json && !self.document.is_object;
             let is_page = is_page && byte == Some(&b'<');
-            self.tally.error |= is_page;
+            self.selection.error |= is_page;
             self.is_broken |= self.kind == Kind::Json && !is_page;
         }
         self.document.captures.collect(piece, scanned);
@@ -300,7 +300,7 @@ impl Meter {
     /// Takes in what the event said that ends at `end`, and decides what of it the client gets. Whether nothing.
     fn decide(&mut self, end: u64, out: &mut Vec<Bytes>) -> bool {
         // Whatever an error says, in JSON or not.
-        self.tally.error |= self.lines.is_error(self.event.len > 0);
+        self.selection.error |= self.lines.is_error(self.event.len > 0);
         let whole = self.event.scanned > 0 && self.absorb();
         self.is_broken |= self.event.scanned > 0 && !whole && self.document.is_object;
         self.document.name.abandon();
@@ -335,8 +335,8 @@ impl Meter {
         let whole = !self.event.broken && self.scanner.finish(&mut self.document).is_ok();
         if whole {
             self.document.settle();
-            self.tally.absorb(&self.document, self.kind == Kind::Json);
-            self.done |= self.kind == Kind::Json || self.tally.is_over;
+            self.selection.absorb(&self.document, self.kind == Kind::Json);
+            self.done |= self.kind == Kind::Json || self.selection.is_over;
         }
         whole
     }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
-use crate::admit::{Alerting, Balances, Settings, SlotGuard, TenantLive, Used, Windows};
+use crate::admit::{Alerting, Balances, Settings, SlotGuard, TenantLimiter, Used, Windows};
 use crate::clock::{Clock, Now, TrustedClock};
 use crate::config::Config;
 use crate::identify::{Digest, Keys};
@@ -89,7 +89,7 @@ struct State {
 /// A tenant that this process knows.
 #[derive(Clone, Debug)]
 struct Live {
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     /// In which its windows are kept.
     zone: TimeZone,
 }
@@ -211,7 +211,7 @@ impl Registry {
         let known = tenants.entry(tenant.name.clone()).or_insert_with(|| {
             deleted.remove(&tenant.name).unwrap_or_else(|| {
                 let settings = Settings { time_zone: zone.clone(), ..self.settings.clone() };
-                let live = TenantLive::new(tenant.name.clone(), settings, now);
+                let live = TenantLimiter::new(tenant.name.clone(), settings, now);
                 Live { live, zone: zone.clone() }
             })
         });
@@ -235,7 +235,7 @@ impl Registry {
     /// Moves a tenant's windows to another zone.
     fn move_to_zone(
         &self,
-        live: &TenantLive,
+        live: &TenantLimiter,
         tenant: &str,
         zone: &TimeZone,
         store: &Store,
@@ -324,7 +324,7 @@ impl Registry {
                 let day = daily.remove(&name).unwrap_or_default();
                 let name: Arc<str> = name.into();
                 let now = Now { unix_ms: now_ms, ..self.clock.now() };
-                let live = TenantLive::new(name.clone(), self.settings.clone(), now);
+                let live = TenantLimiter::new(name.clone(), self.settings.clone(), now);
                 load(&live, keys, windows, &day, &month);
                 deleted.insert(name, Live { live, zone: here.clone() });
             }
@@ -333,7 +333,7 @@ impl Registry {
     }
 
     /// The live states, for tests and who stops a server: of tenants that were deleted, too.
-    pub(crate) fn tenants(&self) -> Vec<Arc<TenantLive>> {
+    pub(crate) fn tenants(&self) -> Vec<Arc<TenantLimiter>> {
         let state = self.state();
         let all = state.tenants.values().chain(state.deleted.values());
         all.map(|known| known.live.clone()).collect()
@@ -358,8 +358,8 @@ impl Registry {
 /// Tenants by the zone of their windows.
 fn by_zone<'a>(
     tenants: impl Iterator<Item = (&'a Arc<str>, &'a Live)>,
-) -> Vec<(&'a TimeZone, Vec<(&'a str, &'a TenantLive)>)> {
-    let mut zones: Vec<(&TimeZone, Vec<(&str, &TenantLive)>)> = Vec::new();
+) -> Vec<(&'a TimeZone, Vec<(&'a str, &'a TenantLimiter)>)> {
+    let mut zones: Vec<(&TimeZone, Vec<(&str, &TenantLimiter)>)> = Vec::new();
     for (name, Live { live, zone }) in tenants {
         match zones.iter_mut().find(|(known, _)| *known == zone) {
             Some((_, of_zone)) => of_zone.push((name, live)),
@@ -375,7 +375,7 @@ fn time(unix_ms: i64) -> jiff::Timestamp {
 
 /// What keys used that are deleted by now is only in the tenant's sum.
 fn load(
-    live: &TenantLive,
+    live: &TenantLimiter,
     keys: &HashMap<Arc<str>, Known>,
     windows: Windows,
     day: &HashMap<String, Used>,

@@ -2,7 +2,7 @@
 //! model serves it.
 
 mod learned;
-mod served;
+mod served_model;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::config::{Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
 pub(crate) use learned::{Learned, LearnedByTenant};
-pub(crate) use served::{Served, Warned};
+pub(crate) use served_model::{Served, WarnedModels};
 
 /// The model is unknown, or not one of this key's; the client cannot tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ pub(crate) struct Route {
     /// What becomes of a request that needs a price where there is none.
     unpriced: Unpriced,
     /// That answers to it name another model.
-    pub(crate) warned: Warned,
+    pub(crate) warned: WarnedModels,
     /// Seconds since the Unix epoch.
     pub(crate) created: i64,
     pub(crate) owned_by: String,
@@ -92,7 +92,7 @@ impl Routes {
                     learned: entry.learn_reservation.then(LearnedByTenant::default),
                     prices: config.prices.of(&listed.name),
                     unpriced: config.limits.unpriced,
-                    warned: Warned::default(),
+                    warned: WarnedModels::default(),
                     created: entry.created,
                     owned_by: entry.owned_by,
                 });

@@ -9,7 +9,7 @@ mod control;
 mod registry_refresh;
 mod half_close;
 mod io;
-mod origins;
+mod per_address;
 mod serve;
 
 use std::net::SocketAddr;
@@ -27,11 +27,11 @@ use crate::config::Config;
 use crate::forward::{LogThrottles, Resolve, UnusableUpstream, UsageOptions, system_resolver};
 use crate::gateway::{Bounds, Cors, Deadlines, InFlightLimits, Owners, Shared, Worker};
 use crate::identify::FailedKeys;
-use crate::inspect::Refusable;
+use crate::inspect::RefusableFields;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::registry::Registry;
 use crate::route::Routes;
-use crate::server::accept::{Lane, Most};
+use crate::server::accept::{ConnectionLimits, WorkerQueue};
 use crate::server::registry_refresh::RegistryRefresher;
 use crate::store::StoreError;
 use crate::supervisor::{Supervised, Supervisor};
@@ -135,18 +135,18 @@ impl Server {
         let owners = Arc::new(Owners::load(config.data.response_owners, &store)?);
         let shared = shared(config, routes, &registry, owners, &parts, resolve);
         let (data, address) = listen(config.server.listen)?;
-        let (lanes, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
-        let connections = lanes.iter().map(|lane| lane.open.clone()).collect();
+        let (queues, workers) = workers(config, &shared, &ledger, &metrics, &staged, &supervisor)?;
+        let connections = queues.iter().map(|queue| queue.open.clone()).collect();
         let follower =
             RegistryRefresher::start(registry.clone(), store, metrics.shared.clone(), &supervisor);
         let follower = follower.map_err(StartError::Thread)?;
-        let most = Most {
+        let most = ConnectionLimits {
             connections: config.server.max_connections,
             of_address: config.server.max_connections_per_address,
         };
         let accept_clock = clock.clone();
         let acceptor = thread(&supervisor, "weir-accept", move |runtime, thread| {
-            runtime.block_on(accept::run(data, lanes, most, accept_clock, staged, thread));
+            runtime.block_on(accept::run(data, queues, most, accept_clock, staged, thread));
         })?;
         readiness.serving();
         let shutdown_after = Duration::from_millis(config.deadlines.shutdown_ms);
@@ -296,7 +296,7 @@ fn bounds(config: &Config, metrics: &Metrics) -> Bounds {
             max_tenant_bytes: config.server.max_tenant_body_bytes,
             inflight: metrics.shared.body_bytes.clone(),
         },
-        refusable: Arc::new(Refusable::new(
+        refusable: Arc::new(RefusableFields::new(
             config.upstreams.iter().map(|upstream| &*upstream.refuse_fields),
         )),
     }
@@ -318,8 +318,8 @@ fn workers(
     metrics: &Metrics,
     stage: &watch::Receiver<Stage>,
     supervisor: &Supervisor,
-) -> Result<(Vec<Lane>, Vec<JoinHandle<()>>), StartError> {
-    let mut lanes = Vec::new();
+) -> Result<(Vec<WorkerQueue>, Vec<JoinHandle<()>>), StartError> {
+    let mut queues = Vec::new();
     let mut threads = Vec::new();
     for (number, shard) in metrics.shards.iter().enumerate() {
         // Made once here, so that settings that can't be used stop the start.
@@ -337,9 +337,9 @@ fn workers(
                 Err(error) => tracing::error!(%error, "a worker cannot start"),
             }
         })?);
-        lanes.push(Lane { sender, open: Arc::new(AtomicUsize::new(0)) });
+        queues.push(WorkerQueue { sender, open: Arc::new(AtomicUsize::new(0)) });
     }
-    Ok((lanes, threads))
+    Ok((queues, threads))
 }
 
 /// What all workers have.

@@ -58,7 +58,7 @@ const BACKLOG: u32 = 4096;
 pub struct Simulator {
     address: SocketAddr,
     ca_pem: Option<String>,
-    site: Arc<serve::Site>,
+    site: Arc<serve::Shared>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
@@ -72,7 +72,7 @@ pub async fn start(options: Options) -> io::Result<Simulator> {
     let address = listener.local_addr()?;
     let identity = options.tls.then(|| tls::identity(address.ip())).transpose()?;
     let (acceptor, ca_pem) = identity.map(|it| (it.acceptor, it.ca_pem)).unzip();
-    let site = Arc::new(serve::Site::new(options));
+    let site = Arc::new(serve::Shared::new(options));
     let (stop, stopped) = watch::channel(false);
     let listener = tokio::spawn(listen::run(listener, site.clone(), acceptor, stopped));
     Ok(Simulator { address, ca_pem, site, stop, listener })

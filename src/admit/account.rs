@@ -292,10 +292,10 @@ impl Account {
     }
 
     /// Tells of such thresholds: the quota, the highest percentage, what is used and the whole.
-    pub(super) fn tell(&mut self, mut told: impl FnMut(Kind, u8, u64, u64)) {
+    pub(super) fn report_crossed(&mut self, mut told: impl FnMut(Kind, u8, u64, u64)) {
         for (period, balance) in [(Period::Day, &mut self.day), (Period::Month, &mut self.month)] {
             let (used, quota) = (balance.used(), balance.quota());
-            balance.tell(&self.percents, |unit, percent| {
+            balance.report_crossed(&self.percents, |unit, percent| {
                 told(kind(period, unit), percent, used.of(unit), quota.of(unit));
             });
         }
@@ -305,7 +305,7 @@ impl Account {
     /// [`QUOTAS`](super::threshold_gauge::QUOTAS).
     pub(super) fn over(&self, windows: &Windows) -> u8 {
         let told = |balance: &Balance, start_ms: i64| match balance.start_ms() == start_ms {
-            true => balance.told_units(),
+            true => balance.alerted_units(),
             false => 0,
         };
         let day = told(&self.day, windows.day.start_ms);

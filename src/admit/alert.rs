@@ -43,7 +43,7 @@ pub(crate) struct Waiting {
 }
 
 impl Alerting {
-    pub(super) fn tell(&self, alert: Alert) {
+    pub(super) fn push(&self, alert: Alert) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.alerts.len() < ALERTS_MAX {
             true => waiting.alerts.push(alert),

@@ -1,6 +1,6 @@
 //! What a request asks of admission.
 
-/// The place of a key among its tenant's; good for the [`super::TenantLive`] that gave it, as long as its
+/// The place of a key among its tenant's; good for the [`super::TenantLimiter`] that gave it, as long as its
 /// [`super::SlotGuard`] is held or something of the key is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeySlot(pub(super) usize);

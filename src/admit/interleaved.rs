@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
-use super::{Demand, KeySlot, Permit, Rebuilt, Settings, TenantLive, Windows};
+use super::{Demand, KeySlot, Permit, Rebuilt, Settings, TenantLimiter, Windows};
 use crate::clock::{Now, TrustedClock};
 use crate::tenancy::Limits;
 
@@ -16,19 +16,19 @@ const NOW: Now = Now { unix_ms: 1_780_470_861_000, mono_ns: 5 };
 /// Room for so many requests of ten tokens.
 const ROOM: u64 = 3;
 
-fn tenant() -> (Arc<TenantLive>, [KeySlot; 2]) {
+fn tenant() -> (Arc<TenantLimiter>, [KeySlot; 2]) {
     let alert_percent = [80, 100].into();
     let (time_zone, trusted_clock) = (TimeZone::UTC, TrustedClock::new(NOW.unix_ms, NOW).into());
     let alerting = Arc::default();
     let settings = Settings { rpm_burst: None, time_zone, alert_percent, alerting, trusted_clock };
-    let live = TenantLive::new("acme".into(), settings, NOW);
+    let live = TenantLimiter::new("acme".into(), settings, NOW);
     let limits = Limits { daily_tokens: Some(10 * ROOM), ..Limits::default() };
     live.set_tenant_limits(&limits, NOW);
     let slots = ["key_a", "key_b"].map(|key_id| live.key_slot(key_id));
     (live, slots)
 }
 
-fn admit(live: &Arc<TenantLive>, slot: KeySlot) -> Option<Permit> {
+fn admit(live: &Arc<TenantLimiter>, slot: KeySlot) -> Option<Permit> {
     let ask = Demand { prompt_tokens: 1, reserve_tokens: 10, reserve_nano_usd: 7, clamp: None };
     live.admit(slot, ask, NOW).ok()
 }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::books::{Outcome, Reservation};
 use super::demand::{Demand, KeySlot};
 use super::denied::{Denied, RateLimits};
-use super::live::TenantLive;
 use super::quota::Amount;
+use super::tenant_limiter::TenantLimiter;
+use super::tenant_state::{Outcome, Reservation};
 use crate::clock::Now;
 
 /// An admitted request: its place among those in flight and its reservation. It lives until the
@@ -15,12 +15,12 @@ use crate::clock::Now;
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once counts its whole reservation as used"]
 pub(crate) struct Permit {
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     held: Reservation,
     closed: bool,
 }
 
-impl TenantLive {
+impl TenantLimiter {
     /// Admits a request of a key, or says which limit is in the way; the order of the questions is
     /// at the head of [`crate::admit`]. The ledger must write down [`Permit::at_ms`] as the request's
     /// start, so that both count it in the same day.

@@ -173,7 +173,7 @@ impl Balance {
         self.enter(start_ms, percents);
         if start_ms == self.start_ms {
             self.used = used;
-            self.tell_nobody(percents);
+            self.mark_crossed(percents);
         }
     }
 
@@ -198,7 +198,7 @@ impl Balance {
         self.era = self.era.wrapping_add(1);
         self.counts_from = 0;
         self.reserved = reserved;
-        self.tell_nobody(percents);
+        self.mark_crossed(percents);
     }
 
     /// Replaces the quota. A threshold that is not crossed any more can be crossed again.
@@ -303,7 +303,7 @@ impl Balance {
     }
 
     /// Of which amounts a threshold was told in this window: a bit for each of [`Unit::ALL`].
-    pub(super) fn told_units(&self) -> u8 {
+    pub(super) fn alerted_units(&self) -> u8 {
         let bits = self.told.iter().enumerate();
         bits.fold(0, |set, (unit, percent)| set | u8::from(*percent > 0) << unit)
     }
@@ -317,7 +317,7 @@ impl Balance {
     }
 
     /// Tells of the highest threshold that was crossed, in percent; once in a window.
-    pub(super) fn tell(&mut self, percents: &[u8], mut told: impl FnMut(Unit, u8)) {
+    pub(super) fn report_crossed(&mut self, percents: &[u8], mut told: impl FnMut(Unit, u8)) {
         for unit in Unit::ALL {
             if self.used.of(unit) >= self.alert_at.of(unit) {
                 let crossed = self.crossed(unit, percents);
@@ -328,7 +328,7 @@ impl Balance {
         self.arm(percents);
     }
 
-    fn tell_nobody(&mut self, percents: &[u8]) {
+    fn mark_crossed(&mut self, percents: &[u8]) {
         self.told = Unit::ALL.map(|unit| self.crossed(unit, percents));
         self.arm(percents);
     }
@@ -457,7 +457,7 @@ mod tests {
         let told = |balance: &mut Balance| {
             let mut all = Vec::new();
             if balance.is_over() {
-                balance.tell(&percents, |unit, percent| all.push((unit, percent)));
+                balance.report_crossed(&percents, |unit, percent| all.push((unit, percent)));
             }
             all
         };

@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use super::demand::{Demand, KeySlot};
 use super::denied::{Denied, RateLimits};
-use super::live::TenantLive;
 use super::permit::Permit;
+use super::tenant_limiter::TenantLimiter;
 use crate::clock::Now;
 use crate::tenancy::Limits;
 
 /// Gives the slot back when it is dropped. Purposefully not `Clone`, because that happens once.
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     slot: KeySlot,
 }
 
 impl SlotGuard {
     /// A slot for a key with these limits and no past.
-    pub(crate) fn new(live: &Arc<TenantLive>, key_id: &Arc<str>, limits: &Arc<Limits>) -> Self {
+    pub(crate) fn new(live: &Arc<TenantLimiter>, key_id: &Arc<str>, limits: &Arc<Limits>) -> Self {
         let slot = live.take_slot(key_id.clone(), limits.clone());
         Self { live: live.clone(), slot }
     }
 
     /// Its tenant.
-    pub(crate) fn live(&self) -> &Arc<TenantLive> {
+    pub(crate) fn live(&self) -> &Arc<TenantLimiter> {
         &self.live
     }
 
@@ -34,12 +34,12 @@ impl SlotGuard {
         self.slot
     }
 
-    /// See [`TenantLive::admit`].
+    /// See [`TenantLimiter::admit`].
     pub(crate) fn admit(&self, ask: Demand, now: Now) -> Result<Permit, Denied> {
         self.live.admit(self.slot, ask, now)
     }
 
-    /// See [`TenantLive::rate_limits`].
+    /// See [`TenantLimiter::rate_limits`].
     pub(crate) fn rate_limits(&self, now: Now) -> RateLimits {
         self.live.rate_limits(self.slot, now)
     }

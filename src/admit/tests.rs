@@ -11,15 +11,15 @@ use crate::tenancy::Limits;
 
 mod model;
 mod alerts;
-mod arriving;
-mod levels;
+mod pending_permit;
+mod quota_levels;
 
 const MS: u64 = 1_000_000;
 
 /// A tenant with one key at an instant.
 struct World {
     alerting: Arc<Alerting>,
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     slot: KeySlot,
     now: Now,
 }
@@ -33,7 +33,7 @@ impl World {
         let now = Now { unix_ms: ms(time), mono_ns: 5 };
         let settings = settings(None, time_zone, now);
         let alerting = settings.alerting.clone();
-        let live = TenantLive::new("acme".into(), settings, now);
+        let live = TenantLimiter::new("acme".into(), settings, now);
         live.set_tenant_limits(&tenant, now);
         let slot = live.key_slot("key_a");
         live.set_key_limits(slot, &key.into(), now);
@@ -403,7 +403,7 @@ fn alerting_pair() -> (Arc<Alerting>, [SlotGuard; 2], Now) {
     let alerting = settings.alerting.clone();
     let limits = Arc::new(Limits { daily_tokens: Some(100), ..Limits::default() });
     let tenants = ["acme", "beta"].map(|name| {
-        let live = TenantLive::new(name.into(), settings.clone(), now);
+        let live = TenantLimiter::new(name.into(), settings.clone(), now);
         SlotGuard::new(&live, &format!("key_of_{name}").into(), &limits)
     });
     (alerting, tenants, now)
@@ -443,7 +443,7 @@ fn what_finds_no_place_in_the_list_is_counted() {
     let limit = Limit { scope: Scope::Key, kind: Kind::DailyTokens };
     for _ in 0..alert::ALERTS_MAX + 3 {
         let tenant = "acme".into();
-        alerting.tell(Alert {
+        alerting.push(Alert {
             limit,
             tenant,
             key_id: None,

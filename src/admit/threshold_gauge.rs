@@ -37,7 +37,7 @@ pub(super) struct Crossed {
     windows: Windows,
     counts: Counts,
     /// Nobody is to hear of the tenant: it was deleted.
-    is_mute: bool,
+    is_muted: bool,
 }
 
 impl ThresholdGauge {
@@ -66,13 +66,13 @@ impl ThresholdGauge {
 
 impl Crossed {
     pub(super) fn new(over: Arc<ThresholdGauge>, windows: Windows) -> Self {
-        Self { over, windows, counts: Counts::default(), is_mute: false }
+        Self { over, windows, counts: Counts::default(), is_muted: false }
     }
 
     /// An account's quotas above a threshold have changed from one set to another.
     #[inline]
     pub(super) fn change(&mut self, scope: Scope, before: u8, after: u8) {
-        if before != after && !self.is_mute {
+        if before != after && !self.is_muted {
             self.count(scope, before, after);
         }
     }
@@ -103,20 +103,20 @@ impl Crossed {
         }
     }
 
-    /// Gives back what is counted, and counts nothing until [`Self::unmute`].
-    pub(super) fn mute(&mut self) {
+    /// Gives back what is counted, and counts nothing until [`Self::unmute_alerts`].
+    pub(super) fn mute_alerts(&mut self) {
         let windows = self.windows;
         self.start_over(&windows);
-        self.is_mute = true;
+        self.is_muted = true;
     }
 
     /// Counts again; what there is has to be told. False if it did already.
-    pub(super) fn unmute(&mut self) -> bool {
-        std::mem::take(&mut self.is_mute)
+    pub(super) fn unmute_alerts(&mut self) -> bool {
+        std::mem::take(&mut self.is_muted)
     }
 
-    pub(super) fn is_mute(&self) -> bool {
-        self.is_mute
+    pub(super) fn is_muted(&self) -> bool {
+        self.is_muted
     }
 
     /// Nothing is counted any more, and these are the windows.

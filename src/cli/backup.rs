@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::ledger::backup::backup;
 
-use super::open::{tell_unread, tell_wait};
+use super::open::{note_unread, note_wait};
 use super::output::note;
 use super::progress::bar;
 
@@ -23,12 +23,12 @@ pub(crate) struct Args {
 /// Makes the copy.
 pub(crate) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let bar = bar(0, "pages");
-    let unread = backup(&config.data, &args.file, &mut tell_wait, |done, total| {
+    let unread = backup(&config.data, &args.file, &mut note_wait, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    tell_unread(unread.as_ref());
+    note_unread(unread.as_ref());
     note(&format!("{} is a copy of the ledger as it was", args.file.display()));
     Ok(())
 }

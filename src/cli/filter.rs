@@ -8,7 +8,7 @@ use crate::store::{Store, StoreError};
 
 use super::Misuse;
 use super::output::note;
-use super::when::{Toward, When, when};
+use super::time_args::{Toward, When, when};
 
 /// Which requests to report on.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -19,9 +19,9 @@ use super::limits::LimitArgs;
 use super::names::{key_name, tenant_name};
 use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Format, Output, note, to_stdout, write_lines, write_one};
+use super::time_args::{Toward, When, rfc3339, span_ms, when};
 use super::unpriced::note_unpriced;
-use super::unreadable::tell_key;
-use super::when::{Toward, When, rfc3339, span_ms, when};
+use super::unreadable::note_unreadable_key;
 use line::{COLUMNS, KEY, line, write_ended};
 use models::{Models, models, note_unserved};
 
@@ -228,7 +228,7 @@ fn list(args: &List, store: &Store, now_ms: i64, out: &mut dyn Output) -> anyhow
     if let Some(name) = args.tenant.as_deref().filter(|_| keys.is_empty()) {
         known_tenant(store, name)?;
     }
-    keys.retain(|key| !tell_key(key));
+    keys.retain(|key| !note_unreadable_key(key));
     let lines: Vec<_> = keys.iter().map(|key| line(key, now_ms, args.format)).collect();
     if lines.is_empty() {
         note("no keys; `weir key create --tenant NAME` makes one");
@@ -280,7 +280,7 @@ fn set(
             key.expires_at_ms = expires_at_ms;
         }
     })?;
-    tell_key(&key);
+    note_unreadable_key(&key);
     note_unpriced(&key.limits, key.models.as_deref(), config, now_ms);
     write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
@@ -299,7 +299,7 @@ fn rotate(
         0 => "the old key has ended".to_owned(),
         _ => format!("the old key ends at {}", rfc3339(until_ms)),
     };
-    tell_key(&key);
+    note_unreadable_key(&key);
     let lost = format!(
         "key `{0}` has a new text, and nobody has it; {old}: `weir key rotate {0}` gives it another text",
         key.id

@@ -1,7 +1,7 @@
 //! Which names tenants and keys may have: they stand in tables, URLs and logs.
 
 use crate::identify::key_text::PREFIX;
-use crate::visible::is_hidden;
+use crate::printable::is_hidden;
 
 const TENANT_NAME_LEN: usize = 64;
 const KEY_NAME_LEN: usize = 100;

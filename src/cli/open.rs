@@ -17,7 +17,7 @@ pub(crate) fn open_ledger(
     command: &'static str,
     now_ms: i64,
 ) -> anyhow::Result<Store> {
-    let reported = open::open_store(&config.data, command, now_ms, &mut tell_wait)?;
+    let reported = open::open_store(&config.data, command, now_ms, &mut note_wait)?;
     let (damaged_bytes, orphans) = (reported.replayed.damaged_bytes, reported.replayed.orphans);
     if damaged_bytes > 0 {
         note(&format!(
@@ -33,14 +33,14 @@ pub(crate) fn open_ledger(
     }
     match &reported.full {
         None => warn_backlog(reported.behind),
-        Some(error) => tell_full(error, reported.behind),
+        Some(error) => note_full(error, reported.behind),
     }
-    tell_unread(reported.unread.as_ref());
+    note_unread(reported.unread.as_ref());
     Ok(reported.store)
 }
 
 /// Says that the journal of the running server could not be read as a whole.
-pub(crate) fn tell_unread(unread: Option<&LedgerError>) {
+pub(crate) fn note_unread(unread: Option<&LedgerError>) {
     let Some(error) = unread else { return };
     note(&format!(
         "what only that part of the journal has is not in this, and not counted: {error}"
@@ -48,7 +48,7 @@ pub(crate) fn tell_unread(unread: Option<&LedgerError>) {
 }
 
 /// Says what a report lacks on a full disk, without a server.
-fn tell_full(error: &LedgerError, behind: Option<Backlog>) {
+fn note_full(error: &LedgerError, behind: Option<Backlog>) {
     note(&format!(
         "the journal could not be read into the store, which is shown as it is: {error}"
     ));
@@ -72,7 +72,7 @@ pub(crate) fn warn_backlog(behind: Option<Backlog>) {
 }
 
 /// Says what a command waits for, once that takes a second.
-pub(crate) fn tell_wait(awaited: &WaitingFor, waited: Duration) {
+pub(crate) fn note_wait(awaited: &WaitingFor, waited: Duration) {
     if WaitingFor::is_long(waited) {
         note(&format!("waiting for {awaited}"));
     }
@@ -80,12 +80,12 @@ pub(crate) fn tell_wait(awaited: &WaitingFor, waited: Duration) {
 
 /// Opens the store to look at tenants and keys, which need no journal.
 pub(crate) fn open_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
-    Ok(open::open_for_keys(&config.data, command, false, &mut tell_wait)?)
+    Ok(open::open_for_keys(&config.data, command, false, &mut note_wait)?)
 }
 
 /// The same to change them.
 pub(crate) fn open_to_change(config: &Config, command: &'static str) -> anyhow::Result<Store> {
-    Ok(open::open_to_change(&config.data, command, false, &mut tell_wait)?)
+    Ok(open::open_to_change(&config.data, command, false, &mut note_wait)?)
 }
 
 /// The same for the first of them: the store is made if there is none, and that is said, as the directory may
@@ -93,7 +93,7 @@ pub(crate) fn open_to_change(config: &Config, command: &'static str) -> anyhow::
 pub(crate) fn open_or_make_store(config: &Config, command: &'static str) -> anyhow::Result<Store> {
     let dir = &config.data.dir;
     let is_new = !Store::is_there(dir);
-    let store = open::open_to_change(&config.data, command, true, &mut tell_wait)?;
+    let store = open::open_to_change(&config.data, command, true, &mut note_wait)?;
     if is_new {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         note(&format!("made a new ledger in {}", dir.display()));

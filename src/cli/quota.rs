@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError};
 
 use super::open::open_ledger;
 use super::output::{Column, Format, Output, grouped, note, to_stdout, write_lines};
-use super::when::rfc3339;
+use super::time_args::rfc3339;
 
 /// Show how much of each quota is used and reserved, those nearest to their limit first
 #[derive(Clone, Debug, clap::Args)]

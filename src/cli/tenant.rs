@@ -14,9 +14,9 @@ use super::limits::{LimitArgs, LimitFields, SUMMARY, summary};
 use super::names::tenant_name;
 use super::open::{open_or_make_store, open_store, open_to_change};
 use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines, write_one};
+use super::time_args::rfc3339;
 use super::unpriced::note_unpriced;
-use super::unreadable::tell_tenant;
-use super::when::rfc3339;
+use super::unreadable::note_unreadable_tenant;
 
 /// Make, list, change and delete tenants
 #[derive(Clone, Debug, clap::Args)]
@@ -132,7 +132,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> an
             if tenants.is_empty() {
                 note("no tenants yet; `weir tenant create` and `weir key create` make them");
             }
-            tenants.retain(|tenant| !tell_tenant(tenant));
+            tenants.retain(|tenant| !note_unreadable_tenant(tenant));
             let lines: Vec<_> = tenants.iter().map(|tenant| line(tenant, format)).collect();
             write_lines(out, format, &COLUMNS, &lines, None)
         }
@@ -149,7 +149,7 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> an
                     tenant.time_zone = zone;
                 }
             })?;
-            tell_tenant(&tenant);
+            note_unreadable_tenant(&tenant);
             note_unpriced(&tenant.limits, None, config, now_ms);
             write_one(out, edit.format, &COLUMNS, &line(&tenant, edit.format))
         }

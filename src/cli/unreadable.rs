@@ -6,13 +6,13 @@ use crate::tenancy::{Key, Tenant, Unreadable};
 use super::output::note;
 
 /// Names what of a key can't be read. True if there is something.
-pub(crate) fn tell_key(key: &Key) -> bool {
+pub(crate) fn note_unreadable_key(key: &Key) -> bool {
     key.unreadable.iter().for_each(|one| note(&of_key(&key.id, one)));
     !key.unreadable.is_empty()
 }
 
 /// Names what of a tenant can't be read. True if there is something.
-pub(crate) fn tell_tenant(tenant: &Tenant) -> bool {
+pub(crate) fn note_unreadable_tenant(tenant: &Tenant) -> bool {
     tenant.unreadable.iter().for_each(|one| note(&of_tenant(&tenant.name, one)));
     !tenant.unreadable.is_empty()
 }

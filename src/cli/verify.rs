@@ -9,7 +9,7 @@ use crate::ledger::verify::{Difference, Kinds, Mend, Report, Window, verify};
 use crate::price::usd;
 use crate::store::Recost;
 
-use super::open::{tell_wait, warn_backlog};
+use super::open::{note_wait, warn_backlog};
 use super::output::{Column, Format, Output, counted, note, to_stdout, write_lines};
 
 /// Compute every sum of the ledger again and show what differs
@@ -56,7 +56,7 @@ fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> a
     });
     let Args { repair: sums, redate: dates, trust_clock, .. } = *args;
     let mend = Mend { sums, dates, trust_clock };
-    let report = verify(&config.data, &windows, now_ms, mend, &mut tell_wait)?;
+    let report = verify(&config.data, &windows, now_ms, mend, &mut note_wait)?;
     write_lines::<Difference>(out, args.format, &COLUMNS, &report.listed, None)?;
     out.flush()?;
     let mut advice = advice(&report.left, mend);

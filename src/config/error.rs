@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::lines::line_of;
+use super::line_numbers::line_of;
 use super::variables::{Variables, variable_of};
 
 /// Characters of a value that an error shows; the rest is cut.

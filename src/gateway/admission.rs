@@ -1,14 +1,14 @@
 //! The admit stage as the gateway uses it: what a request asks of the limits, what they say to it, and
 //! what is written down and agreed before it goes upstream.
 
-use crate::admit::{Arriving, Clamp, Demand, Denied, Permit};
+use crate::admit::{Clamp, Demand, Denied, PendingPermit, Permit};
 use crate::clock::Now;
 use crate::config::Unstated;
 use crate::forward::Upstream;
 use crate::gateway::endpoints::{Endpoint, Forwarded};
-use crate::gateway::settlement::{Settlement, Unseen};
+use crate::gateway::settlement::{RequestedMedia, Settlement};
 use crate::gateway::{Exchange, Worker};
-use crate::inspect::{Api, Facts};
+use crate::inspect::{Api, RequestFacts};
 use crate::price::Price;
 use crate::record::{EventId, Opened};
 use crate::refusal::Refusal;
@@ -24,7 +24,7 @@ const SHORT_BODY: u64 = 64 * 1024;
 /// what is reserved, so what is usual is no measure for it.
 pub(crate) fn ask_for(
     forwarded: &Forwarded,
-    facts: &Facts,
+    facts: &RequestFacts,
     route: &Route,
     identity: &Identity,
     price: Option<Price>,
@@ -72,7 +72,7 @@ fn are_pictures(forwarded: &Forwarded, route: &Route) -> bool {
 
 /// Tokens of text that is read out: about 15 bytes are a second, whatever the language, and OpenAI's
 /// models take 20 tokens for one.
-fn speech_tokens(facts: &Facts) -> u64 {
+fn speech_tokens(facts: &RequestFacts) -> u64 {
     facts.text_bytes.saturating_mul(3).div_ceil(2)
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn arrive(
     identity: &Identity,
     announced: Option<u64>,
     exchange: &mut Exchange,
-) -> Result<Arriving, Refusal> {
+) -> Result<PendingPermit, Refusal> {
     let is_short = announced.is_some_and(|bytes| bytes <= SHORT_BODY);
     let arriving = identity.slot.arrive(is_short, exchange.arrived);
     arriving.map_err(|denied| refused(worker, denied, exchange))
@@ -93,7 +93,7 @@ pub(crate) fn arrive(
 pub(crate) fn admit(
     worker: &Worker,
     identity: &Identity,
-    arriving: Arriving,
+    arriving: PendingPermit,
     ask: Demand,
     now: Now,
     exchange: &mut Exchange,
@@ -117,13 +117,13 @@ fn refused(worker: &Worker, denied: Denied, exchange: &mut Exchange) -> Refusal 
 /// What becomes of the answer by its key, its model and its upstream: whether its stream may be cut,
 /// whether its cost is missed, what it is taken for where nothing is stated, whose it is where the upstream
 /// keeps it, and whether its length is learned, which only an answer without any bound teaches.
-pub(crate) fn agree(
+pub(crate) fn set_policy(
     settlement: &mut Settlement,
     identity: &Identity,
     upstream: &Upstream,
     route: &Route,
     forwarded: &Forwarded,
-    facts: &Facts,
+    facts: &RequestFacts,
     clamp: Option<u64>,
 ) {
     settlement.cuts = identity.cut;
@@ -140,7 +140,7 @@ pub(crate) fn agree(
         // It goes on without its client, and without Weir.
         settlement.unstated = Unstated::Reserved;
     }
-    settlement.unseen = Unseen {
+    settlement.media = RequestedMedia {
         audio_tokens: facts.audio_tokens,
         audio_ms: facts.audio_ms,
         speech_tokens: if is_speech { speech_tokens(facts) } else { 0 },
@@ -160,7 +160,7 @@ pub(crate) fn opened(
     identity: &Identity,
     route: &Route,
     endpoint: &Endpoint,
-    facts: &Facts,
+    facts: &RequestFacts,
     permit: &Permit,
 ) -> Opened {
     let started_at_ms = permit.at_ms();

@@ -16,9 +16,9 @@ use crate::forward::{self, Inbound, PeekedBody, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::disconnect::ReadOn;
 use crate::gateway::metered_body::MeteredBody;
-use crate::gateway::send::{Asked, booked};
+use crate::gateway::send::{AnswerShape, booked};
 use crate::gateway::settlement::{Settlement, Used};
-use crate::gateway::upstream_body::{Event, Pace, UpstreamBody};
+use crate::gateway::upstream_body::{BodyTimeouts, Event, UpstreamBody};
 use crate::gateway::{ANTHROPICS_REQUEST_ID, REQUEST_ID, ResponseBody, Worker};
 use crate::meter::{Coding, Kind, Meter, Reading, Setup};
 use crate::refusal::{Family, ORIGIN, Refusal};
@@ -34,12 +34,12 @@ pub(crate) async fn answer(
     route: &Route,
     inbound: Inbound,
     mut settlement: Box<Settlement>,
-    asked: Asked,
+    asked: AnswerShape,
     family: Family,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
-    settlement.heard(head.status, request_id(&head.headers));
+    settlement.answered(head.status, request_id(&head.headers));
     let content_type = text(&head.headers, &CONTENT_TYPE);
     let kind = Kind::of(content_type);
     let is_open = head.status.is_success() && kind.is_open(asked.is_stream);
@@ -61,7 +61,7 @@ pub(crate) async fn answer(
     settlement.status = head.status.as_u16();
     let model = route.upstream_model.is_some().then_some(&*route.model);
     let (id, wants_ids) = (settlement.event_id, settlement.owns_ids);
-    let Asked { hide, answers, has_output, hears, .. } = asked;
+    let AnswerShape { hide, answers, has_output, hears, .. } = asked;
     let setup = Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids };
     let tenant = settlement.tenant.clone();
     let announced = body.size_hint().exact();
@@ -132,7 +132,7 @@ async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, speaks: bool
             break joined.freeze();
         }
     };
-    let told = Kind::told_by(&piece, setup.coding);
+    let told = Kind::sniff(&piece, setup.coding);
     let kind = match setup.kind.or_told(told, &piece, setup.hears) {
         Kind::Unread if speaks => Kind::Opaque,
         kind => kind,
@@ -144,7 +144,7 @@ async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, speaks: bool
 }
 
 fn tells(first: &[u8], coding: Option<Coding>) -> bool {
-    Kind::told_by(first, coding) != Err(true)
+    Kind::sniff(first, coding) != Err(true)
 }
 
 /// Answers of an upstream that are not the client's business, or that no client could read.
@@ -196,10 +196,10 @@ fn is_readable(content_type: Option<&str>, body: &PeekedBody) -> bool {
     }) && body.size_hint().exact() != Some(0)
 }
 
-fn pace(upstream: &Upstream, begun: Instant) -> Pace {
+fn pace(upstream: &Upstream, begun: Instant) -> BodyTimeouts {
     let total = upstream.config.total_ms;
     let until = begun + Duration::from_millis(total);
-    Pace {
+    BodyTimeouts {
         idle: Duration::from_millis(upstream.config.idle_ms),
         until: (total > 0).then_some(until),
     }

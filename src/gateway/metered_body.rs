@@ -316,7 +316,7 @@ impl Drop for MeteredBody {
         let end = settlement.abandoned();
         let until = settlement.left_until();
         let meter = &source.meter;
-        let is_worth_it = (self.drain.is_whole && !meter.is_told()) || meter.awaits_usage();
+        let is_worth_it = (self.drain.is_whole && !meter.is_settled()) || meter.awaits_usage();
         let place = if end == End::ClientClosed && is_worth_it {
             self.drain.begin(&self.worker)
         } else {

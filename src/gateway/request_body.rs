@@ -4,7 +4,7 @@
 mod coding;
 mod in_flight;
 mod buffer;
-mod pace;
+mod timeouts;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -21,12 +21,12 @@ use hyper::body::{Frame, Incoming};
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::request_body::buffer::BodyBuffer;
 use crate::gateway::request_body::coding::{Coding, Corrupt, Decoder};
-use crate::gateway::request_body::pace::Pace;
-use crate::inspect::{self, Facts, Invalid, Refusable, Scan};
+use crate::gateway::request_body::timeouts::BodyDeadline;
+use crate::inspect::{self, Invalid, RefusableFields, RequestFacts, Scan};
 use crate::refusal::Refusal;
 
 pub(crate) use crate::gateway::request_body::in_flight::{InFlightBytes, InFlightLimits};
-pub(crate) use crate::gateway::request_body::pace::Deadlines;
+pub(crate) use crate::gateway::request_body::timeouts::Deadlines;
 
 /// Bytes that one step of a decoder gives at most.
 const STEP_BYTES: usize = 32 * 1024;
@@ -46,14 +46,14 @@ pub(crate) struct Bounds {
     pub(crate) deadlines: Deadlines,
     pub(crate) room: InFlightLimits,
     /// The fields that some upstream's operator refuses.
-    pub(crate) refusable: Arc<Refusable>,
+    pub(crate) refusable: Arc<RefusableFields>,
 }
 
 /// A whole request body and what the scan found in it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     pub(crate) frames: Vec<Bytes>,
-    pub(crate) facts: Facts,
+    pub(crate) facts: RequestFacts,
     /// Held for as long as the frames are.
     pub(crate) held: InFlightBytes,
 }
@@ -141,7 +141,7 @@ pub(crate) async fn read(
     // What is decoded is longer than what was announced.
     let kept = BodyBuffer::new(announced.filter(|_| decoding.is_none()));
     let mut arrived = Arrived { bounds, kept, scan, held };
-    let mut pace = Pace::new(&bounds.deadlines);
+    let mut pace = BodyDeadline::new(&bounds.deadlines);
     while let Some(frame) = next_frame(body, &mut pace).await? {
         // Trailers of a request mean nothing to this API.
         let Ok(piece) = frame.into_data() else { continue };
@@ -162,7 +162,7 @@ pub(crate) async fn read(
 /// What comes next, or that it comes too late. Most bodies are here already, and need no clock.
 async fn next_frame(
     body: &mut Incoming,
-    pace: &mut Pace<'_>,
+    pace: &mut BodyDeadline<'_>,
 ) -> Result<Option<Frame<Bytes>>, ReadError> {
     let mut frame = body.frame();
     let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut frame).poll(cx))).await {
@@ -179,7 +179,7 @@ async fn next_frame(
 pub(crate) fn scan_for<'f>(
     endpoint: &Forwarded,
     headers: &HeaderMap,
-    refusable: &'f Refusable,
+    refusable: &'f RefusableFields,
 ) -> Result<Scan<'f>, Invalid> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let content_type = types.next();

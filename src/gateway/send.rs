@@ -16,7 +16,7 @@ use crate::gateway::Worker;
 use crate::gateway::endpoints::Forwarded;
 use crate::gateway::send::cause::Cause;
 use crate::gateway::settlement::{Settlement, Used};
-use crate::inspect::{self, Api, Facts, Splice, UsageAsk};
+use crate::inspect::{self, Api, RequestFacts, Splice, UsageAsk};
 use crate::meter::Hide;
 use crate::record::EventId;
 use crate::refusal::{Family, Refusal};
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     added: Option<Box<Added>>,
     /// The model's upstream refuses to be asked, so it is not.
     is_refused: bool,
-    asked: Asked,
+    asked: AnswerShape,
 }
 
 /// The option that was spliced into a request, and what makes the same request without it.
@@ -51,7 +51,7 @@ struct Added {
 /// A client's body, and what is edited in it whatever is asked for.
 struct Body {
     frames: Vec<Bytes>,
-    facts: Facts,
+    facts: RequestFacts,
     clamp: Option<u64>,
     /// Values that are set apart by tenant.
     scoped: Vec<Splice>,
@@ -70,7 +70,7 @@ impl Body {
 
 /// What the client asked for, as far as it decides how the answer is read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AnswerShape {
     pub(crate) hide: Hide,
     /// Answers to one request, at least.
     pub(crate) answers: u64,
@@ -94,7 +94,7 @@ impl Plan {
         mut head: Parts,
         target: PathAndQuery,
         frames: Vec<Bytes>,
-        facts: Facts,
+        facts: RequestFacts,
         endpoint: &Forwarded,
         clamp: Option<u64>,
         tenant: &str,
@@ -119,7 +119,7 @@ impl Plan {
         let Forwarded { has_output, hears, .. } = *endpoint;
         let speaks = endpoint.api == Api::Speech;
         let (hide, answers, is_stream) = (hide(ask, &facts), facts.n, facts.stream);
-        let asked = Asked { hide, answers, is_stream, has_output, hears, speaks };
+        let asked = AnswerShape { hide, answers, is_stream, has_output, hears, speaks };
         let body = Body { frames, facts, clamp, scoped };
         let mut outbound = Outbound {
             method: head.method,
@@ -155,7 +155,12 @@ fn replace_request_id(headers: &mut HeaderMap, event_id: EventId) {
 
 /// What Weir asks a stream for, and whether it would ask for more if that were not refused. A client
 /// that asks for running usage itself gets what it asked for, and Weir reads it there.
-fn ask(known: &ModelOptions, asks_running: bool, facts: &Facts, now_ns: u64) -> (UsageAsk, bool) {
+fn ask(
+    known: &ModelOptions,
+    asks_running: bool,
+    facts: &RequestFacts,
+    now_ns: u64,
+) -> (UsageAsk, bool) {
     let client_asks = facts.include_usage == Some(true);
     let wants_running = asks_running && facts.continuous_usage != Some(true);
     if !wants_running && client_asks {
@@ -174,7 +179,7 @@ fn ask(known: &ModelOptions, asks_running: bool, facts: &Facts, now_ns: u64) -> 
 }
 
 /// What the client must not see of it.
-fn hide(ask: UsageAsk, facts: &Facts) -> Hide {
+fn hide(ask: UsageAsk, facts: &RequestFacts) -> Hide {
     match (ask, facts.include_usage) {
         (UsageAsk::Nothing, _) => Hide::Nothing,
         (UsageAsk::Usage, _) => Hide::Last,
@@ -200,7 +205,7 @@ pub(crate) async fn send(
     route: &Route,
     plan: Plan,
     settlement: &mut Settlement,
-) -> Result<(Inbound, Asked), SendError> {
+) -> Result<(Inbound, AnswerShape), SendError> {
     let Plan { outbound, added, is_refused, asked } = plan;
     settlement.attempts = 1;
     if is_refused {
@@ -231,9 +236,9 @@ pub(crate) async fn send(
         // Of both, the one that asks for more: the other is asked for by itself then.
         option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
         went_without(worker, settlement);
-        tell_refused(upstream, upstreams_name(route), cause);
+        log_option_refused(upstream, upstreams_name(route), cause);
     }
-    Ok((inbound, Asked { hide: Hide::Nothing, ..asked }))
+    Ok((inbound, AnswerShape { hide: Hide::Nothing, ..asked }))
 }
 
 fn option(known: &ModelOptions, ask: UsageAsk) -> &UsageOption {
@@ -263,7 +268,7 @@ fn went_without(worker: &Worker, settlement: &mut Settlement) {
 }
 
 /// Tells the operator, whose reports have estimates from now on, once a minute for an upstream.
-fn tell_refused(upstream: &Upstream, model: &str, cause: Cause) {
+fn log_option_refused(upstream: &Upstream, model: &str, cause: Cause) {
     if let Some(left_out) = upstream.log_throttles.usage_refused.allow() {
         tracing::warn!(
             upstream = %upstream.config.name,
@@ -292,12 +297,12 @@ pub(crate) async fn not_answered(
             (End::NotSent, Used::nothing())
         }
     };
-    tell(upstream, error);
+    log_failure(upstream, error);
     booked(settlement, end, used, refusal).await
 }
 
 /// Tells the operator, once a minute for each cause. What TLS said was told where it was said.
-fn tell(upstream: &Upstream, cause: SendError) {
+fn log_failure(upstream: &Upstream, cause: SendError) {
     if cause == SendError::Tls {
         return;
     }

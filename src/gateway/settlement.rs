@@ -29,7 +29,7 @@ use crate::telemetry::metrics::{Level, LevelGuard as InFlight};
 use crate::usage::{End, Flags, UsageSource};
 
 use used::BYTES_PER_TOKEN;
-pub(crate) use used::{Unseen, Used};
+pub(crate) use used::{RequestedMedia, Used};
 
 /// By so much at once the reservation of a stream grows that has used it up and may be cut.
 const EXTENSION_TOKENS: u64 = 256;
@@ -52,7 +52,7 @@ pub(crate) struct Settlement {
     estimated_input: u64,
     /// What it is booked at if its usage is never stated.
     pub(crate) unstated: Unstated,
-    pub(crate) unseen: Unseen,
+    pub(crate) media: RequestedMedia,
     /// There for a request that goes on without its client.
     left: Option<LeftUntil>,
     /// The stream ends where it has used up its reservation, and the quotas have no room.
@@ -147,7 +147,7 @@ impl Settlement {
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
             unstated: Unstated::Reserved,
-            unseen: Unseen::default(),
+            media: RequestedMedia::default(),
             left: None,
             cuts: false,
             is_free: false,
@@ -200,7 +200,7 @@ impl Settlement {
     pub(crate) fn may_go_on(&mut self, progress: &Progress) -> bool {
         let estimate = || {
             let images =
-                u64::from(progress.output_images).saturating_mul(self.unseen.picture_tokens);
+                u64::from(progress.output_images).saturating_mul(self.media.picture_tokens);
             let text = progress.output_text_bytes.div_ceil(BYTES_PER_TOKEN);
             self.estimated_input.saturating_add(text).saturating_add(images)
         };
@@ -217,7 +217,7 @@ impl Settlement {
     }
 
     /// The head of the upstream's response is here; `id`: by which it knows the request.
-    pub(crate) fn heard(&mut self, status: StatusCode, id: Option<&str>) {
+    pub(crate) fn answered(&mut self, status: StatusCode, id: Option<&str>) {
         self.upstream_status = Some(status.as_u16());
         self.upstream_request_id = id.map(Into::into);
     }
@@ -233,7 +233,7 @@ impl Settlement {
     }
 
     /// From now on the request goes on without its client, if that leaves; where it will say so.
-    pub(crate) fn attended(&mut self) -> LeftUntil {
+    pub(crate) fn survive_client(&mut self) -> LeftUntil {
         self.left.get_or_insert_default().clone()
     }
 

@@ -20,7 +20,7 @@ use crate::usage::{End, Flags};
 
 /// How long an upstream may take over its body.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct BodyTimeouts {
     /// Between two pieces.
     pub(crate) idle: Duration,
     /// When the whole answer must have arrived.
@@ -44,7 +44,7 @@ pub(crate) struct UpstreamBody {
     pub(crate) meter: Meter,
     /// Gone once the request is booked.
     settlement: Option<Box<Settlement>>,
-    pace: Pace,
+    pace: BodyTimeouts,
     /// Its client has gone, and it is read on.
     is_draining: bool,
     /// The body has ended cleanly.
@@ -61,7 +61,7 @@ impl UpstreamBody {
         lease: Lease,
         meter: Meter,
         settlement: Box<Settlement>,
-        pace: Pace,
+        pace: BodyTimeouts,
         begun: Instant,
     ) -> Box<Self> {
         let (lease, settlement) = (Some(lease), Some(settlement));
@@ -202,7 +202,7 @@ impl UpstreamBody {
                 Some(Event::Failed(..)) | None => break,
             }
             passed.clear();
-            if self.meter.is_told() {
+            if self.meter.is_settled() {
                 break;
             }
         }

@@ -10,16 +10,16 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use crate::config::Upstream;
-use crate::inspect::{Facts, NotAllowed, Refusable, decisive};
+use crate::inspect::{NotAllowed, RefusableFields, RequestFacts, checked};
 
 /// What goes upstream of the request's target, if the request may go there at all. `index`: the
 /// upstream's place in the configuration.
 pub(crate) fn target(
     uri: &Uri,
-    facts: &Facts,
+    facts: &RequestFacts,
     upstream: &Upstream,
     index: usize,
-    refusable: &Refusable,
+    refusable: &RefusableFields,
 ) -> Result<PathAndQuery, NotAllowed> {
     if let Some(field) = refusable.refused(index, facts.refusable) {
         return Err(NotAllowed::Field(field));
@@ -54,7 +54,7 @@ fn kept(
     for pair in query.split(['&', ';']) {
         let raw = pair.split('=').next().unwrap_or_default();
         let name = decoded(raw);
-        if let Some(key) = decisive(&name) {
+        if let Some(key) = checked(&name) {
             return Err(NotAllowed::InQuery(key));
         }
         if let Some(field) = refused(&name) {

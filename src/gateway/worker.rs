@@ -13,8 +13,8 @@ use crate::forward::{LogThrottles, Resolve, UnusableUpstream, Upstream, UsageOpt
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
 use crate::gateway::event_ids::EventIds;
-use crate::gateway::owners::Owners;
 use crate::gateway::request_body::Bounds;
+use crate::gateway::response_owners::Owners;
 use crate::identify::FailedKeys;
 use crate::journal::{AppendError, Committed, Journal, Receipt};
 use crate::record::{Closed, Opened};

@@ -1,6 +1,6 @@
 //! What the fields of a request's body mean, by the API they belong to.
 
-use super::decisive::Role;
+use super::checked_fields::Role;
 use super::name::Name;
 
 /// Whose fields decide about limits. A field that another API has is none of this one's: were it

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::Invalid;
 use super::item::Item;
+use super::key_spelling::{decode, fold};
 use super::name::Name;
-use super::spelling::{decode, fold};
 use crate::config::{IdKind, IdKinds};
 use crate::json::Token;
 
@@ -298,11 +298,11 @@ fn is_free(names: &[Name], depth: usize) -> bool {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::{Api, Facts, NOTHING, Scan};
+    use super::super::{Api, NOTHING, RequestFacts, Scan};
     use super::*;
 
     /// The facts, which are the same however the body is cut.
-    fn inspect(api: Api, body: &str) -> Result<Facts, Invalid> {
+    fn inspect(api: Api, body: &str) -> Result<RequestFacts, Invalid> {
         let scan = |size: usize| {
             let mut scan = Scan::json(api, &NOTHING);
             body.as_bytes().chunks(size).try_for_each(|piece| scan.push(piece))?;

@@ -6,8 +6,8 @@
 //! that say too little themselves (a search on the web, an approval), and those that nobody here knows, never do.
 
 use super::Invalid;
+use super::key_spelling::{decode, fold, is_plain};
 use super::name::KEPT;
-use super::spelling::{decode, fold, is_plain};
 use crate::json::Token;
 
 /// The fields of an item that matter.

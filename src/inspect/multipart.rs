@@ -14,7 +14,7 @@ use http::HeaderValue;
 use super::mp3::Mp3;
 use super::reader::{INTEGER, answers, fitting};
 use super::splice::Places;
-use super::{Facts, Invalid, MODEL_MAX, Refusable, media};
+use super::{Invalid, MODEL_MAX, RefusableFields, RequestFacts, media};
 use part::{Field, Part};
 
 /// Bytes of a part's head at most; it holds a file's name at the longest.
@@ -27,7 +27,7 @@ const VALUE_MAX: usize = MODEL_MAX + 1;
 /// The body of a form being read.
 #[derive(Debug)]
 pub(crate) struct Multipart<'f> {
-    refusable: &'f Refusable,
+    refusable: &'f RefusableFields,
     /// Two hyphens and the boundary. No line end stands in it, so that a match that fails can begin again
     /// nowhere but at the byte that failed it.
     delimiter: Box<[u8]>,
@@ -43,7 +43,7 @@ pub(crate) struct Multipart<'f> {
     sound: Mp3,
     /// The fields seen that may stand only once; a bit for each.
     seen: u16,
-    facts: Facts,
+    facts: RequestFacts,
     /// The first thing wrong. Nothing is read after it.
     invalid: Option<Invalid>,
 }
@@ -90,7 +90,7 @@ impl Before {
 
 impl<'f> Multipart<'f> {
     /// Reads the body of a request with this `Content-Type`.
-    pub(crate) fn new(content_type: &str, refusable: &'f Refusable) -> Result<Self, Invalid> {
+    pub(crate) fn new(content_type: &str, refusable: &'f RefusableFields) -> Result<Self, Invalid> {
         let boundary = boundary(content_type).ok_or(Invalid::Boundary)?;
         let places = Places { is_plain: true, ..Places::default() };
         Ok(Self {
@@ -104,7 +104,7 @@ impl<'f> Multipart<'f> {
             began: 0,
             sound: Mp3::default(),
             seen: 0,
-            facts: Facts::new(places, canonical(boundary)),
+            facts: RequestFacts::new(places, canonical(boundary)),
             invalid: None,
         })
     }
@@ -123,7 +123,7 @@ impl<'f> Multipart<'f> {
     }
 
     /// As [`super::Scan::finish`].
-    pub(crate) fn finish(self) -> Result<Facts, Invalid> {
+    pub(crate) fn finish(self) -> Result<RequestFacts, Invalid> {
         if let Some(invalid) = self.invalid {
             return Err(invalid);
         }
@@ -133,7 +133,7 @@ impl<'f> Multipart<'f> {
         if self.facts.model.is_empty() {
             return Err(Invalid::Missing("model"));
         }
-        Ok(Facts { body_bytes: self.base, ..self.facts })
+        Ok(RequestFacts { body_bytes: self.base, ..self.facts })
     }
 
     /// Reads on from the index `at`, by one byte or more.

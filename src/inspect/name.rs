@@ -1,6 +1,6 @@
 //! The keys that mean something to us.
 
-use super::spelling::{decode, fold, is_plain};
+use super::key_spelling::{decode, fold, is_plain};
 
 /// Bytes of the longest key that means something: to us, or to an operator who refuses it.
 pub(crate) const KEY_MAX: usize = 40;

@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use http::HeaderValue;
 
-use super::decisive::Role;
+use super::checked_fields::Role;
 use super::ids::Ids;
+use super::key_spelling::decode;
 use super::name::{Key, Name, keep};
-use super::refusable::Refusable;
-use super::spelling::decode;
+use super::refusable_fields::RefusableFields;
 use super::splice::{Bound, Options, Places, Said};
-use super::{Api, Facts, Invalid, MODEL_MAX, media};
+use super::{Api, Invalid, MODEL_MAX, RequestFacts, media};
 use crate::json::{MAX_DEPTH, Sink, Token};
 
 /// Raw bytes that a name of [`MODEL_MAX`] bytes can take: each one escaped as `\uXXXX`.
@@ -23,7 +23,7 @@ const MODEL_RAW_MAX: usize = 6 * MODEL_MAX;
 #[derive(Debug)]
 pub(super) struct Reader<'f> {
     api: Api,
-    refusable: &'f Refusable,
+    refusable: &'f RefusableFields,
     /// For each depth the key under which the current value stands; the elements of an array stand
     /// under the array's key.
     names: [Name; MAX_DEPTH + 1],
@@ -44,7 +44,7 @@ pub(super) struct Reader<'f> {
     head: [u8; media::HEAD],
     /// Where the value began that may have to be replaced.
     began: u64,
-    pub(super) facts: Facts,
+    pub(super) facts: RequestFacts,
     /// Bytes that stand in a `source`, and whether one of these is not said to be base64.
     source_bytes: u64,
     is_source_text: bool,
@@ -70,7 +70,7 @@ enum Use {
 }
 
 impl<'f> Reader<'f> {
-    pub(super) fn new(api: Api, refusable: &'f Refusable) -> Self {
+    pub(super) fn new(api: Api, refusable: &'f RefusableFields) -> Self {
         let places = Places { added_bound: api.bound(), ..Places::default() };
         Self {
             api,
@@ -87,7 +87,7 @@ impl<'f> Reader<'f> {
             length: 0,
             head: [0; media::HEAD],
             began: 0,
-            facts: Facts::new(places, HeaderValue::from_static("application/json")),
+            facts: RequestFacts::new(places, HeaderValue::from_static("application/json")),
             source_bytes: 0,
             is_source_text: false,
             made: 1,

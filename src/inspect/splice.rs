@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Facts;
+use super::RequestFacts;
 use super::name::Name;
 
 /// Replaces the bytes of the body at `at` (offsets in the client's body) `with` others. An empty range
@@ -123,7 +123,7 @@ pub(crate) enum UsageAsk {
     Running,
 }
 
-impl Facts {
+impl RequestFacts {
     /// The edits that set `model` to the upstream's name (given unescaped), ask for usage and hold each
     /// answer to `clamp` tokens, in the order of the body and not overlapping. What already is as it
     /// should be is not edited.

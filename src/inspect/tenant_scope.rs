@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Facts;
+use super::RequestFacts;
 use super::splice::Splice;
 use crate::tenancy::{hex, tenant_hash};
 
-impl Facts {
+impl RequestFacts {
     /// The edits that set those values apart, each one to 32 hexadecimal digits: OpenAI takes up to 64
     /// characters. `frames`: the body, which is walked once, since the values come in its order.
     pub(crate) fn scoped(&self, mut frames: &[Bytes], tenant: &str) -> Vec<Splice> {

@@ -3,7 +3,7 @@
 //! The checksum covers the payload; a record that is cut or damaged anywhere is told from a whole one.
 
 mod names;
-mod put;
+mod encode;
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::price::PriceVersion;
 use crate::record::{Closed, EventId, Opened, ResponseOwner};
 use crate::usage::{End, Flags, Usage, UsageSource};
 
+use encode::{put_optional_text, put_text, put_u64};
 pub(crate) use names::Names;
-use put::{put_optional_text, put_text, put_u64};
 
 /// Bytes before the payload.
 const FRAME_BYTES: usize = 8;

@@ -6,9 +6,9 @@
 pub(crate) mod damage;
 mod error;
 mod unmatched_ends;
-mod old;
-mod open;
-mod pace;
+mod aging;
+mod open_requests;
+mod schedule;
 mod progress;
 mod reading;
 mod segment_removal;
@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::error::{ReadError, Unread};
-use self::open::OpenRequests;
-use self::pace::Pace;
-pub(crate) use self::pace::ROW_WAIT;
+use self::open_requests::OpenRequests;
 pub(crate) use self::progress::Progress;
 use self::reading::{Cursor, Found};
+pub(crate) use self::schedule::ROW_WAIT;
+use self::schedule::Schedule;
 use self::unmatched_ends::UnmatchedEnds;
 use self::unreadable::PATIENCE;
 use crate::journal::Directory;
@@ -68,7 +68,7 @@ pub(crate) struct Drain<D: Disk = Os> {
     unread: Option<Unread>,
     /// What the last try to remove segments could not.
     unremoved: Option<Unremoved>,
-    pace: Pace,
+    schedule: Schedule,
     /// When the pass is, since any one moment.
     now: Duration,
     /// How long what a segment's disk does not give back is tried again.
@@ -97,7 +97,7 @@ impl<D: Disk> Drain<D> {
             progress: Progress::default(),
             unread: None,
             unremoved: None,
-            pace: Pace::new(ROW_WAIT),
+            schedule: Schedule::new(ROW_WAIT),
             now: Duration::ZERO,
             patience: PATIENCE,
             pacing: Pacing::off(),
@@ -119,7 +119,7 @@ impl<D: Disk> Drain<D> {
 
     /// Beside workers, few rows wait for others for so long.
     pub(crate) fn set_row_wait(&mut self, row_wait: Duration) {
-        self.pace = Pace::new(row_wait);
+        self.schedule = Schedule::new(row_wait);
     }
 
     /// Carries over everything that is published now, and removes what is done with.
@@ -135,20 +135,20 @@ impl<D: Disk> Drain<D> {
     pub(crate) fn pass_at(&mut self, now: Duration) -> Result<Progress, DrainError> {
         self.now = now;
         self.read_published()?;
-        if self.pace.stores(self.rows.len(), now) {
+        if self.schedule.stores(self.rows.len(), now) {
             self.store_rows(POSITION_BYTES)?;
         }
         self.end_rush();
-        if self.pace.removes(now) {
+        if self.schedule.removes(now) {
             self.remove_finished()?;
-            self.pace.has_removed(self.unremoved.is_none());
+            self.schedule.has_removed(self.unremoved.is_none());
         }
         Ok(self.progress)
     }
 
     /// How long after `now` the next [`Drain::pass_at`] is due.
     pub(crate) fn rest(&self, now: Duration) -> Duration {
-        self.pace.rest(now)
+        self.schedule.rest(now)
     }
 
     /// Reads what is published now, oldest segment first: a `Closed` can stand in a later segment than its
@@ -204,7 +204,7 @@ impl<D: Disk> Drain<D> {
         // A backup may be older than the prices in force.
         again.record_prices(&self.prices)?;
         again.pacing = std::mem::take(&mut self.pacing);
-        std::mem::swap(&mut again.pace, &mut self.pace);
+        std::mem::swap(&mut again.schedule, &mut self.schedule);
         (again.now, again.patience) = (self.now, self.patience);
         tracing::error!(
             "files of the store, or its content, were removed or replaced; the journal is read into what is there now"
@@ -314,7 +314,7 @@ impl<D: Disk> Drain<D> {
         self.progress.rows += new as u64;
         self.rows.clear();
         self.let_go();
-        self.pace.stored();
+        self.schedule.stored();
         self.store.maintain()
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::facts::{CHOICES_LIMIT, Slot};
-use super::stated::{InvalidUsage, Stated};
+use super::usage_object::{InvalidUsage, UsageObject};
 use super::usage_reader::UsageReader;
 use crate::json::Token;
 
@@ -32,7 +32,7 @@ struct Capture {
     span: Range<u64>,
     bytes: Vec<u8>,
     /// Once it has ended.
-    stated: Option<Result<Stated, InvalidUsage>>,
+    stated: Option<Result<UsageObject, InvalidUsage>>,
 }
 
 impl Captures {
@@ -126,7 +126,7 @@ impl Captures {
     /// The objects that have ended, with their first bytes, in the order in which they are considered.
     pub(super) fn found(
         &self,
-    ) -> impl Iterator<Item = (Slot, &[u8], Result<Stated, InvalidUsage>)> {
+    ) -> impl Iterator<Item = (Slot, &[u8], Result<UsageObject, InvalidUsage>)> {
         let all = &self.all[..self.used];
         let is_one = all.len() == 1;
         let of = move |turn: usize| {
@@ -139,7 +139,7 @@ impl Captures {
 
     /// What the object says that came as the `index`th.
     #[cfg(test)]
-    pub(super) fn stated(&self, index: usize) -> Result<Stated, InvalidUsage> {
+    pub(super) fn stated(&self, index: usize) -> Result<UsageObject, InvalidUsage> {
         self.all[..self.used]
             .get(index)
             .and_then(|capture| capture.stated)

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use self::codes::{is_error_code, is_failed_status, number};
 use super::capture::Captures;
-use super::facts::{Facts, Loose, Slot};
+use super::facts::{DocumentFacts, Loose, Slot};
 use super::id::Ids;
 use super::keys::{Key, Place, Word, child};
 use super::name::Name;
@@ -64,7 +64,7 @@ enum Reading {
 /// Watches documents, one after the other.
 #[derive(Debug)]
 pub(super) struct Document {
-    pub(super) facts: Facts,
+    pub(super) facts: DocumentFacts,
     /// What the model said, over all documents.
     pub(super) text: Text,
     pub(super) name: Name,
@@ -109,7 +109,7 @@ impl Document {
     /// replacing. `wants_ids`: a response's ids are to be found.
     pub(super) fn new(event: bool, renames: bool, wants_ids: bool) -> Self {
         Self {
-            facts: Facts::default(),
+            facts: DocumentFacts::default(),
             text: Text::default(),
             name: Name::new(renames),
             ids: Ids::new(wants_ids),
@@ -149,7 +149,7 @@ impl Document {
         self.begun_at = self.text.bytes();
         let mut choice = std::mem::take(&mut self.facts.choice);
         choice.clear();
-        self.facts = Facts { choice, ..Facts::default() };
+        self.facts = DocumentFacts { choice, ..DocumentFacts::default() };
         self.reading = Reading::Nothing;
         self.key = Key::Other;
         self.is_object = false;

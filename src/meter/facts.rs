@@ -88,7 +88,7 @@ pub(super) enum Member {
 
 /// What one document said.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct DocumentFacts {
     pub(super) usage: Member,
     /// Offset in the stream of the top-level key `usage`.
     pub(super) usage_key_at: u64,
@@ -128,7 +128,7 @@ pub(super) struct Choice {
     pub(super) empty: bool,
 }
 
-impl Facts {
+impl DocumentFacts {
     /// It gives no answer, and speaks of an error in words that stand for other things, too.
     pub(super) fn speaks_of_error(&self) -> bool {
         let Signs { code, message, detail, failed } = self.signs;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::facts::{Facts, Member};
+use super::facts::{DocumentFacts, Member};
 use super::release::Release;
 use super::setup::Hide;
 
@@ -17,7 +17,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges a whole event that is still held. Whatever is odd passes.
-pub(super) fn verdict(hide: Hide, facts: &Facts, release: &Release) -> Verdict {
+pub(super) fn verdict(hide: Hide, facts: &DocumentFacts, release: &Release) -> Verdict {
     let span = match (hide, facts.usage) {
         // Citations, say: the event stays, without what nobody asked for.
         (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) && facts.extra => {
@@ -38,7 +38,7 @@ pub(super) fn verdict(hide: Hide, facts: &Facts, release: &Release) -> Verdict {
 
 /// No choice, however that is written, or (LiteLLM) only choices that say nothing; and nothing else of
 /// worth.
-fn only_usage(facts: &Facts) -> bool {
+fn only_usage(facts: &DocumentFacts) -> bool {
     facts.may_be_usage_only()
         && !facts.more_choices
         && facts.choice.iter().all(|choice| choice.empty)
@@ -47,12 +47,12 @@ fn only_usage(facts: &Facts) -> bool {
 }
 
 /// An empty list of choices in an envelope: what some leave of the usage's event, or send after it.
-fn is_husk(facts: &Facts) -> bool {
+fn is_husk(facts: &DocumentFacts) -> bool {
     facts.choices == Member::Proper && facts.choice.is_empty() && only_usage(facts) && !facts.extra
 }
 
 /// It stands beside what a choice says, which is where running usage stands.
-fn is_running(facts: &Facts) -> bool {
+fn is_running(facts: &DocumentFacts) -> bool {
     !facts.choice.is_empty() && !only_usage(facts) && !facts.error
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::tally::{Pick, Tally};
+use super::usage_selection::{Pick, UsageSelection};
 use super::{Kind, Meter};
 use crate::usage::Usage;
 
@@ -84,32 +84,32 @@ impl Meter {
 
     /// Whether an error has been stated; as [`Reading::error`].
     pub(crate) fn error(&self) -> bool {
-        self.kind == Kind::Page || self.tally().is_error()
+        self.kind == Kind::Page || self.selection().is_error()
     }
 
     /// Whether the answer has said its last without the mark that should follow: as many choices as were asked
     /// for have finished, or the usage has come in a chunk of its own after something was said, with no choice
     /// left that others have finished beside.
     pub(crate) fn ends_unmarked(&self) -> bool {
-        let tally = self.tally();
-        let is_said = tally.answered || self.document.text.bytes() > 0;
-        let may_be_all = tally.has_ended() || !tally.finish_reason;
-        tally.all_said() || (tally.ends_with_usage && is_said && may_be_all)
+        let selection = self.selection();
+        let is_said = selection.answered || self.document.text.bytes() > 0;
+        let may_be_all = selection.has_ended() || !selection.finish_reason;
+        selection.is_complete_text() || (selection.ends_with_usage && is_said && may_be_all)
     }
 
     /// How far a stream has come. Cheap enough to be asked after every piece.
     pub(crate) fn progress(&self) -> Progress {
-        let pick = self.tally.pick.as_ref();
+        let pick = self.selection.pick.as_ref();
         let is_final = pick.is_some_and(|pick| pick.is_final);
-        let has_ended = self.tally.has_ended();
+        let has_ended = self.selection.has_ended();
         let output_text_bytes = self.document.text.bytes();
         Progress {
             total_tokens: pick
-                .filter(|pick| !pick.is_start && !self.tally.is_early(output_text_bytes))
+                .filter(|pick| !pick.is_start && !self.selection.is_early(output_text_bytes))
                 .map(|pick| pick.usage.total),
             output_text_bytes,
-            output_images: self.tally.images.saturating_add(self.document.pictures_in_text()),
-            is_over: self.done || is_final || has_ended || self.tally.error,
+            output_images: self.selection.images.saturating_add(self.document.pictures_in_text()),
+            is_over: self.done || is_final || has_ended || self.selection.error,
         }
     }
 
@@ -118,7 +118,7 @@ impl Meter {
     pub(crate) fn take_reading(&mut self) -> Reading {
         let mut reading = self.read();
         let is_whole = self.kind != Kind::Json || self.done;
-        if let Some(pick) = self.tally.pick.as_mut().filter(|_| is_whole) {
+        if let Some(pick) = self.selection.pick.as_mut().filter(|_| is_whole) {
             reading.raw_usage = pick.raw.take();
         }
         reading
@@ -127,44 +127,44 @@ impl Meter {
     /// The same, handing nothing over.
     #[cfg(test)]
     pub(super) fn reading(&self) -> Reading {
-        let raw_usage = self.tally().pick.as_ref().and_then(|pick| pick.raw.clone());
+        let raw_usage = self.selection().pick.as_ref().and_then(|pick| pick.raw.clone());
         Reading { raw_usage, ..self.read() }
     }
 
     fn read(&self) -> Reading {
-        let tally = self.tally();
-        let pick = tally.pick.as_ref();
+        let selection = self.selection();
+        let pick = selection.pick.as_ref();
         let output_text_bytes = self.document.text.bytes();
-        let output_images = tally.images.saturating_add(self.document.pictures_in_text());
-        let error = self.kind == Kind::Page || tally.is_error();
+        let output_images = selection.images.saturating_add(self.document.pictures_in_text());
+        let error = self.kind == Kind::Page || selection.is_error();
         // Alone it is of the whole where nothing but the end has followed.
-        let is_last = self.done && tally.ends_with_usage;
+        let is_last = self.done && selection.ends_with_usage;
         let says_nothing = |pick: &Pick| {
-            pick.alone && !pick.is_final && pick.usage.output == 0 && !tally.ends_with_usage
+            pick.alone && !pick.is_final && pick.usage.output == 0 && !selection.ends_with_usage
         };
         let has_said = pick.is_some() || output_text_bytes > 0 || output_images > 0;
         let content = self.content + if self.event.is_mark { 0 } else { self.event.len };
-        let is_known = tally.answered || tally.shell;
+        let is_known = selection.answered || selection.shell;
         let is_foreign = content > 0 && (!is_known || self.document.is_strange || self.is_broken);
-        let is_foreign = is_foreign && tally.has_output && !has_said && !error;
+        let is_foreign = is_foreign && selection.has_output && !has_said && !error;
         Reading {
-            usage: tally.usage(),
+            usage: selection.usage(),
             is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
             is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
-            is_early: tally.is_early(output_text_bytes),
-            raw_usage: match &tally {
+            is_early: selection.is_early(output_text_bytes),
+            raw_usage: match &selection {
                 // A body that was cut.
-                Cow::Owned(tally) => tally.pick.as_ref().and_then(|pick| pick.raw.clone()),
+                Cow::Owned(selection) => selection.pick.as_ref().and_then(|pick| pick.raw.clone()),
                 Cow::Borrowed(_) => None,
             },
             model_served: self.document.name.model(),
             response_ids: self.document.ids.known(),
-            finish_reason: tally.has_ended(),
-            ends_with_usage: tally.ends_with_usage,
+            finish_reason: selection.has_ended(),
+            ends_with_usage: selection.ends_with_usage,
             done: self.done,
-            is_pending: tally.pending,
+            is_pending: selection.pending,
             error,
-            suspect: tally.suspect,
+            suspect: selection.suspect,
             total_differs: pick.is_some_and(|pick| pick.differs),
             is_undivided: pick.is_some_and(|pick| pick.is_undivided),
             unread_bytes: if is_foreign { content } else { 0 },
@@ -174,7 +174,7 @@ impl Meter {
                 && !has_said
                 && !is_foreign
                 && !self.is_blind()
-                && self.is_empty(content, &tally),
+                && self.is_empty(content, &selection),
             is_blind: self.is_blind(),
             output_text_bytes,
             output_images,
@@ -182,9 +182,9 @@ impl Meter {
     }
 
     /// Whether what came holds no answer.
-    fn is_empty(&self, content: u64, tally: &Tally) -> bool {
+    fn is_empty(&self, content: u64, selection: &UsageSelection) -> bool {
         match self.kind {
-            Kind::Json | Kind::Sse => !tally.answered && (content == 0 || tally.shell),
+            Kind::Json | Kind::Sse => !selection.answered && (content == 0 || selection.shell),
             _ => !self.is_begun,
         }
     }
@@ -194,29 +194,29 @@ impl Meter {
     }
 
     /// What counts so far.
-    fn tally(&self) -> Cow<'_, Tally> {
+    fn selection(&self) -> Cow<'_, UsageSelection> {
         if self.kind != Kind::Json || self.done {
-            return Cow::Borrowed(&self.tally);
+            return Cow::Borrowed(&self.selection);
         }
         // A body that was cut may have stated its usage already.
-        let mut tally = self.tally.clone();
-        tally.absorb(&self.document, true);
-        Cow::Owned(tally)
+        let mut selection = self.selection.clone();
+        selection.absorb(&self.document, true);
+        Cow::Owned(selection)
     }
 
     /// As [`Reading::is_pending`].
     pub(crate) fn is_pending(&self) -> bool {
-        self.tally().pending
+        self.selection().pending
     }
 
     /// Whether nothing more can come that counts: it is done, or all was said and its usage stated.
-    pub(crate) fn is_told(&self) -> bool {
-        let is_final = || self.tally.pick.as_ref().is_some_and(|pick| pick.is_final);
-        self.done || (self.tally.all_said() && is_final())
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_final = || self.selection.pick.as_ref().is_some_and(|pick| pick.is_final);
+        self.done || (self.selection.is_complete_text() && is_final())
     }
 
     /// Whether a stream has said all of its answer: only its usage may follow.
     pub(crate) fn awaits_usage(&self) -> bool {
-        self.is_stream() && self.tally.all_said() && !self.is_told()
+        self.is_stream() && self.selection.is_complete_text() && !self.is_settled()
     }
 }

@@ -101,10 +101,10 @@ impl Kind {
 
     /// What an answer is by its first bytes. `Err(true)`: more of them would tell; `Err(false)`: it
     /// is what its type says.
-    pub(crate) fn told_by(first: &[u8], coding: Option<Coding>) -> Result<Self, bool> {
+    pub(crate) fn sniff(first: &[u8], coding: Option<Coding>) -> Result<Self, bool> {
         /// More bytes of a code that stand for nothing are not waited for.
         const CODED: usize = 4096;
-        let Some(coding) = coding else { return Self::told_by_plain(first) };
+        let Some(coding) = coding else { return Self::sniff_plain(first) };
         let (mut tap, mut decoded) = (DecodingTap::new(coding), Vec::new());
         tap.push(first, |piece| {
             if decoded.is_empty() {
@@ -112,12 +112,12 @@ impl Kind {
             }
         });
         if tap.is_blind() || first.len() > CODED {
-            return Self::told_by_plain(&decoded).map_err(|_| false);
+            return Self::sniff_plain(&decoded).map_err(|_| false);
         }
-        Self::told_by_plain(&decoded)
+        Self::sniff_plain(&decoded)
     }
 
-    fn told_by_plain(first: &[u8]) -> Result<Self, bool> {
+    fn sniff_plain(first: &[u8]) -> Result<Self, bool> {
         /// What begins the lines of an event stream (WHATWG HTML §9.2.6).
         const STARTS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
         /// Blanks keep a connection alive, and are not waited for without end.

@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-mod aligned;
+mod usage_object;
 mod id;
 mod names;
-mod picking;
+mod usage_selection;
 mod providers;
-mod varied;
+mod reordered;
 
 /// So that no fixture goes missing unnoticed.
 const FIXTURES: usize = 269;
@@ -673,15 +673,15 @@ fn streams_are_told_by_their_first_bytes() {
         ("WEBVTT", Err(false)),
         ("data {", Err(false)),
     ] {
-        assert_eq!(Kind::told_by(first.as_bytes(), None), told, "{first:?}");
+        assert_eq!(Kind::sniff(first.as_bytes(), None), told, "{first:?}");
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(first.as_bytes()).expect("a Vec takes all");
         let coded = encoder.finish().expect("a Vec takes all");
-        assert_eq!(Kind::told_by(&coded, Some(Coding::Gzip)), told, "{first:?} compressed");
-        assert_eq!(Kind::told_by(&coded[..5], Some(Coding::Gzip)), Err(true));
-        assert_eq!(Kind::told_by(first.as_bytes(), Some(Coding::Unknown)), Err(false));
+        assert_eq!(Kind::sniff(&coded, Some(Coding::Gzip)), told, "{first:?} compressed");
+        assert_eq!(Kind::sniff(&coded[..5], Some(Coding::Gzip)), Err(true));
+        assert_eq!(Kind::sniff(first.as_bytes(), Some(Coding::Unknown)), Err(false));
     }
-    assert_eq!(Kind::told_by(b"\xEF\xBB", None), Err(true));
+    assert_eq!(Kind::sniff(b"\xEF\xBB", None), Err(true));
 }
 
 /// By the type, whether it was heard, and the first bytes.
@@ -701,7 +701,7 @@ fn an_answer_is_what_its_first_bytes_say() {
         (Kind::Text, true, " {\"text\":", Kind::Json),
         (Kind::Opaque, true, "[1", Kind::Json),
     ] {
-        let told = Kind::told_by(first.as_bytes(), None);
+        let told = Kind::sniff(first.as_bytes(), None);
         assert_eq!(kind.or_told(told, first.as_bytes(), hears), expected, "{kind:?}: {first}");
     }
     let mut meter = meter(Kind::Unread, Hide::Last, Some("b"));

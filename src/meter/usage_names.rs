@@ -1,6 +1,6 @@
 //! The names by which usage goes in all dialects, and in which container.
 
-use super::stated::{
+use super::usage_object::{
     ACCEPTED, AUDIO_INPUT, AUDIO_OUTPUT, CACHE_WRITE, CACHED, IMAGE_INPUT, IMAGE_OUTPUT, INPUT,
     OUTPUT, REASONING, REJECTED, TOTAL,
 };

@@ -3,10 +3,10 @@
 
 use super::decimal::scaled;
 use super::keys::Word;
-use super::stated::{
-    AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, InvalidUsage, OUTPUT, Stated, TOTAL,
-};
 use super::usage_names::{APART, Field, INCLUSIVE, SECOND_PLACES, Within};
+use super::usage_object::{
+    AUDIO_MS, CACHE_WRITE, CACHED, COUNTS, INPUT, InvalidUsage, OUTPUT, TOTAL, UsageObject,
+};
 use crate::json::Token;
 
 /// No count above this is believed: beyond 2^53 JSON numbers stop being exact.
@@ -17,7 +17,7 @@ const LEVELS: usize = 5;
 /// Reads one usage object, told of its keys and values one by one.
 #[derive(Debug)]
 pub(super) struct UsageReader {
-    stated: Stated,
+    stated: UsageObject,
     levels: [Level; LEVELS],
     depth: usize,
     /// Of a list of turns, which few have.
@@ -161,7 +161,7 @@ impl UsageReader {
     }
 
     /// The object has ended.
-    pub(super) fn finish(&mut self) -> Result<Stated, InvalidUsage> {
+    pub(super) fn finish(&mut self) -> Result<UsageObject, InvalidUsage> {
         if self.failed {
             return Err(InvalidUsage);
         }
@@ -209,7 +209,7 @@ impl Default for UsageReader {
         let mut levels = [Level::default(); LEVELS];
         levels[0].within = Within::Top;
         Self {
-            stated: Stated::default(),
+            stated: UsageObject::default(),
             levels,
             depth: 0,
             turns: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Identity, Live, Registry, State};
 use crate::admin::{Quota, Wanted};
-use crate::admit::{QuotaLevel, TenantLive};
+use crate::admit::{QuotaLevel, TenantLimiter};
 
 impl Registry {
     /// The quotas that are set, of tenants and keys, in no order. Of a tenant its own and those of its keys; of a
@@ -49,7 +49,7 @@ impl Registry {
     }
 }
 
-type WantedTenant = (Arc<str>, Arc<TenantLive>);
+type WantedTenant = (Arc<str>, Arc<TenantLimiter>);
 
 fn quota(tenant: &Arc<str>, key: Option<&Arc<str>>, level: QuotaLevel) -> Quota {
     let QuotaLevel { name, used, reserved, limit, resets_at_ms } = level;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::admit::{SlotGuard, TenantLive};
+use crate::admit::{SlotGuard, TenantLimiter};
 use crate::clock::Now;
 use crate::identify::{Digest, Entry, KeysEdit};
 use crate::registry::{Identity, Known, Refreshed, Registry, Snapshot, State};
@@ -121,10 +121,10 @@ impl<'r> Update<'r> {
         if self.refreshed.deleted > 0 && !self.registry.trusted_clock.is_ahead(self.now) {
             // Those go by the way whose month has ended, by a clock that cannot be wrong by years.
             let now = self.now;
-            let has_used = |live: &TenantLive| live.tenant_balances(now).monthly.requests > 0;
+            let has_used = |live: &TenantLimiter| live.tenant_balances(now).monthly.requests > 0;
             // Whoever holds one may still use it.
-            let is_held = |live: &Arc<TenantLive>| Arc::strong_count(live) > 1;
-            let is_kept = |live: &Arc<TenantLive>| is_held(live) || has_used(live);
+            let is_held = |live: &Arc<TenantLimiter>| Arc::strong_count(live) > 1;
+            let is_kept = |live: &Arc<TenantLimiter>| is_held(live) || has_used(live);
             self.state.deleted.retain(|_, tenant| is_kept(&tenant.live));
         }
         self.told.tell();
@@ -157,7 +157,7 @@ impl<'r> Update<'r> {
         self.refreshed.deleted += 1;
         self.has_lost_tenants = true;
         // Requests that are on their way are still held to its limits.
-        tenant.live.mute();
+        tenant.live.mute_alerts();
         self.state.deleted.insert(name, tenant);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::admit::{OpenWindows, Rebuilt, TenantLive, Used, Windows};
+use crate::admit::{OpenWindows, Rebuilt, TenantLimiter, Used, Windows};
 use crate::clock::{Now, TrustedClock};
 use crate::store::{Balance, Store, StoreError};
 
@@ -32,7 +32,7 @@ const TURN: Duration = Duration::from_micros(50);
 /// A tenant whose windows are to move.
 pub(super) struct WindowChange<'a> {
     pub(super) tenant: &'a str,
-    pub(super) live: &'a TenantLive,
+    pub(super) live: &'a TenantLimiter,
 }
 
 /// Moves windows of one zone to those that are believed, in a zone that may be another one, with what the

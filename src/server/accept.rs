@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::gateway::client::Surplus;
 use crate::server::Stage;
-use crate::server::origins::{Origin, Origins};
+use crate::server::per_address::{AddressSlot, PerAddress};
 use crate::supervisor::Supervised;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -32,23 +32,23 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection on its way to its worker. It counts as the worker's from now until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct Accepted {
     /// Not registered with any runtime.
     pub(crate) stream: std::net::TcpStream,
     pub(crate) address: SocketAddr,
     /// One more than may be open: it is only told so.
     pub(crate) surplus: Option<Surplus>,
-    pub(crate) place: Place,
+    pub(crate) place: ConnectionSlot,
 }
 
 /// A connection's place at its worker and among those of its address, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionSlot {
     open: Arc<AtomicUsize>,
-    _origin: Origin,
+    _origin: AddressSlot,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -56,15 +56,15 @@ impl Drop for Place {
 
 /// How many connections may be open.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Most {
+pub(crate) struct ConnectionLimits {
     pub(crate) connections: usize,
     pub(crate) of_address: usize,
 }
 
 /// The way to one worker.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) sender: Sender<Arrival>,
+pub(crate) struct WorkerQueue {
+    pub(crate) sender: Sender<Accepted>,
     /// Connections that the worker has.
     pub(crate) open: Arc<AtomicUsize>,
 }
@@ -82,8 +82,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// Accepts until the server stops; dropping the lanes then tells the workers that nothing more comes.
 pub(crate) async fn run(
     listener: std::net::TcpListener,
-    lanes: Vec<Lane>,
-    most: Most,
+    queues: Vec<WorkerQueue>,
+    most: ConnectionLimits,
     clock: Clock,
     mut stage: watch::Receiver<Stage>,
     thread: Supervised,
@@ -92,7 +92,7 @@ pub(crate) async fn run(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the data listener cannot be used"),
     };
-    let origins = Origins::default();
+    let origins = PerAddress::default();
     let [failed, crowded] = [(); 2].map(|()| LogThrottle::new(clock.clone()));
     let mut next = 0;
     loop {
@@ -114,7 +114,7 @@ pub(crate) async fn run(
                     );
                 }
                 // A connection that broke while it was accepted concerns nobody.
-                let _ = dispatch(&lanes, &mut next, stream, address, origin, most);
+                let _ = dispatch(&queues, &mut next, stream, address, origin, most);
             }
             Err(error) => {
                 if let Some(left_out) = failed.allow() {
@@ -131,16 +131,16 @@ pub(crate) async fn run(
 }
 
 fn dispatch(
-    lanes: &[Lane],
+    queues: &[WorkerQueue],
     next: &mut usize,
     stream: TcpStream,
     address: SocketAddr,
-    origin: Origin,
-    most: Most,
+    origin: AddressSlot,
+    most: ConnectionLimits,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
-    let open: usize = lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).sum();
+    let open: usize = queues.iter().map(|queue| queue.open.load(Ordering::Relaxed)).sum();
     let over = open.checked_sub(most.connections);
     let over_address = origin.before().checked_sub(most.of_address);
     if over.is_some_and(|over| over >= SURPLUS)
@@ -155,15 +155,15 @@ fn dispatch(
     };
     // Of workers with equally few, the one after the last that got one. One that has failed has none, and
     // would get them all.
-    let order = (0..lanes.len()).map(|offset| (*next + offset) % lanes.len());
-    let order = order.filter(|at| !lanes[*at].sender.is_closed());
-    let chosen = order.min_by_key(|at| lanes[*at].open.load(Ordering::Relaxed));
+    let order = (0..queues.len()).map(|offset| (*next + offset) % queues.len());
+    let order = order.filter(|at| !queues[*at].sender.is_closed());
+    let chosen = order.min_by_key(|at| queues[*at].open.load(Ordering::Relaxed));
     let Some(chosen) = chosen else { return Ok(()) };
     *next = chosen + 1;
-    let lane = &lanes[chosen];
-    lane.open.fetch_add(1, Ordering::Relaxed);
-    let place = Place { open: lane.open.clone(), _origin: origin };
+    let queue = &queues[chosen];
+    queue.open.fetch_add(1, Ordering::Relaxed);
+    let place = ConnectionSlot { open: queue.open.clone(), _origin: origin };
     // A worker that is far behind, or gone because the server stops: the connection is closed.
-    let _ = lane.sender.try_send(Arrival { stream, address, surplus, place });
+    let _ = queue.sender.try_send(Accepted { stream, address, surplus, place });
     Ok(())
 }

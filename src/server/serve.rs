@@ -22,7 +22,7 @@ use crate::config::{Config, Server};
 use crate::gateway::client::Client;
 use crate::gateway::{self, Worker};
 use crate::server::Stage;
-use crate::server::accept::Arrival;
+use crate::server::accept::Accepted;
 use crate::server::io::{ClientIo, IoSettings};
 use crate::supervisor::Supervised;
 use crate::telemetry::metrics::Level;
@@ -66,7 +66,7 @@ pub(crate) fn run(
     runtime: &LocalRuntime,
     worker: Worker,
     settings: &Settings,
-    arrivals: Receiver<Arrival>,
+    arrivals: Receiver<Accepted>,
     stage: watch::Receiver<Stage>,
     thread: Supervised,
 ) {
@@ -77,7 +77,7 @@ pub(crate) fn run(
 async fn serve(
     worker: Rc<Worker>,
     settings: &Settings,
-    mut arrivals: Receiver<Arrival>,
+    mut arrivals: Receiver<Accepted>,
     mut stage: watch::Receiver<Stage>,
     thread: &Supervised,
 ) {
@@ -88,9 +88,9 @@ async fn serve(
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            arrival = arrivals.recv() => {
-                let Some(arrival) = arrival else { break };
-                let task = connection(worker.clone(), settings.clone(), arrival, connections.enter());
+            accepted = arrivals.recv() => {
+                let Some(accepted) = accepted else { break };
+                let task = connection(worker.clone(), settings.clone(), accepted, connections.enter());
                 tokio::task::spawn_local(async move {
                     // A connection's own errors are its client's: it went away or spoke no HTTP.
                     let _ = task.await;
@@ -121,10 +121,10 @@ async fn serve(
 async fn connection(
     worker: Rc<Worker>,
     settings: Settings,
-    arrival: Arrival,
+    accepted: Accepted,
     open: Open,
 ) -> io::Result<()> {
-    let Arrival { stream, address, surplus, place } = arrival;
+    let Accepted { stream, address, surplus, place } = accepted;
     let _held = worker.shard.hold(Level::Client);
     let client = Rc::new(Client::new(address.ip(), surplus));
     let stream = TcpStream::from_std(stream)?;

@@ -1,7 +1,7 @@
 //! The APIs besides chat: which path is whose, and what each answers.
 
 mod numbers;
-mod speak;
+mod text;
 mod tools;
 mod responses;
 mod messages;
@@ -119,7 +119,7 @@ impl Api {
         signature: &Signature<'_>,
     ) -> Result<Answered, Refusal> {
         let mut answered = match self {
-            Self::Completions => speak::completions(asked, controls, signature),
+            Self::Completions => text::completions(asked, controls, signature),
             Self::Responses => responses::responses(asked, controls, signature),
             Self::Messages => messages::messages(asked, controls, signature),
             Self::CountTokens => messages::count(asked),

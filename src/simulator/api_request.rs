@@ -32,7 +32,7 @@ pub(super) struct ApiRequest {
 
 /// What a prompt or an input says and shows.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct PromptText {
     pub text: String,
     pub images: u64,
     /// Tokens that came as numbers.
@@ -100,14 +100,14 @@ impl ApiRequest {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn prompts(&self, name: &str) -> Result<Vec<Heard>, Refusal> {
+    pub(super) fn prompts(&self, name: &str) -> Result<Vec<PromptText>, Refusal> {
         let value = self.fields.get(name).filter(|value| !value.is_null());
         let value = value.ok_or_else(|| Refusal::invalid(format!("no {name}")))?;
-        let items: Vec<Heard> = match value {
+        let items: Vec<PromptText> = match value {
             Value::Array(items) if items.is_empty() || !items.iter().all(Value::is_number) => {
-                items.iter().map(Heard::of).collect()
+                items.iter().map(PromptText::of).collect()
             }
-            one => vec![Heard::of(one)],
+            one => vec![PromptText::of(one)],
         };
         if items.is_empty() { Err(Refusal::invalid(format!("{name} is empty"))) } else { Ok(items) }
     }
@@ -116,8 +116,8 @@ impl ApiRequest {
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn heard(&self, names: &[&str]) -> Result<Heard, Refusal> {
-        let mut heard = Heard::default();
+    pub(super) fn heard(&self, names: &[&str]) -> Result<PromptText, Refusal> {
+        let mut heard = PromptText::default();
         for (at, name) in names.iter().enumerate() {
             match self.fields.get(*name) {
                 Some(value) => heard.listen(value),
@@ -162,7 +162,7 @@ impl ApiRequest {
     }
 }
 
-impl Heard {
+impl PromptText {
     pub(super) fn of(value: &Value) -> Self {
         let mut heard = Self::default();
         heard.listen(value);

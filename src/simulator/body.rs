@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::controls::{Controls, Fault, FaultKind};
 use super::counts::Tally;
 use super::event_queue::EventQueue;
-use super::script::{Beat, Event, Script};
+use super::script::{Delay, Event, Script};
 
 /// What a handler answers with.
 #[derive(Debug)]
@@ -218,10 +218,10 @@ impl Stream {
     /// The next event when it is due; `None` after the last one.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let Some(next) = &self.next else { return Poll::Ready(None) };
-        let wait = match next.beat {
-            Beat::AtOnce => Duration::ZERO,
-            Beat::First => self.first_token,
-            Beat::Token => self.interval,
+        let wait = match next.delay {
+            Delay::AtOnce => Duration::ZERO,
+            Delay::First => self.first_token,
+            Delay::Token => self.interval,
         };
         if !wait.is_zero() {
             ready!(self.poll_due(wait, cx));

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::attachment::Attachment;
 use super::generated_text;
-use super::messages::{Heard, Message};
+use super::messages::{Message, PromptParts};
 use super::picture::Canvas;
 use super::refusal::Refusal;
 
@@ -128,7 +128,7 @@ impl Question {
         if raw.stream_options.is_some() && !stream {
             return Err(Refusal::invalid("stream_options without stream"));
         }
-        let heard = Heard::listen(&raw.messages)?;
+        let heard = PromptParts::listen(&raw.messages)?;
         let tools = tools(raw.tools)?;
         let tool_bytes = raw.tools.map_or(0, |tools| tools.get().len());
         let text_tokens = (heard.text_bytes + tool_bytes).div_ceil(BYTES_PER_TOKEN) as u64;

@@ -692,7 +692,7 @@ async fn streams_wait_for_the_first_token_and_between_tokens() {
         let reply = answer::Reply::to(&question, &controls);
         let envelope = render::Envelope { id: "x".into(), created: 0, model: "m".into() };
         let script = script::Script::new(reply, &controls, &envelope, false);
-        let books = Arc::new(counts::Books::new(false));
+        let books = Arc::new(counts::Counters::new(false));
         let tally = counts::Tally::begin(books.clone(), "/v1/x", true, 1, 11, None);
         let mut body =
             body::Body::stream(body::Play::Chat(script), tally, &controls, &Arc::default());

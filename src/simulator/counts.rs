@@ -87,7 +87,7 @@ enum Outcome {
 
 /// The counters themselves.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct Counters {
     requests: AtomicU64,
     refused: AtomicU64,
     answers: [AtomicU64; 3],
@@ -108,7 +108,7 @@ fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
-impl Books {
+impl Counters {
     pub(super) fn new(record: bool) -> Self {
         Self { log: record.then(Mutex::default), ..Self::default() }
     }
@@ -140,7 +140,7 @@ impl Books {
         self.log.as_ref().map(|log| lock(log).clone()).unwrap_or_default()
     }
 
-    /// As [`Books::served`], and forgets it.
+    /// As [`Counters::served`], and forgets it.
     pub(super) fn take_served(&self) -> Vec<Served> {
         self.log.as_ref().map(|log| std::mem::take(&mut *lock(log))).unwrap_or_default()
     }
@@ -192,7 +192,7 @@ fn lock<T>(records: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct ConnectionGuard(Arc<Books>);
+pub(super) struct ConnectionGuard(Arc<Counters>);
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
@@ -204,7 +204,7 @@ impl Drop for ConnectionGuard {
 /// that, aborted by the client.
 #[derive(Debug)]
 pub(super) struct Tally {
-    books: Arc<Books>,
+    books: Arc<Counters>,
     path: &'static str,
     served: Option<Box<Served>>,
     streamed: bool,
@@ -217,7 +217,7 @@ pub(super) struct Tally {
 impl Tally {
     /// Begins to count an answer of `completion_tokens`. `served` is kept when it has ended.
     pub(super) fn begin(
-        books: Arc<Books>,
+        books: Arc<Counters>,
         path: &'static str,
         streamed: bool,
         prompt_tokens: u64,
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_once_and_its_tokens_go_where_they_belong() {
-        let books = Arc::new(Books::new(false));
+        let books = Arc::new(Counters::new(false));
         let begin = || Tally::begin(books.clone(), "/v1/x", true, 10, 20, None);
         let mut whole = begin();
         whole.say(20);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::generated_text::Text;
 use super::render::{put, quote};
-use super::script::{Beat, Event};
+use super::script::{Delay, Event};
 
 /// The events of one answer, in their order.
 #[derive(Debug, Default)]
@@ -102,15 +102,16 @@ impl EventQueue {
                     }
                     out.extend_from_slice(b"}\n\n");
                     let first = !std::mem::replace(&mut self.begun, true);
-                    let beat = if first { Beat::First } else { Beat::Token };
-                    return Some(Event { bytes: out.into(), beat, tokens: 1 });
+                    let delay = if first { Delay::First } else { Delay::Token };
+                    return Some(Event { bytes: out.into(), delay, tokens: 1 });
                 }
                 Part::Event(bytes, tokens) => {
                     let event = (std::mem::take(bytes), *tokens);
                     self.parts.pop_front();
-                    let beat = if event.1 > 0 && !self.begun { Beat::First } else { Beat::AtOnce };
+                    let delay =
+                        if event.1 > 0 && !self.begun { Delay::First } else { Delay::AtOnce };
                     self.begun |= event.1 > 0;
-                    return Some(Event { bytes: event.0.into(), beat, tokens: event.1 });
+                    return Some(Event { bytes: event.0.into(), delay, tokens: event.1 });
                 }
             }
         }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::serve::Site;
+use super::serve::Shared;
 
 /// How long to wait when no connection can be accepted, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves `listener` until `stop` is set or its sender is gone; then ends all connections at once.
 pub(super) async fn run(
     listener: TcpListener,
-    site: Arc<Site>,
+    site: Arc<Shared>,
     tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -44,7 +44,7 @@ pub(super) async fn run(
     connections.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, site: Arc<Site>, tls: Option<TlsAcceptor>) {
+async fn connection(stream: TcpStream, site: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let _guard = site.books().connection();
     // A connection that can't be set up is gone already.
     let _ = stream.set_nodelay(true);
@@ -60,7 +60,7 @@ async fn connection(stream: TcpStream, site: Arc<Site>, tls: Option<TlsAcceptor>
     }
 }
 
-async fn speak<S>(stream: S, site: Arc<Site>, reset: Arc<AtomicBool>)
+async fn speak<S>(stream: S, site: Arc<Shared>, reset: Arc<AtomicBool>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

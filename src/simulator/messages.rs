@@ -40,7 +40,7 @@ struct Said {
 
 /// What all messages say together, as far as it matters.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct PromptParts {
     pub text_bytes: usize,
     pub image_tokens: u64,
     /// What the last user message says and shows.
@@ -50,7 +50,7 @@ pub(super) struct Heard {
     pub tool_result: Option<String>,
 }
 
-impl Heard {
+impl PromptParts {
     /// Reads all messages.
     ///
     /// # Errors

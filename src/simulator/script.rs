@@ -22,14 +22,14 @@ const ERROR: &[u8] = concat!(
 #[derive(Debug)]
 pub(super) struct Event {
     pub bytes: Bytes,
-    pub beat: Beat,
+    pub delay: Delay,
     /// Completion tokens in it.
     pub tokens: u64,
 }
 
 /// When an event is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(super) enum Delay {
     AtOnce,
     /// After the delay of the first token.
     First,
@@ -165,7 +165,7 @@ impl Script {
             self.turn = (at + 1) % self.lines.len();
             if let Some(mut event) = self.line(at) {
                 if !std::mem::replace(&mut self.begun, true) {
-                    event.beat = Beat::First;
+                    event.delay = Delay::First;
                 }
                 return Some(event);
             }
@@ -198,7 +198,7 @@ impl Script {
                             self.lines.iter().position(|line| line.stage == ChoiceStage::Tokens);
                         // All choices say a token at once; the first one sets the beat.
                         if std::mem::replace(&mut self.spoken, true) && first == Some(at) {
-                            event.beat = Beat::Token;
+                            event.delay = Delay::Token;
                         }
                         return Some(event);
                     }
@@ -229,7 +229,7 @@ impl Script {
         } else {
             out.extend_from_slice(self.close.as_bytes());
         }
-        Event { bytes: out.into(), beat: Beat::AtOnce, tokens }
+        Event { bytes: out.into(), delay: Delay::AtOnce, tokens }
     }
 
     fn finish(&self, at: usize, members: &str) -> Event {
@@ -256,7 +256,7 @@ impl Script {
             out.extend_from_slice(self.dialect.last_extra.as_bytes());
         }
         out.extend_from_slice(b"}\n\n");
-        Event { bytes: out.into(), beat: Beat::AtOnce, tokens: 0 }
+        Event { bytes: out.into(), delay: Delay::AtOnce, tokens: 0 }
     }
 
     fn has_usage_chunk(&self) -> bool {
@@ -274,7 +274,7 @@ impl Script {
         self.total(&mut out);
         out.extend_from_slice(self.dialect.last_extra.as_bytes());
         out.extend_from_slice(b"}\n\n");
-        Event { bytes: out.into(), beat: Beat::AtOnce, tokens: 0 }
+        Event { bytes: out.into(), delay: Delay::AtOnce, tokens: 0 }
     }
 
     fn total(&self, out: &mut Vec<u8>) {
@@ -306,7 +306,7 @@ impl Script {
 
 impl Event {
     fn fixed(bytes: &'static [u8]) -> Self {
-        Self { bytes: Bytes::from_static(bytes), beat: Beat::AtOnce, tokens: 0 }
+        Self { bytes: Bytes::from_static(bytes), delay: Delay::AtOnce, tokens: 0 }
     }
 }
 

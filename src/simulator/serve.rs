@@ -18,7 +18,7 @@ use super::api::{Api, Content, Signature};
 use super::body::{Body, Play};
 use super::chat_request::Question;
 use super::controls::{Controls, FaultKind};
-use super::counts::{Books, Served, Tally};
+use super::counts::{Counters, Served, Tally};
 use super::models::Models;
 use super::options::{Mode, Options, StreamOptions};
 use super::refusal::Refusal;
@@ -33,9 +33,9 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Everything that all connections share.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Shared {
     options: Options,
-    books: Arc<Books>,
+    books: Arc<Counters>,
     clock: Clock,
     /// Answers so far, for their ids.
     sequence: AtomicU64,
@@ -57,11 +57,11 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl Site {
+impl Shared {
     pub(super) fn new(options: Options) -> Self {
         let clock = Clock::system();
         Self {
-            books: Arc::new(Books::new(options.record)),
+            books: Arc::new(Counters::new(options.record)),
             sequence: AtomicU64::new(1),
             salt: clock.now().unix_ms as u32,
             clock,
@@ -70,7 +70,7 @@ impl Site {
         }
     }
 
-    pub(super) fn books(&self) -> &Arc<Books> {
+    pub(super) fn books(&self) -> &Arc<Counters> {
         &self.books
     }
 

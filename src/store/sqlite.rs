@@ -22,20 +22,20 @@ mod delete;
 mod engine;
 mod error;
 mod expire;
-mod forget;
+mod positions;
 mod integrity;
 mod keys;
 mod lock_wait;
 mod numbers;
 mod owners;
 mod pages;
-mod place;
+mod files;
 mod prices;
 mod recompute;
 mod recost;
 mod redate;
 mod requests;
-mod rewritten;
+mod content;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -48,9 +48,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
+use self::content::Content;
+use self::files::{Files, Siblings, create_private};
 use self::numbers::{from_sql, to_sql};
-use self::place::{Files, Siblings, create_private};
-use self::rewritten::Content;
 
 use super::sums::{EVERYTHING, HOUR_MS, counts, hour_of};
 use super::{
@@ -59,9 +59,9 @@ use super::{
     Range, Recost, Snapshot, StoreError, Sums,
 };
 
-#[cfg(test)]
-pub(crate) use forget::synced_commits;
 pub(super) use integrity::problems_in;
+#[cfg(test)]
+pub(crate) use positions::synced_commits;
 
 /// The database's name in the data directory.
 pub(crate) const FILE_NAME: &str = "weir.sqlite";
@@ -225,7 +225,7 @@ impl Sqlite {
 
     /// How long the WAL is; it grows as long as a reader needs what is at its begin.
     pub(super) fn wal_bytes(&self) -> u64 {
-        std::fs::metadata(place::companion(&self.path, "-wal")).map_or(0, |wal| wal.len())
+        std::fs::metadata(files::companion(&self.path, "-wal")).map_or(0, |wal| wal.len())
     }
 
     pub(super) fn reopen(&mut self) -> Result<Self, StoreError> {
@@ -258,7 +258,7 @@ impl Sqlite {
     pub(super) fn sync_commits(&mut self) -> Result<(), StoreError> {
         schema::set_synchronous(&self.conn, "FULL", "2")?;
         // The file's own name; SQLite does it for its other files.
-        let file = place::target(&self.path);
+        let file = files::target(&self.path);
         let dir = file.parent().unwrap_or(Path::new("."));
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(|source| StoreError::Sync { path: dir.to_owned(), source })?;

@@ -11,7 +11,7 @@ mod text;
 use serde_json::{Value, json};
 use weir::simulator::{self, Mode, Options, Served, Simulator};
 
-use crate::world::{Answer, Client, Row, UPSTREAM_KEY, Upstream, World, request};
+use crate::harness::{Answer, Client, Row, UPSTREAM_KEY, Upstream, World, request};
 
 macro_rules! printed {
     ($name:literal) => {
@@ -54,7 +54,7 @@ impl Site {
         Self::with(|builder| builder).await
     }
 
-    async fn with(set: impl FnOnce(crate::world::Builder) -> crate::world::Builder) -> Self {
+    async fn with(set: impl FnOnce(crate::harness::Builder) -> crate::harness::Builder) -> Self {
         let options = Options {
             mode: Mode::Literal,
             record: true,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weir::clock::Clock;
 use weir::server::Environment;
 
-use crate::world::{Answer, IMAGE_MODEL, MODEL, Place, Upstream, World};
+use crate::harness::{Answer, IMAGE_MODEL, MODEL, Place, Upstream, World};
 
 /// 2026-06-03T23:59:59.500Z.
 const BEFORE_MIDNIGHT_MS: i64 = 1_780_531_199_500;

@@ -9,9 +9,9 @@ mod checked;
 use serde_json::Value;
 use weir::simulator::Served;
 
+use crate::harness::{Answer, Row, UPSTREAM_KEY, Upstream, World, eventually};
 use crate::http::assert_own_error;
 use crate::traffic::simulated;
-use crate::world::{Answer, Row, UPSTREAM_KEY, Upstream, World, eventually};
 use samples::{FREE, Sample, post, sample, samples};
 
 /// Sends a request on a new connection.

@@ -16,7 +16,7 @@ mod usage_option;
 
 use serde_json::json;
 
-use crate::world::{Answer, Client, Row, World, patiently, request};
+use crate::harness::{Answer, Client, Row, World, patiently, request};
 
 /// A request that reserves what its prompt is estimated at, and [`OUTPUT`].
 const CHAT: &str = r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"What is a weir?"}],"max_tokens":7}"#;

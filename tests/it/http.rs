@@ -1,8 +1,8 @@
 //! The listener as HTTP clients meet it: which paths there are, what is refused and how, what every
 //! answer carries, what never leaves, and how connections are shared out.
 
+use crate::harness::{Answer, MODEL, Upstream, World, eventually, patiently, request};
 use crate::traffic::{CHAT, simulated};
-use crate::world::{Answer, MODEL, Upstream, World, eventually, patiently, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

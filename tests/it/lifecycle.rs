@@ -9,9 +9,9 @@ use std::rc::Rc;
 use tokio::task::{JoinSet, LocalSet};
 use weir::simulator::Simulator;
 
+use crate::harness::{Builder, Client, Place, Row, World, eventually, patiently, request};
 use crate::process::{Gateway, get};
 use crate::traffic::{begin, by_id, chat, exchange, simulated, stream, sum, usage};
-use crate::world::{Builder, Client, Place, Row, World, eventually, patiently, request};
 
 const STALLS: &str = "x-sim-fault: stall:3\r\n";
 

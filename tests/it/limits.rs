@@ -14,11 +14,11 @@ use std::sync::Arc;
 use weir::clock::{Clock, ManualClock};
 use weir::server::Environment;
 
-use crate::traffic::simulated;
-use crate::world::{
+use crate::harness::{
     Answer, Call, Client, IMAGE_MODEL, MODEL, Piece, Received, Upstream, World, eventually,
     misspelt, patiently, request,
 };
+use crate::traffic::simulated;
 
 /// 2026-06-03T07:14:21Z.
 const MORNING_MS: i64 = 1_780_470_861_000;

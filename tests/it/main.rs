@@ -1,6 +1,6 @@
 //! Weir from outside: real sockets, the real program, one file a concern.
 
-mod world;
+mod harness;
 mod traffic;
 mod process;
 mod tidy;
@@ -9,15 +9,15 @@ mod streams;
 mod sdk;
 mod faults;
 mod http;
-mod discretion;
-mod apart;
+mod confidentiality;
+mod tenant_isolation;
 mod limits;
-mod neighbours;
+mod noisy_neighbours;
 mod cost;
 mod endpoints;
 mod lifecycle;
 mod operator;
-mod books;
+mod ledger_commands;
 mod store;
-mod many;
+mod mixed_traffic;
 mod torture;

@@ -7,8 +7,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::harness::{
+    Answer, Call, Client, MODEL, Upstream, World, eventually, patiently, request,
+};
 use crate::process::Gateway;
-use crate::world::{Answer, Call, Client, MODEL, Upstream, World, eventually, patiently, request};
 
 const TOKEN: &str = "an-administrator-s-token";
 const ANSWER: &str = r#"{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":11,"completion_tokens":13,"total_tokens":24}}"#;

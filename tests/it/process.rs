@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{PATIENCE, Place, eventually, patiently};
+use crate::harness::{PATIENCE, Place, eventually, patiently};
 
 /// A running `weir serve`. Dropped, it is killed.
 pub struct Gateway {

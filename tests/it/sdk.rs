@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 
 use crate::endpoints::samples::FREE;
-use crate::world::{eventually, weir};
+use crate::harness::{eventually, weir};
 
 const UPSTREAM_KEY: &str = "sk-upstream-secret";
 /// A picture of one pixel.

@@ -8,9 +8,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::harness::{Client, Place, Upstream, World, eventually, patiently, request};
 use crate::process::{Gateway, get};
 use crate::traffic::{chat, exchange, simulated, usage};
-use crate::world::{Client, Place, Upstream, World, eventually, patiently, request};
 
 const CHAT: &str = r#"{"model":"gpt-5.4","messages":[],"max_tokens":7}"#;
 const JSON: &str = "content-type: application/json\r\n";

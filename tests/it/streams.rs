@@ -9,7 +9,7 @@ mod pace;
 mod running;
 mod types;
 
-use crate::world::{Builder, Call, Received, Upstream, World};
+use crate::harness::{Builder, Call, Received, Upstream, World};
 
 /// A stream request, with the usage option left to Weir.
 const ASK: &str = r#"{"model":"gpt-5.4","stream":true,"messages":[]}"#;

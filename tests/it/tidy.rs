@@ -171,12 +171,12 @@ fn every_file_begins_with_why_it_exists() {
         }
     }
     assert!(files.len() > 100, "only {} files were found", files.len());
-    let is_mute = |file: &&PathBuf| {
+    let is_muted = |file: &&PathBuf| {
         let text = read(file);
         let first = text.lines().next().unwrap_or_default();
         first.strip_prefix("//! ").is_none_or(|why| why.len() < 10)
     };
-    let broken: Vec<_> = files.iter().filter(is_mute).map(|f| f.display().to_string()).collect();
+    let broken: Vec<_> = files.iter().filter(is_muted).map(|f| f.display().to_string()).collect();
     assert_none(&broken, "these files have no `//!` header that says why they exist");
 }
 

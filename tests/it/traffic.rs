@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir::simulator::{self, Simulator};
 
-use crate::world::{Builder, Client, MODEL, Place, Row, World, patiently, request};
+use crate::harness::{Builder, Client, MODEL, Place, Row, World, patiently, request};
 
 pub const CHAT: &str = "/v1/chat/completions";
 

@@ -99,7 +99,7 @@ fn nobody_hears_of_a_tenant_that_was_deleted_until_its_name_comes_back() {
     spend(&world, 800);
     assert_eq!(over(), [("key-daily-tokens", 1)]);
     assert_eq!(told(&world).len(), 1);
-    world.live.mute();
+    world.live.mute_alerts();
     assert_eq!(over(), []);
     // Requests on their way go on, and cross what they cross.
     spend(&world, 200);

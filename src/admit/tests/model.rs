@@ -478,7 +478,7 @@ impl Model {
 const REFILLED: u64 = 1 << 60;
 
 struct Walk {
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     alerting: Arc<Alerting>,
     slots: Vec<KeySlot>,
     permits: Vec<Permit>,
@@ -494,7 +494,7 @@ impl Walk {
         let (clock, hand) = Clock::manual(ms("2026-01-30T20:00Z"));
         let settings = settings(burst, TimeZone::UTC, clock.now());
         let alerting = settings.alerting.clone();
-        let live = TenantLive::new("acme".into(), settings, clock.now());
+        let live = TenantLimiter::new("acme".into(), settings, clock.now());
         let slots = (0..KEYS).map(|key| live.key_slot(&format!("key_{key}"))).collect();
         let accounts = (0..=KEYS).map(|_| Account::default()).collect();
         let zone = TimeZone::UTC;
@@ -825,7 +825,7 @@ proptest! {
     ) {
         let rates = |all: Limits| Limits { rpm: all.rpm, tpm: all.tpm, ..Limits::default() };
         let mut now = Clock::manual(0).0.now();
-        let live = TenantLive::new("acme".into(), settings(burst, TimeZone::UTC, now), now);
+        let live = TenantLimiter::new("acme".into(), settings(burst, TimeZone::UTC, now), now);
         let slot = live.key_slot("key_a");
         live.set_tenant_limits(&rates(tenant), now);
         live.set_key_limits(slot, &rates(key).into(), now);

@@ -4,7 +4,7 @@
 use anyhow::Context;
 
 use super::super::output::{Format, Output, counted, note, write_lines};
-use super::super::when::{Toward, When, when};
+use super::super::time_args::{Toward, When, when};
 use super::line::{COLUMNS, KeyLine, line, write_ended};
 use crate::config::Config;
 use crate::store::Store;

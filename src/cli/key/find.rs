@@ -6,7 +6,7 @@ use std::io::{BufRead, Read};
 use anyhow::bail;
 
 use super::super::output::{Format, Output, note, write_one};
-use super::super::when::rfc3339;
+use super::super::time_args::rfc3339;
 use super::line::{COLUMNS, line};
 use crate::identify::key_text::KeyText;
 use crate::store::Store;

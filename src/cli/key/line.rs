@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::super::limits::{LimitFields, SUMMARY, summary};
 use super::super::output::{Column, Format, Output, write_one};
-use super::super::when::rfc3339;
+use super::super::time_args::rfc3339;
+use crate::printable::written_out;
 use crate::tenancy::Key;
-use crate::visible::written_out;
 
 /// A key as output shows it.
 #[derive(Debug, Serialize)]

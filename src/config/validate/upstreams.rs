@@ -15,7 +15,7 @@ use super::super::{
     Upstream,
 };
 use super::Context;
-use crate::visible::is_hidden;
+use crate::printable::is_hidden;
 
 /// Bytes of the name of a field that is refused or a parameter that is let pass.
 const MAX_FIELD_BYTES: usize = 40;

@@ -30,7 +30,7 @@ pub(super) struct Entry<'a> {
 
 /// What a query asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct PageQuery {
     limit: usize,
     after: Option<String>,
     before: Option<String>,
@@ -38,7 +38,7 @@ struct Asked {
 
 /// The page of `models` that `query` asks for.
 pub(super) fn page<'a>(models: &[&'a Route], query: &str) -> Result<Page<'a>, Refusal> {
-    let Asked { limit, after, before } = asked(query)?;
+    let PageQuery { limit, after, before } = asked(query)?;
     let place = |id: &str| models.iter().position(|route| *route.model == *id);
     let unknown = || Refusal::invalid("`after_id` and `before_id` must be ids of this list");
     let (page, has_more) = match (after, before) {
@@ -71,8 +71,8 @@ pub(super) fn entry(route: &Route) -> Entry<'_> {
 }
 
 /// What is not one of the three is nobody's here.
-fn asked(query: &str) -> Result<Asked, Refusal> {
-    let mut asked = Asked { limit: PAGE, after: None, before: None };
+fn asked(query: &str) -> Result<PageQuery, Refusal> {
+    let mut asked = PageQuery { limit: PAGE, after: None, before: None };
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match name {
             "limit" => {

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::admin::Readiness;
-use crate::admit::{Demand, Settings, TenantLive};
+use crate::admit::{Demand, Settings, TenantLimiter};
 use crate::clock::{Clock, ManualClock, TrustedClock};
 use crate::config::{Config, Durability, Secrets};
 use crate::forward::system_resolver;
 use crate::gateway::cors::Cors;
-use crate::gateway::owners::Owners;
 use crate::gateway::request_body::{Bounds, Deadlines, InFlightLimits};
+use crate::gateway::response_owners::Owners;
 use crate::gateway::worker::Shared;
 use crate::identify::FailedKeys;
 use crate::inspect::NOTHING;
@@ -36,7 +36,7 @@ struct World {
     client: Rc<Client>,
     routes: Arc<Routes>,
     directory: Arc<Directory>,
-    live: Arc<TenantLive>,
+    live: Arc<TenantLimiter>,
     hand: Arc<ManualClock>,
 }
 
@@ -88,7 +88,7 @@ impl World {
             client: Rc::new(Client::new(Ipv4Addr::LOCALHOST.into(), None)),
             routes,
             directory,
-            live: TenantLive::new("acme".into(), settings, clock.now()),
+            live: TenantLimiter::new("acme".into(), settings, clock.now()),
             hand,
         }
     }

@@ -13,7 +13,7 @@ pub(super) const BYTES_PER_TOKEN: u64 = 4;
 
 /// What the request tells of its use and the answer does not show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Unseen {
+pub(crate) struct RequestedMedia {
     /// Of the prompt.
     pub(crate) audio_tokens: u64,
     pub(crate) audio_ms: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Unseen {
     pub(crate) picture_tokens: u64,
 }
 
-impl Default for Unseen {
+impl Default for RequestedMedia {
     fn default() -> Self {
         let picture_tokens = Picture::default().tokens();
         Self { audio_tokens: 0, audio_ms: 0, speech_tokens: 0, pictures: 0, picture_tokens }
@@ -124,7 +124,7 @@ impl Settlement {
                 let reserved = may_be_more.then(|| self.reserved(seen, stated.is_some())).flatten();
                 if reserved.is_some() {
                     flags.set(Flags::RESERVED);
-                    images = self.unseen.pictures.max(images);
+                    images = self.media.pictures.max(images);
                 }
                 (reserved.unwrap_or(seen), UsageSource::Estimated)
             }
@@ -195,12 +195,12 @@ impl Settlement {
 
     /// An estimate from what was seen. What was stated before there was an answer counts for the prompt.
     fn seen(&self, stated: Option<Usage>, reading: &Reading) -> Usage {
-        let Unseen { audio_tokens, audio_ms, speech_tokens, .. } = self.unseen;
+        let RequestedMedia { audio_tokens, audio_ms, speech_tokens, .. } = self.media;
         let is_charged = self.price.is_some_and(|price| price.rates.per_second > 0);
         // Of what could not be read the size is all that is known.
         let bytes = reading.output_text_bytes.max(reading.unread_bytes);
         let text = bytes.div_ceil(BYTES_PER_TOKEN);
-        let images = u64::from(reading.output_images).saturating_mul(self.unseen.picture_tokens);
+        let images = u64::from(reading.output_images).saturating_mul(self.media.picture_tokens);
         let begun = stated.unwrap_or(Usage {
             input: self.estimated_input,
             audio_input: audio_tokens,
@@ -216,7 +216,7 @@ impl Settlement {
     /// With the prompt as it was reserved.
     fn prompted(&self, usage: Usage) -> Usage {
         let input = self.estimated_input;
-        let audio_input = self.unseen.audio_tokens;
+        let audio_input = self.media.audio_tokens;
         Usage { input, audio_input, total: input.saturating_add(usage.output), ..usage }
     }
 

@@ -1,9 +1,9 @@
 //! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
 
 use crate::config::IdKind;
-use crate::inspect::decisive::counts_answers;
-use crate::inspect::spelling::fold;
-use crate::inspect::{Refusable, Seen, decisive, ids};
+use crate::inspect::checked_fields::counts_answers;
+use crate::inspect::key_spelling::fold;
+use crate::inspect::{RefusableFields, Seen, checked, ids};
 
 /// What a part is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Field {
 impl Part {
     /// Reads a head, its last empty line included; `None` where it is not a form's, or not the same to
     /// every reader.
-    pub(super) fn read(head: &[u8], refusable: &Refusable) -> Option<Self> {
+    pub(super) fn read(head: &[u8], refusable: &RefusableFields) -> Option<Self> {
         let head = std::str::from_utf8(head).ok()?;
         let mut disposition = None;
         let mut media = "";
@@ -123,7 +123,7 @@ impl Part {
         }
         let single =
             |key: &&str| ["model", "stream"].contains(key) || counts_answers(key).is_some();
-        let decides = decisive(name).filter(single).or_else(|| text_field(name));
+        let decides = checked(name).filter(single).or_else(|| text_field(name));
         let misspelt = decides.filter(|key| *key != name);
         // By the name, under which the APIs have pictures: what a client calls a recording no server heeds.
         let is_image = is_file && (name.starts_with("image") || name.starts_with("mask"));

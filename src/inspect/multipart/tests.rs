@@ -9,7 +9,7 @@ const TYPE: &str = "multipart/form-data; boundary=XbX";
 fn read<'a>(
     content_type: &str,
     pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<Facts, Invalid> {
+) -> Result<RequestFacts, Invalid> {
     let mut form = Multipart::new(content_type, &NOTHING)?;
     for piece in pieces {
         if let Err(invalid) = form.push(piece) {
@@ -22,7 +22,7 @@ fn read<'a>(
 }
 
 /// What is found, which is the same however the body is cut.
-fn inspect(body: &[u8]) -> Result<Facts, Invalid> {
+fn inspect(body: &[u8]) -> Result<RequestFacts, Invalid> {
     let whole = read(TYPE, [body]);
     assert_eq!(read(TYPE, body.chunks(1)), whole, "in single bytes");
     for cut in 0..=body.len() {

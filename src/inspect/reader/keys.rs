@@ -2,8 +2,8 @@
 
 use super::Reader;
 use crate::inspect::Invalid;
+use crate::inspect::key_spelling::{Spelt, is_plain};
 use crate::inspect::name::{KEPT, Name};
-use crate::inspect::spelling::{Spelt, is_plain};
 use crate::inspect::splice::Options;
 
 impl Reader<'_> {

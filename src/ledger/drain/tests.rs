@@ -18,7 +18,7 @@ mod joining;
 mod damage;
 mod store;
 mod waits;
-mod pace;
+mod schedule;
 mod unreadable;
 
 struct Fixture {

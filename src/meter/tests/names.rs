@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use crate::json::Scanner;
 use crate::meter::dialect::Document;
-use crate::meter::stated::{COUNTS, INPUT, InvalidUsage, OUTPUT, Stated, TOTAL};
 use crate::meter::usage_names::{Field, INPUT_DETAILS, Names, OUTPUT_DETAILS, TOP};
+use crate::meter::usage_object::{COUNTS, INPUT, InvalidUsage, OUTPUT, TOTAL, UsageObject};
 
 const MAX_COUNT: u64 = 1 << 53;
 
 /// What is read of a usage object.
-pub(super) fn read(raw: &str) -> Result<Stated, InvalidUsage> {
+pub(super) fn read(raw: &str) -> Result<UsageObject, InvalidUsage> {
     let body = format!("{{\"usage\":{raw}}}");
     let mut document = Document::new(false, false, false);
     let mut scanner = Scanner::lenient();

@@ -7,7 +7,7 @@ use super::super::controls::Controls;
 use super::super::event_queue::EventQueue;
 use super::super::refusal::Refusal;
 use super::numbers::quoted;
-use super::speak::stated;
+use super::text::stated;
 use super::tools::Turn;
 use super::{Answered, Content, Signature};
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::api_request::{ApiRequest, Heard};
+use super::super::api_request::{ApiRequest, PromptText};
 use super::super::controls::Controls;
 use super::super::generated_text;
 use super::super::options::UsageForm;
@@ -34,7 +34,7 @@ pub(super) fn embeddings(asked: &ApiRequest, controls: &Controls) -> Result<Answ
             format!(r#"{{"object":"embedding","index":{at},"embedding":{embedding}}}"#)
         })
         .collect();
-    let tokens = inputs.iter().map(Heard::cost).sum();
+    let tokens = inputs.iter().map(PromptText::cost).sum();
     let usage = match controls.usage {
         UsageForm::Absent => String::new(),
         _ => format!(r#","usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}"#),
@@ -72,7 +72,7 @@ pub(super) fn moderations(
     let results = vec![result; inputs.len()].join(",");
     let (id, model) = (signature.id, quoted(&asked.model));
     let json = format!(r#"{{"id":"modr-{id}","model":{model},"results":[{results}]}}"#);
-    Ok(Answered::json(inputs.iter().map(Heard::cost).sum(), 0, json))
+    Ok(Answered::json(inputs.iter().map(PromptText::cost).sum(), 0, json))
 }
 
 pub(super) fn quoted(text: &str) -> String {

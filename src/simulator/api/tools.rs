@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::super::answer::{about, described, reported, structured};
-use super::super::api_request::{ApiRequest, Heard};
+use super::super::api_request::{ApiRequest, PromptText};
 use super::super::attachment::{self, Attachment};
 use super::super::chat_request::{Function, chosen, wants_words};
 use super::super::controls::Controls;
@@ -44,7 +44,7 @@ impl Turn {
     pub(super) fn of(
         asked: &ApiRequest,
         list: &str,
-        heard: &Heard,
+        heard: &PromptText,
         controls: &Controls,
         most: Option<u64>,
     ) -> Result<Self, Refusal> {
@@ -111,7 +111,7 @@ impl Picture {
     /// `invalid_request`: size or quality are not in the documents' lists.
     pub(super) fn of(
         asked: &ApiRequest,
-        heard: &Heard,
+        heard: &PromptText,
         controls: &Controls,
     ) -> Result<Option<Self>, Refusal> {
         let tools = asked.value("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -179,5 +179,5 @@ fn result(item: &Value) -> Option<String> {
         Some("tool_result") => item.get("content"),
         _ => return item.get("content")?.as_array()?.iter().find_map(result),
     };
-    Some(said.map(|value| Heard::of(value).text).unwrap_or_default())
+    Some(said.map(|value| PromptText::of(value).text).unwrap_or_default())
 }

@@ -1,5 +1,5 @@
 //! Whose the latest responses and items are: what comes with their rows, in the order in which it came, and stays when
-//! those are deleted. Of too many go the oldest of the tenant that has most, as in memory (`gateway/owners.rs`);
+//! those are deleted. Of too many go the oldest of the tenant that has most, as in memory (`gateway/response_owners.rs`);
 //! the oldest by number, so that no clock decides.
 
 use rusqlite::{Transaction, params};

@@ -6,7 +6,7 @@ use super::{
     BAD_IMAGE, CHAT, CHAT_PATH, EDIT, EDIT_SEVERAL, PICTURE, PICTURE_STREAM, STREAM, Site,
     UNDERSTAND, VISION, assert_counts, refusal, row_of_usage,
 };
-use crate::world::request;
+use crate::harness::request;
 
 #[tokio::test]
 async fn s24_pictures_come_from_the_chat_endpoint() {

@@ -6,7 +6,7 @@ use super::{
     BAD_KEY, CHAT, CHAT_PATH, INVALID, JSON_MODE, STREAM, Site, TOO_FAST, TOOLS, TURNS, VISION,
     assert_counts, refusal, row_of_usage,
 };
-use crate::world::{Row, UPSTREAM_KEY, Upstream, World, misspelt, request};
+use crate::harness::{Row, UPSTREAM_KEY, Upstream, World, misspelt, request};
 
 #[tokio::test]
 async fn s01_the_base_url_is_without_v1_and_may_have_it() {

@@ -2,8 +2,8 @@
 
 use super::ask;
 use super::samples::{FREE, post, sample};
+use crate::harness::{Answer, MODEL, UPSTREAM_KEY, Upstream, World};
 use crate::traffic::simulated;
-use crate::world::{Answer, MODEL, UPSTREAM_KEY, Upstream, World};
 
 const PATH: &str = "/v1/messages";
 const JSON: &str = "application/json";

@@ -7,9 +7,9 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use super::ask;
 use super::samples::{form, form_type, post, sample};
+use crate::harness::{MODEL, Upstream, World, eventually};
 use crate::http::assert_own_error;
 use crate::traffic::{CHAT, simulated};
-use crate::world::{MODEL, Upstream, World, eventually};
 
 const BODY: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/codings/body.json"));

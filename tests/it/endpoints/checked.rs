@@ -1,8 +1,8 @@
 //! What was checked is what is forwarded: requests that another reader would take for others are refused,
 //! and what goes upstream says nothing that was not looked at.
 
+use crate::harness::{MODEL, Upstream, World};
 use crate::traffic::simulated;
-use crate::world::{MODEL, Upstream, World};
 
 use super::ask;
 use super::samples::post;

@@ -1,6 +1,6 @@
 //! Requests of every endpoint, in each form that a client can choose.
 
-use crate::world::MODEL;
+use crate::harness::MODEL;
 
 /// A request, and what is true of its answer.
 pub struct Sample {

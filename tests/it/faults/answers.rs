@@ -6,7 +6,7 @@ use weir::server::Environment;
 
 use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, Tokens, USAGE};
 use super::{assert_passed, assert_refused};
-use crate::world::{Answer, Upstream, World, request};
+use crate::harness::{Answer, Upstream, World, request};
 
 /// One request, answered by the upstream with `status`, `headers` and `body`.
 async fn answered(

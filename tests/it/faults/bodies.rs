@@ -4,7 +4,7 @@ use super::{
     ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, SOON_MS, STATED, STREAM_WITH_USAGE, Tokens,
 };
 use super::{assert_passed, assert_refused, begun};
-use crate::world::{Piece, Upstream, World};
+use crate::harness::{Piece, Upstream, World};
 
 /// The half of an answer that has its text, 5 bytes, and no usage yet.
 const HALF: &str = r#"{"id":"c","choices":[{"index":0,"message":{"content":"Hello"#;

@@ -3,7 +3,7 @@
 
 use super::{Booked, CHAT, DELTA, DONE, FINISH, RUNNING, SOON_MS, STATED, STREAM, Tokens, USAGE};
 use super::{begun, clients_gone};
-use crate::world::{Builder, Call, Client, Upstream, World, chunk};
+use crate::harness::{Builder, Call, Client, Upstream, World, chunk};
 
 const CLOSED: Booked = Booked::ok("client_closed", Tokens::Reserved);
 

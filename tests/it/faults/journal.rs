@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, USAGE};
 use super::{assert_cut, assert_passed, assert_refused, begun};
+use crate::harness::{Upstream, World};
 use crate::process::get;
-use crate::world::{Upstream, World};
 
 /// While the disk is full: nothing is forwarded, and nothing is reserved for it.
 async fn check_full(world: &World) {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{DELTA, DONE, FINISH, JSON, OUTPUT, SOON_MS, clients_gone};
-use crate::world::{Call, Client, Row, Upstream, World, chunk, request};
+use crate::harness::{Call, Client, Row, Upstream, World, chunk, request};
 
 /// What the upstream uses of every request, and states if it comes to that: all that it was allowed.
 const INPUT: u64 = 5;
@@ -95,7 +95,7 @@ async fn sent(client: &mut Client, call: &mut Call, form: Form, parts: usize) {
     assert_eq!(client.head().await.status(), 200);
     let mut left = parts.concat().len();
     while left > 0 {
-        let crate::world::Piece::Data(data) = client.piece().await else { panic!("it ends") };
+        let crate::harness::Piece::Data(data) = client.piece().await else { panic!("it ends") };
         left -= data.len();
     }
 }

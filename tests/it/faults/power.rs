@@ -3,8 +3,8 @@
 
 use super::{ANSWER, Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, USAGE};
 use super::{assert_cut, assert_passed, assert_refused, begun};
+use crate::harness::{Call, Client, Upstream, World, eventually, patiently};
 use crate::process::get;
-use crate::world::{Call, Client, Upstream, World, eventually, patiently};
 use weir::clock::{Clock, ManualClock};
 use weir::server::Environment;
 

@@ -8,7 +8,7 @@ use super::{
     Tokens, USAGE,
 };
 use super::{assert_cut, assert_passed, begun};
-use crate::world::{Call, Client, PATIENCE, Piece, Upstream, World, chunk};
+use crate::harness::{Call, Client, PATIENCE, Piece, Upstream, World, chunk};
 
 /// The answer to `request` has begun with `events`, and the client has them.
 async fn flowing(

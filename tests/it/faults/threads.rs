@@ -2,7 +2,7 @@
 //! ended no connection goes to where nobody takes it. What was recorded is not lost.
 
 use super::{ANSWER, Booked, CHAT, JSON, STATED, assert_passed};
-use crate::world::{Upstream, World, patiently};
+use crate::harness::{Upstream, World, patiently};
 
 async fn served(world: &World, upstream: &Upstream) -> String {
     let mut client = world.post(CHAT).await;

@@ -3,7 +3,7 @@
 
 use super::{ANSWER, Booked, CHAT, JSON, LATE_MS, SOON_MS, STATED, Tokens};
 use super::{assert_passed, assert_refused};
-use crate::world::{Call, Upstream, World};
+use crate::harness::{Call, Upstream, World};
 
 /// The upstream gets the whole request, then does `fault`; the client is refused.
 async fn check(fault: impl AsyncFnOnce(Call), status: u16, code: &str, end: &'static str) {

@@ -10,7 +10,7 @@ use weir::server::Environment;
 use weir::simulator::{self, Options};
 
 use super::{Booked, CHAT, Tokens, assert_refused};
-use crate::world::{UPSTREAM_KEY, Upstream, World};
+use crate::harness::{UPSTREAM_KEY, Upstream, World};
 
 /// The client is refused with `status` and `code`, and the row says that nothing was sent.
 async fn check(world: World, status: u16, code: &str, retry: &str) {
@@ -21,7 +21,7 @@ async fn check(world: World, status: u16, code: &str, retry: &str) {
     world.finish().await;
 }
 
-fn before(base_url: &str) -> crate::world::Builder {
+fn before(base_url: &str) -> crate::harness::Builder {
     World::builder().set("upstream.base_url", format!("{base_url:?}"))
 }
 

@@ -6,7 +6,7 @@ use weir::server::Environment;
 
 use super::{Booked, CHAT, DELTA, DONE, FINISH, JSON, STATED, STREAM, Tokens, USAGE};
 use super::{assert_passed, assert_refused};
-use crate::world::{Answer, Builder, Call, Client, Upstream, World, request};
+use crate::harness::{Answer, Builder, Call, Client, Upstream, World, request};
 
 /// It does not say what is wrong.
 const REFUSAL: &str =

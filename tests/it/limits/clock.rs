@@ -1,7 +1,7 @@
 //! Quotas and dates while the clock is wrong by years, and when it is right again.
 
 use super::{ask, at, chat, confirmed, confirmed_ms, id_of, served, until};
-use crate::world::{Answer, Upstream, World, eventually, patiently};
+use crate::harness::{Answer, Upstream, World, eventually, patiently};
 
 /// 2026-06-03T18:00:00Z.
 const EVENING_MS: i64 = 1_780_509_600_000;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{MORNING_MS, STREAM_HEAD, ask, at, chat, open, served, stream, whole};
-use crate::world::{Answer, IMAGE_MODEL, MODEL, Piece, Upstream, World, patiently, request};
+use crate::harness::{Answer, IMAGE_MODEL, MODEL, Piece, Upstream, World, patiently, request};
 
 /// A token of the prompt costs 1,000 nano-USD, one of the answer 10,000.
 const PRICE: &str = "[[price]]\nmodel = \"gpt-5.4\"\ninput = 1\noutput = 10\n";

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ask, chat, id_of, open, served, show, until, whole};
-use crate::world::{Client, Upstream, World, eventually, patiently, request};
+use crate::harness::{Client, Upstream, World, eventually, patiently, request};
 
 async fn admin(world: &World, path: &str) -> (u16, String) {
     let mut client = Client::connect(world.server().admin_address()).await;

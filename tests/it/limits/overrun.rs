@@ -2,7 +2,7 @@
 //! have used up what was left.
 
 use super::{MORNING_MS, STREAM_HEAD, at, chat, open, served, stream, whole};
-use crate::world::{MODEL, Piece, Upstream, World};
+use crate::harness::{MODEL, Piece, Upstream, World};
 
 const CUT_EVENT: &str = "data: {\"error\":{\"message\":\"This answer has used up what its quotas had left, \
                          and was ended here.\",\"type\":\"insufficient_quota\",\"code\":\"insufficient_quota\"}}\n\n";

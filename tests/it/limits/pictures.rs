@@ -2,7 +2,7 @@
 //! written into requests whose API has none.
 
 use super::{MORNING_MS, at, open, whole};
-use crate::world::{IMAGE_MODEL, Upstream, World, request};
+use crate::harness::{IMAGE_MODEL, Upstream, World, request};
 
 /// Tokens of the request's prompt, more or less.
 const PROMPT: u64 = 60;

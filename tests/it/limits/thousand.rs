@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{MORNING_MS, at, chat, served, stream, whole};
-use crate::world::{Call, Client, Received, Upstream, World, patiently, request};
+use crate::harness::{Call, Client, Received, Upstream, World, patiently, request};
 
 const REQUESTS: usize = 1000;
 /// So many get in.

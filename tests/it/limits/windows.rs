@@ -2,7 +2,7 @@
 //! quota is nearly used up.
 
 use super::{ask, at, chat, confirmed, open, served, whole};
-use crate::world::{Answer, Client, Upstream, World, patiently, request};
+use crate::harness::{Answer, Client, Upstream, World, patiently, request};
 
 /// 2026-06-03T18:00:00Z, half past eleven at night in Kolkata.
 const EVENING_MS: i64 = 1_780_509_600_000;

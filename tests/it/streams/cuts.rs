@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::{ASK, ASK_USAGE};
-use crate::world::{Client, MODEL, World, request};
+use crate::harness::{Client, MODEL, World, request};
 
 /// So that no fixture goes missing unnoticed.
 const FIXTURES: usize = 269;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use weir::simulator::{self, Options};
 
 use super::{ANSWER, ASK, ASK_USAGE, HIDDEN, before, exchange, tell};
-use crate::world::{Upstream, World, request};
+use crate::harness::{Upstream, World, request};
 
 #[tokio::test]
 async fn usage_is_asked_for_and_hidden_where_the_client_did_not_ask() {

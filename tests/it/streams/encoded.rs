@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{ANSWER, ASK, before};
-use crate::world::{Call, Upstream, World};
+use crate::harness::{Call, Upstream, World};
 
 const HEAD: &str = "transfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n";
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{ANSWER, ASK, ASK_USAGE, HIDDEN, before};
-use crate::world::{Client, Piece, Upstream, World, eventually, patiently};
+use crate::harness::{Client, Piece, Upstream, World, eventually, patiently};
 
 /// Reads until this has come, and nothing else.
 async fn expect(client: &mut Client, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 //! ask, and what counts where a stream is broken off.
 
 use super::{ANSWER, ASK, ASK_USAGE, HIDDEN, before, tell};
-use crate::world::{Builder, Client, Received, Upstream, World, request};
+use crate::harness::{Builder, Client, Received, Upstream, World, request};
 
 /// What an upstream with the option says to one answer: usage with every chunk, and once more at the end.
 const RUNNING: [&str; 4] = [

@@ -2,7 +2,7 @@
 //! type passes as it is, and the first bytes say how the answer is read.
 
 use super::{ANSWER, ASK, HIDDEN, before};
-use crate::world::{Received, Upstream, World};
+use crate::harness::{Received, Upstream, World};
 
 const NONE: &[&str] = &[];
 const CHUNKED: &str = "transfer-encoding: chunked\r\n";
@@ -24,7 +24,7 @@ async fn told(
     ask: &str,
     content_type: Option<&str>,
     pieces: &[&str],
-) -> (String, bool, crate::world::Row) {
+) -> (String, bool, crate::harness::Row) {
     let mut client = world.post(ask).await;
     let (mut call, _): (_, Received) = upstream.call().await;
     let line = content_type.map(|it| format!("content-type: {it}\r\n")).unwrap_or_default();

@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::harness::{Answer, Call, Client, MODEL, Place, Upstream, World, eventually, patiently};
+use crate::harness::{Builder, request};
 use crate::process::{Gateway, get};
 use crate::traffic::by_id;
-use crate::world::{Answer, Call, Client, MODEL, Place, Upstream, World, eventually, patiently};
-use crate::world::{Builder, request};
 
 const CHAT: &str = "/v1/chat/completions";
 const JSON: &str = "content-type: application/json\r\nconnection: close\r\n";

@@ -20,10 +20,10 @@ use weir::server::Environment;
 use weir::simulator::{Served, Simulator};
 
 use super::{report, times};
+use crate::harness::{MODEL, Place, Row, eventually, patiently, request};
 use crate::process::{Gateway, get};
 use crate::store::ForeignReaders;
 use crate::traffic::{CHAT, Dice, Heard, exchange, simulated, usage, usage_since};
-use crate::world::{MODEL, Place, Row, eventually, patiently, request};
 
 const STREAMS: u64 = 200;
 /// Short requests: so many at once, and how often. 300 a second, or as many as the machine can do: no more

@@ -25,7 +25,7 @@ fn numbers_come_from_the_best_that_was_read() {
     let picture = || Reading { output_images: 2, ..silent() };
     let pending = |reading| Reading { is_pending: true, ..reading };
     let early = || Reading { is_early: true, ..stated(11, 1) };
-    let heard = || {
+    let listened = || {
         let usage = Usage { audio_ms: 1, ..usage(0, 0) };
         is_final(Reading { usage: Some(usage), ..silent() })
     };
@@ -45,7 +45,7 @@ fn numbers_come_from_the_best_that_was_read() {
         // Zeros of who does not know.
         (is_final(stated(0, 0)), End::Complete, 200, Estimated, (5, 3)),
         (is_final(stated(11, 0)), End::Complete, 200, Estimated, (11, 3)),
-        (heard(), End::Complete, 200, Reported, (0, 0)),
+        (listened(), End::Complete, 200, Reported, (0, 0)),
         (is_start(stated(11, 1)), cut, 200, Estimated, (11, 4)),
         (is_start(stated(11, 5)), cut, 200, Estimated, (11, 5)),
         (stated(11, 0), cut, 200, Estimated, (11, 4)),
@@ -160,8 +160,13 @@ fn what_an_answer_does_not_show_is_told_by_its_request() {
     let world = World::new(dir.path());
     let mut settlement = world.settlement(1);
     let picture_tokens = 272;
-    settlement.unseen =
-        Unseen { audio_tokens: 2, audio_ms: 1_500, speech_tokens: 6, pictures: 3, picture_tokens };
+    settlement.media = RequestedMedia {
+        audio_tokens: 2,
+        audio_ms: 1_500,
+        speech_tokens: 6,
+        pictures: 3,
+        picture_tokens,
+    };
     let rates = Rates { per_second: 7, image_output: 9, ..Rates::default() };
     settlement.price = Some(Price::new("gpt-5.4", 0, rates));
     let used = |reading, is_whole| settlement.used(reading, End::ClientClosed, is_whole);
@@ -171,7 +176,7 @@ fn what_an_answer_does_not_show_is_told_by_its_request() {
     let painted = used(Reading { output_images: 2, ..Reading::default() }, true);
     assert_eq!((painted.usage.output, painted.images), (544, 2));
     // Of the reservation nobody knows what it was for: it costs what was reserved.
-    settlement.unseen = Unseen { pictures: 3, ..Unseen::default() };
+    settlement.media = RequestedMedia { pictures: 3, ..RequestedMedia::default() };
     let used = settlement.unanswered();
     assert_eq!((used.usage.output, used.usage.image_output, used.images), (4, 4, 3));
 }

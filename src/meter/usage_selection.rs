@@ -2,14 +2,19 @@
 //! chunk, per choice, in two halves, or not at all; the rule here makes one record of it and never
 //! adds up what is cumulative.
 
+mod merge;
+
+use self::merge::{beside, fill_in, is_zero, on_top, takes_back};
 use super::dialect::Document;
-use super::facts::{CHOICES_LIMIT, Choice, Facts, Loose, Member, Slot};
-use super::stated::{AUDIO_MS, Aligned, Context, INPUT, InvalidUsage, OUTPUT, Stated};
+use super::facts::{CHOICES_LIMIT, Choice, DocumentFacts, Loose, Member, Slot};
+use super::usage_object::{
+    AUDIO_MS, Context, INPUT, InvalidUsage, NormalizedUsage, OUTPUT, UsageObject,
+};
 use crate::usage::Usage;
 
 /// What the documents of one response have said so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct UsageSelection {
     pub(super) pick: Option<Pick>,
     /// Answers that the client asked for, at least.
     answers: u64,
@@ -18,7 +23,7 @@ pub(super) struct Tally {
     /// The endpoint listens, so that a duration at the top is that of what it heard.
     hears: bool,
     /// Anthropic's first half, with the input.
-    start: Option<Stated>,
+    start: Option<UsageObject>,
     /// What is stated apart from `usage`, and comes on top of it.
     apart: Option<Usage>,
     duration_ms: Option<u64>,
@@ -49,7 +54,7 @@ pub(super) struct Tally {
 pub(super) struct Pick {
     pub(super) usage: Usage,
     pub(super) raw: Option<Box<str>>,
-    /// Stated as the whole, not as what was used so far.
+    /// UsageObject as the whole, not as what was used so far.
     pub(super) is_final: bool,
     /// It was stated before there was an answer, and so counts nothing of that.
     pub(super) is_start: bool,
@@ -57,7 +62,7 @@ pub(super) struct Pick {
     pub(super) alone: bool,
     /// It stands outside of any usage object, and gives way to one.
     is_weak: bool,
-    /// As [`Aligned::differs`] and [`Aligned::is_undivided`].
+    /// As [`NormalizedUsage::differs`] and [`NormalizedUsage::is_undivided`].
     pub(super) differs: bool,
     pub(super) is_undivided: bool,
 }
@@ -81,7 +86,7 @@ struct Origin {
     choice: Option<u64>,
 }
 
-impl Tally {
+impl UsageSelection {
     /// `answers`: so many the client asked for. `has_output`, `hears`: as in [`super::Setup`].
     pub(super) fn new(answers: u64, has_output: bool, hears: bool) -> Self {
         Self { answers, has_output, hears, ..Self::default() }
@@ -147,13 +152,15 @@ impl Tally {
     }
 
     /// What stands at the top of the document for want of a usage object.
-    fn state_loose(&mut self, facts: &Facts, origin: Origin) {
+    fn state_loose(&mut self, facts: &DocumentFacts, origin: Origin) {
         if !self.hears && facts.loose.iter().all(Option::is_none) {
             return;
         }
         let count = |loose: Loose| facts.loose[loose as usize];
-        let mut stated =
-            Stated::of([(INPUT, count(Loose::PromptEvalCount)), (OUTPUT, count(Loose::EvalCount))]);
+        let mut stated = UsageObject::of([
+            (INPUT, count(Loose::PromptEvalCount)),
+            (OUTPUT, count(Loose::EvalCount)),
+        ]);
         if self.hears {
             self.duration_ms = count(Loose::Duration).or(self.duration_ms);
             stated.counts[AUDIO_MS] = self.duration_ms;
@@ -187,7 +194,7 @@ impl Tally {
     }
 
     /// As many answers as were asked for have finished.
-    pub(super) fn all_said(&self) -> bool {
+    pub(super) fn is_complete_text(&self) -> bool {
         let are_enough = self.choices.is_empty() || self.choices.len() as u64 >= self.answers;
         self.has_ended() && are_enough
     }
@@ -205,9 +212,9 @@ impl Tally {
     fn state(
         &mut self,
         slot: Slot,
-        mut stated: Stated,
+        mut stated: UsageObject,
         raw: &[u8],
-        facts: &Facts,
+        facts: &DocumentFacts,
         mut origin: Origin,
     ) -> Result<(), InvalidUsage> {
         self.suspect |= stated.is_cost_insane || stated.is_odd;
@@ -233,37 +240,38 @@ impl Tally {
             _ => facts.images_api,
         };
         let has_output = self.has_output;
-        let mut aligned = stated.aligned(Context { all_images, has_output })?;
+        let mut normalized = stated.normalized(Context { all_images, has_output })?;
         if slot.is_apart() {
-            let apart = self.apart.take().map_or(aligned.usage, |it| on_top(it, aligned.usage));
-            (self.apart, aligned.usage) = (Some(apart), apart);
+            let apart =
+                self.apart.take().map_or(normalized.usage, |it| on_top(it, normalized.usage));
+            (self.apart, normalized.usage) = (Some(apart), apart);
             if self.pick.as_ref().is_some_and(|pick| !pick.is_weak) {
                 return Ok(());
             }
             origin.is_weak = true;
         } else if let Some(apart) = self.apart.take() {
-            aligned.usage = on_top(aligned.usage, apart);
+            normalized.usage = on_top(normalized.usage, apart);
         }
-        if is_zero(&aligned.usage) {
+        if is_zero(&normalized.usage) {
             // All zeros say something only where nothing else is said.
             if self.pick.is_none() {
-                self.set(aligned, raw, origin);
+                self.set(normalized, raw, origin);
             }
             return Ok(());
         }
-        self.consider(aligned, raw, origin);
+        self.consider(normalized, raw, origin);
         Ok(())
     }
 
     /// The last one counts, and what came alone until another one says more. One of the whole answer may
     /// correct what was said on the way; another may not take back what had been counted of the output.
     /// One that comes alone is of the whole where all that began had finished: before, more may follow.
-    fn consider(&mut self, mut aligned: Aligned, raw: &[u8], origin: Origin) {
+    fn consider(&mut self, mut normalized: NormalizedUsage, raw: &[u8], origin: Origin) {
         self.statements = self.statements.saturating_add(1);
         let before = self.pick.as_ref().filter(|pick| !is_zero(&pick.usage) && !pick.is_weak);
         let before = before.map(|pick| (pick.usage, pick.alone, pick.is_final));
         if let Some((total, alone, was_final)) = before {
-            if alone && !origin.alone && aligned.usage.total <= total.total {
+            if alone && !origin.alone && normalized.usage.total <= total.total {
                 return;
             }
             self.suspect |= alone && origin.alone && total.output > 0;
@@ -272,26 +280,26 @@ impl Tally {
                 None => Some(total),
             };
             if let Some(last) = running {
-                fill_in(&mut aligned.usage, &last);
-                let less = takes_back(&aligned.usage, &last);
-                self.suspect |= less || aligned.usage.input < last.input;
+                fill_in(&mut normalized.usage, &last);
+                let less = takes_back(&normalized.usage, &last);
+                self.suspect |= less || normalized.usage.input < last.input;
                 let corrects = origin.is_final && (!was_final || (origin.alone && !alone));
                 if less && !corrects {
                     return;
                 }
             }
         }
-        let Some(index) = origin.choice else { return self.set(aligned, raw, origin) };
+        let Some(index) = origin.choice else { return self.set(normalized, raw, origin) };
         let Some(choice) = self.choices.iter_mut().find(|one| one.index == index) else {
             self.suspect = true;
             return;
         };
-        choice.usage = Some(aligned.usage);
+        choice.usage = Some(normalized.usage);
         let several = self.choices.iter().filter_map(|one| one.usage);
         let several =
             several.reduce(|left, right| beside(left, right, left.input.max(right.input)));
-        aligned.usage = several.unwrap_or(aligned.usage);
-        self.set(aligned, raw, origin);
+        normalized.usage = several.unwrap_or(normalized.usage);
+        self.set(normalized, raw, origin);
     }
 
     fn running(&self, index: u64) -> Option<Usage> {
@@ -303,9 +311,9 @@ impl Tally {
         self.statements == 1 && (text_bytes == 0 || text_bytes > self.said_by_then)
     }
 
-    fn set(&mut self, aligned: Aligned, raw: &[u8], origin: Origin) {
+    fn set(&mut self, normalized: NormalizedUsage, raw: &[u8], origin: Origin) {
         let Origin { alone, is_final, is_start, is_weak, .. } = origin;
-        let Aligned { usage, differs, is_undivided } = aligned;
+        let NormalizedUsage { usage, differs, is_undivided } = normalized;
         // What was copied of it may end within a character.
         let valid = |end: usize| std::str::from_utf8(&raw[..end]);
         let text = valid(raw.len()).or_else(|error| valid(error.valid_up_to()));
@@ -338,63 +346,4 @@ fn ends_answer(kind: &[u8]) -> bool {
             | b"transcript.text.done"
             | b"speech.audio.done"
     )
-}
-
-/// Whether it says of everything that nothing was used.
-fn is_zero(usage: &Usage) -> bool {
-    let reported_cost_nano_usd = usage.reported_cost_nano_usd.filter(|cost| *cost > 0);
-    Usage { reported_cost_nano_usd, ..*usage } == Usage::default()
-}
-
-fn takes_back(usage: &Usage, last: &Usage) -> bool {
-    usage.output < last.output || usage.audio_ms < last.audio_ms
-}
-
-/// Zeros are how some servers leave out what they have stated before.
-fn fill_in(usage: &mut Usage, last: &Usage) {
-    if usage.input == 0 {
-        let Usage { input, cached, cache_write, audio_input, image_input, .. } = *last;
-        *usage = Usage { input, cached, cache_write, audio_input, image_input, ..*usage };
-    }
-    if usage.output == 0 {
-        let Usage { output, reasoning, audio_output, image_output, .. } = *last;
-        *usage = Usage { output, reasoning, audio_output, image_output, ..*usage };
-    }
-    usage.total = usage.input + usage.output;
-}
-
-/// What a tool used, besides: another prompt and another answer.
-fn on_top(usage: Usage, apart: Usage) -> Usage {
-    Usage {
-        cached: usage.cached + apart.cached,
-        cache_write: usage.cache_write + apart.cache_write,
-        audio_input: usage.audio_input + apart.audio_input,
-        image_input: usage.image_input + apart.image_input,
-        ..beside(usage, apart, usage.input + apart.input)
-    }
-}
-
-/// Two statements about one prompt that go together: of what was read the details were read once,
-/// what was written adds up. Counts are at most 2^53, and there are at most 128: the sums fit.
-fn beside(left: Usage, right: Usage, input: u64) -> Usage {
-    let output = left.output + right.output;
-    Usage {
-        input,
-        cached: left.cached.max(right.cached),
-        cache_write: left.cache_write.max(right.cache_write),
-        output,
-        reasoning: left.reasoning + right.reasoning,
-        audio_input: left.audio_input.max(right.audio_input),
-        audio_output: left.audio_output + right.audio_output,
-        image_input: left.image_input.max(right.image_input),
-        image_output: left.image_output + right.image_output,
-        accepted_prediction: left.accepted_prediction + right.accepted_prediction,
-        rejected_prediction: left.rejected_prediction + right.rejected_prediction,
-        audio_ms: left.audio_ms.max(right.audio_ms),
-        reported_cost_nano_usd: match (left.reported_cost_nano_usd, right.reported_cost_nano_usd) {
-            (Some(left), Some(right)) => Some(left + right),
-            (left, right) => left.or(right),
-        },
-        total: input + output,
-    }
 }

@@ -30,10 +30,10 @@
 //!
 //! **What an operator refuses.** A field may also move the request to another model, server or account:
 //! which do is a matter of the upstream, so the list is configured (`refuse_fields`, see
-//! [`Refusable`](super::Refusable)).
+//! [`RefusableFields`](super::RefusableFields)).
 
+use super::key_spelling::fold;
 use super::name::{KEPT, Name};
-use super::spelling::fold;
 
 /// What the value of a field is, if it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Name {
 }
 
 /// The name that decides and that some reader would take `key` for, however it is written.
-pub(crate) fn decisive(key: &str) -> Option<&'static str> {
+pub(crate) fn checked(key: &str) -> Option<&'static str> {
     // Readers of queries and forms have ways to put more behind a name (`n[]`, `n[0]`), and to trim it.
     let name = key.split('[').next().unwrap_or_default().trim();
     (name.len() <= KEPT).then(|| Name::of(fold(name).as_bytes()).single()).flatten()
@@ -160,13 +160,13 @@ pub(crate) fn decisive(key: &str) -> Option<&'static str> {
 
 /// The same, if it says how many answers are made.
 pub(super) fn counts_answers(key: &str) -> Option<&'static str> {
-    decisive(key).filter(|key| Name::of(key.as_bytes()).role() == Role::Answers)
+    checked(key).filter(|key| Name::of(key.as_bytes()).role() == Role::Answers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::spelling::is_plain;
+    use crate::inspect::key_spelling::is_plain;
 
     #[test]
     fn every_name_that_decides_has_a_key_and_is_found_by_it() {
@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(Name::of(key.as_bytes()), name);
             assert!(is_plain(key.as_bytes()) && fold(key) == key);
             for spelling in [key.to_ascii_uppercase(), format!(" {key}[]"), format!("{key}[0]")] {
-                assert_eq!(decisive(&spelling), Some(key), "{spelling}");
+                assert_eq!(checked(&spelling), Some(key), "{spelling}");
             }
         }
         for (key, name) in [
@@ -186,7 +186,7 @@ mod tests {
             ("models", None),
             ("", None),
         ] {
-            assert_eq!(decisive(key), name, "{key}");
+            assert_eq!(checked(key), name, "{key}");
         }
     }
 }

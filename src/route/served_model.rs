@@ -22,9 +22,9 @@ pub(crate) enum Served<'r> {
 
 /// When a model's answers were a warning last; none at first.
 #[derive(Debug, Default)]
-pub(crate) struct Warned(AtomicU64);
+pub(crate) struct WarnedModels(AtomicU64);
 
-impl Warned {
+impl WarnedModels {
     /// Whether it is time for one again, which it then was. `mono_ns`: of the monotonic clock.
     pub(crate) fn is_due(&self, mono_ns: u64) -> bool {
         let last = self.0.load(Ordering::Relaxed);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_warning_is_due_once_a_minute() {
-        let warned = Warned::default();
+        let warned = WarnedModels::default();
         let due = |ns: u64| warned.is_due(ns);
         assert!(due(0) && !due(1) && !due(WARN_EVERY_NS));
         assert!(due(WARN_EVERY_NS + 1) && !due(WARN_EVERY_NS + 2));

@@ -16,7 +16,7 @@ const BEHIND_MS: i64 = 60_000;
 
 /// Watches the clock for the ledger, between two passes of the drain.
 #[derive(Debug)]
-pub(super) struct Confirming {
+pub(super) struct ClockConfirmation {
     clock: Clock,
     trusted_clock: Arc<TrustedClock>,
     /// What the store has, as far as is known.
@@ -26,7 +26,7 @@ pub(super) struct Confirming {
     is_behind: bool,
 }
 
-impl Confirming {
+impl ClockConfirmation {
     /// Begins with what the store confirms. In one that confirms nothing, as an older program leaves it, its
     /// rows do where they say as much as a clock does that keeps step: one of them alone may be what a
     /// clock left that was ahead for a moment. Else nothing is confirmed, and the clock is followed.
@@ -55,7 +55,7 @@ impl Confirming {
     }
 
     /// Says at the start what cannot be right, for a person has to decide it.
-    pub(super) fn tell(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) fn log_doubts(&mut self, store: &Store) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.warn_backlog(now);
         if let Some(Future { rows, first_ms, last_ms }) =
@@ -143,10 +143,10 @@ mod tests {
     fn a_time_is_confirmed_once_the_clock_has_kept_step_and_never_goes_back() {
         let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS);
-        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
-        let trusted_clock = confirming.trusted_clock().clone();
+        let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut store).unwrap();
+        let trusted_clock = clock_confirmation.trusted_clock().clone();
         let mut look = || {
-            confirming.look(&mut store).unwrap();
+            clock_confirmation.look(&mut store).unwrap();
             (store.confirmed_ms().unwrap(), trusted_clock.at(clock.now()))
         };
         hand.advance_ms(TEN_MINUTES - 1);
@@ -183,15 +183,15 @@ mod tests {
         let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
         store.confirm(None, NOW_MS + YEAR_MS).unwrap();
-        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
+        let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
-        confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS + YEAR_MS);
+        clock_confirmation.look(&mut store).unwrap();
+        assert_eq!(clock_confirmation.trusted_clock().at(clock.now()), NOW_MS + YEAR_MS);
         store.confirm(Some(NOW_MS + YEAR_MS), NOW_MS).unwrap();
-        confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
+        clock_confirmation.look(&mut store).unwrap();
+        assert_eq!(clock_confirmation.trusted_clock().at(clock.now()), NOW_MS);
         hand.advance_ms(TEN_MINUTES);
-        confirming.look(&mut store).unwrap();
+        clock_confirmation.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
     }
 
@@ -216,14 +216,14 @@ mod tests {
                 store.append(&[sample.row_made_at(*at_ms as u64)], &[]).unwrap();
             }
             let (clock, hand) = Clock::manual(clock_ms);
-            let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
+            let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut store).unwrap();
             assert_eq!(
-                confirming.trusted_clock().at(clock.now()),
+                clock_confirmation.trusted_clock().at(clock.now()),
                 believed_ms,
                 "{rows:?} {clock_ms}"
             );
             hand.advance_ms(TEN_MINUTES);
-            confirming.look(&mut store).unwrap();
+            clock_confirmation.look(&mut store).unwrap();
             assert_eq!(store.confirmed_ms().unwrap(), Some(believed_ms + STEADY_MS));
         }
     }
@@ -232,27 +232,27 @@ mod tests {
     fn a_clock_that_was_ahead_at_a_new_stores_start_is_believed_no_longer_than_it_is() {
         let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS + YEAR_MS);
-        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
+        let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut store).unwrap();
         hand.jump_to(NOW_MS);
-        confirming.look(&mut store).unwrap();
-        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
+        clock_confirmation.look(&mut store).unwrap();
+        assert_eq!(clock_confirmation.trusted_clock().at(clock.now()), NOW_MS);
         assert_eq!(store.confirmed_ms().unwrap(), None);
         hand.advance_ms(TEN_MINUTES);
-        confirming.look(&mut store).unwrap();
+        clock_confirmation.look(&mut store).unwrap();
         assert_eq!(store.confirmed_ms().unwrap(), Some(NOW_MS + STEADY_MS));
         hand.jump_to(NOW_MS - YEAR_MS);
-        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS + STEADY_MS);
+        assert_eq!(clock_confirmation.trusted_clock().at(clock.now()), NOW_MS + STEADY_MS);
     }
 
     #[test]
     fn what_another_process_sets_before_anything_is_confirmed_is_followed_at_once() {
         let (_dir, mut store) = store_with(&[]);
         let (clock, hand) = Clock::manual(NOW_MS);
-        let mut confirming = Confirming::new(clock.clone(), &mut store).unwrap();
+        let mut clock_confirmation = ClockConfirmation::new(clock.clone(), &mut store).unwrap();
         store.confirm(None, NOW_MS).unwrap();
         hand.advance_ms(1);
-        confirming.look(&mut store).unwrap();
+        clock_confirmation.look(&mut store).unwrap();
         hand.jump_to(NOW_MS - YEAR_MS);
-        assert_eq!(confirming.trusted_clock().at(clock.now()), NOW_MS);
+        assert_eq!(clock_confirmation.trusted_clock().at(clock.now()), NOW_MS);
     }
 }

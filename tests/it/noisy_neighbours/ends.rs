@@ -1,10 +1,10 @@
 //! How connections end: a cut answer is never taken for a whole one, and who has said all may still listen.
 
 use super::CHAT;
+use crate::harness::{Client, Upstream, World, chunk, request};
 use crate::http::chat;
 use crate::process::Gateway;
 use crate::traffic::simulated;
-use crate::world::{Client, Upstream, World, chunk, request};
 
 const DELTA: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
 const DONE: &str = "data: [DONE]\n\n";

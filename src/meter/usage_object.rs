@@ -9,7 +9,7 @@ pub(super) struct InvalidUsage;
 
 /// The numbers of one usage object; what it does not mention is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stated {
+pub(super) struct UsageObject {
     pub(super) counts: [Option<u64>; COUNTS],
     /// The cache's tokens are not part of `input` yet (Anthropic).
     pub(super) cache_apart: bool,
@@ -47,7 +47,7 @@ pub(super) struct Context {
 
 /// A statement brought into the one form: `total` is `input` and `output`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Aligned {
+pub(super) struct NormalizedUsage {
     pub(super) usage: Usage,
     /// The upstream's own total is another one, and nothing that it states explains why.
     pub(super) differs: bool,
@@ -55,7 +55,7 @@ pub(super) struct Aligned {
     pub(super) is_undivided: bool,
 }
 
-impl Stated {
+impl UsageObject {
     /// Of numbers that stand outside of a usage object.
     pub(super) fn of(counts: impl IntoIterator<Item = (usize, Option<u64>)>) -> Self {
         let mut stated = Self::default();
@@ -88,7 +88,7 @@ impl Stated {
 
     /// The record. Where input and output are not the total, docs/providers.md says what becomes of
     /// them, in this order.
-    pub(super) fn aligned(&self, context: Context) -> Result<Aligned, InvalidUsage> {
+    pub(super) fn normalized(&self, context: Context) -> Result<NormalizedUsage, InvalidUsage> {
         let count = |at: usize| self.counts[at].unwrap_or(0);
         let (cached, written, reasoning) = (count(CACHED), count(CACHE_WRITE), count(REASONING));
         let cache = sum(cached, written)?;
@@ -96,8 +96,9 @@ impl Stated {
         let is_small = self.counts[INPUT].is_some_and(|input| cached.max(written) > input);
         let beside = if self.cache_apart || is_small { cache } else { 0 };
         let (input, output) = (sum(count(INPUT), beside)?, count(OUTPUT));
-        let mut aligned = Aligned { usage: self.parts(input, output), ..Aligned::default() };
-        let usage = &mut aligned.usage;
+        let mut normalized =
+            NormalizedUsage { usage: self.parts(input, output), ..NormalizedUsage::default() };
+        let usage = &mut normalized.usage;
         let stated = sum(input, output)?;
         let total = self.counts[TOTAL].filter(|total| *total > 0);
         let bare = sum(count(INPUT), output)?;
@@ -107,9 +108,9 @@ impl Stated {
             None => {}
             // The total leaves out the cache, as the input does.
             Some(total) if total == stated || (self.cache_apart && total == bare) => {
-                aligned.differs = reasoning > output;
+                normalized.differs = reasoning > output;
             }
-            Some(total) if total < stated => aligned.differs = true,
+            Some(total) if total < stated => normalized.differs = true,
             Some(total) => {
                 let more = total - stated;
                 let is_one_of = |parts: &[u64]| parts.contains(&more);
@@ -119,8 +120,8 @@ impl Stated {
                 let is_heard = count(AUDIO_MS) > 0;
                 if self.counts[INPUT].is_none() || !context.has_output {
                     usage.input += more;
-                    aligned.is_undivided = context.has_output && self.counts[OUTPUT].is_none();
-                    aligned.differs = self.counts[INPUT].is_some();
+                    normalized.is_undivided = context.has_output && self.counts[OUTPUT].is_none();
+                    normalized.differs = self.counts[INPUT].is_some();
                 } else if is_heard {
                     // What was heard is part of the prompt, and some count it in the total only.
                     usage.input += more;
@@ -131,7 +132,7 @@ impl Stated {
                     usage.input += more;
                 } else {
                     usage.output += more;
-                    aligned.differs = true;
+                    normalized.differs = true;
                 }
             }
         }
@@ -139,7 +140,7 @@ impl Stated {
         if context.all_images && self.counts[IMAGE_OUTPUT].is_none() {
             usage.image_output = usage.output;
         }
-        Ok(aligned)
+        Ok(normalized)
     }
 
     fn parts(&self, input: u64, output: u64) -> Usage {

@@ -5,8 +5,8 @@ use serde_json::Value;
 use weir::clock::Clock;
 use weir::server::Environment;
 
+use crate::harness::{Client, Place, Upstream, World, eventually, request};
 use crate::process::Gateway;
-use crate::world::{Client, Place, Upstream, World, eventually, request};
 
 const CHAT: &str = r#"{"model":"gpt-5.4","messages":[],"max_tokens":7}"#;
 const JSON: &str = "content-type: application/json\r\n";

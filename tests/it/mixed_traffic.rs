@@ -11,9 +11,9 @@ use tokio::task::{JoinSet, LocalSet};
 use weir::simulator::{Counts, Dialect, Served, Simulator};
 
 use crate::endpoints::samples::{Sample, samples};
+use crate::harness::{Client, IMAGE_MODEL, Row, request};
 use crate::torture::{report, times};
 use crate::traffic::{CHAT, Dice, body, by_id, chat, exchange, simulated, stream, sum, usage};
-use crate::world::{Client, IMAGE_MODEL, Row, request};
 
 /// What the clients of one run know.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! What the lock of a tenant guards: its account, those of its keys, and the windows that hold now.
 
-mod arriving;
+mod pending;
 mod change;
 mod window_change;
 
@@ -30,7 +30,7 @@ pub(super) const CLAMP_MIN: u64 = 16;
 pub(crate) struct Settings {
     /// Requests that may come at once before the rate counts; `None`: as many as the rate.
     pub(crate) rpm_burst: Option<u32>,
-    /// In which days and months begin, until [`TenantLive::move_windows`].
+    /// In which days and months begin, until [`TenantLimiter::move_windows`].
     pub(crate) time_zone: TimeZone,
     /// Of a quota, 1 to 100: whoever uses as much is to be told of.
     pub(crate) alert_percent: Arc<[u8]>,
@@ -42,13 +42,13 @@ pub(crate) struct Settings {
 
 /// All of one tenant.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct TenantState {
     /// What the tenant is called.
     pub(super) name: Arc<str>,
     /// In which days and months begin.
     pub(super) zone: TimeZone,
     pub(super) windows: Windows,
-    /// From when on requests that count in these windows are dated before them: see [`Books::date`].
+    /// From when on requests that count in these windows are dated before them: see [`TenantState::date`].
     pub(super) doubted_ms: Option<i64>,
     pub(super) trusted_clock: Arc<TrustedClock>,
     pub(super) tenant: Account,
@@ -105,7 +105,7 @@ impl Totals {
     }
 }
 
-impl Books {
+impl TenantState {
     /// A tenant without keys, limits or past.
     pub(super) fn new(name: Arc<str>, settings: Settings, now: Now) -> Self {
         let Settings { rpm_burst, time_zone, alert_percent, alerting, trusted_clock } = settings;
@@ -342,17 +342,17 @@ impl Books {
     #[inline]
     fn note_alerts(&mut self, slot: KeySlot) {
         if self.keys[slot].is_over() {
-            self.tell(Some(slot));
+            self.report_crossed(Some(slot));
         }
         if self.tenant.is_over() {
-            self.tell(None);
+            self.report_crossed(None);
         }
     }
 
     /// Of a key, or of the tenant; once per quota, threshold and window.
     #[cold]
-    fn tell(&mut self, key: Option<KeySlot>) {
-        if self.crossed.is_mute() {
+    fn report_crossed(&mut self, key: Option<KeySlot>) {
+        if self.crossed.is_muted() {
             return;
         }
         let windows = self.windows;
@@ -364,11 +364,11 @@ impl Books {
             None => (Scope::Tenant, None, &mut self.tenant),
         };
         let before = account.over(&windows);
-        account.tell(|kind, percent, used, quota| {
+        account.report_crossed(|kind, percent, used, quota| {
             let window = if kind.is_monthly() { windows.month } else { windows.day };
             let (tenant, key_id) = (self.name.clone(), key_id.clone());
             let limit = Limit { scope, kind };
-            self.alerting.tell(Alert { limit, tenant, key_id, percent, used, quota, window });
+            self.alerting.push(Alert { limit, tenant, key_id, percent, used, quota, window });
         });
         self.crossed.change(scope, before, account.over(&windows));
     }

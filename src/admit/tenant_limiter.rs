@@ -10,12 +10,12 @@ use std::sync::{Mutex, MutexGuard};
 
 use jiff::tz::TimeZone;
 
-use super::books::{Books, Ledger, Outcome, Reservation, Settings, Totals};
 use super::demand::{Demand, KeySlot};
 use super::denied::{Denied, RateLimits};
 #[cfg(test)]
 use super::denied::{Limit, Scope};
 use super::quota::{Amount, Balances, Rebuilt};
+use super::tenant_state::{Ledger, Outcome, Reservation, Settings, TenantState, Totals};
 #[cfg(test)]
 use super::threshold_gauge::QUOTAS;
 use super::window::Windows;
@@ -36,38 +36,38 @@ pub(crate) struct OpenWindows {
 
 /// The live state of one tenant and its keys; carried along from one snapshot to the next.
 #[derive(Debug)]
-pub(crate) struct TenantLive {
+pub(crate) struct TenantLimiter {
     /// A quota of cost holds for all its keys together. Outside of the lock, for it is asked before
     /// admission.
     has_cost_quota: AtomicBool,
     /// Bytes of its requests' bodies that are held now; whoever holds them counts them.
     body_bytes: Arc<AtomicU64>,
     /// Held for a few arithmetic operations, never across an await.
-    books: Mutex<Books>,
+    state: Mutex<TenantState>,
 }
 
-impl TenantLive {
+impl TenantLimiter {
     /// A tenant without keys, limits or past.
     pub(crate) fn new(name: Arc<str>, settings: Settings, now: Now) -> Arc<Self> {
-        let books = Books::new(name, settings, now);
+        let state = TenantState::new(name, settings, now);
         Arc::new(Self {
             has_cost_quota: AtomicBool::new(false),
             body_bytes: Arc::default(),
-            books: Mutex::new(books),
+            state: Mutex::new(state),
         })
     }
 
     /// Replaces the limits of the tenant as a whole. What was used stays used: rates keep it, token
     /// for token, and quotas keep their balances.
     pub(crate) fn set_tenant_limits(&self, limits: &Limits, now: Now) {
-        self.books().set_tenant_limits(limits, now);
+        self.state().set_tenant_limits(limits, now);
         self.has_cost_quota.store(limits.has_cost_quota(), Ordering::Relaxed);
     }
 
     /// The tenant was deleted. Its limits go on for requests that were identified before, and its quotas
     /// are told of no more, until [`Self::set_tenant_limits`].
-    pub(crate) fn mute(&self) {
-        self.books().mute();
+    pub(crate) fn mute_alerts(&self) {
+        self.state().mute_alerts();
     }
 
     /// Whether a quota of cost holds for the tenant as a whole.
@@ -82,35 +82,35 @@ impl TenantLive {
 
     /// A place for a key, which has not asked yet.
     pub(super) fn take_slot(&self, key_id: Arc<str>, limits: Arc<Limits>) -> KeySlot {
-        self.books().take_slot(key_id, limits)
+        self.state().take_slot(key_id, limits)
     }
 
     /// The key is gone, and nobody will ask for it any more. Requests in flight end as they would.
     pub(super) fn leave(&self, slot: KeySlot) {
-        self.books().leave(slot);
+        self.state().leave(slot);
     }
 
     /// Replaces the limits of one key, as [`Self::set_tenant_limits`] does.
     pub(crate) fn set_key_limits(&self, slot: KeySlot, limits: &Arc<Limits>, now: Now) {
-        self.books().set_key_limits(slot, limits, now);
+        self.state().set_key_limits(slot, limits, now);
     }
 
     /// Sets what a key used before this process, from the ledger. At start, before any request.
     pub(crate) fn load_balances(&self, slot: KeySlot, balances: &Balances) {
-        self.books().load_key(slot, balances);
+        self.state().load_key(slot, balances);
     }
 
     /// Sets what the whole tenant used before this process: the sum of all its keys, those included
     /// that are revoked or deleted by now.
     pub(crate) fn load_tenant_balances(&self, balances: &Balances) {
-        self.books().load_tenant(balances);
+        self.state().load_tenant(balances);
     }
 
     /// The windows that hold at `now`.
     pub(crate) fn windows(&self, now: Now) -> OpenWindows {
-        let mut books = self.books();
-        let windows = books.advance(now);
-        OpenWindows { windows, doubted_ms: books.doubted_ms }
+        let mut state = self.state();
+        let windows = state.advance(now);
+        OpenWindows { windows, doubted_ms: state.doubted_ms }
     }
 
     /// From now on `new` holds instead of `old`, which is what [`Self::windows`] said, and days and
@@ -145,23 +145,23 @@ impl TenantLive {
         new: Windows,
         ledger: Ledger,
     ) -> bool {
-        let mut books = self.books();
+        let mut state = self.state();
         let OpenWindows { windows: old, doubted_ms } = old;
-        if books.windows != old || books.doubted_ms != doubted_ms {
+        if state.windows != old || state.doubted_ms != doubted_ms {
             return false;
         }
-        books.begin_move(new, ledger);
-        books.zone = zone;
+        state.begin_move(new, ledger);
+        state.zone = zone;
         true
     }
 
     /// Has `count` more keys follow; false once all have.
     pub(super) fn move_some(&self, count: usize) -> bool {
-        let mut books = self.books();
-        let led = books.move_some(count);
-        let are_left = books.is_moving();
+        let mut state = self.state();
+        let led = state.move_some(count);
+        let are_left = state.is_moving();
         // What it had of the ledger is let go of without the lock.
-        drop(books);
+        drop(state);
         drop(led);
         are_left
     }
@@ -169,47 +169,47 @@ impl TenantLive {
     /// What a key has used in the windows around `now`, without reservations.
     #[cfg(test)]
     pub(crate) fn balances(&self, slot: KeySlot, now: Now) -> Balances {
-        let mut books = self.books();
-        let windows = books.advance(now);
-        books.catch_up(slot);
-        books.open(slot, now.mono_ns);
-        books.keys[slot].enter(&windows);
-        books.keys[slot].balances(windows)
+        let mut state = self.state();
+        let windows = state.advance(now);
+        state.catch_up(slot);
+        state.open(slot, now.mono_ns);
+        state.keys[slot].enter(&windows);
+        state.keys[slot].balances(windows)
     }
 
     /// What the whole tenant has used in the windows around `now`, without reservations.
     pub(crate) fn tenant_balances(&self, now: Now) -> Balances {
-        let mut books = self.books();
-        let windows = books.advance(now);
-        books.tenant.enter(&windows);
-        books.tenant.balances(windows)
+        let mut state = self.state();
+        let windows = state.advance(now);
+        state.tenant.enter(&windows);
+        state.tenant.balances(windows)
     }
 
     /// What is left of the rates, for an answer without an admission.
     pub(crate) fn rate_limits(&self, slot: KeySlot, now: Now) -> RateLimits {
-        let mut books = self.books();
-        books.open(slot, now.mono_ns);
-        books.rate_limits(slot, now)
+        let mut state = self.state();
+        state.open(slot, now.mono_ns);
+        state.rate_limits(slot, now)
     }
 
     /// What is outstanding, for metrics and tests.
     pub(crate) fn totals(&self) -> Totals {
-        self.books().totals
+        self.state().totals
     }
 
     /// Names every quota of which a threshold is crossed at `unix_ms`, by a walk over all accounts.
     #[cfg(test)]
     pub(super) fn each_over(&self, unix_ms: i64, mut each: impl FnMut(Limit)) {
-        let books = &mut *self.books();
-        let mut windows = books.windows;
-        windows.advance(&books.zone, unix_ms);
-        let tenant = (Scope::Tenant, books.tenant.over(&windows));
+        let state = &mut *self.state();
+        let mut windows = state.windows;
+        windows.advance(&state.zone, unix_ms);
+        let tenant = (Scope::Tenant, state.tenant.over(&windows));
         // Those that are still to move count in no window.
-        let keys = (0..books.keys.len()).map(KeySlot).collect::<Vec<_>>();
-        let keys = keys.into_iter().filter(|slot| books.has_moved(*slot)).collect::<Vec<_>>();
+        let keys = (0..state.keys.len()).map(KeySlot).collect::<Vec<_>>();
+        let keys = keys.into_iter().filter(|slot| state.has_moved(*slot)).collect::<Vec<_>>();
         let keys = keys.into_iter();
         let keys =
-            keys.filter_map(|slot| Some((Scope::Key, books.keys.opened(slot)?.over(&windows))));
+            keys.filter_map(|slot| Some((Scope::Key, state.keys.opened(slot)?.over(&windows))));
         for (scope, over) in keys.chain([tenant]) {
             let quotas = QUOTAS.into_iter().enumerate();
             let crossed = quotas.filter(|(at, _)| over >> at & 1 == 1);
@@ -220,7 +220,7 @@ impl TenantLive {
     /// How many keys have a slot, and how many of them an account.
     #[cfg(test)]
     pub(crate) fn slots(&self) -> (usize, usize) {
-        self.books().keys.counts()
+        self.state().keys.counts()
     }
 
     /// A slot for a key without limits, for as long as the tenant lives.
@@ -235,12 +235,12 @@ impl TenantLive {
         ask: Demand,
         now: Now,
     ) -> Result<Reservation, Denied> {
-        self.books().reserve(slot, ask, now)
+        self.state().reserve(slot, ask, now)
     }
 
     /// Gives a place to a request whose body is on its way, unless any would be refused now.
     pub(super) fn arrive(&self, slot: KeySlot, is_short: bool, now: Now) -> Result<(), Denied> {
-        self.books().arrive(slot, is_short, now)
+        self.state().arrive(slot, is_short, now)
     }
 
     /// Turns that place into a reservation, or gives it back.
@@ -250,26 +250,26 @@ impl TenantLive {
         ask: Demand,
         now: Now,
     ) -> Result<Reservation, Denied> {
-        self.books().reserve_arrived(slot, ask, now)
+        self.state().reserve_arrived(slot, ask, now)
     }
 
     /// Gives it back.
-    pub(super) fn forsake(&self, slot: KeySlot) {
-        self.books().forsake(slot);
+    pub(super) fn abandon(&self, slot: KeySlot) {
+        self.state().abandon(slot);
     }
 
     /// Sets more aside for a request in flight, if there is room; all of it or nothing.
     pub(super) fn extend(&self, held: &mut Reservation, more: Amount, now: Now) -> bool {
-        self.books().extend(held, more, now)
+        self.state().extend(held, more, now)
     }
 
     /// Ends a reservation; exactly once, which its owner guarantees.
     pub(super) fn close(&self, held: &Reservation, outcome: Outcome) {
-        self.books().close(held, outcome);
+        self.state().close(held, outcome);
     }
 
-    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn state(&self) -> MutexGuard<'_, TenantState> {
         // Nothing here panics half-way; were it to, counting on is better than refusing everybody.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

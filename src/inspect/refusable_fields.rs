@@ -7,7 +7,7 @@ use super::name::KEY_MAX;
 
 /// All names in all lists, and which upstream refuses which.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusable {
+pub(crate) struct RefusableFields {
     /// By length.
     exact: Vec<(Box<str>, Seen)>,
     /// For each length where in `exact` its names begin.
@@ -50,7 +50,7 @@ pub(crate) struct Seen([u128; NAMES_MAX / 128]);
 
 /// Nothing is refused.
 #[cfg(test)]
-pub(crate) static NOTHING: Refusable = Refusable {
+pub(crate) static NOTHING: RefusableFields = RefusableFields {
     exact: Vec::new(),
     starts: [0; KEY_MAX + 2],
     letters: [0; KEY_MAX + 2],
@@ -75,7 +75,7 @@ impl Seen {
     }
 }
 
-impl Refusable {
+impl RefusableFields {
     /// The configuration has seen to it that there are no more than [`NAMES_MAX`], none longer
     /// than [`KEY_MAX`], all in lower case.
     pub(crate) fn new<'a>(lists: impl IntoIterator<Item = &'a [String]>) -> Self {
@@ -141,7 +141,7 @@ impl Refusable {
     pub(crate) fn find_spelt(&self, key: &str) -> Seen {
         let name = key.split('[').next().unwrap_or_default().trim();
         let mut seen = Seen::default();
-        self.find(super::spelling::fold(name).as_bytes(), &mut seen);
+        self.find(super::key_spelling::fold(name).as_bytes(), &mut seen);
         seen
     }
 
@@ -222,7 +222,7 @@ mod tests {
             [list(&["route", "x", "_*"]), many].concat(),
             list(&[]),
         ];
-        let refusable = Refusable::new(lists.iter().map(Vec::as_slice));
+        let refusable = RefusableFields::new(lists.iter().map(Vec::as_slice));
         for (key, refused) in [
             ("models", [Some("models"), None, None]),
             ("Model\u{17f}[]", [Some("models"), None, None]),
@@ -249,7 +249,7 @@ mod tests {
     fn the_table_finds_what_a_walk_over_the_list_finds() {
         let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
         let list = &config.upstreams[0].refuse_fields;
-        let refusable = Refusable::new([&**list]);
+        let refusable = RefusableFields::new([&**list]);
         let stands_there = |key: &str| {
             list.iter().any(|name| match name.strip_suffix('*') {
                 Some(beginning) => key.starts_with(beginning),
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn what_decides_elsewhere_is_refused_and_what_the_apis_have_is_not() {
         let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
-        let refusable = Refusable::new([&*config.upstreams[0].refuse_fields]);
+        let refusable = RefusableFields::new([&*config.upstreams[0].refuse_fields]);
         let refused = |key: &str| refusable.refused(0, refusable.find_spelt(key));
         for key in DECIDING.split_whitespace() {
             assert!(refused(key).is_some(), "{key}");

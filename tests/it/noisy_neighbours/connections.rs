@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::{CHAT, assert_served, connections_left, head};
+use crate::harness::{Client, World, eventually, request};
 use crate::http::assert_own_error;
 use crate::limits::thousand::allow_open;
 use crate::traffic::simulated;
-use crate::world::{Client, World, eventually, request};
 
 const KEYLESS: usize = 1_000;
 

@@ -1,7 +1,7 @@
 //! Requests whose body is on its way. Their clients take as long as they like, so they have a place among
 //! those in flight from their head on; and where any request would be refused now, none of the body is read.
 
-use super::{Books, Reservation, Want, keep_longer};
+use super::{Reservation, TenantState, Want, keep_longer};
 use crate::admit::demand::{Demand, KeySlot};
 use crate::admit::denied::{Denied, Kind, Limit, Scope};
 use crate::clock::Now;
@@ -9,7 +9,7 @@ use crate::clock::Now;
 /// Of a request that is not here yet nothing is known but that it asks for something.
 const LEAST: Want = Want { prompt: 1, reserve: 1, nano_usd: 0 };
 
-impl Books {
+impl TenantState {
     /// Gives a place to a request whose body is still to come, unless any would be refused now.
     /// Where tokens are limited, how long to wait is only known of the whole request: one that `is_short` is
     /// read for that.
@@ -63,7 +63,7 @@ impl Books {
     }
 
     /// The body will never be here.
-    pub(in crate::admit) fn forsake(&mut self, slot: KeySlot) {
+    pub(in crate::admit) fn abandon(&mut self, slot: KeySlot) {
         self.give_place_back(slot);
         if self.keys.is_done(slot) {
             self.free(slot);

@@ -1,14 +1,14 @@
 //! What is made of one statement: the same record of every dialect, with parts and total in line.
 
 use super::names::read;
-use crate::meter::stated::{Aligned, Context, InvalidUsage};
+use crate::meter::usage_object::{Context, InvalidUsage, NormalizedUsage};
 use crate::usage::Usage;
 
 const CHAT: Context = Context { all_images: false, has_output: true };
 const EMBEDDINGS: Context = Context { has_output: false, ..CHAT };
 
 fn usage(raw: &str) -> Result<Usage, InvalidUsage> {
-    Ok(read(raw)?.aligned(CHAT)?.usage)
+    Ok(read(raw)?.normalized(CHAT)?.usage)
 }
 
 #[test]
@@ -177,20 +177,23 @@ fn parts_are_brought_in_line_with_the_total() {
         (r#""prompt_tokens":8,"completion_tokens":12,"total_tokens":0"#, (8, 12), false),
     ];
     for (members, (input, output), differs) in chat {
-        let aligned = read(&format!("{{{members}}}")).and_then(|it| it.aligned(CHAT));
-        let Aligned { usage, differs: found, is_undivided } = aligned.expect(members);
+        let normalized = read(&format!("{{{members}}}")).and_then(|it| it.normalized(CHAT));
+        let NormalizedUsage { usage, differs: found, is_undivided } = normalized.expect(members);
         let found = (usage.input, usage.output, usage.total, found, is_undivided);
         assert_eq!(found, (input, output, input + output, differs, false), "{members}");
     }
     let alone = read(r#"{"total_tokens":1000}"#).expect("sane");
     for (context, is_undivided) in [(CHAT, true), (EMBEDDINGS, false)] {
         let usage = Usage { input: 1000, total: 1000, ..Usage::default() };
-        let expected = Aligned { usage, differs: false, is_undivided };
-        assert_eq!(alone.aligned(context), Ok(expected));
+        let expected = NormalizedUsage { usage, differs: false, is_undivided };
+        assert_eq!(alone.normalized(context), Ok(expected));
     }
     let more = read(r#"{"prompt_tokens":900,"total_tokens":1000}"#).expect("sane");
-    let aligned = more.aligned(EMBEDDINGS).expect("sane");
-    assert_eq!((aligned.usage.input, aligned.usage.output, aligned.differs), (1000, 0, true));
+    let normalized = more.normalized(EMBEDDINGS).expect("sane");
+    assert_eq!(
+        (normalized.usage.input, normalized.usage.output, normalized.differs),
+        (1000, 0, true)
+    );
 }
 
 /// Turns in one request: with a compaction they are added up, and others are only told of.
@@ -212,7 +215,7 @@ fn iterations_are_added_up_after_a_compaction() {
             format!(r#"{{"iterations":[{turns}],"output_tokens":1,"input_tokens":23}}"#),
         ] {
             let stated = read(&raw).expect(&raw);
-            let usage = stated.aligned(CHAT).expect(&raw).usage;
+            let usage = stated.normalized(CHAT).expect(&raw).usage;
             assert_eq!((usage.input, usage.output, stated.is_odd), (input, output, is_odd));
         }
     }
@@ -233,7 +236,7 @@ fn what_cannot_be_is_refused() {
         ] {
             let raw = format!(r#"{{"prompt_tokens":5,"completion_tokens":2,{part}}}"#);
             let stated = read(&raw).expect(&raw);
-            let usage = stated.aligned(CHAT).expect(&raw).usage;
+            let usage = stated.normalized(CHAT).expect(&raw).usage;
             assert_eq!((usage.input, usage.output, usage.total), (5, 2, 7), "{raw}");
             assert!(stated.is_odd, "{raw}");
         }
@@ -255,7 +258,7 @@ fn what_cannot_be_is_refused() {
 fn a_later_statement_is_laid_over_an_earlier_one() {
     let start = read(r#"{"input_tokens":5,"cache_read_input_tokens":2,"output_tokens":1}"#);
     let delta = read(r#"{"input_tokens":0,"output_tokens":15}"#);
-    let usage = start.unwrap().overlaid(&delta.unwrap()).aligned(CHAT).unwrap().usage;
+    let usage = start.unwrap().overlaid(&delta.unwrap()).normalized(CHAT).unwrap().usage;
     assert_eq!((usage.input, usage.cached, usage.output, usage.total), (7, 2, 15, 22));
 }
 

@@ -9,8 +9,8 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::CHAT;
+use crate::harness::{Client, Upstream, World, chunk, eventually, request};
 use crate::http::chat;
-use crate::world::{Client, Upstream, World, chunk, eventually, request};
 
 const DEPLOYED: &str = include_str!("../../../deploy/nginx.conf");
 /// What of it ends TLS.

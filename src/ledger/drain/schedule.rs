@@ -17,7 +17,7 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Times are since any one moment.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Schedule {
     row_wait: Duration,
     /// When the last pass began to read: what it did not find has ended since.
     looked: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Pace {
     remove_every: Duration,
 }
 
-impl Pace {
+impl Schedule {
     /// One by which few rows wait for others for `row_wait`.
     pub(super) fn new(row_wait: Duration) -> Self {
         Self {
@@ -85,13 +85,13 @@ mod tests {
 
     #[test]
     fn segments_that_stay_are_tried_again_less_and_less_often() {
-        let mut pace = Pace::new(ROW_WAIT);
+        let mut schedule = Schedule::new(ROW_WAIT);
         let mut tried = Vec::new();
         for second in 0..187 {
-            if pace.removes(Duration::from_secs(second)) {
+            if schedule.removes(Duration::from_secs(second)) {
                 tried.push(second);
                 // At first they go, and once more in the end.
-                pace.has_removed([0, 1, 184].contains(&second));
+                schedule.has_removed([0, 1, 184].contains(&second));
             }
         }
         assert_eq!(tried, [0, 1, 2, 4, 8, 16, 32, 64, 124, 184, 185]);

@@ -4,8 +4,8 @@
 use super::account::Account;
 use super::demand::KeySlot;
 use super::denied::{Kind, Limit, Scope};
-use super::live::TenantLive;
 use super::quota::{Balance, Unit};
+use super::tenant_limiter::TenantLimiter;
 use super::threshold_gauge::QUOTAS;
 use super::window::Windows;
 use crate::clock::Now;
@@ -23,23 +23,23 @@ pub(crate) struct QuotaLevel {
     pub(crate) resets_at_ms: i64,
 }
 
-impl TenantLive {
+impl TenantLimiter {
     /// The quotas of a key, or those of all its tenant's keys together (`None`); those only that are set.
     pub(crate) fn quota_levels(&self, slot: Option<KeySlot>, now: Now) -> Vec<QuotaLevel> {
-        let mut books = self.books();
-        let windows = books.advance(now);
+        let mut state = self.state();
+        let windows = state.advance(now);
         let Some(slot) = slot else {
-            books.tenant.enter(&windows);
-            return levels(&books.tenant, Scope::Tenant, &windows);
+            state.tenant.enter(&windows);
+            return levels(&state.tenant, Scope::Tenant, &windows);
         };
-        books.catch_up(slot);
-        if let Some(account) = books.keys.opened(slot) {
+        state.catch_up(slot);
+        if let Some(account) = state.keys.opened(slot) {
             account.enter(&windows);
             return levels(account, Scope::Key, &windows);
         }
         // It has not asked yet, and has used nothing that counts.
-        let mut idle = Account::new(&windows, books.percents.clone());
-        idle.set_limits(books.keys.limits(slot), books.rpm_burst, now.mono_ns);
+        let mut idle = Account::new(&windows, state.percents.clone());
+        idle.set_limits(state.keys.limits(slot), state.rpm_burst, now.mono_ns);
         levels(&idle, Scope::Key, &windows)
     }
 }

@@ -21,7 +21,7 @@ use super::endpoints::{Action, Forwarded, Keyed, action, row};
 use super::request_body::scan_for;
 use super::upstream_policy;
 use crate::config::{Config, Secrets, Upstream};
-use crate::inspect::{Facts, Refusable, UsageAsk, apply};
+use crate::inspect::{RefusableFields, RequestFacts, UsageAsk, apply};
 use requests::Written;
 
 /// The model that the key may use, and what its upstream calls it.
@@ -54,8 +54,8 @@ struct Read {
 fn forwarded(
     written: &Written,
     upstream: &Upstream,
-    refusable: &Refusable,
-) -> Option<(Sent, Facts)> {
+    refusable: &RefusableFields,
+) -> Option<(Sent, RequestFacts)> {
     let uri: Uri = written.target().try_into().ok()?;
     let mut headers = HeaderMap::new();
     for content_type in &written.content_types {
@@ -85,7 +85,7 @@ fn endpoint(path: &str) -> &'static Forwarded {
 }
 
 /// That a reader sees what Weir saw.
-fn assert_same(reader: &str, read: &Read, facts: &Facts, written: &Written) {
+fn assert_same(reader: &str, read: &Read, facts: &RequestFacts, written: &Written) {
     let what = format!("{reader} reads {read:?} of {written:?}");
     assert_eq!(read.model.as_deref(), Some(UPSTREAM_NAME), "{what}");
     assert!(read.others.is_empty(), "{what}");
@@ -114,7 +114,7 @@ fn assert_same(reader: &str, read: &Read, facts: &Facts, written: &Written) {
 fn no_reader_sees_another_request_than_the_one_that_was_checked() {
     let config = Config::from_toml("", Secrets::Optional).expect("the defaults are valid");
     let upstream = &config.upstreams[0];
-    let refusable = Refusable::new([&*upstream.refuse_fields]);
+    let refusable = RefusableFields::new([&*upstream.refuse_fields]);
     let chance = Chance { failure_persistence: None, ..Chance::default() };
     let requests = u64::from(chance.cases) * REQUESTS as u64;
     let (passed, read) = (Cell::new(0_u64), Cell::new(0_u64));

@@ -1,12 +1,12 @@
 //! What is told to whom: the upstream, the client, the ledger, metrics and logs each learn their part,
 //! and keys, prompts and answers stay where they belong.
 
+use crate::harness::{
+    Answer, Client, MODEL, UPSTREAM_KEY, Upstream, World, eventually, misspelt, request,
+};
 use crate::http::{assert_own_error, chat, send};
 use crate::process::Gateway;
 use crate::traffic::{CHAT, simulated};
-use crate::world::{
-    Answer, Client, MODEL, UPSTREAM_KEY, Upstream, World, eventually, misspelt, request,
-};
 
 #[tokio::test]
 async fn the_upstream_gets_what_is_its_business() {

@@ -8,10 +8,10 @@ use flate2::write::GzEncoder;
 use super::{
     CHAT, EXPECT, LATE_MS, SOON_MS, assert_limited, assert_served, connections_left, head,
 };
+use crate::harness::{Upstream, World, eventually, patiently, request};
 use crate::http::{assert_own_error, chat};
 use crate::process::get;
 use crate::traffic::simulated;
-use crate::world::{Upstream, World, eventually, patiently, request};
 
 #[tokio::test]
 async fn what_the_head_decides_is_answered_before_the_body_is_there() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::Books;
+use super::TenantState;
 use crate::admit::demand::KeySlot;
 use crate::admit::denied::Scope;
 use crate::admit::quota::Balances;
@@ -12,7 +12,7 @@ use crate::admit::window::Windows;
 use crate::clock::Now;
 use crate::tenancy::Limits;
 
-impl Books {
+impl TenantState {
     /// Takes the later of two windows.
     fn forward_to(&mut self, windows: Windows) {
         self.windows.forward_to(windows);
@@ -37,7 +37,7 @@ impl Books {
         self.crossed.change(Scope::Key, before, after);
         // A quota that was lowered below what is used: its requests are refused, and none would tell it.
         if is_over {
-            self.tell(Some(slot));
+            self.report_crossed(Some(slot));
         }
     }
 
@@ -48,11 +48,11 @@ impl Books {
         let before = self.tenant.over(&windows);
         self.tenant.set_limits(limits, self.rpm_burst, now.mono_ns);
         self.crossed.change(Scope::Tenant, before, self.tenant.over(&windows));
-        if self.crossed.unmute() {
+        if self.crossed.unmute_alerts() {
             self.count_all();
         }
         if self.tenant.is_over() {
-            self.tell(None);
+            self.report_crossed(None);
         }
     }
 
@@ -67,8 +67,8 @@ impl Books {
     }
 
     /// The tenant was deleted: its limits hold for whoever still asks, and nobody hears of them.
-    pub(in crate::admit) fn mute(&mut self) {
-        self.crossed.mute();
+    pub(in crate::admit) fn mute_alerts(&mut self) {
+        self.crossed.mute_alerts();
     }
 
     /// Sets what a key used before this process.

@@ -1,7 +1,7 @@
 //! What is answered with words, and text completions.
 
 use super::super::answer::about;
-use super::super::api_request::{ApiRequest, Heard};
+use super::super::api_request::{ApiRequest, PromptText};
 use super::super::controls::Controls;
 use super::super::generated_text::{self, Text};
 use super::super::options::{StreamOptions, UsageForm};
@@ -13,7 +13,7 @@ use super::{Answered, Content, Signature, queue};
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// What is said to what was heard; `at` sets several answers apart.
-pub(super) fn said(heard: &Heard, controls: &Controls, at: u64, most: Option<u64>) -> Text {
+pub(super) fn said(heard: &PromptText, controls: &Controls, at: u64, most: Option<u64>) -> Text {
     let chinese = generated_text::is_chinese(&heard.text);
     let lead = about(&heard.text, chinese);
     let seed = generated_text::seed(&heard.text).wrapping_add(at);
@@ -39,7 +39,7 @@ pub(super) fn completions(
         .iter()
         .flat_map(|prompt| (0..asked.n).map(|at| said(prompt, controls, at, most)))
         .collect();
-    let prompt_tokens = prompts.iter().map(Heard::cost).sum();
+    let prompt_tokens = prompts.iter().map(PromptText::cost).sum();
     let completion_tokens = texts.iter().map(Text::tokens).sum();
     let mut usage = Vec::new();
     render::usage(&mut usage, prompt_tokens, completion_tokens, controls.usage, controls.dialect);

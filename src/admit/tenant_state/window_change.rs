@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Books;
+use super::TenantState;
 use crate::admit::demand::KeySlot;
 use crate::admit::denied::Scope;
 use crate::admit::quota::Rebuilt;
@@ -40,7 +40,7 @@ impl WindowChange {
     }
 }
 
-impl Books {
+impl TenantState {
     /// Opens other windows: see `Account::rebase`. Nothing may be on the way to others.
     pub(in crate::admit) fn begin_move(&mut self, new: Windows, ledger: Ledger) {
         let old = std::mem::replace(&mut self.windows, new);

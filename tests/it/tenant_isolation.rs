@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::{Answer, Client, Upstream, World, request};
 use crate::http::assert_own_error;
 use crate::process::Gateway;
-use crate::world::{Answer, Client, Upstream, World, request};
 
 const RESPONSES: &str = "/v1/responses";
 const JSON: &str = "content-type: application/json\r\n";

@@ -9,34 +9,34 @@ use crate::identify::network_of;
 /// Open connections by network; of none there is no entry, so there are at most as many as connections.
 /// Asked when a connection is accepted and when it ends, never by a request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origins(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct PerAddress(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// A connection, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct AddressSlot {
     network: IpAddr,
     before: usize,
-    origins: Origins,
+    origins: PerAddress,
 }
 
-impl Origins {
-    pub(crate) fn enter(&self, address: IpAddr) -> Origin {
+impl PerAddress {
+    pub(crate) fn enter(&self, address: IpAddr) -> AddressSlot {
         let network = network_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(network).or_default();
         *count += 1;
-        Origin { network, before: *count - 1, origins: self.clone() }
+        AddressSlot { network, before: *count - 1, origins: self.clone() }
     }
 }
 
-impl Origin {
+impl AddressSlot {
     /// How many others there were when it came.
     pub(crate) fn before(&self) -> usize {
         self.before
     }
 }
 
-impl Drop for Origin {
+impl Drop for AddressSlot {
     fn drop(&mut self) {
         let mut counts = self.origins.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.network) {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_network_counts_as_one_and_is_forgotten_with_its_last_connection() {
-        let origins = Origins::default();
+        let origins = PerAddress::default();
         let mut open = Vec::new();
         for (address, before) in [
             ("192.0.2.1", 0),
@@ -65,7 +65,7 @@ mod tests {
             ("2001:db8:0:1::1", 0),
         ] {
             open.push(origins.enter(address.parse().expect("an address")));
-            assert_eq!(open.last().map(Origin::before), Some(before), "{address}");
+            assert_eq!(open.last().map(AddressSlot::before), Some(before), "{address}");
         }
         assert_eq!(origins.0.lock().expect("nobody panicked").len(), 4);
         drop(open);

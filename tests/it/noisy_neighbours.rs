@@ -6,8 +6,8 @@ mod connections;
 mod ends;
 mod nginx;
 
+use crate::harness::{Answer, World, eventually, request};
 use crate::http::{chat, send};
-use crate::world::{Answer, World, eventually, request};
 
 use crate::traffic::CHAT;
 

@@ -19,13 +19,13 @@ pub(crate) struct Deadlines {
 
 /// A body on its way. Its time begins when it is waited for first: most are never waited for.
 #[derive(Debug)]
-pub(super) struct Pace<'d> {
+pub(super) struct BodyDeadline<'d> {
     deadlines: &'d Deadlines,
     begun: Option<Instant>,
     received: u64,
 }
 
-impl<'d> Pace<'d> {
+impl<'d> BodyDeadline<'d> {
     pub(super) fn new(deadlines: &'d Deadlines) -> Self {
         Self { deadlines, begun: None, received: 0 }
     }
@@ -82,7 +82,7 @@ mod tests {
             (&deadlines, mib(1, 290), s(290), s(10)),
             (&any, u64::MAX, s(301), s(0)),
         ] {
-            let pace = Pace { deadlines, begun: None, received };
+            let pace = BodyDeadline { deadlines, begun: None, received };
             assert_eq!(pace.patience(elapsed), patience, "{received} bytes after {elapsed:?}");
         }
     }
