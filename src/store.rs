@@ -138,11 +138,15 @@ impl Store {
         mut each: impl FnMut(Request) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut result = Ok(());
-        self.requests_oldest_first(filter, end, &mut |request| {
-            result = each(request);
+        let read = self.requests_oldest_first(filter, end, &mut |request| {
+            if result.is_ok() {
+                result = each(request);
+            }
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        result
+        });
+        // What came of it first is why it was broken off.
+        result?;
+        Ok(read?)
     }
 
     /// [`Reports::balances_in`], for so many spans as one knows.
@@ -180,9 +184,5 @@ impl DerefMut for Store {
 /// As an object has to take it, which can't be told that it calls only once.
 fn once<T>(change: impl FnOnce(&mut T)) -> impl FnMut(&mut T) {
     let mut change = Some(change);
-    move |it| {
-        if let Some(change) = change.take() {
-            change(it);
-        }
-    }
+    move |it| (change.take().expect("an engine changes a thing once"))(it)
 }

@@ -134,7 +134,10 @@ pub(crate) fn open_to_change(
     may_make: bool,
     tell: &mut dyn FnMut(&WaitingFor, Duration),
 ) -> Result<Store, LedgerError> {
-    let mut store = open_for_keys(data, command, may_make, tell)?;
+    let mut store = open_for_keys(data, command, may_make, tell).map_err(|error| match error {
+        LedgerError::Store(error) => LedgerError::Store(error.of_change()),
+        other => other,
+    })?;
     let writer = WaitingFor::Holder(Holder::Writer);
     store.await_change(&mut |waited| tell(&writer, waited))?;
     Ok(store)

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Audit, Ingest, Reports, StoreError, Tenancy, Upkeep};
 
-/// A state of the store that holds still until this is dropped: what is read meanwhile is of one moment.
+/// A state of the store that holds still, from the first read on until this is dropped: what is read meanwhile is of
+/// one moment. Any reading call may be made within it, and another snapshot, which is of the same moment.
 pub(crate) trait Snapshot {}
 
 /// One connection to the store. It is not shared between threads: each has its own.

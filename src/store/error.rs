@@ -166,7 +166,7 @@ impl StoreError {
     }
 
     /// The same for who changes tenants and keys, of which no journal keeps anything.
-    pub(super) fn of_change(self) -> Self {
+    pub(crate) fn of_change(self) -> Self {
         match self {
             Self::WriteLocked { path } => Self::ChangeLocked { path },
             other => other,

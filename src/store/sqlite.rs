@@ -42,6 +42,7 @@ mod schema;
 mod sums;
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +100,13 @@ pub(super) struct Sqlite {
     content: Content,
     /// Responses whose owner is kept.
     most_owners: usize,
+}
+
+/// A transaction that only reads, or a part of one.
+#[derive(Debug)]
+struct Reading<'c> {
+    conn: &'c Connection,
+    _begun: Option<Transaction<'c>>,
 }
 
 /// What becomes of a file with an older schema.
@@ -314,14 +322,18 @@ impl Sqlite {
         waited.map_err(StoreError::of_change)
     }
 
-    /// A transaction that only reads, so that several statements see the same state.
-    pub(super) fn read(&self) -> Result<Transaction<'_>, StoreError> {
-        Ok(self.conn.unchecked_transaction()?)
+    /// Several statements that see the same state; within others, theirs.
+    fn read(&self) -> Result<Reading<'_>, StoreError> {
+        let begun = self.conn.is_autocommit().then(|| self.conn.unchecked_transaction());
+        Ok(Reading { conn: &self.conn, _begun: begun.transpose()? })
     }
+}
 
-    /// The same, unless one is open already.
-    fn snapshot(&self) -> Result<Option<Transaction<'_>>, StoreError> {
-        self.conn.is_autocommit().then(|| self.read()).transpose()
+impl Deref for Reading<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.conn
     }
 }
 
@@ -465,9 +477,11 @@ mod tests {
             assert!(second.follow().unwrap());
             let sqlite = store.sqlite_mut();
             (sqlite.is_doubtful, sqlite.most_owners) = (true, 7);
+            sqlite.sync_commits().unwrap();
             assert!(store.follow().unwrap());
             let sqlite = store.sqlite();
             assert_eq!((sqlite.is_doubtful, sqlite.most_owners), (true, 7), "it goes with it");
+            assert!(sqlite.syncs_commits, "and so do its commits");
             assert!(!store.follow().unwrap() && !second.follow().unwrap());
             store.append(&row(3), &[]).unwrap();
             assert!(second.has_row(row(3)[0].opened.event_id).unwrap());

@@ -103,7 +103,7 @@ pub(crate) trait Tenancy {
         now_ms: i64,
     ) -> Result<(), StoreError>;
 
-    /// Lets `change` have a tenant, and keeps what it makes of its limits and its time zone (not of
+    /// Lets `change` have a tenant, once at most, and keeps what it makes of its limits and its time zone (not of
     /// anything else). Returns the result.
     fn change_tenant(
         &mut self,
@@ -126,7 +126,7 @@ pub(crate) trait Tenancy {
     /// Makes many keys in one transaction, as [`Self::create_key`] makes one.
     fn create_keys(&mut self, new: &[NewKey], now_ms: i64) -> Result<(), StoreError>;
 
-    /// Lets `change` have a key, and keeps what it makes of its name, limits, models, expiry,
+    /// Lets `change` have a key, once at most, and keeps what it makes of its name, limits, models, expiry,
     /// clamp and cut (not of anything else). Returns the result.
     fn change_key(&mut self, id: &str, change: &mut dyn FnMut(&mut Key))
     -> Result<Key, StoreError>;
@@ -151,7 +151,7 @@ pub(crate) trait Tenancy {
     /// Ends a key for good. Revoking it again keeps the first time. Returns the key.
     fn revoke_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError>;
 
-    /// Deletes a key that is revoked, or has expired by `now_ms` and by the time that is confirmed: what a clock
+    /// Deletes a key that is revoked, whatever the clock says, or has expired by `now_ms` and by the time that is confirmed: what a clock
     /// that is ahead takes for expired may be alive. With `force` any key. Returns it as it was.
     fn delete_key(&mut self, id: &str, force: bool, now_ms: i64) -> Result<Key, StoreError>;
 

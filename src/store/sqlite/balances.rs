@@ -45,7 +45,7 @@ impl Sqlite {
         spans: &[(i64, i64)],
     ) -> Result<Vec<Vec<Balance>>, StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
-        let _snapshot = self.snapshot()?;
+        let _snapshot = self.read()?;
         let of = |span: &(i64, i64)| {
             let conn = &self.conn;
             let mut reading = Reading { conn, tenant, accounts: Accounts::default() };

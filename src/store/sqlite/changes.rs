@@ -1,10 +1,12 @@
 //! What of the tenants and keys has changed since a version: what a running server reads, instead of
 //! all there is, however many keys there are.
 
-use rusqlite::{Connection, OptionalExtension, Transaction};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
 
 use super::keys::rows::{CHANGED_KEYS, CHANGED_TENANTS, each_key, each_tenant};
-use super::{Change, Changes, KeysVersion, Sqlite, StoreError};
+use super::{Change, Changes, KeysVersion, Reading, Sqlite, StoreError};
 
 /// Before every version that there is.
 const BEGINNING: i64 = -1;
@@ -33,7 +35,8 @@ impl KeysVersion {
 /// [`Changes`] as they stand in the tables.
 #[derive(Debug)]
 struct Read<'s> {
-    tx: Transaction<'s>,
+    tx: Reading<'s>,
+    path: &'s Path,
     since: i64,
     version: KeysVersion,
 }
@@ -54,7 +57,7 @@ impl Sqlite {
             Some(known) if known.is_past_of(&tx)? && !is_pruned(known.number) => known.number,
             _ => BEGINNING,
         };
-        Ok(Box::new(Read { tx, since, version }))
+        Ok(Box::new(Read { tx, path: &self.path, since, version }))
     }
 }
 
@@ -68,6 +71,15 @@ impl Changes for Read<'_> {
     }
 
     fn each(
+        &self,
+        each: &mut dyn FnMut(Change) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.read_each(each).map_err(|error| error.at(self.path))
+    }
+}
+
+impl Read<'_> {
+    fn read_each(
         &self,
         each: &mut dyn FnMut(Change) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
@@ -235,5 +247,15 @@ mod tests {
             let joins = sql.contains("JOIN");
             assert!(!joins || steps.iter().any(|step| step.starts_with(secrets)), "{steps:#?}");
         }
+    }
+
+    #[test]
+    fn what_fails_while_changes_are_read_says_of_which_file() {
+        let (_dir, mut store) = store_with(&[]);
+        store.create_key(&new_key(1, "acme"), 1).unwrap();
+        let changes = store.changes(None).unwrap();
+        store.connection().execute_batch("ALTER TABLE keys RENAME COLUMN name TO x").unwrap();
+        let error = changes.each(&mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("weir.sqlite fails"), "{error}");
     }
 }

@@ -26,7 +26,7 @@ impl Sqlite {
     }
 
     pub(super) fn witnessed_ms(&self, steady_ms: i64) -> Result<Option<i64>, StoreError> {
-        let _snapshot = self.snapshot()?;
+        let _snapshot = self.read()?;
         let last = "SELECT event_id, started_at_ms FROM requests ORDER BY rowid DESC";
         let mut last = self.conn.prepare_cached(last)?;
         let mut last = last.query([])?;

@@ -19,7 +19,14 @@ impl CopyError {
     /// SQLite copies between two files, and says of neither which one fails: only the store is read.
     fn of(error: rusqlite::Error) -> Self {
         let is_read = |failed: &ffi::Error| {
-            [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ].contains(&failed.extended_code)
+            const READ: [i32; 4] = [
+                ffi::SQLITE_IOERR_READ,
+                ffi::SQLITE_IOERR_SHORT_READ,
+                ffi::SQLITE_IOERR_DATA,
+                // What SQLite makes of EIO: a bad block.
+                ffi::SQLITE_IOERR_CORRUPTFS,
+            ];
+            READ.contains(&failed.extended_code)
         };
         match error.sqlite_error().is_some_and(is_read) {
             true => Self::Store(error.into()),
@@ -76,6 +83,7 @@ mod tests {
             (ffi::SQLITE_FULL, false, "its disk is full"),
             (ffi::SQLITE_IOERR_WRITE, false, "its disk takes no more"),
             (ffi::SQLITE_IOERR_READ, true, "/d/weir.sqlite fails: its disk fails"),
+            (ffi::SQLITE_IOERR_CORRUPTFS, true, "/d/weir.sqlite fails: its disk fails"),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             let (is_of_store, said) = match CopyError::of(error) {
@@ -85,6 +93,18 @@ mod tests {
                 CopyError::Write(why) => (false, why),
             };
             assert!(is_of_store == is_store && said.starts_with(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_copied_is_named() {
+        let (dir, store) = crate::store::samples::store_with(&[]);
+        store.connection().execute_batch("DROP TABLE meta").unwrap();
+        match store.copy_to(&dir.path().join("copy"), &mut |_, _| ()) {
+            Err(CopyError::Store(error)) => {
+                assert!(error.to_string().contains("weir.sqlite fails"), "{error}");
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

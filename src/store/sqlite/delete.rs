@@ -32,7 +32,7 @@ impl Sqlite {
         let tx = self.write_synced()?;
         let key = key(&tx, id)?;
         let confirmed_ms: i64 = tx.query_row(CONFIRMED, [now_ms], |row| row.get(0))?;
-        let is_revoked = key.revoked_at_ms.is_some_and(|end_ms| end_ms <= now_ms);
+        let is_revoked = key.revoked_at_ms.is_some();
         let has_expired = key.expires_at_ms.is_some_and(|end_ms| end_ms <= confirmed_ms);
         if !force && !is_revoked && !has_expired {
             return Err(StoreError::KeyAlive(id.to_owned()));

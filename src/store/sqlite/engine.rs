@@ -14,7 +14,7 @@ use crate::usage::End;
 
 use super::{
     Addend, Balance, Changed, CopyError, Difference, Differing, DifferingDay, Future, Misdated,
-    Position, PriceVersions, Range, Recost, Schema, Snapshot, Sqlite, StoreError, Transaction,
+    Position, PriceVersions, Range, Reading, Recost, Schema, Snapshot, Sqlite, StoreError,
 };
 
 impl Sqlite {
@@ -24,7 +24,7 @@ impl Sqlite {
     }
 }
 
-impl Snapshot for Transaction<'_> {}
+impl Snapshot for Reading<'_> {}
 
 impl Ingest for Sqlite {
     fn begin_drain(&mut self, segments: &[u64]) -> Result<(), StoreError> {
@@ -244,7 +244,10 @@ impl Upkeep for Sqlite {
         path: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Vec<String>, CopyError> {
-        Sqlite::copy_to(self, path, progress)
+        Sqlite::copy_to(self, path, progress).map_err(|error| match error {
+            CopyError::Store(error) => CopyError::Store(error.at(&self.path)),
+            written => written,
+        })
     }
 }
 

@@ -22,7 +22,7 @@ impl Sqlite {
 
     pub(super) fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         let mut all = Vec::new();
-        each_tenant(&self.read()?, ALL_TENANTS, [], |tenant| {
+        each_tenant(&*self.read()?, ALL_TENANTS, [], |tenant| {
             all.push(tenant);
             Ok(())
         })?;
@@ -31,7 +31,7 @@ impl Sqlite {
 
     pub(super) fn keys(&self) -> Result<Vec<Key>, StoreError> {
         let mut all = Vec::new();
-        each_key(&self.read()?, ALL_KEYS, [], |key| {
+        each_key(&*self.read()?, ALL_KEYS, [], |key| {
             all.push(key);
             Ok(())
         })?;
@@ -40,7 +40,7 @@ impl Sqlite {
 
     pub(super) fn key_with(&self, digest: &[u8; 32]) -> Result<Option<(Key, Secret)>, StoreError> {
         let mut found = None;
-        each_key(&self.read()?, KEY_WITH, [digest], |key| {
+        each_key(&*self.read()?, KEY_WITH, [digest], |key| {
             found = Some(key);
             Ok(())
         })?;

@@ -23,7 +23,7 @@ impl Sqlite {
         until_ms: i64,
         each: &mut dyn FnMut(Difference),
     ) -> Result<Recost, StoreError> {
-        let _snapshot = self.snapshot()?;
+        let _snapshot = self.read()?;
         let versions = self.price_versions()?;
         let mut statement = self.conn.prepare_cached(ROWS)?;
         let mut rows = statement.query(params![from_ms, until_ms])?;

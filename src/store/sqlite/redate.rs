@@ -45,7 +45,7 @@ impl Sqlite {
         limit: usize,
         each: &mut dyn FnMut(Misdated),
     ) -> Result<(), StoreError> {
-        let _snapshot = self.snapshot()?;
+        let _snapshot = self.read()?;
         let rowids = future(&self.conn, until_ms, i64::MIN, limit)?;
         misdated(&self.conn, (until_ms, now_ms), &rowids, |found| each(found.row))
     }

@@ -90,7 +90,7 @@ impl Sqlite {
         each: &mut dyn FnMut(Addend<'_>),
     ) -> Result<(), StoreError> {
         // One transaction: a batch that lands between two of these statements is in both or none.
-        let _snapshot = self.snapshot()?;
+        let _snapshot = self.read()?;
         let tx = &self.conn;
         let rows_from_ms = self.rows_from_ms()?;
         let Parts { rows: [begin, end], hours } =

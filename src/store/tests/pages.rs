@@ -1,6 +1,6 @@
 //! All requests, oldest first.
 
-use super::super::samples::{HOUR_MS, Sample, store_with};
+use super::super::samples::{HOUR_MS, Sample, new_key, store_with};
 use super::super::{Filter, Store, StoreError};
 use crate::usage::End;
 
@@ -72,4 +72,41 @@ fn rows_that_retention_deletes_before_they_are_read_are_an_error() {
             }
         }
     }
+}
+
+#[test]
+fn a_reader_that_breaks_off_gets_no_more_and_its_own_error_back() {
+    let (_dir, store) = store_with(&[1, 2, 3].map(|id| sample(id, id as i64)));
+    let mut seen = 0;
+    let read = store.each_request(&Filter::default(), None, |_| {
+        seen += 1;
+        if seen == 2 { Err(anyhow::anyhow!("enough")) } else { Ok(()) }
+    });
+    assert_eq!((seen, read.unwrap_err().to_string()), (2, "enough".to_owned()));
+}
+
+#[test]
+fn a_snapshot_holds_still_for_every_kind_of_reading() {
+    let (_dir, mut writer) = store_with(&[sample(1, 1)]);
+    let reader = writer.another().unwrap();
+    let counted = || {
+        let all = Filter::default();
+        let found = reader.requests(&all, None, 9).unwrap();
+        assert_eq!(export(&reader, &all, None).len(), found.len());
+        let names = reader.key_names(&["key_a"]).unwrap();
+        let known = reader.tenants().unwrap().len() + reader.keys().unwrap().len() + names.len();
+        let balances = reader.balances(i64::MIN, i64::MAX).unwrap();
+        assert!(reader.changes(None).unwrap().is_all());
+        assert_eq!(balances.iter().map(|one| one.requests).sum::<u64>(), found.len() as u64);
+        (found.len(), known)
+    };
+    {
+        let _snapshot = reader.snapshot().unwrap();
+        assert_eq!(counted(), (1, 0));
+        writer.append(&[sample(2, 2).row()], &[]).unwrap();
+        writer.create_key(&new_key(1, "acme"), 1).unwrap();
+        let _within = reader.snapshot().unwrap();
+        assert_eq!(counted(), (1, 0));
+    }
+    assert_eq!(counted(), (2, 2));
 }

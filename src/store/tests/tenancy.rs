@@ -246,7 +246,7 @@ fn a_clock_that_is_ahead_takes_no_live_key_away() {
     assert!(matches!(error, StoreError::TenantInUse { keys: 2, .. }), "{error}");
     // What was revoked is dead whatever the time.
     store.revoke_key("key_1", 98).unwrap();
-    store.delete_key("key_1", false, 99).unwrap();
+    store.delete_key("key_1", false, 97).unwrap();
     store.confirm(Some(49), 50).unwrap();
     assert_eq!(store.delete_tenant("acme", false, 99).unwrap().1, 1);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use rusqlite::types::{FromSql, Value, ValueRef};
-use rusqlite::{Params, Row, ToSql, Transaction};
+use rusqlite::{Connection, Params, Row, ToSql, Transaction};
 
 use crate::tenancy::{Key, Limits, Secret, Tenant, Unreadable};
 
@@ -70,12 +70,12 @@ pub(in crate::store::sqlite) fn key(tx: &Transaction<'_>, id: &str) -> Result<Ke
 
 /// Hands over what a statement of [`tenants_where`] finds.
 pub(in crate::store::sqlite) fn each_tenant(
-    tx: &Transaction<'_>,
+    conn: &Connection,
     sql: &str,
     params: impl Params,
     mut each: impl FnMut(Tenant) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let mut statement = tx.prepare_cached(sql)?;
+    let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {
         let mut cells = Cells::of(row);
@@ -93,7 +93,7 @@ pub(in crate::store::sqlite) fn each_tenant(
 /// Hands over what a statement of [`keys_where`] finds, one key at a time. The secret without an end,
 /// the current one, comes first, then those that end later.
 pub(in crate::store::sqlite) fn each_key(
-    tx: &Transaction<'_>,
+    conn: &Connection,
     sql: &str,
     params: impl Params,
     mut each: impl FnMut(Key) -> Result<(), StoreError>,
@@ -103,7 +103,7 @@ pub(in crate::store::sqlite) fn each_key(
         key.secrets.sort_by_key(|secret| std::cmp::Reverse(end(secret)));
         each(key)
     };
-    let mut statement = tx.prepare_cached(sql)?;
+    let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     let mut last: Option<Key> = None;
     while let Some(row) = rows.next()? {
