@@ -697,7 +697,7 @@ mod tests {
             ("create", "--tenant"),
             ("create --tenant a/b", "A-Z a-z 0-9"),
             ("create --tenant acme --rpm 0", "`none` lifts the limit"),
-            ("create --tenant acme --daily-usd 1,5", "an amount in dollars, such as"),
+            ("create --tenant acme --daily-usd 1,5", "dollars per day, an amount such as"),
             ("create --tenant acme --cut=maybe", "true, false"),
             ("create --tenant acme --models a,,b", "separated by commas"),
             ("create --tenant acme --models none", "`all` for every model"),
