@@ -114,8 +114,20 @@ async fn a_suspended_key_opens_nothing_until_it_is_resumed() {
         client.send(request("GET", "/v1/models", &world.key, "", "").as_bytes()).await;
         client.answer().await.status
     };
-    for (action, expected) in [("suspend", 401), ("suspend", 401), ("resume", 200)] {
-        world.place.weir(&["key", action, &id]);
+    let told = |arguments: &[&str]| {
+        said(world.place.command(&[&["key"], arguments, &["--format", "json"]].concat())).1
+    };
+    for (action, expected, note) in [
+        ("suspend", 401, None),
+        ("suspend", 401, Some("was suspended already, since 20")),
+        ("resume", 200, None),
+        ("resume", 200, Some("was not suspended, and works")),
+    ] {
+        let error = told(&[action, &id]);
+        assert_eq!(error.is_empty(), note.is_none(), "{error}");
+        assert!(error.contains(note.unwrap_or_default()), "{error}");
+        let set = told(&["set", &id, "--name", "ci"]);
+        assert_eq!(set.contains("is suspended, since 20"), action == "suspend", "{set}");
         // At once would be too early: the server looks a few times a second.
         let follows = async { while status().await != expected {} };
         patiently("the server follows", follows).await;
