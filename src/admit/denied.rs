@@ -248,24 +248,34 @@ mod tests {
         }
     }
 
+    const ALL: [Kind; 9] = [
+        Kind::Requests,
+        Kind::Tokens,
+        Kind::Concurrency,
+        Kind::DailyTokens,
+        Kind::MonthlyTokens,
+        Kind::DailyRequests,
+        Kind::MonthlyRequests,
+        Kind::DailyUsd,
+        Kind::MonthlyUsd,
+    ];
+
     #[test]
-    fn the_documentation_says_what_each_limit_counts() {
+    fn every_limit_is_documented_with_its_unit_and_has_a_label_in_the_metrics() {
+        use crate::telemetry::metrics::{LIMITS, QUOTAS};
         let documented = include_str!("../../docs/errors.md");
-        for kind in [
-            Kind::Requests,
-            Kind::Tokens,
-            Kind::Concurrency,
-            Kind::DailyTokens,
-            Kind::MonthlyTokens,
-            Kind::DailyRequests,
-            Kind::MonthlyRequests,
-            Kind::DailyUsd,
-            Kind::MonthlyUsd,
-        ] {
+        for (at, kind) in ALL.into_iter().enumerate() {
+            assert_eq!(at, kind as usize, "one is not in the list");
             let limit = Limit { scope: Scope::Key, kind };
             let name = limit.name().strip_prefix("key-").unwrap();
             let row = format!("| `{name}` | {} | `--", limit.unit());
             assert!(documented.contains(&row), "{row}");
+            for scope in [Scope::Key, Scope::Tenant] {
+                let name = Limit { scope, kind }.name();
+                assert!(LIMITS.contains(&name), "{name}");
+                let is_quota = crate::admit::threshold_gauge::QUOTAS.contains(&kind);
+                assert_eq!(QUOTAS.contains(&name), is_quota, "{name}");
+            }
         }
     }
 
