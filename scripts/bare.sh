@@ -53,16 +53,20 @@ else
     git clone --quiet "$repository" "$root/root/weir"
 fi
 SECONDS=0
-# README: the demo, and what it says to type.
-inside 'cd ~/weir && rm -f demo.log && (cargo run --release --locked -- demo >demo.log 2>&1 & echo $! >demo.pid)
-    until grep -q "^  key " demo.log; do kill -0 "$(cat demo.pid)" || { cat demo.log; exit 1; }; sleep 1; done
+# README: the demo, and what it says to type. `cargo run` becomes the program that it runs, so they have one process id.
+inside 'cd ~/weir && : >demo.log
+    cargo run --release --locked -- demo >demo.log 2>&1 & demo=$!
+    trap "kill $demo" EXIT
+    until grep -q "^  key " demo.log; do kill -0 "$demo" || { cat demo.log; exit 1; }; sleep 1; done
     key=$(sed -n "s/^  key *//p" demo.log)
     exec 3<>/dev/tcp/127.0.0.1/8080
     body="{\"model\":\"gpt-5.4\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}"
     printf "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %s\r\n\r\n%s" "$key" "${#body}" "$body" >&3
     head -1 <&3
     until WEIR__DATA__DIR=weir-data/demo target/release/weir usage | grep gpt-5.4; do sleep 1; done
-    kill "$(pidof weir || true)" 2>/dev/null || pkill weir 2>/dev/null || kill $(grep -l "weir" /proc/[0-9]*/comm | cut -d/ -f3) || true'
+    trap - EXIT
+    kill "$demo"
+    wait "$demo"'
 say "from the clone to the first metered answer"
 [[ -z $only_demo ]] || exit 0
 SECONDS=0

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::usage::{Usage, UsageSource};
 
-pub(crate) use amount::{amount, nano_usd, usd};
+pub(crate) use amount::{AmountError, amount, nano_usd, usd};
 
 /// Pico-USD in a nano-USD.
 const PICO_PER_NANO: u128 = 1_000;

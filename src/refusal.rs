@@ -336,7 +336,7 @@ impl From<Denied> for Refusal {
         let limit = denied.limit_name();
         match denied {
             Denied::TooLarge { limit: which, allowed, asked, .. } => {
-                let [asked, allowed] = [asked, allowed].map(|amount| which.amount(amount));
+                let (asked, allowed) = (which.amount(asked), which.whole(allowed));
                 let message = format!(
                     "This request asks for {asked}, more than the whole limit {limit} of {allowed}; \
                      shorten it or have the limit raised."
@@ -345,11 +345,13 @@ impl From<Denied> for Refusal {
                     Self::client("request_exceeds_limit", StatusCode::BAD_REQUEST, message);
                 Self { limit: Some(limit), ..refusal }
             }
-            Denied::Quota { resets_at_ms, .. } => {
+            Denied::Quota { limit: which, resets_at_ms, .. } => {
                 let resets = jiff::Timestamp::from_millisecond(resets_at_ms)
                     .map_or_else(|_| "later".to_owned(), |time| format!("at {time}"));
-                let message =
-                    format!("The quota {limit} has no room for this request; it resets {resets}.");
+                let message = format!(
+                    "The quota {limit} ({}) has no room for this request; it resets {resets}.",
+                    which.unit()
+                );
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let kind = "insufficient_quota";
                 let refusal = Self::new(status, kind, kind, message).should_retry(false);

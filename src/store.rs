@@ -46,7 +46,7 @@ pub(crate) use self::sqlite::FILE_NAME;
 #[cfg(test)]
 pub(crate) use self::sqlite::synced_commits;
 pub(crate) use self::sums::{Balance, Counts, Range, Sums};
-pub(crate) use self::tenancy::{Change, KeysVersion, NewKey};
+pub(crate) use self::tenancy::{Change, KeysVersion, NewKey, Switched};
 pub(crate) use self::upkeep::Future;
 
 /// One connection to the store, by whichever engine; what it can do is the [`Engine`]'s.

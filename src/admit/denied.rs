@@ -98,18 +98,48 @@ impl Limit {
 }
 
 impl Limit {
-    /// An amount in the limit's unit, for people: a count, or dollars.
+    /// An amount with what is counted, for people: `5 requests`, `12.5 USD`.
     pub(crate) fn amount(self, amount: u64) -> String {
         const NANO: u64 = 1_000_000_000;
+        let what = self.kind.counted();
         if !self.kind.is_usd() {
-            return amount.to_string();
+            return format!("{amount} {what}");
         }
         let text = format!("{}.{:09}", amount / NANO, amount % NANO);
-        format!("{} USD", text.trim_end_matches('0').trim_end_matches('.'))
+        format!("{} {what}", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+
+    /// The whole limit for people: `5000 tokens per minute`.
+    pub(crate) fn whole(self, allowed: u64) -> String {
+        format!("{} {}", self.amount(allowed), self.kind.over())
+    }
+
+    /// What is counted over what, for people: `tokens per minute`.
+    pub(crate) fn unit(self) -> String {
+        format!("{} {}", self.kind.counted(), self.kind.over())
     }
 }
 
 impl Kind {
+    fn counted(self) -> &'static str {
+        match self {
+            Self::Requests | Self::Concurrency | Self::DailyRequests | Self::MonthlyRequests => {
+                "requests"
+            }
+            Self::Tokens | Self::DailyTokens | Self::MonthlyTokens => "tokens",
+            Self::DailyUsd | Self::MonthlyUsd => "USD",
+        }
+    }
+
+    fn over(self) -> &'static str {
+        match self {
+            Self::Requests | Self::Tokens => "per minute",
+            Self::Concurrency => "in flight at once",
+            Self::DailyTokens | Self::DailyRequests | Self::DailyUsd => "per day",
+            Self::MonthlyTokens | Self::MonthlyRequests | Self::MonthlyUsd => "per calendar month",
+        }
+    }
+
     /// Whether its amounts are billionths of a dollar, and not a count.
     pub(super) fn is_usd(self) -> bool {
         matches!(self, Self::DailyUsd | Self::MonthlyUsd)
@@ -202,8 +232,12 @@ mod tests {
 
     #[test]
     fn amounts_are_shown_in_their_unit() {
-        let show = |kind, amount| Limit { scope: Scope::Key, kind }.amount(amount);
-        assert_eq!(show(Kind::DailyTokens, 1_000_000_000), "1000000000");
+        let of = |kind| Limit { scope: Scope::Key, kind };
+        let show = |kind, amount| of(kind).amount(amount);
+        assert_eq!(show(Kind::DailyTokens, 1_000_000_000), "1000000000 tokens");
+        assert_eq!(of(Kind::Tokens).whole(100), "100 tokens per minute");
+        assert_eq!(of(Kind::MonthlyUsd).whole(5_000_000_000), "5 USD per calendar month");
+        assert_eq!(of(Kind::Concurrency).unit(), "requests in flight at once");
         for (nano_usd, text) in [
             (0, "0 USD"),
             (1, "0.000000001 USD"),
@@ -211,6 +245,37 @@ mod tests {
             (100_000_000_000, "100 USD"),
         ] {
             assert_eq!(show(Kind::MonthlyUsd, nano_usd), text);
+        }
+    }
+
+    const ALL: [Kind; 9] = [
+        Kind::Requests,
+        Kind::Tokens,
+        Kind::Concurrency,
+        Kind::DailyTokens,
+        Kind::MonthlyTokens,
+        Kind::DailyRequests,
+        Kind::MonthlyRequests,
+        Kind::DailyUsd,
+        Kind::MonthlyUsd,
+    ];
+
+    #[test]
+    fn every_limit_is_documented_with_its_unit_and_has_a_label_in_the_metrics() {
+        use crate::telemetry::metrics::{LIMITS, QUOTAS};
+        let documented = include_str!("../../docs/errors.md");
+        for (at, kind) in ALL.into_iter().enumerate() {
+            assert_eq!(at, kind as usize, "one is not in the list");
+            let limit = Limit { scope: Scope::Key, kind };
+            let name = limit.name().strip_prefix("key-").unwrap();
+            let row = format!("| `{name}` | {} | `--", limit.unit());
+            assert!(documented.contains(&row), "{row}");
+            for scope in [Scope::Key, Scope::Tenant] {
+                let name = Limit { scope, kind }.name();
+                assert!(LIMITS.contains(&name), "{name}");
+                let is_quota = crate::admit::threshold_gauge::QUOTAS.contains(&kind);
+                assert_eq!(QUOTAS.contains(&name), is_quota, "{name}");
+            }
         }
     }
 

@@ -71,18 +71,21 @@ fn execute(args: Args, config: &Config, now_ms: i64) -> anyhow::Result<()> {
     }
     let format = format.map_or_else(|| FileFormat::of(&file), Ok)?;
     let filter = filter.resolve(config, now_ms)?;
-    let store = open_ledger(config, "export", now_ms)?;
+    let opened = open_ledger(config, "export", now_ms)?;
+    let store = &opened.store;
     let is_stdout = file == Path::new("-");
     if is_stdout && format == FileFormat::Parquet {
         bail!(Misuse::new("a Parquet file is not for standard output; name a file"));
     }
-    let target = (!is_stdout).then(|| Target::of(&file, &config.data, &store)).transpose()?;
+    let target = (!is_stdout).then(|| Target::of(&file, &config.data, store)).transpose()?;
     // The sums know how many there are.
-    let sums = usage(&store, &filter, &[], &config.limits.time_zone)?;
+    let sums = usage(store, &filter, &[], &config.limits.time_zone)?;
     if sums.is_empty() {
-        check_names(&store, &filter, config)?;
+        check_names(store, &filter, config)?;
+        opened.tell_nothing();
     }
-    let export = Export { store, filter, end, total: sums.iter().map(|l| l.sums.requests).sum() };
+    let total = sums.iter().map(|l| l.sums.requests).sum();
+    let export = Export { store: opened.store, filter, end, total };
     let count = match target {
         // Not a lock, which one thread would have to keep.
         None => {

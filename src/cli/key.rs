@@ -1,9 +1,11 @@
 //! `weir key`: the life of a key. Its text is shown once, when it is made; the store has a digest.
 
+mod closed;
 mod delete;
 mod find;
 mod line;
 mod models;
+mod suspend;
 
 use anyhow::bail;
 
@@ -150,18 +152,12 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> an
         Action::Set(args) => set(args, &mut store()?, config, now_ms, out),
         Action::Rotate(args) => rotate(&args, &mut store()?, now_ms, out),
         Action::Suspend(args) => {
-            let key = store()?.suspend_key(&args.id, now_ms)?;
-            let said = "is suspended: nothing opens it until `weir key resume`";
-            write_ended(out, args.format, &line(&key, now_ms, args.format), said)
+            let switched = store()?.suspend_key(&args.id, now_ms)?;
+            suspend::suspended(&switched, now_ms, args.format, out)
         }
         Action::Resume(args) => {
-            let key = store()?.resume_key(&args.id)?;
-            let line = line(&key, now_ms, args.format);
-            let said = match line.status {
-                "active" => "works again",
-                _ => "is not suspended, and has expired: `weir key set ID --expires …`",
-            };
-            write_ended(out, args.format, &line, said)
+            let switched = store()?.resume_key(&args.id)?;
+            suspend::resumed(&switched, now_ms, args.format, out)
         }
         Action::Find(args) => {
             args.require_nothing_typed()?;
@@ -281,6 +277,7 @@ fn set(
         }
     })?;
     note_unreadable_key(&key);
+    closed::note_closed(&key, now_ms);
     note_unpriced(&key.limits, key.models.as_deref(), config, now_ms);
     write_one(out, args.format, &COLUMNS, &line(&key, now_ms, args.format))
 }
@@ -548,7 +545,10 @@ mod tests {
         assert_eq!(world.json(&format!("resume {id}")), key);
         let said = world.weir(&format!("suspend {id}"));
         assert!(said.contains("is suspended") && said.contains("`weir key resume`"), "{said}");
+        let again = world.weir_at(NOW_MS + 1_000, &format!("suspend {id}")).unwrap();
+        assert!(again.contains("was suspended already, since 2026-11-21T12:00:00Z: "), "{again}");
         assert!(world.weir(&format!("resume {id}")).contains("works again"));
+        assert!(world.weir(&format!("resume {id}")).contains("was not suspended, and works"));
         let late = world.weir_at(NOW_MS + 8_000_000, &format!("resume {id}")).unwrap();
         assert!(late.contains("--expires"), "{late}");
         world.weir(&format!("revoke {id}"));
@@ -697,7 +697,7 @@ mod tests {
             ("create", "--tenant"),
             ("create --tenant a/b", "A-Z a-z 0-9"),
             ("create --tenant acme --rpm 0", "`none` lifts the limit"),
-            ("create --tenant acme --daily-usd 1,5", "an amount in dollars, such as"),
+            ("create --tenant acme --daily-usd 1,5", "dollars per day, an amount such as"),
             ("create --tenant acme --cut=maybe", "true, false"),
             ("create --tenant acme --models a,,b", "separated by commas"),
             ("create --tenant acme --models none", "`all` for every model"),

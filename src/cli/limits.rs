@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::price;
+use crate::price::{self, AmountError};
 use crate::tenancy::Limits;
 
 use super::output::{Column, grouped};
@@ -15,31 +15,40 @@ pub(crate) struct Cap<T>(Option<T>);
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct LimitArgs {
     /// Requests per minute, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u32>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u32>(text, "requests per minute", "60"),
+        allow_negative_numbers = true)]
     rpm: Option<Cap<u32>>,
     /// Tokens per minute, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u64>(text, "tokens per minute", "50000"),
+        allow_negative_numbers = true)]
     tpm: Option<Cap<u64>>,
     /// Requests in flight at once, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u32>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u32>(text, "requests in flight at once", "10"),
+        allow_negative_numbers = true)]
     concurrency: Option<Cap<u32>>,
     /// Tokens per day, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u64>(text, "tokens per day", "1000000"),
+        allow_negative_numbers = true)]
     daily_tokens: Option<Cap<u64>>,
     /// Tokens per calendar month, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u64>(text, "tokens per calendar month", "5000000"),
+        allow_negative_numbers = true)]
     monthly_tokens: Option<Cap<u64>>,
     /// Requests per day, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u64>(text, "requests per day", "1000"),
+        allow_negative_numbers = true)]
     daily_requests: Option<Cap<u64>>,
     /// Requests per calendar month, or `none`
-    #[arg(long, value_name = "N", value_parser = cap::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = |text: &str| cap::<u64>(text, "requests per calendar month", "20000"),
+        allow_negative_numbers = true)]
     monthly_requests: Option<Cap<u64>>,
     /// Dollars per day, such as 12.50, or `none`
-    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = |text: &str| dollars(text, "dollars per day"),
+        allow_negative_numbers = true)]
     daily_usd: Option<Cap<u64>>,
     /// Dollars per calendar month, such as 12.50, or `none`
-    #[arg(long, value_name = "X", value_parser = dollars, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = |text: &str| dollars(text, "dollars per calendar month"),
+        allow_negative_numbers = true)]
     monthly_usd: Option<Cap<u64>>,
 }
 
@@ -129,15 +138,16 @@ impl From<&Limits> for LimitFields {
     }
 }
 
-/// Takes dollars, more than none of them, or `none`.
-fn dollars(text: &str) -> Result<Cap<u64>, String> {
+/// Takes dollars, more than none of them, or `none`. A refusal names the unit.
+fn dollars(text: &str, unit: &str) -> Result<Cap<u64>, String> {
     if text == "none" {
         return Ok(Cap(None));
     }
     match price::nano_usd(text) {
         Ok(0) => Err("0 would let nothing pass; `none` lifts the limit".to_owned()),
         Ok(nano_usd) => Ok(Cap(Some(nano_usd))),
-        Err(error) => Err(format!("{error}, or `none`")),
+        Err(AmountError::NotDecimal) => Err(format!("{unit}, an amount such as 12.50, or `none`")),
+        Err(error) => Err(format!("{unit}; this {error}")),
     }
 }
 
@@ -154,16 +164,21 @@ impl Count for u64 {
     const LARGEST: i64 = i64::MAX;
 }
 
-/// Takes a limit: at least 1 (underscores may group the digits), or `none`.
-fn cap<T: Count>(text: &str) -> Result<Cap<T>, String> {
+/// Takes a limit: at least 1 (underscores may group the digits), or `none`. A refusal names the unit and an
+/// example.
+fn cap<T: Count>(text: &str, unit: &str, example: &str) -> Result<Cap<T>, String> {
     if text == "none" {
         return Ok(Cap(None));
     }
-    let number = text.replace('_', "").parse::<T>().ok();
+    let digits = text.replace('_', "");
+    let number = digits.parse::<T>().ok();
     match number.and_then(|number| Some((number, number.try_into().ok()?))) {
         Some((_, 0)) => Err("0 would let nothing pass; `none` lifts the limit".to_owned()),
         Some((number, _)) => Ok(Cap(Some(number))),
-        None => Err(format!("a whole number from 1 to {}, or `none`", T::LARGEST)),
+        None if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("{unit}, at most {}; `none` lifts the limit", T::LARGEST))
+        }
+        None => Err(format!("{unit}, a whole number such as {example}, or `none`")),
     }
 }
 
@@ -185,10 +200,8 @@ mod tests {
             ("", None),
             ("None", None),
         ] {
-            assert_eq!(cap::<u64>(text).ok(), expected.map(Cap), "{text}");
+            assert_eq!(cap::<u64>(text, "", "").ok(), expected.map(Cap), "{text}");
         }
-        let told = cap::<u32>("4294967296").unwrap_err();
-        assert!(told.contains("from 1 to 4294967295"), "{told}");
         for (text, expected) in [
             ("0.000000001", Some(Some(1))),
             ("12.50", Some(Some(12_500_000_000))),
@@ -197,7 +210,35 @@ mod tests {
             ("-1", None),
             ("a", None),
         ] {
-            assert_eq!(dollars(text).ok(), expected.map(Cap), "{text}");
+            assert_eq!(dollars(text, "").ok(), expected.map(Cap), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_refused_names_the_unit_and_what_is_taken() {
+        use super::super::samples::typed;
+        for (line, expected) in [
+            ("--rpm x", "requests per minute, a whole number such as 60, or `none`"),
+            ("--rpm 4294967296", "requests per minute, at most 4294967295; `none` lifts the limit"),
+            ("--rpm 0", "0 would let nothing pass; `none` lifts the limit"),
+            ("--tpm 1e5", "tokens per minute, a whole number such as 50000, or `none`"),
+            (
+                "--concurrency -1",
+                "requests in flight at once, a whole number such as 10, or `none`",
+            ),
+            ("--daily-tokens 1.5", "tokens per day, a whole number such as 1000000, or `none`"),
+            ("--monthly-tokens -5", "tokens per calendar month, a whole number such as"),
+            ("--daily-requests many", "requests per day, a whole number such as"),
+            ("--monthly-requests 1,000", "requests per calendar month, a whole number such as"),
+            ("--daily-usd -5", "dollars per day, an amount such as 12.50, or `none`"),
+            ("--daily-usd $5", "dollars per day, an amount such as 12.50, or `none`"),
+            (
+                "--monthly-usd 0.0000000001",
+                "dollars per calendar month; this has more than 9 decimals",
+            ),
+        ] {
+            let told = typed::<LimitArgs>(line).unwrap_err().to_string();
+            assert!(told.contains(expected), "{line}: {told}");
         }
     }
 

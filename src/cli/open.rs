@@ -11,12 +11,30 @@ use crate::store::Store;
 
 use super::output::{counted, note};
 
+/// A store that is opened to report from it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// A running server stores what has ended, within a second.
+    pub(crate) is_served: bool,
+}
+
+impl Opened {
+    /// Says that a report has nothing, and beside a server why that may be so of a request just sent.
+    pub(crate) fn tell_nothing(&self) {
+        note("no such requests in the ledger");
+        if self.is_served {
+            note("the running server stores a request within a second of its end");
+        }
+    }
+}
+
 /// Opens the store to report from it: without a running server, what its journal holds comes first.
 pub(crate) fn open_ledger(
     config: &Config,
     command: &'static str,
     now_ms: i64,
-) -> anyhow::Result<Store> {
+) -> anyhow::Result<Opened> {
     let reported = open::open_store(&config.data, command, now_ms, &mut note_wait)?;
     let (damaged_bytes, orphans) = (reported.replayed.damaged_bytes, reported.replayed.orphans);
     if damaged_bytes > 0 {
@@ -36,7 +54,7 @@ pub(crate) fn open_ledger(
         Some(error) => note_full(error, reported.behind),
     }
     note_unread(reported.unread.as_ref());
-    Ok(reported.store)
+    Ok(Opened { store: reported.store, is_served: reported.is_served })
 }
 
 /// Says that the journal of the running server could not be read as a whole.

@@ -98,7 +98,7 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 fn execute(args: &Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let wanted = Wanted { tenant: args.tenant.clone(), key: args.key.clone() };
     let asked = server::ask(config, &wanted);
-    let store = open_ledger(config, "quota", now_ms)?;
+    let store = open_ledger(config, "quota", now_ms)?.store;
     check_names(&store, &wanted)?;
     let (quotas, source) = match asked {
         Ok(quotas) => {

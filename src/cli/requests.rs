@@ -91,17 +91,18 @@ fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> an
         return one(id, args.format, config, now_ms, out);
     }
     let filter = args.filter.resolve(config, now_ms)?;
-    let store = open_ledger(config, "requests", now_ms)?;
-    let (rows, cut) = newest(&store, &filter, args.end, args.limit, config)?;
+    let opened = open_ledger(config, "requests", now_ms)?;
+    let store = &opened.store;
+    let (rows, cut) = newest(store, &filter, args.end, args.limit, config)?;
     if let Some(cut) = cut {
         note(&cut);
     }
     if rows.is_empty() {
-        check_names(&store, &filter, config)?;
-        note("no such requests in the ledger");
+        check_names(store, &filter, config)?;
+        opened.tell_nothing();
     }
     match args.format {
-        Format::Table => write_table(out, &store, &rows),
+        Format::Table => write_table(out, store, &rows),
         format => write_lines(out, format, &COLUMNS, &rows, None),
     }
 }
@@ -159,10 +160,11 @@ fn one(
     now_ms: i64,
     out: &mut dyn Output,
 ) -> anyhow::Result<()> {
-    let store = open_ledger(config, "requests", now_ms)?;
-    let Some(row) = store.request(id)? else {
+    let opened = open_ledger(config, "requests", now_ms)?;
+    let Some(row) = opened.store.request(id)? else {
+        let or_just = if opened.is_served { ", or have ended within the last second" } else { "" };
         bail!(
-            "no request `{id}` in the ledger: it may still run; rows older than data.keep_rows are gone; what \
+            "no request `{id}` in the ledger: it may still run{or_just}; rows older than data.keep_rows are gone; what \
              Weir refuses itself has no row, but a line in the server's log that says why, with \
              WEIR__LOG__FILTER=info,weir=debug"
         )

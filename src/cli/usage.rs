@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// What each line stands for; several are separated by commas [default: tenant,key,model]
     #[arg(long, value_delimiter = ',', value_parser = group_parser())]
     by: Vec<Group>,
-    /// The lines with the most first, by this field [default: as they are grouped]
-    #[arg(long, value_name = "FIELD", value_parser = PossibleValuesParser::new(SUMS.map(|column| column.name)))]
+    /// The lines with the most first, by this field or column [default: as they are grouped]
+    #[arg(long, value_name = "FIELD", value_parser = sum_parser())]
     sort: Option<String>,
     /// Only so many lines, those with the most [default field: cost_usd where there is a cost, else total_tokens]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -60,6 +60,19 @@ const SUMS: [Column; 9] = [
     Column::ranked("unpriced_requests", "unpriced", 3),
 ];
 
+/// What a table calls the sums, for `--sort`, and what people do.
+const WORDS: [(&str, &str); 9] = [
+    ("input", "input_tokens"),
+    ("cached", "cached_tokens"),
+    ("output", "output_tokens"),
+    ("reasoning", "reasoning_tokens"),
+    ("total", "total_tokens"),
+    ("tokens", "total_tokens"),
+    ("cost", "cost_usd"),
+    ("estimated", "estimated_requests"),
+    ("unpriced", "unpriced_requests"),
+];
+
 /// Writes the report.
 pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
     let now_ms = Clock::system().now().unix_ms;
@@ -69,17 +82,18 @@ pub(crate) fn run(args: Args, config: &Config) -> anyhow::Result<()> {
 fn execute(args: Args, config: &Config, now_ms: i64, out: &mut dyn Output) -> anyhow::Result<()> {
     let filter = args.filter.resolve(config, now_ms)?;
     let by = groups(&args.by);
-    let store = open_ledger(config, "usage", now_ms)?;
-    let lines = usage(&store, &filter, &by, &config.limits.time_zone)?;
+    let opened = open_ledger(config, "usage", now_ms)?;
+    let store = &opened.store;
+    let lines = usage(store, &filter, &by, &config.limits.time_zone)?;
     if lines.is_empty() {
-        check_names(&store, &filter, config)?;
-        note("no such requests in the ledger");
+        check_names(store, &filter, config)?;
+        opened.tell_nothing();
     }
     let mut lines: Vec<_> =
         lines.into_iter().map(|line| UsageLine { by: &by, line, key_name: None }).collect();
     let totals = totals(&by, &lines);
     keep_most(&mut lines, args.sort.as_deref(), args.top);
-    name_keys(&mut lines, &by, &store)?;
+    name_keys(&mut lines, &by, store)?;
     let mut columns: Vec<_> =
         by.iter().map(|group| Column::shown(group.name(), group.name())).chain(SUMS).collect();
     if let Some(at) = by.iter().position(|group| *group == Group::Key) {
@@ -137,6 +151,15 @@ impl Line {
             _ => usage.total,
         }
     }
+}
+
+/// Takes a sum by its field's name or by its word in a table, and gives the field's name.
+fn sum_parser() -> impl TypedValueParser<Value = String> {
+    let names = SUMS.iter().map(|column| column.name);
+    PossibleValuesParser::new(names.chain(WORDS.map(|(word, _)| word))).map(|typed| {
+        let named = WORDS.iter().find(|(word, _)| *word == typed);
+        named.map_or(typed, |(_, name)| (*name).to_owned())
+    })
 }
 
 fn group_parser() -> impl TypedValueParser<Value = Group> {
@@ -330,8 +353,22 @@ mod tests {
         );
         let totals = table.lines().next_back().unwrap();
         assert!(totals.starts_with("total") && totals.contains("40"), "{table}");
-        for line in ["--top 0", "--sort cost"] {
-            assert!(weir(&dir, line).is_err(), "{line}");
+        for column in SUMS {
+            let word = column.heading.and_then(|heading| heading.split(' ').next()).unwrap();
+            let [by_word, by_name] = [word, column.name]
+                .map(|by| weir(&dir, &format!("--by tenant --sort {by} --format csv")).unwrap());
+            assert_eq!(by_word, by_name, "{word}");
+        }
+        assert_eq!(first("--by tenant --sort cost"), ["beta", "acme", "gamma"]);
+        assert_eq!(first("--by tenant --sort tokens"), ["acme", "beta", "gamma"]);
+        assert!(weir(&dir, "--top 0").is_err());
+        let told = weir(&dir, "--sort money").unwrap_err().to_string();
+        for (word, name) in WORDS {
+            assert!(
+                told.contains(&format!("{word},")) || told.contains(&format!("{word}]")),
+                "{told}"
+            );
+            assert!(told.contains(name), "{told}");
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) fn for_report(
 #[derive(Debug)]
 pub(crate) struct Reported {
     pub(crate) store: Store,
+    /// A server has the directory, and stores what has ended a little later.
+    pub(crate) is_served: bool,
     /// What the replay did, which no log tells.
     pub(crate) replayed: Progress,
     /// What the store does not have although it should.
@@ -81,7 +83,8 @@ pub(crate) fn open_store(
     };
     if let Some(replayed) = replayed {
         let store = Store::open_existing(&data.dir)?;
-        return Ok(Reported { store, replayed, behind: None, unread: None, full });
+        let is_served = false;
+        return Ok(Reported { store, is_served, replayed, behind: None, unread: None, full });
     }
     // Of what nobody is about to store, all is missing that has ended.
     let (store, late_ms) = match full {
@@ -89,7 +92,8 @@ pub(crate) fn open_store(
         Some(_) => (Store::open_full(&data.dir)?, i64::MAX),
     };
     let (behind, unread) = behind(data, &store, late_ms)?;
-    Ok(Reported { store, replayed: Progress::default(), behind, unread, full })
+    let is_served = full.is_none();
+    Ok(Reported { store, is_served, replayed: Progress::default(), behind, unread, full })
 }
 
 /// Replays the journal, unless a server holds the directory.

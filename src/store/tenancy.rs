@@ -25,6 +25,13 @@ pub(crate) struct NewKey {
     pub secret: Secret,
 }
 
+/// A key that was suspended or resumed: as it was before, and as it is.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    pub before: Key,
+    pub key: Key,
+}
+
 /// What the tenants and keys are at one moment. A number alone would be a count: a backup that was restored, and then
 /// changed as often, has come to the same, and to other keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +149,11 @@ pub(crate) trait Tenancy {
         now_ms: i64,
     ) -> Result<Key, StoreError>;
 
-    /// Suspends a key. Suspending it again keeps the first time; a revoked one is an error. Returns the key.
-    fn suspend_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError>;
+    /// Suspends a key. Suspending it again keeps the first time; a revoked one is an error.
+    fn suspend_key(&mut self, id: &str, now_ms: i64) -> Result<Switched, StoreError>;
 
-    /// Lets a suspended key work again; a revoked one is an error. Returns the key.
-    fn resume_key(&mut self, id: &str) -> Result<Key, StoreError>;
+    /// Lets a suspended key work again; a revoked one is an error.
+    fn resume_key(&mut self, id: &str) -> Result<Switched, StoreError>;
 
     /// Ends a key for good. Revoking it again keeps the first time. Returns the key.
     fn revoke_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError>;

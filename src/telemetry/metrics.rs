@@ -15,7 +15,9 @@ use crate::clock::Clock;
 
 pub(crate) use self::refused::Refused;
 pub(crate) use self::render::CONTENT_TYPE;
-use self::shard::QUOTAS;
+#[cfg(test)]
+pub(crate) use self::shard::LIMITS;
+pub(crate) use self::shard::QUOTAS;
 pub(crate) use self::shard::{Endpoint, Level, LevelGuard, Shard};
 
 /// All metrics of a process.

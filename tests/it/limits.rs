@@ -219,14 +219,16 @@ async fn what_no_waiting_helps_is_a_400() {
     let (simulator, builder) = simulated().await;
     let world = builder.start().await;
     let long = format!(r#"{{"model":"{MODEL}","messages":"{}"}}"#, "long ".repeat(100));
-    for (limit, body, name) in [
-        ("--tpm", long, "key-tokens"),
-        ("--daily-tokens", chat(200), "key-daily-tokens"),
-        ("--monthly-tokens", chat(200), "key-monthly-tokens"),
+    for (limit, body, name, unit) in [
+        ("--tpm", long, "key-tokens", "per minute"),
+        ("--daily-tokens", chat(200), "key-daily-tokens", "per day"),
+        ("--monthly-tokens", chat(200), "key-monthly-tokens", "per calendar month"),
     ] {
         let key = world.new_key(&[limit, "100"]).await;
         let answer = ask(&world, &key, &body).await;
         assert_eq!((answer.status, &*answer.code()), (400, "request_exceeds_limit"), "{limit}");
+        let said = format!(" tokens, more than the whole limit {name} of 100 tokens {unit}; ");
+        assert!(answer.text().contains(&said), "{}", answer.text());
         assert_eq!(answer.header("x-weir-limit"), Some(name));
         assert_eq!(answer.header("retry-after"), None);
     }
@@ -322,9 +324,15 @@ async fn a_quota_outlives_the_server_and_ends_with_its_day() {
     world.settled().await;
     world.stop().await;
     world.start_again();
-    for (key, limit) in [(&requests, "key-daily-requests"), (&tokens, "key-daily-tokens")] {
+    for (key, limit, unit) in [
+        (&requests, "key-daily-requests", "requests per day"),
+        (&tokens, "key-daily-tokens", "tokens per day"),
+    ] {
         let answer = ask(&world, key, &chat(200)).await;
         assert_eq!((answer.status, &*answer.code()), (429, "insufficient_quota"));
+        let said =
+            format!("The quota {limit} ({unit}) has no room for this request; it resets at ");
+        assert!(answer.text().contains(&said), "{}", answer.text());
         assert_eq!(answer.header("x-weir-limit"), Some(limit));
     }
     served(&world, &upstream, &tokens, &chat(20), 2).await;

@@ -116,8 +116,20 @@ async fn a_suspended_key_opens_nothing_until_it_is_resumed() {
         client.send(request("GET", "/v1/models", &world.key, "", "").as_bytes()).await;
         client.answer().await.status
     };
-    for (action, expected) in [("suspend", 401), ("suspend", 401), ("resume", 200)] {
-        world.place.weir(&["key", action, &id]);
+    let told = |arguments: &[&str]| {
+        said(world.place.command(&[&["key"], arguments, &["--format", "json"]].concat())).1
+    };
+    for (action, expected, note) in [
+        ("suspend", 401, None),
+        ("suspend", 401, Some("was suspended already, since 20")),
+        ("resume", 200, None),
+        ("resume", 200, Some("was not suspended, and works")),
+    ] {
+        let error = told(&[action, &id]);
+        assert_eq!(error.is_empty(), note.is_none(), "{error}");
+        assert!(error.contains(note.unwrap_or_default()), "{error}");
+        let set = told(&["set", &id, "--name", "ci"]);
+        assert_eq!(set.contains("is suspended, since 20"), action == "suspend", "{set}");
         // At once would be too early: the server looks a few times a second.
         let follows = async { while status().await != expected {} };
         patiently("the server follows", follows).await;
@@ -157,6 +169,31 @@ async fn who_is_refused_by_which_limit_is_in_the_metrics_and_once_in_the_log() {
     assert!(!log.contains(&key));
 }
 
+/// What is not there yet is there a moment later, and an empty answer would not say so.
+#[tokio::test]
+async fn a_report_without_a_line_says_that_a_running_server_stores_within_a_second() {
+    let mut world = World::builder().start().await;
+    let export = world.place.path().join("none.csv");
+    let reports: [&[&str]; 3] =
+        [&["usage"], &["requests", "--format", "json"], &["export", export.to_str().unwrap()]];
+    let told = |world: &World, arguments: &[&str]| {
+        let output = world.place.command(arguments).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let why = "the running server stores a request within a second of its end";
+    let id = ["requests", "--id", "019ac38e-5f6b-7c8d-9e0f-1a2b3c4d5e6f"];
+    for arguments in reports {
+        let error = told(&world, arguments);
+        assert!(error.contains("no such requests") && error.contains(why), "{error}");
+    }
+    assert!(told(&world, &id).contains("it may still run, or have ended within the last second"));
+    world.stop().await;
+    for arguments in reports {
+        let error = told(&world, arguments);
+        assert!(error.contains("no such requests") && !error.contains("server"), "{error}");
+    }
+}
+
 /// The lines of the `sh` blocks of a page, by the heading that they stand under.
 fn commands(page: &str) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -192,7 +229,7 @@ async fn every_question_is_answered_by_at_most_two_commands_that_work() {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
 
     let questions = commands(include_str!("../../docs/questions.md"));
-    assert_eq!(questions.len(), 15, "{:?}", questions.keys());
+    assert_eq!(questions.len(), 16, "{:?}", questions.keys());
     // The tenant goes last.
     let is_last = |question: &&String| question.starts_with("Delete");
     let names =

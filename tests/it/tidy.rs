@@ -341,3 +341,29 @@ fn what_users_look_for_is_there() {
         assert!(!read(&root().join(file)).trim().is_empty(), "{file} is empty");
     }
 }
+
+/// Files and tests between backticks: a path is below `src/` or this repository, a name of four words is a test.
+#[test]
+fn what_the_architecture_names_is_there() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("tests/it"), &mut files);
+    let code: String = files.iter().map(|file| read(file)).collect();
+    let (mut broken, mut known) = (Vec::new(), 0);
+    for named in text.split('`').skip(1).step_by(2) {
+        let is_path = [".rs", ".md", ".toml"].iter().any(|end| named.ends_with(end));
+        let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let is_there = if is_path && !named.contains(['*', ' ']) {
+            root().join("src").join(named).exists() || root().join(named).exists()
+        } else if named.chars().all(is_word) && named.split('_').count() > 3 {
+            code.contains(&format!("fn {named}("))
+        } else {
+            continue;
+        };
+        known += 1;
+        broken.extend((!is_there).then(|| named.to_owned()));
+    }
+    assert!(known > 100, "only {known} names were found");
+    assert_none(&broken, "ARCHITECTURE.md names these, and they are not there");
+}

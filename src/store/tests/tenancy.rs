@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::samples::{self, store_with};
-use super::super::{NewKey, StoreError};
+use super::super::{NewKey, StoreError, Switched};
 use crate::tenancy::{Key, Limits, Secret, Tenant};
 
 pub(in crate::store) fn secret(byte: u8) -> Secret {
@@ -221,10 +221,11 @@ fn a_key_is_suspended_once_resumed_as_it_was_and_revoked_for_good() {
     let (_dir, mut store) = store_with(&[]);
     store.create_key(&samples::new_key(1, "acme"), 1).unwrap();
     let before = store.keys().unwrap();
-    let since = |key: Key| key.suspended_at_ms;
-    assert_eq!(since(store.suspend_key("key_1", 5).unwrap()), Some(5));
-    assert_eq!(since(store.suspend_key("key_1", 9).unwrap()), Some(5));
-    assert_eq!(since(store.resume_key("key_1").unwrap()), None);
+    let since = |it: Switched| (it.before.suspended_at_ms, it.key.suspended_at_ms);
+    assert_eq!(since(store.suspend_key("key_1", 5).unwrap()), (None, Some(5)));
+    assert_eq!(since(store.suspend_key("key_1", 9).unwrap()), (Some(5), Some(5)));
+    assert_eq!(since(store.resume_key("key_1").unwrap()), (Some(5), None));
+    assert_eq!(since(store.resume_key("key_1").unwrap()), (None, None));
     assert_eq!(store.keys().unwrap(), before);
     store.revoke_key("key_1", 10).unwrap();
     for refused in [store.suspend_key("key_1", 11), store.resume_key("key_1")] {

@@ -78,7 +78,7 @@ pub(super) const REFUSALS: [&str; 33] = [
 ];
 
 /// What can refuse a request for now: the names in `x-weir-limit`, which are those of admission, and others.
-pub(super) const LIMITS: [&str; 21] = [
+pub(crate) const LIMITS: [&str; 21] = [
     "key-requests",
     "key-tokens",
     "key-concurrency",
@@ -103,7 +103,7 @@ pub(super) const LIMITS: [&str; 21] = [
 ];
 
 /// The quotas among them.
-pub(super) const QUOTAS: [&str; 12] = [
+pub(crate) const QUOTAS: [&str; 12] = [
     "key-daily-tokens",
     "key-monthly-tokens",
     "key-daily-requests",

@@ -79,6 +79,12 @@ fn a_damaged_record_in_the_middle_costs_only_itself_and_is_told() {
                 let (path, ..) = five(&fixture);
                 let mut damaged = bytes.clone();
                 damaged[begin + at] ^= change;
+                // By its wrong length it may end where another does, which depends on how long records are.
+                let length =
+                    u32::from_le_bytes(*damaged[begin..].first_chunk().expect("it is there"));
+                if at < 4 && ends.contains(&(begin + 8 + length as usize)) {
+                    continue;
+                }
                 std::fs::write(&path, &damaged).expect("writes");
                 let directory = fixture.directory();
                 let progress = fixture.drain(&directory).replay().expect("replays");

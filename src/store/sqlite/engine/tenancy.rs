@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::store::Tenancy;
 use crate::store::sqlite::{Changes, KeysVersion, NewKey, Sqlite, StoreError};
+use crate::store::{Switched, Tenancy};
 use crate::tenancy::{Key, Limits, Secret, Tenant};
 
 impl Tenancy for Sqlite {
@@ -99,12 +99,12 @@ impl Tenancy for Sqlite {
         self.at(result)
     }
 
-    fn suspend_key(&mut self, id: &str, now_ms: i64) -> Result<Key, StoreError> {
+    fn suspend_key(&mut self, id: &str, now_ms: i64) -> Result<Switched, StoreError> {
         let result = Sqlite::suspend_key(self, id, now_ms);
         self.at(result)
     }
 
-    fn resume_key(&mut self, id: &str) -> Result<Key, StoreError> {
+    fn resume_key(&mut self, id: &str) -> Result<Switched, StoreError> {
         let result = Sqlite::resume_key(self, id);
         self.at(result)
     }

@@ -3,24 +3,28 @@
 
 use super::super::{Sqlite, StoreError};
 use super::rows::key;
-use crate::tenancy::Key;
+use crate::store::Switched;
 
 impl Sqlite {
     pub(in crate::store::sqlite) fn suspend_key(
         &mut self,
         id: &str,
         now_ms: i64,
-    ) -> Result<Key, StoreError> {
+    ) -> Result<Switched, StoreError> {
         self.set_suspended(id, Some(now_ms))
     }
 
-    pub(in crate::store::sqlite) fn resume_key(&mut self, id: &str) -> Result<Key, StoreError> {
+    pub(in crate::store::sqlite) fn resume_key(
+        &mut self,
+        id: &str,
+    ) -> Result<Switched, StoreError> {
         self.set_suspended(id, None)
     }
 
-    fn set_suspended(&mut self, id: &str, since_ms: Option<i64>) -> Result<Key, StoreError> {
+    fn set_suspended(&mut self, id: &str, since_ms: Option<i64>) -> Result<Switched, StoreError> {
         let tx = self.write_synced()?;
-        if key(&tx, id)?.revoked_at_ms.is_some() {
+        let before = key(&tx, id)?;
+        if before.revoked_at_ms.is_some() {
             return Err(StoreError::Revoked(id.to_owned()));
         }
         let set =
@@ -30,6 +34,6 @@ impl Sqlite {
         let key = key(&tx, id)?;
         tx.commit()?;
         self.require_in_place()?;
-        Ok(key)
+        Ok(Switched { before, key })
     }
 }

@@ -16,9 +16,9 @@ pub(super) const MIGRATIONS: [&str; 9] = [
 ];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
-/// end of the table and of its one index, which are both in the order of time, and the roll-ups of
-/// the current hour are neighbours. With the key first in either, each batch wrote a page or two
-/// for each key in it. Reports pay for that with a seek per hour.
+/// end of the table and of its two indexes, by time and by the event id, which begins with the time (UUIDv7),
+/// and the roll-ups of the current hour are neighbours. With the key first in any of them, each batch wrote a
+/// page or two for each key in it. Reports pay for that with a seek per hour.
 ///
 /// Rows are too long for `WITHOUT ROWID`: whole rows would stand in the inner pages as well, and
 /// SQLite has no short way of adding to the end of such a table.
