@@ -13,6 +13,7 @@ mod refused;
 mod base_url;
 mod header_list;
 mod id_kinds;
+mod log_filter;
 mod validate;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::tenancy::Limits;
 pub use self::error::ConfigErrors;
 pub use self::header_list::HeaderList;
 pub use self::id_kinds::{IdKind, IdKinds};
+pub(crate) use self::log_filter::{FilterError, log_filter};
 
 /// Whether the secrets that the configuration refers to have to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::error::Problems;
+use super::log_filter::log_filter;
 use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
 use super::variables::Variables;
@@ -253,7 +252,7 @@ fn unpriced(text: &str, problems: &mut Problems) -> Unpriced {
 }
 
 fn log(filter: String, format: &str, problems: &mut Problems) -> Log {
-    if let Err(error) = EnvFilter::builder().parse(&filter) {
+    if let Err(error) = log_filter(&filter) {
         let wanted = format!("must be a filter, such as \"info\" or \"weir=debug\" ({error})");
         problems.wrong("log.filter", &filter, wanted);
     }

@@ -5,18 +5,17 @@
 use std::io::IsTerminal;
 
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::TryInitError;
 
-use crate::config::Log;
+use crate::config::{FilterError, Log, log_filter};
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
     #[error("log.filter can't be read")]
-    Filter(#[from] ParseError),
+    Filter(#[from] FilterError),
     #[error("logs are already set up in this process")]
     Twice(#[from] TryInitError),
 }
@@ -38,20 +37,19 @@ fn subscriber<W>(
     log: &Log,
     colours: bool,
     writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError>
+) -> Result<Box<dyn Subscriber + Send + Sync>, FilterError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = tracing_subscriber::registry().with(log_filter(&log.filter)?);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         // It would say so on standard error, and panic where that is what can't be written.
         .log_internal_errors(false);
     Ok(if log.json {
-        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+        Box::new(filter.with(layer.json().flatten_event(true).with_span_list(false)))
     } else {
-        Box::new(builder.with_ansi(colours).finish())
+        Box::new(filter.with(layer.with_ansi(colours)))
     })
 }
 
