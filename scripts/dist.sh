@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target/profile
 profile=$work/weir.profdata
-build=(cargo build --profile dist --features jemalloc --locked --bin weir)
+build=(cargo build --profile dist --features jemalloc,parquet --locked --bin weir)
 host=$(rustc -vV | sed -n 's/^host: //p')
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 home=$(mktemp -d)

@@ -1,6 +1,7 @@
 //! `weir export`: the ledger's rows as a file for other programs, oldest first. It is read and written row by
 //! row, so that its size does not matter, and has its name once it is whole.
 
+#[cfg(feature = "parquet")]
 mod parquet;
 
 use std::fs::OpenOptions;
@@ -17,6 +18,7 @@ use crate::store::Request;
 use crate::store::Store;
 use crate::usage::End;
 
+#[cfg(feature = "parquet")]
 use self::parquet::ParquetRows;
 use super::Misuse;
 use super::filter::{FilterArgs, check_names};
@@ -56,6 +58,7 @@ enum FileFormat {
 enum Rows<W: Write + Send> {
     Csv(W),
     Ndjson(W),
+    #[cfg(feature = "parquet")]
     Parquet(Box<ParquetRows<W>>),
 }
 
@@ -168,7 +171,13 @@ impl<W: Write + Send> Rows<W> {
                 Self::Csv(out)
             }
             FileFormat::Ndjson => Self::Ndjson(out),
+            #[cfg(feature = "parquet")]
             FileFormat::Parquet => Self::Parquet(Box::new(ParquetRows::begin(out)?)),
+            #[cfg(not(feature = "parquet"))]
+            FileFormat::Parquet => bail!(
+                "this weir was built without Parquet: build it by `make dist`, or by `cargo build --release \
+                 --features parquet`; CSV and NDJSON can be written"
+            ),
         })
     }
 
@@ -179,6 +188,7 @@ impl<W: Write + Send> Rows<W> {
                 serde_json::to_writer(&mut *out, request)?;
                 Ok(out.write_all(b"\n")?)
             }
+            #[cfg(feature = "parquet")]
             Self::Parquet(rows) => rows.write(request),
         }
     }
@@ -186,6 +196,7 @@ impl<W: Write + Send> Rows<W> {
     fn end(self) -> anyhow::Result<()> {
         match self {
             Self::Csv(mut out) | Self::Ndjson(mut out) => Ok(out.flush()?),
+            #[cfg(feature = "parquet")]
             Self::Parquet(rows) => rows.end(),
         }
     }
