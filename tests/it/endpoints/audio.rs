@@ -47,6 +47,45 @@ fn before(upstream: &Upstream) -> crate::harness::Builder {
     World::before(upstream).set("upstream.pool_max_idle", 0)
 }
 
+/// whisper.cpp's server calls a transcript in plain text HTML.
+#[tokio::test]
+async fn a_transcript_is_text_whatever_its_type_says() {
+    let upstream = Upstream::start().await;
+    let world = before(&upstream).start().await;
+    for content_type in ["text/html; charset=utf-8", "text/html", "text/plain"] {
+        for (pieces, output) in [
+            (&[" Thank you.\n"][..], 3),
+            (&["<", "|0.00|>Thanks"], 4),
+            (&["<", "unk> a"], 2),
+            (&["<!doc", "ument"], 3),
+            (&["<ht"], 1),
+            (&["[Music]"], 2),
+        ] {
+            let body = form(&[("response_format", "text")]);
+            let (text, row) = heard(&world, &upstream, &body, content_type, pieces).await;
+            let how = format!("{content_type}: {pieces:?}");
+            assert_eq!(text, pieces.concat(), "{how}");
+            assert_eq!((&*row.end, &*row.usage_source), ("complete", "estimated"), "{how}");
+            assert_eq!(row.output_tokens, output, "{how}");
+        }
+    }
+    // What stands before the model has answered.
+    for pieces in [&["<!DOCTYPE html><p>"][..], &["\n<", "HTML>"], &["<!doctype ", "html>"]] {
+        let (_, row) = heard(&world, &upstream, &form(&[]), "text/html", pieces).await;
+        assert_eq!(row.end, "upstream_error", "{pieces:?}");
+    }
+    // A stream that was asked for.
+    let done = "data: {\"type\":\"transcript.text.done\",\"text\":\"a\",\"usage\":{\"type\":\"tokens\",                \"input_tokens\":3,\"output_tokens\":4,\"total_tokens\":7}}\n\n";
+    for stream in ["true", "y", "Yes", "ON", "1", "t"] {
+        let body = form(&[("stream", stream)]);
+        let (text, row) = heard(&world, &upstream, &body, "text/html", &[done]).await;
+        assert_eq!(text, done);
+        let found = (&*row.end, &*row.usage_source, row.total_tokens, row.streamed);
+        assert_eq!(found, ("complete", "reported", 7, true), "{stream}");
+    }
+    world.finish().await;
+}
+
 /// No field is free, and a bound that a server may obey is reserved.
 #[tokio::test]
 async fn the_fields_of_a_form_are_reserved() {
