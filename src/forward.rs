@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::forward::connect::Connector;
-use crate::forward::pool::Pool;
+use crate::forward::pool::{Connection, Pool};
 use crate::telemetry::metrics::Shard;
 
 pub(crate) use crate::forward::body::Frames;
@@ -112,13 +112,9 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// Reads up to `most` bytes of the body in advance, or a little more, which stay part of it. Returns
-    /// them, and whether they are all; `None` if the body broke off or took longer than `time`, after
-    /// which it must not be taken for whole.
-    pub(crate) async fn read_ahead(
-        &mut self,
-        most: usize,
-        time: Duration,
-    ) -> Option<(Bytes, bool)> {
+    /// them; `None` if the body broke off or took longer than `time`, after which it must not be taken for
+    /// whole.
+    pub(crate) async fn read_ahead(&mut self, most: usize, time: Duration) -> Option<Bytes> {
         let (lease, body) = (&mut self.lease, self.response.body_mut());
         let reading = async {
             let mut read = BytesMut::new();
@@ -128,13 +124,13 @@ impl Inbound {
                     Some(frame) => {
                         read.extend_from_slice(&frame.ok()?.into_data().unwrap_or_default())
                     }
-                    None => return Some((read.freeze(), true)),
+                    None => break,
                 }
             }
-            Some((read.freeze(), false))
+            Some(read.freeze())
         };
         let read = tokio::time::timeout(time, reading).await.ok()??;
-        body.put_back(read.0.clone());
+        body.put_back(read.clone());
         Some(read)
     }
 }
@@ -221,7 +217,27 @@ impl Upstream {
         }
         // Rare and large, so it does not make every request's future as large.
         let sender = Box::pin(self.connector.connect(&self.shard)).await?;
-        let lease = Lease::new(sender, self.pool.clone());
+        self.first_on(sender, request, begun, deadline).await
+    }
+
+    /// The same, on a connection that is new: an upstream may be about to close those that it has.
+    pub(crate) async fn send_anew(&self, outbound: Outbound) -> Result<Inbound, SendError> {
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_millis(self.config.head_ms);
+        let request = self.request(outbound)?;
+        let sender = self.connector.connect(&self.shard).await?;
+        self.first_on(sender, request, begun, deadline).await
+    }
+
+    /// The first exchange on a new connection.
+    async fn first_on(
+        &self,
+        connection: Connection,
+        request: Request<Frames>,
+        begun: Instant,
+        deadline: Instant,
+    ) -> Result<Inbound, SendError> {
+        let lease = Lease::new(connection, self.pool.clone());
         match exchange(lease, request, begun, deadline).await {
             Ok(inbound) => Ok(inbound),
             Err(Failure::NotSent(_)) => Err(SendError::Reset),

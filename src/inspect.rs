@@ -76,6 +76,10 @@ pub(crate) struct RequestFacts {
     pub(crate) tokens: u64,
     /// Raw bytes of the strings a model may read: those in messages, prompts, tools and schemas.
     pub(crate) text_bytes: u64,
+    /// Of these, where the answer is speech, what is to be read out.
+    pub(crate) spoken_bytes: u64,
+    /// Of a form, the bytes of its plain fields, but for media.
+    pub(crate) field_bytes: u64,
     /// Raw bytes of images, audio and files in base64 or `data:` URLs.
     pub(crate) media_bytes: u64,
     /// Image parts, inline or by address.
@@ -156,10 +160,11 @@ impl<'f> Scan<'f> {
 
     /// `content_type`: that of the request, which names the form's boundary.
     pub(crate) fn form(
+        api: Api,
         content_type: &str,
         refusable: &'f RefusableFields,
     ) -> Result<Self, Invalid> {
-        Ok(Self::Form(Box::new(Multipart::new(content_type, refusable)?)))
+        Ok(Self::Form(Box::new(Multipart::new(api, content_type, refusable)?)))
     }
 
     /// Scans the next frame.
@@ -217,6 +222,8 @@ impl RequestFacts {
             made: 1,
             tokens: 0,
             text_bytes: 0,
+            spoken_bytes: 0,
+            field_bytes: 0,
             media_bytes: 0,
             images: 0,
             media_tokens: 0,
@@ -234,14 +241,15 @@ impl RequestFacts {
     /// Tokens to reserve for the input, at least 1: a quarter of the text's bytes, rounded up, the
     /// tokens that stand there as such, [`TOKENS_PER_IMAGE`] for each image, and what files and audio are
     /// taken for. Never less than an eighth of all that is no file: whatever it stands under, a model may
-    /// read it.
+    /// read it. What a form has around its fields is read by nobody.
     pub(crate) fn estimated_input_tokens(&self) -> u64 {
         let images = u64::from(self.images) * TOKENS_PER_IMAGE;
         let sum = self.text_bytes.div_ceil(4) + self.tokens + images + self.media_tokens;
-        // What a form has around its fields is read by nobody.
-        let is_json = !self.places.is_plain;
-        let floor = if is_json { self.body_bytes.saturating_sub(self.media_bytes) / 8 } else { 0 };
-        sum.max(floor).max(1)
+        let bytes = match self.places.is_plain {
+            true => self.field_bytes,
+            false => self.body_bytes.saturating_sub(self.media_bytes),
+        };
+        sum.max(bytes / 8).max(1)
     }
 
     fn add_image(&mut self) {
@@ -491,6 +499,7 @@ mod tests {
             (Api::Responses, Some(11), Some(11), 1, 3, false),
             (Api::Messages, Some(11), None, 1, 3, false),
             (Api::Images, None, None, 2, 3, false),
+            (Api::Transcripts, None, None, 1, 1, false),
             (Api::Other, None, None, 1, 1, true),
         ] {
             let facts = scan_for(api, [body.as_bytes()]).expect("valid");
@@ -501,6 +510,24 @@ mod tests {
             assert_eq!(facts.max_output_tokens, max_foreign, "{api:?}");
             let is_words = !matches!(api, Api::Images | Api::Other);
             assert_eq!(facts.least_output_tokens, if is_words { 11 } else { 0 }, "{api:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_input_is_read_out() {
+        for (api, rest, spoken) in [
+            (Api::Speech, r#""input":"12345""#, 5),
+            (Api::Speech, r#""instructions":"slowly","input":"12345","voice":"v""#, 5),
+            (Api::Speech, r#""prompt":"a","text":"b","messages":["c"],"inp\u0075t":"12345""#, 5),
+            (Api::Speech, r#""input":["12",{"image":"345"}]"#, 5),
+            (Api::Speech, r#""prompt":"a""#, 0),
+            (Api::Other, r#""input":"12345""#, 0),
+        ] {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            let facts = scan_for(api, [body.as_bytes()]).expect(&body);
+            assert_eq!(facts.spoken_bytes, spoken, "{body}");
+            assert!(facts.estimated_input_tokens() >= facts.text_bytes / 4);
+            assert_eq!(scan_for(api, body.as_bytes().chunks(1)), Ok(facts), "in single bytes");
         }
     }
 

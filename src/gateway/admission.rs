@@ -73,7 +73,7 @@ fn are_pictures(forwarded: &Forwarded, route: &Route) -> bool {
 /// Tokens of text that is read out: about 15 bytes are a second, whatever the language, and OpenAI's
 /// models take 20 tokens for one.
 fn speech_tokens(facts: &RequestFacts) -> u64 {
-    facts.text_bytes.saturating_mul(3).div_ceil(2)
+    facts.spoken_bytes.saturating_mul(3).div_ceil(2)
 }
 
 /// Asks the limits for a request of which only the head is here: where any would be refused now, nothing

@@ -69,7 +69,7 @@ pub(crate) async fn answer(
     let mut source =
         UpstreamBody::new(body, lease, meter, settlement, pace(upstream, begun), begun);
     let first = match is_unsure {
-        true => Some(telling_event(&mut source, setup, asked.speaks).await),
+        true => Some(telling_event(&mut source, setup, asked).await),
         false => first_event(&mut source, head.status).await,
     };
     let (is_stream, is_edited) = (source.meter.is_stream(), source.meter.edits());
@@ -118,23 +118,23 @@ async fn first_event(source: &mut UpstreamBody, status: StatusCode) -> Option<Ev
 
 /// The first of a body whose type may say something else than it is: as many bytes in one piece as tell
 /// what it is, which its meter then knows.
-async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, speaks: bool) -> Event {
+async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, asked: AnswerShape) -> Event {
     let mut joined = BytesMut::new();
     let piece = loop {
         match poll_fn(|cx| source.poll_event(cx)).await {
-            Event::Data(piece) if joined.is_empty() && tells(&piece, setup.coding) => break piece,
+            Event::Data(piece) if joined.is_empty() && tells(&piece, setup) => break piece,
             Event::Data(piece) => joined.extend_from_slice(&piece),
             // It will be said again once these few bytes have been looked at.
             Event::End if !joined.is_empty() => break joined.freeze(),
             event => return event,
         }
-        if tells(&joined, setup.coding) {
+        if tells(&joined, setup) {
             break joined.freeze();
         }
     };
-    let told = Kind::sniff(&piece, setup.coding);
-    let kind = match setup.kind.or_told(told, &piece, setup.hears) {
-        Kind::Unread if speaks => Kind::Opaque,
+    let told = Kind::sniff(&piece, setup.coding, setup.hears);
+    let kind = match setup.kind.or_told(told, &piece, setup.hears, asked.is_stream) {
+        Kind::Unread if asked.speaks => Kind::Opaque,
         kind => kind,
     };
     if kind != setup.kind {
@@ -143,8 +143,8 @@ async fn telling_event(source: &mut UpstreamBody, setup: Setup<'_>, speaks: bool
     Event::Data(piece)
 }
 
-fn tells(first: &[u8], coding: Option<Coding>) -> bool {
-    Kind::sniff(first, coding) != Err(true)
+fn tells(first: &[u8], setup: Setup<'_>) -> bool {
+    Kind::sniff(first, setup.coding, setup.hears) != Err(true)
 }
 
 /// Answers of an upstream that are not the client's business, or that no client could read.

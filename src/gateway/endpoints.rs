@@ -96,7 +96,8 @@ const COUNT: Forwarded = Forwarded {
 };
 const IMAGES: Forwarded = Forwarded { api: Api::Images, ..WORDS };
 const IMAGE_FORM: Forwarded = Forwarded { takes_form: true, ..IMAGES };
-const AUDIO_FORM: Forwarded = Forwarded { takes_form: true, hears: true, ..WORDS };
+const AUDIO_FORM: Forwarded =
+    Forwarded { api: Api::Transcripts, takes_form: true, hears: true, ..WORDS };
 const SPEECH: Forwarded = Forwarded { api: Api::Speech, ..WORDS };
 /// Numbers that cost what was read for them.
 const JUDGEMENT: Forwarded = Forwarded { has_output: false, ..WORDS };

@@ -177,7 +177,7 @@ impl MeteredBody {
     }
 
     /// Whether a stream has used up its reservation and its quotas, and may be cut for it here: where
-    /// the client can be told, and not where the answer has all been said.
+    /// the client can be told, if it can be, and not where the answer has all been said.
     fn is_used_up(&mut self) -> bool {
         let is_running = self.state == State::Flowing && self.is_stream;
         let source = self.source();
@@ -185,7 +185,7 @@ impl MeteredBody {
             return false;
         }
         let progress = source.meter.progress();
-        if progress.is_over || !source.meter.between_events() {
+        if progress.is_over || !source.meter.may_be_cut() {
             return false;
         }
         source.settlement().is_some_and(|settlement| !settlement.may_go_on(&progress))

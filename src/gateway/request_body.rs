@@ -189,7 +189,7 @@ pub(crate) fn scan_for<'f>(
     match content_type.filter(|_| endpoint.takes_form).map(HeaderValue::to_str) {
         Some(Err(_)) => Err(Invalid::Boundary),
         Some(Ok(content_type)) if inspect::is_form(content_type) => {
-            Scan::form(content_type, refusable)
+            Scan::form(endpoint.api, content_type, refusable)
         }
         _ => Ok(Scan::json(endpoint.api, refusable)),
     }

@@ -231,7 +231,9 @@ pub(crate) async fn send(
     let Added { outbound, body, ask, .. } = *added;
     let plain = Outbound { body: body.edited(route, UsageAsk::Nothing), ..outbound };
     drop(body);
-    let inbound = Box::pin(upstream.send(plain)).await?;
+    // Many servers close a connection on which they have refused something, a moment later: the next
+    // request on it would be lost, and nobody could tell that it was not worked on.
+    let inbound = Box::pin(upstream.send_anew(plain)).await?;
     if inbound.response.status().is_success() {
         // Of both, the one that asks for more: the other is asked for by itself then.
         option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
@@ -245,20 +247,15 @@ fn option(known: &ModelOptions, ask: UsageAsk) -> &UsageOption {
     if ask == UsageAsk::Running { &known.running } else { &known.last }
 }
 
-/// What a refusal is about, if it may be the option; else the refusal, whole as it came. What can't be
-/// read to its end, or not in `time`, is unknown.
+/// What a refusal is about, if it may be the option, and its connection is closed; else the refusal, whole as
+/// it came. What can't be read to its end, or not in `time`, is unknown.
 async fn refusal(mut inbound: Inbound, time: Duration) -> Result<Cause, Box<Inbound>> {
-    let Some((read, is_whole)) = inbound.read_ahead(REFUSAL_BYTES, time).await else {
+    let Some(read) = inbound.read_ahead(REFUSAL_BYTES, time).await else {
         return Ok(Cause::Unknown);
     };
     match Cause::of(&read) {
         Cause::Another => Err(Box::new(inbound)),
-        cause => {
-            if is_whole {
-                inbound.lease.give_back();
-            }
-            Ok(cause)
-        }
+        cause => Ok(cause),
     }
 }
 

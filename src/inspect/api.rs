@@ -16,7 +16,9 @@ pub(crate) enum Api {
     Images,
     /// Text that is read out.
     Speech,
-    /// An answer whose length no field decides: embeddings, moderations, transcripts.
+    /// What was heard, in words.
+    Transcripts,
+    /// An answer whose length no field decides: embeddings, moderations.
     Other,
 }
 
@@ -42,6 +44,17 @@ const ANSWERS: u64 = Name::N.bit()
     | Name::NumImages.bit()
     | Name::BatchSize.bit();
 
+/// What bounds an answer in some server's words.
+const BOUNDS: u64 = Name::MaxTokens.bit()
+    | Name::MaxCompletionTokens.bit()
+    | Name::MaxOutputTokens.bit()
+    | Name::MaxNewTokens.bit()
+    | Name::MaxTokensToSample.bit()
+    | Name::NPredict.bit()
+    | Name::NumPredict.bit()
+    | Name::MinTokens.bit()
+    | Name::MinNewTokens.bit();
+
 impl Api {
     /// The fields of the root that are looked at, a bit for each.
     pub(super) fn fields(self) -> u64 {
@@ -49,6 +62,7 @@ impl Api {
             Self::Chat | Self::Completions => WORDS | Name::StreamOptions.bit(),
             Self::Responses | Self::Messages => WORDS,
             Self::Images => ALL | ANSWERS,
+            Self::Transcripts => ALL | BOUNDS,
             Self::Speech | Self::Other => ALL,
         }
     }
@@ -78,7 +92,7 @@ impl Api {
             Self::Chat => Some(Name::MaxCompletionTokens),
             Self::Completions | Self::Messages => Some(Name::MaxTokens),
             Self::Responses => Some(Name::MaxOutputTokens),
-            Self::Images | Self::Speech | Self::Other => None,
+            Self::Images | Self::Speech | Self::Transcripts | Self::Other => None,
         }
     }
 }

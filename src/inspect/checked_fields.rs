@@ -17,7 +17,9 @@
 //! | `best_of`, `n_cmpl` (llama.cpp), `num_return_sequences` (TGI), `num_images` and `batch_size` (servers of pictures) | how many are made | an integer, once; the largest counts |
 //!
 //! All of these are kept in the root of the body, in a form's fields, and out of the query. An answer in
-//! words is bounded by all of them; pictures only by the numbers of answers, and what is only judged or spoken by none.
+//! words is bounded by all of them, but a transcript by no field of its API, so that each can only raise what
+//! is reserved; pictures only by the numbers of answers, and what is only judged or spoken by none. In a form
+//! a bound and a number of answers may stand more than once: the largest counts.
 //!
 //! **Spelling.** Go's `encoding/json` matches names whatever their case (with the Kelvin sign for k and
 //! the long s for s), and takes the last of two; so do servers of .NET and some of Java. So a name that
@@ -156,6 +158,11 @@ pub(crate) fn checked(key: &str) -> Option<&'static str> {
     // Readers of queries and forms have ways to put more behind a name (`n[]`, `n[0]`), and to trim it.
     let name = key.split('[').next().unwrap_or_default().trim();
     (name.len() <= KEPT).then(|| Name::of(fold(name).as_bytes()).single()).flatten()
+}
+
+/// The same, if it bounds an answer.
+pub(super) fn bounds_answer(key: &str) -> Option<&'static str> {
+    checked(key).filter(|key| Name::of(key.as_bytes()).role() == Role::Tokens)
 }
 
 /// The same, if it says how many answers are made.

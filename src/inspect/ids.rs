@@ -338,6 +338,7 @@ mod tests {
             // Servers that answer one API by another take its fields along.
             (Api::Chat, r#""conversation":"conv_1""#.into(), Some(Conversation)),
             (Api::Messages, r#""prompt":{"Id":"pmpt_1"}"#.into(), Some(Prompt)),
+            (Api::Speech, r#""prompt":{"id":"pmpt_1"}"#.into(), Some(Prompt)),
             (
                 Api::Responses,
                 r#""input":[{"content":[{"type":"input_file","file_id":"f"}]}]"#.into(),

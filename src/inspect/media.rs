@@ -45,6 +45,11 @@ fn ms_at(rate: u64, bytes: u64) -> u64 {
     bytes.saturating_mul(1_000).div_ceil(rate)
 }
 
+/// Whether a byte may stand in base64, in either alphabet (RFC 4648 §4 and §5) and broken into lines.
+pub(super) fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&byte)
+}
+
 /// Whether base64 is that of a PDF.
 pub(super) fn is_pdf(head: &[u8]) -> bool {
     head.starts_with(b"JVBERi")

@@ -8,25 +8,28 @@
 //! reader takes the line end of the first delimiter that it finds, also in what others pass over.
 
 mod part;
+mod plain_field;
 
 use http::HeaderValue;
 
 use super::mp3::Mp3;
-use super::reader::{INTEGER, answers, fitting};
+use super::reader::fitting;
 use super::splice::Places;
-use super::{Invalid, MODEL_MAX, RefusableFields, RequestFacts, media};
+use super::{Api, Invalid, MODEL_MAX, RefusableFields, RequestFacts, media};
 use part::{Field, Part};
+use plain_field::{bound, count};
 
 /// Bytes of a part's head at most; it holds a file's name at the longest.
 const PART_HEAD_MAX: usize = 8 * 1024;
 /// RFC 2046 §5.1.1.
 const BOUNDARY_MAX: usize = 70;
-/// Bytes kept of a field that decides, one more than any may have.
+/// Bytes kept of a field that decides, one more than any may have; more than tell what base64 is.
 const VALUE_MAX: usize = MODEL_MAX + 1;
 
 /// The body of a form being read.
 #[derive(Debug)]
 pub(crate) struct Multipart<'f> {
+    api: Api,
     refusable: &'f RefusableFields,
     /// Two hyphens and the boundary. No line end stands in it, so that a match that fails can begin again
     /// nowhere but at the byte that failed it.
@@ -41,6 +44,8 @@ pub(crate) struct Multipart<'f> {
     began: u64,
     /// The present part, if it is to be listened to.
     sound: Mp3,
+    /// Bytes of the present part that no base64 has.
+    foreign: u64,
     /// The fields seen that may stand only once; a bit for each.
     seen: u16,
     facts: RequestFacts,
@@ -90,10 +95,15 @@ impl Before {
 
 impl<'f> Multipart<'f> {
     /// Reads the body of a request with this `Content-Type`.
-    pub(crate) fn new(content_type: &str, refusable: &'f RefusableFields) -> Result<Self, Invalid> {
+    pub(crate) fn new(
+        api: Api,
+        content_type: &str,
+        refusable: &'f RefusableFields,
+    ) -> Result<Self, Invalid> {
         let boundary = boundary(content_type).ok_or(Invalid::Boundary)?;
         let places = Places { is_plain: true, ..Places::default() };
         Ok(Self {
+            api,
             refusable,
             delimiter: [b"--", boundary.as_bytes()].concat().into(),
             state: State::Value(Before::Beginning, 0),
@@ -103,6 +113,7 @@ impl<'f> Multipart<'f> {
             value: Vec::new(),
             began: 0,
             sound: Mp3::default(),
+            foreign: 0,
             seen: 0,
             facts: RequestFacts::new(places, canonical(boundary)),
             invalid: None,
@@ -229,24 +240,31 @@ impl<'f> Multipart<'f> {
             | Field::Stream
             | Field::N
             | Field::Made
+            | Field::Bound
             | Field::Size
-            | Field::Quality => {
-                let room = VALUE_MAX.saturating_sub(self.value.len());
-                self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+            | Field::Quality => self.keep_value(piece),
+            Field::Other => {
+                self.keep_value(piece);
+                let foreign = piece.iter().filter(|byte| !media::is_base64(**byte));
+                self.foreign += foreign.count() as u64;
             }
-            Field::Prompt => self.facts.text_bytes += piece.len() as u64,
             Field::File => {
                 self.facts.media_bytes += piece.len() as u64;
                 let room = media::WAV_HEAD.saturating_sub(self.value.len());
                 self.value.extend_from_slice(&piece[..piece.len().min(room)]);
                 self.sound.push(piece);
             }
-            Field::User
+            Field::Prompt
+            | Field::User
             | Field::SafetyIdentifier
             | Field::PromptCacheKey
-            | Field::CacheSalt
-            | Field::Other => {}
+            | Field::CacheSalt => {}
         }
+    }
+
+    fn keep_value(&mut self, piece: &[u8]) {
+        let room = VALUE_MAX.saturating_sub(self.value.len());
+        self.value.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
     /// A byte of a part's head.
@@ -258,11 +276,12 @@ impl<'f> Multipart<'f> {
         if !self.head.ends_with(b"\r\n\r\n") {
             return Ok(());
         }
-        let part = Part::read(&self.head, self.refusable);
+        let part = Part::read(&self.head, self.api, self.refusable);
         self.part = part.ok_or_else(|| self.malformed(at, "a part's head is not a form's"))?;
         self.head.clear();
         self.value.clear();
         self.sound = Mp3::default();
+        self.foreign = 0;
         self.began = self.base + at as u64 + 1;
         // A delimiter here would be one to some readers, and a value's beginning to others.
         self.state = State::Value(Before::Beginning, 0);
@@ -286,6 +305,10 @@ impl<'f> Multipart<'f> {
 
     /// The present part's value ended before the offset `end`.
     fn ended(&mut self, end: u64) -> Result<(), Invalid> {
+        let bytes = end.saturating_sub(self.began);
+        if !self.part.is_file {
+            self.facts.field_bytes += bytes;
+        }
         match self.part.field {
             Field::Model => {
                 let model = std::mem::take(&mut self.value);
@@ -298,31 +321,33 @@ impl<'f> Multipart<'f> {
             }
             Field::Stream => {
                 // Servers read forms leniently; these are the words that any takes for a yes.
-                let words: [&[u8]; 5] = [b"true", b"1", b"on", b"yes", b"t"];
+                let words: [&[u8]; 6] = [b"true", b"1", b"on", b"yes", b"t", b"y"];
                 self.facts.stream = words.iter().any(|word| self.value.eq_ignore_ascii_case(word));
             }
             field @ (Field::N | Field::Made) => {
-                let digits = std::str::from_utf8(&self.value).ok();
-                let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-                let n = digits.and_then(|text| text.parse::<u64>().ok());
-                let key = field.plain().unwrap_or("n");
-                let n = answers(n.ok_or(Invalid::Type { key, expected: INTEGER })?);
+                let n = count(&self.value, field.plain().unwrap_or("n"))?;
                 if field == Field::N {
                     self.facts.n = n;
                 }
                 self.facts.made = self.facts.made.max(n);
             }
+            Field::Bound => {
+                let tokens = bound(&self.value)?;
+                let least = &mut self.facts.least_output_tokens;
+                *least = tokens.unwrap_or_default().max(*least);
+            }
             Field::Size => self.facts.picture.set_size(&self.value),
             Field::Quality => self.facts.picture.set_quality(&self.value),
             // What is no picture is to be listened to.
             Field::File if !self.part.is_image => {
-                let bytes = end.saturating_sub(self.began);
                 self.facts.add_audio(media::audio_ms(&self.value, bytes, &self.sound));
             }
             Field::User | Field::SafetyIdentifier | Field::PromptCacheKey | Field::CacheSalt => {
                 self.facts.places.scoped.push(self.began..end);
             }
-            Field::Prompt | Field::File | Field::Other => {}
+            Field::Prompt => self.facts.text_bytes += bytes,
+            Field::Other => self.measured(bytes),
+            Field::File => {}
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(super) struct Reader<'f> {
     seen: u64,
     /// Those seen that decide in an object of the root.
     seen_inside: u64,
+    /// The present field of the root is text to be read out.
+    is_spoken: bool,
     current: Use,
     key: Key,
     /// The model's raw name; cut off after the first byte too many.
@@ -79,6 +81,7 @@ impl<'f> Reader<'f> {
             names: [Name::Other; MAX_DEPTH + 1],
             seen: 0,
             seen_inside: 0,
+            is_spoken: false,
             current: Use::Nothing,
             key: Key::default(),
             model: Vec::new(),

@@ -24,9 +24,6 @@ pub(super) fn verdict(hide: Hide, facts: &DocumentFacts, release: &Release) -> V
             object_member(facts.usage_key_at..facts.usage_end_at, release)
         }
         (Hide::Last | Hide::All, Member::Proper) if only_usage(facts) => return Verdict::Drop,
-        (Hide::Last | Hide::All, Member::Absent | Member::Null) if is_husk(facts) => {
-            return Verdict::Drop;
-        }
         (Hide::Last | Hide::All, Member::Null) => null_member(facts.usage_key_at, release),
         (Hide::All | Hide::Running, Member::Proper) if is_running(facts) => {
             object_member(facts.usage_key_at..facts.usage_end_at, release)
@@ -44,11 +41,6 @@ fn only_usage(facts: &DocumentFacts) -> bool {
         && facts.choice.iter().all(|choice| choice.empty)
         && !facts.moderation
         && !facts.error
-}
-
-/// An empty list of choices in an envelope: what some leave of the usage's event, or send after it.
-fn is_husk(facts: &DocumentFacts) -> bool {
-    facts.choices == Member::Proper && facts.choice.is_empty() && only_usage(facts) && !facts.extra
 }
 
 /// It stands beside what a choice says, which is where running usage stands.

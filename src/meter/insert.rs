@@ -15,6 +15,12 @@ impl Meter {
         }
     }
 
+    /// Whether a stream may be cut after the bytes that have left: in one that is compressed there is no such
+    /// place, and so each is as good.
+    pub(crate) fn may_be_cut(&self) -> bool {
+        self.tap.is_some() || self.between_events()
+    }
+
     /// Throws away the unfinished event that is held: it will never be finished.
     pub(crate) fn discard_held(&mut self) {
         if let Some(release) = &mut self.release

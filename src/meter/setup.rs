@@ -84,27 +84,37 @@ impl Kind {
     }
 
     /// What an answer of this kind, by its type, is by what its first bytes told. Words that were heard may
-    /// begin with anything but an object of JSON.
-    pub(crate) fn or_told(self, told: Result<Self, bool>, first: &[u8], hears: bool) -> Self {
-        let is_transcript = hears && self == Self::Text;
+    /// begin with anything but an object of JSON, and servers call them HTML that think of nothing by it
+    /// (whisper.cpp's): such an answer is a page only if it begins as one, and a stream only where one was asked for.
+    pub(crate) fn or_told(
+        self,
+        told: Result<Self, bool>,
+        first: &[u8],
+        hears: bool,
+        is_stream: bool,
+    ) -> Self {
+        let is_transcript = hears && matches!(self, Self::Text | Self::Page);
         match told {
+            Ok(Self::Page) if self == Self::Page => Self::Page,
+            Ok(Self::Sse) if is_stream => Self::Sse,
             Ok(told)
                 if !is_transcript
                     || (told == Self::Json && first.trim_ascii_start().starts_with(b"{")) =>
             {
                 told
             }
+            _ if is_transcript => Self::Text,
             _ if self == Self::Opaque => Self::Unread,
             _ => self,
         }
     }
 
     /// What an answer is by its first bytes. `Err(true)`: more of them would tell; `Err(false)`: it
-    /// is what its type says.
-    pub(crate) fn sniff(first: &[u8], coding: Option<Coding>) -> Result<Self, bool> {
+    /// is what its type says. `hears`: as in [`Setup`].
+    pub(crate) fn sniff(first: &[u8], coding: Option<Coding>, hears: bool) -> Result<Self, bool> {
         /// More bytes of a code that stand for nothing are not waited for.
         const CODED: usize = 4096;
-        let Some(coding) = coding else { return Self::sniff_plain(first) };
+        let Some(coding) = coding else { return Self::sniff_plain(first, hears) };
         let (mut tap, mut decoded) = (DecodingTap::new(coding), Vec::new());
         tap.push(first, |piece| {
             if decoded.is_empty() {
@@ -112,16 +122,18 @@ impl Kind {
             }
         });
         if tap.is_blind() || first.len() > CODED {
-            return Self::sniff_plain(&decoded).map_err(|_| false);
+            return Self::sniff_plain(&decoded, hears).map_err(|_| false);
         }
-        Self::sniff_plain(&decoded)
+        Self::sniff_plain(&decoded, hears)
     }
 
-    fn sniff_plain(first: &[u8]) -> Result<Self, bool> {
+    fn sniff_plain(first: &[u8], hears: bool) -> Result<Self, bool> {
         /// What begins the lines of an event stream (WHATWG HTML §9.2.6).
         const STARTS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
         /// Blanks keep a connection alive, and are not waited for without end.
         const BLANKS: usize = 64;
+        /// What begins a page where words, too, may begin with its first byte (`<|0.00|>`).
+        const PAGES: [&[u8]; 2] = [b"<!doctype html", b"<html"];
         let rest = first.strip_prefix(BOM).unwrap_or(first).trim_ascii_start();
         if BOM.starts_with(first) {
             return Err(true);
@@ -129,7 +141,15 @@ impl Kind {
         match rest.first() {
             None => Err(first.len() < BLANKS),
             Some(b'{' | b'[') => Ok(Self::Json),
-            Some(b'<') => Ok(Self::Page),
+            Some(b'<') if !hears => Ok(Self::Page),
+            Some(b'<') => {
+                let begins = |page: &[u8]| {
+                    let both = page.len().min(rest.len());
+                    page[..both].eq_ignore_ascii_case(&rest[..both]).then_some(both == page.len())
+                };
+                let is_whole = PAGES.iter().find_map(|page| begins(page)).ok_or(false)?;
+                if is_whole { Ok(Self::Page) } else { Err(true) }
+            }
             Some(_) if STARTS.iter().any(|start| rest.starts_with(start)) => Ok(Self::Sse),
             Some(_) => Err(STARTS.iter().any(|start| start.starts_with(rest))),
         }

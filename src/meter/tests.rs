@@ -673,15 +673,32 @@ fn streams_are_told_by_their_first_bytes() {
         ("WEBVTT", Err(false)),
         ("data {", Err(false)),
     ] {
-        assert_eq!(Kind::sniff(first.as_bytes(), None), told, "{first:?}");
+        assert_eq!(Kind::sniff(first.as_bytes(), None, false), told, "{first:?}");
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(first.as_bytes()).expect("a Vec takes all");
         let coded = encoder.finish().expect("a Vec takes all");
-        assert_eq!(Kind::sniff(&coded, Some(Coding::Gzip)), told, "{first:?} compressed");
-        assert_eq!(Kind::sniff(&coded[..5], Some(Coding::Gzip)), Err(true));
-        assert_eq!(Kind::sniff(first.as_bytes(), Some(Coding::Unknown)), Err(false));
+        assert_eq!(Kind::sniff(&coded, Some(Coding::Gzip), false), told, "{first:?} compressed");
+        assert_eq!(Kind::sniff(&coded[..5], Some(Coding::Gzip), false), Err(true));
+        assert_eq!(Kind::sniff(first.as_bytes(), Some(Coding::Unknown), false), Err(false));
     }
-    assert_eq!(Kind::sniff(b"\xEF\xBB", None), Err(true));
+    assert_eq!(Kind::sniff(b"\xEF\xBB", None, false), Err(true));
+}
+
+/// Where words were heard, only what begins a page is one.
+#[test]
+fn a_page_has_a_beginning_of_its_own_beside_words() {
+    for (first, told) in [
+        ("<", Err(true)),
+        ("\n<!doc", Err(true)),
+        ("<!DOCTYPE html>", Ok(Kind::Page)),
+        ("<!DOCTYPE svg", Err(false)),
+        ("<HTML ", Ok(Kind::Page)),
+        ("<|0.00|>", Err(false)),
+        ("<unclear>", Err(false)),
+        ("{", Ok(Kind::Json)),
+    ] {
+        assert_eq!(Kind::sniff(first.as_bytes(), None, true), told, "{first:?}");
+    }
 }
 
 /// By the type, whether it was heard, and the first bytes.
@@ -699,10 +716,23 @@ fn an_answer_is_what_its_first_bytes_say() {
         (Kind::Text, true, "<unclear>", Kind::Text),
         (Kind::Text, true, "id: please", Kind::Text),
         (Kind::Text, true, " {\"text\":", Kind::Json),
+        // Nor does its type say more, unless it begins as a page does.
+        (Kind::Page, true, " Thank you.", Kind::Text),
+        (Kind::Page, true, "[Music]", Kind::Text),
+        (Kind::Page, true, "<|0.00|> Thank", Kind::Text),
+        (Kind::Page, true, "<html><head>", Kind::Page),
+        (Kind::Page, true, "{\"error\":", Kind::Json),
+        (Kind::Page, false, " Thank you.", Kind::Page),
         (Kind::Opaque, true, "[1", Kind::Json),
     ] {
-        let told = Kind::sniff(first.as_bytes(), None);
-        assert_eq!(kind.or_told(told, first.as_bytes(), hears), expected, "{kind:?}: {first}");
+        let told = Kind::sniff(first.as_bytes(), None, hears);
+        let found = kind.or_told(told, first.as_bytes(), hears, false);
+        assert_eq!(found, expected, "{kind:?}: {first}");
+    }
+    for kind in [Kind::Text, Kind::Page] {
+        let first = b"data: {";
+        let told = Kind::sniff(first, None, true);
+        assert_eq!(kind.or_told(told, first, true, true), Kind::Sse, "it was asked for");
     }
     let mut meter = meter(Kind::Unread, Hide::Last, Some("b"));
     assert!(!meter.edits() && !meter.is_stream());

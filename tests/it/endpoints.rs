@@ -5,6 +5,7 @@ pub mod samples;
 mod bodies;
 mod anthropic;
 mod checked;
+mod audio;
 
 use serde_json::Value;
 use weir::simulator::Served;
@@ -178,6 +179,9 @@ async fn reservations_follow_each_apis_own_fields() {
         ("/v1/moderations", r#"{"model":"gpt-5.4","input":"x","n":2}"#, 0),
         ("/v1/images/generations", r#"{"model":"gpt-5.4","prompt":"x","n":3}"#, 5400),
         ("/v1/audio/speech", r#"{"model":"gpt-5.4","input":"x","voice":"v","max_tokens":1}"#, 2),
+        // How it is to be read is not read out.
+        ("/v1/audio/speech", r#"{"instructions":"Softly.","model":"gpt-5.4","input":"x"}"#, 2),
+        ("/v1/audio/speech", r#"{"text":"a","prompt":"b","model":"gpt-5.4","input":"x"}"#, 2),
     ] {
         let mut client = world.connect().await;
         client.send(&post(path, &world.key, "application/json", "", body.as_bytes())).await;

@@ -1,9 +1,12 @@
 //! The head of one part of a form (RFC 7578 §4): which field it is, and whether it is a file.
 
 use crate::config::IdKind;
-use crate::inspect::checked_fields::counts_answers;
+use crate::inspect::checked_fields::{bounds_answer, counts_answers};
 use crate::inspect::key_spelling::fold;
-use crate::inspect::{RefusableFields, Seen, checked, ids};
+use crate::inspect::{Api, RefusableFields, Seen, checked, ids};
+
+/// What a field is called in a message that bounds an answer.
+pub(super) const BOUND: &str = "a bound of the answer";
 
 /// What a part is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub(super) enum Field {
     N,
     /// Another server's word for it.
     Made,
+    /// A server's word for the most or the least tokens of an answer.
+    Bound,
     /// What a picture is to be.
     Size,
     Quality,
@@ -28,6 +33,13 @@ pub(super) enum Field {
     Other,
 }
 
+/// What a field is taken for by its name, if its value is a file in base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    Picture,
+    Sound,
+}
+
 /// What a part's head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
@@ -35,6 +47,7 @@ pub(super) struct Part {
     pub(super) is_file: bool,
     /// A file that is an image.
     pub(super) is_image: bool,
+    pub(super) medium: Option<Medium>,
     /// The field that decides which some reader would take this one for.
     pub(super) misspelt: Option<&'static str>,
     /// What some operator refuses.
@@ -63,6 +76,7 @@ impl Field {
     pub(super) fn plain(self) -> Option<&'static str> {
         match self {
             Self::Made => Some("a number of answers"),
+            Self::Bound => Some(BOUND),
             Self::Size => Some("size"),
             Self::Quality => Some("quality"),
             Self::Prompt => Some("prompt"),
@@ -74,7 +88,7 @@ impl Field {
 impl Part {
     /// Reads a head, its last empty line included; `None` where it is not a form's, or not the same to
     /// every reader.
-    pub(super) fn read(head: &[u8], refusable: &RefusableFields) -> Option<Self> {
+    pub(super) fn read(head: &[u8], api: Api, refusable: &RefusableFields) -> Option<Self> {
         let head = std::str::from_utf8(head).ok()?;
         let mut disposition = None;
         let mut media = "";
@@ -102,6 +116,7 @@ impl Part {
             }
         }
         let (name, is_file) = disposition_of(disposition?)?;
+        let bounds = |key: &str| bounds_answer(key).filter(|_| api == Api::Transcripts);
         let field = match name {
             "model" => Field::Model,
             "stream" => Field::Stream,
@@ -114,6 +129,7 @@ impl Part {
             "prompt_cache_key" => Field::PromptCacheKey,
             "cache_salt" => Field::CacheSalt,
             _ if counts_answers(name) == Some(name) => Field::Made,
+            _ if bounds(name) == Some(name) => Field::Bound,
             _ if is_file => Field::File,
             _ => Field::Other,
         };
@@ -121,14 +137,28 @@ impl Part {
         if name == "_charset_" || (field.single().is_some() && !is_plain_text(media)) {
             return None;
         }
-        let single =
-            |key: &&str| ["model", "stream"].contains(key) || counts_answers(key).is_some();
+        let single = |key: &&str| {
+            let is_number = counts_answers(key).is_some() || bounds(key).is_some();
+            is_number || ["model", "stream"].contains(key)
+        };
         let decides = checked(name).filter(single).or_else(|| text_field(name));
         let misspelt = decides.filter(|key| *key != name);
         // By the name, under which the APIs have pictures: what a client calls a recording no server heeds.
         let is_image = is_file && (name.starts_with("image") || name.starts_with("mask"));
         let (refusable, names) = (refusable.find_spelt(name), ids::in_form(name));
-        Some(Self { field, is_file, is_image, misspelt, refusable, names })
+        let medium = medium(name);
+        Some(Self { field, is_file, is_image, medium, misspelt, refusable, names })
+    }
+}
+
+/// What the APIs have under this name: in base64, or by its address.
+fn medium(name: &str) -> Option<Medium> {
+    match name.split('[').next().unwrap_or_default() {
+        "image" | "images" | "mask" | "image_url" | "image_base64" | "b64_json" => {
+            Some(Medium::Picture)
+        }
+        "file" | "audio" | "input_audio" => Some(Medium::Sound),
+        _ => None,
     }
 }
 

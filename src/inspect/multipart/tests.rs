@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{IdKind, IdKinds};
 use crate::inspect::NOTHING;
+use crate::inspect::reader::INTEGER;
 
 const TYPE: &str = "multipart/form-data; boundary=XbX";
 
@@ -10,7 +11,7 @@ fn read<'a>(
     content_type: &str,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<RequestFacts, Invalid> {
-    let mut form = Multipart::new(content_type, &NOTHING)?;
+    let mut form = Multipart::new(Api::Transcripts, content_type, &NOTHING)?;
     for piece in pieces {
         if let Err(invalid) = form.push(piece) {
             assert_eq!(form.push(b"--"), Err(invalid), "repeated");
@@ -139,7 +140,17 @@ fn forms_that_differ_and_mean_the_same() {
         let facts = inspect(format!("{part}{end}").as_bytes()).expect(part);
         assert_eq!(facts.model, "m");
     }
-    for (value, is_stream) in [("true", true), ("1", true), ("false", false), ("", false)] {
+    for (value, is_stream) in [
+        ("true", true),
+        ("1", true),
+        ("On", true),
+        ("yes", true),
+        ("t", true),
+        ("Y", true),
+        ("false", false),
+        ("n", false),
+        ("", false),
+    ] {
         let body = format!("{}{}{}", field("stream", value), field("model", "m"), end);
         let facts = inspect(body.as_bytes()).expect("valid");
         assert_eq!(facts.stream, is_stream, "{value}");
@@ -172,6 +183,68 @@ fn what_is_to_be_listened_to_counts_by_its_length_and_pictures_by_what_they_are_
     let wanted = [field("quality", "low"), field("size", "1024x1536"), field("quality", "high")];
     let body = format!("{}{}{end}", field("model", "m"), wanted.concat());
     assert_eq!(inspect(body.as_bytes()).expect("valid").picture.tokens(), 6_240);
+}
+
+/// A field that nobody knows is text, unless it is a file in base64 from its beginning to its end.
+#[test]
+fn no_field_is_free() {
+    let base64 = "QUJD".repeat(100);
+    let picture = format!("data:image/png;base64,{base64}");
+    let voice = format!("data:audio/ogg;base64,{base64}");
+    let file = format!("data:application/pdf;base64,{base64}");
+    let (len, text) = (base64.len() as u64, "a few words ".repeat(10));
+    // Name and value; text, images, audio in ms, tokens of media.
+    for (name, value, found) in [
+        ("hotwords", &text, (120, 0, 0, 0)),
+        ("negative_prompt", &text, (120, 0, 0, 0)),
+        ("prompt", &picture, (picture.len() as u64, 0, 0, 0)),
+        ("anything[]", &picture, (0, 1, 0, 0)),
+        ("known_speaker_references[]", &voice, (0, 0, 300, 3)),
+        ("file", &base64, (0, 0, 300, 3)),
+        ("image[0]", &base64, (0, 1, 0, 0)),
+        ("hotwords", &base64, (len, 0, 0, 0)),
+        ("document", &file, (0, 0, 0, len.div_ceil(6))),
+        // Words behind the head of a data URL are words.
+        ("hotwords", &format!("{picture} {text}"), (picture.len() as u64 + 121, 0, 0, 0)),
+        ("mask", &"https://a/b.png".to_owned(), (15, 1, 0, 0)),
+        ("image", &String::new(), (0, 0, 0, 0)),
+        ("image_strength", &"0.5".to_owned(), (3, 0, 0, 0)),
+    ] {
+        let body = format!("{}{}--XbX--", field("model", "m"), field(name, value));
+        let facts = inspect(body.as_bytes()).expect("valid");
+        let is = (facts.text_bytes, u64::from(facts.images), facts.audio_ms, facts.media_tokens);
+        assert_eq!(is, found, "{name}");
+        let (text, images, _, media) = found;
+        let least = (facts.field_bytes / 8).max(1);
+        let tokens = (text.div_ceil(4) + images * 1024 + media).max(least);
+        assert_eq!(facts.estimated_input_tokens(), tokens, "{name}");
+    }
+    // Also those that decide, or go on as a hash.
+    for name in ["user", "quality", "size", "stream"] {
+        let body = format!("{}{}--XbX--", field("model", "m"), field(name, &"x".repeat(8_000)));
+        let facts = read(TYPE, [body.as_bytes()]).expect("valid");
+        assert_eq!(facts.estimated_input_tokens(), 1_000, "{name}");
+    }
+}
+
+#[test]
+fn the_largest_bound_of_a_form_counts_where_words_are_answered() {
+    let bounds = [field("max_tokens", "9"), field("max_tokens", "5"), field("n_predict", "-1")];
+    let body = format!("{}{}--XbX--", field("model", "m"), bounds.concat());
+    let facts = inspect(body.as_bytes()).expect("valid");
+    assert_eq!((facts.max_output_tokens, facts.least_output_tokens), (None, 9));
+    let mut form = Multipart::new(Api::Images, TYPE, &NOTHING).expect("a boundary");
+    form.push(body.as_bytes()).expect("valid");
+    let facts = form.finish().expect("valid");
+    assert_eq!((facts.least_output_tokens, facts.text_bytes), (0, 4));
+    let endless = format!("{}{}--XbX--", field("model", "m"), field("max_tokens", &"9".repeat(30)));
+    let facts = inspect(endless.as_bytes()).expect("valid");
+    assert_eq!(facts.least_output_tokens, u64::MAX);
+    for value in ["-", "5.0", " 5", "+5", "many"] {
+        let body = format!("{}{}--XbX--", field("model", "m"), field("max_tokens", value));
+        let invalid = Invalid::Type { key: "a bound of the answer", expected: INTEGER };
+        assert_eq!(inspect(body.as_bytes()), Err(invalid), "{value}");
+    }
 }
 
 /// Another server's word for `n` raises what is reserved.
@@ -260,6 +333,8 @@ fn what_readers_could_disagree_about_is_refused() {
         (field("quality[]", "low"), Invalid::Spelling("quality")),
         (field(" prompt", "x"), Invalid::Spelling("prompt")),
         (field("Num_Images", "9"), Invalid::Spelling("num_images")),
+        (field("Max_Tokens", "9"), Invalid::Spelling("max_tokens")),
+        (file("max_tokens", "text/plain", "9"), plain("a bound of the answer")),
         (field("Model", "x"), Invalid::Spelling("model")),
         (field("model[]", "x"), Invalid::Spelling("model")),
         (field(" n", "9"), Invalid::Spelling("n")),
@@ -285,7 +360,10 @@ fn what_readers_could_disagree_about_is_refused() {
         "a=\"; boundary=a\"",
     ] {
         let content_type = format!("multipart/form-data; {boundary}");
-        assert_eq!(Multipart::new(&content_type, &NOTHING).err(), Some(Invalid::Boundary));
+        assert_eq!(
+            Multipart::new(Api::Transcripts, &content_type, &NOTHING).err(),
+            Some(Invalid::Boundary)
+        );
     }
     for (given, canonical) in [
         ("boundary=XbX; charset=utf-7", "multipart/form-data; boundary=XbX"),
@@ -293,9 +371,10 @@ fn what_readers_could_disagree_about_is_refused() {
         ("x=y; BOUNDARY=\"a b:c\"", "multipart/form-data; boundary=\"a b:c\""),
         ("boundary=a/b", "multipart/form-data; boundary=\"a/b\""),
     ] {
-        let form = Multipart::new(&format!("multipart/form-data; {given}"), &NOTHING);
+        let form =
+            Multipart::new(Api::Transcripts, &format!("multipart/form-data; {given}"), &NOTHING);
         assert_eq!(form.expect(given).facts.content_type, canonical);
     }
     let long = format!("multipart/form-data; boundary={}", "x".repeat(BOUNDARY_MAX + 1));
-    assert_eq!(Multipart::new(&long, &NOTHING).err(), Some(Invalid::Boundary));
+    assert_eq!(Multipart::new(Api::Transcripts, &long, &NOTHING).err(), Some(Invalid::Boundary));
 }

@@ -1,10 +1,10 @@
 //! What a key means where it stands, in whichever letters it is written.
 
 use super::Reader;
-use crate::inspect::Invalid;
 use crate::inspect::key_spelling::{Spelt, is_plain};
 use crate::inspect::name::{KEPT, Name};
 use crate::inspect::splice::Options;
+use crate::inspect::{Api, Invalid};
 
 impl Reader<'_> {
     pub(super) fn key_ended(&mut self, raw: &[u8], depth: usize) {
@@ -39,10 +39,13 @@ impl Reader<'_> {
             if !name.decides() || known & name.bit() != 0 { name } else { Name::Other }
         };
         if is_plain(raw) {
+            self.is_spoken = self.api == Api::Speech && raw == b"input";
             self.refusable.find(raw, &mut self.facts.refusable);
             return here(Name::of(raw));
         }
+        self.is_spoken = false;
         let Some(Spelt { text, folded }) = self.spelt(raw) else { return Name::Other };
+        self.is_spoken = self.api == Api::Speech && folded == "input";
         self.refusable.find(folded.as_bytes(), &mut self.facts.refusable);
         let name = here(Name::of(folded.as_bytes()));
         if text != folded && name.decides() {

@@ -27,6 +27,9 @@ impl Reader<'_> {
             }
             _ => false,
         };
+        if self.is_spoken {
+            self.facts.spoken_bytes += length;
+        }
         let bytes = if is_media { &mut self.facts.media_bytes } else { &mut self.facts.text_bytes };
         *bytes += length;
     }

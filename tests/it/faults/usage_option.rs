@@ -99,7 +99,7 @@ async fn a_refusal_that_names_the_option_is_believed_for_some_minutes() {
         let (mut client, mut call) = post(&world, &upstream).await;
         assert!(asked(&mut call).await);
         call.answer(status, JSON, NAMED).await;
-        // The refusal was read to its end, so its connection is used again.
+        let mut call = upstream.accept().await;
         assert!(!asked(&mut call).await);
         stream(&mut call, &[DELTA, FINISH, DONE]).await;
         let answer = client.answer().await;
@@ -170,6 +170,39 @@ async fn models_endpoints_and_upstreams_are_remembered_apart() {
     }
     assert!(once(&world, &upstream, (chat, "b"), Some(NAMED)).await, "it had been taken");
     assert!(!once(&world, &upstream, (chat, "b"), None).await);
+    world.finish().await;
+}
+
+/// Some servers close a connection on which they have refused something, a moment later and without a word:
+/// nothing is sent on it again, also where other connections wait.
+#[tokio::test]
+async fn asking_again_takes_a_connection_of_its_own() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        idle.push(post(&world, &upstream).await);
+    }
+    for (client, call) in &mut idle {
+        assert!(asked(call).await);
+        stream(call, &[DELTA, FINISH, USAGE, DONE]).await;
+        assert_passed(&client.answer().await, 200, &[DELTA, FINISH, DONE].concat());
+    }
+    let (_, mut waiting) = idle.remove(0);
+    let mut client = world.post(STREAM).await;
+    let mut call = idle.remove(0).1;
+    assert!(asked(&mut call).await, "the one used last");
+    refuse(&mut call, BAD).await;
+    let mut second = upstream.accept().await;
+    assert!(!asked(&mut second).await);
+    call.closed().await;
+    refuse(&mut second, BAD).await;
+    let answer = client.answer().await;
+    assert_passed(&answer, 400, REFUSAL);
+    let ok = Booked::ok("upstream_rejected", Tokens::Nothing);
+    let twice = Booked { status: 400, upstream_status: Some(400), attempts: 2, ..ok };
+    check(&world, &answer, twice).await;
+    assert!(waiting.is_open().await);
     world.finish().await;
 }
 

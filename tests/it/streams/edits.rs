@@ -55,6 +55,34 @@ async fn usage_is_asked_for_and_hidden_where_the_client_did_not_ask() {
     world.finish().await;
 }
 
+/// Only what states a usage is there for it: the rest is the client's, whatever it is good for. Of what stands
+/// there because Weir has asked, the null goes.
+#[tokio::test]
+async fn what_states_no_usage_stays() {
+    let upstream = Upstream::start().await;
+    let world = before(&upstream).start().await;
+    let more = ["", r#","provider":"p""#, r#","service_tier":"s""#, r#","obfuscation":"ab""#];
+    let more = [&more[..], &[r#","system_fingerprint":"f""#, r#","object":"o","id":"""#]].concat();
+    let kept = more.iter().map(|more| format!("data: {{\"choices\":[]{more}}}\n\n"));
+    let kept: Vec<_> = kept.chain(["data: {}\n\n".into()]).collect();
+    let nulls = kept.iter().filter(|event| event.contains("[]"));
+    let nulls: Vec<_> = nulls.map(|event| event.replace("[]", "[],\"usage\":null")).collect();
+    let kept: Vec<_> = kept.iter().map(String::as_str).collect();
+    let nulls: Vec<_> = nulls.iter().map(String::as_str).collect();
+    let sent = [&kept, &ANSWER[..1], &kept, &nulls, &ANSWER[1..3], &kept, &ANSWER[3..]].concat();
+    let hidden = sent.concat().replace(ANSWER[2], "").replace(",\"usage\":null", "");
+    for (ask, expected) in [(ASK, &hidden), (ASK_USAGE, &sent.concat())] {
+        let mut client = world.post(ask).await;
+        let (mut call, _) = upstream.call().await;
+        tell(&mut call, &sent).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.text(), answer.is_whole), (&**expected, true));
+        let row = world.row(answer.event_id()).await;
+        assert_eq!((row.total_tokens, &*row.usage_source), (7, "reported"));
+    }
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn who_asks_for_usage_gets_it_untouched() {
     let upstream = Upstream::start().await;

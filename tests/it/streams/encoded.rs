@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{ANSWER, ASK, before};
-use crate::harness::{Call, Upstream, World};
+use crate::harness::{Call, Piece, Upstream, World, request};
 
 const HEAD: &str = "transfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n";
 
@@ -62,6 +62,39 @@ async fn a_compressed_stream_without_an_end_is_cut() {
     let answer = client.answer().await;
     assert!(!answer.is_whole && answer.body == pieces.concat());
     assert_eq!(world.row(answer.event_id()).await.end, "upstream_truncated");
+    world.finish().await;
+}
+
+/// It has used up its quota, which cannot be told in it: it is cut all the same.
+#[tokio::test]
+async fn a_compressed_stream_is_cut_where_its_quota_ends() {
+    let upstream = Upstream::start().await;
+    let world = before(&upstream).start().await;
+    let ask = ASK.replacen('{', "{\"max_tokens\":100,", 1);
+    let text = "word".repeat(100);
+    let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    for (options, events) in [(&["--cut", "--daily-tokens", "1000"][..], 10), (&["--cut"], 20)] {
+        let key = world.new_key(options).await;
+        let pieces = compressed(&vec![&*event; 20]);
+        let mut client = world.connect().await;
+        let request = request("POST", "/v1/chat/completions", &key, "", &ask);
+        client.send(request.as_bytes()).await;
+        let (mut call, _) = upstream.call().await;
+        call.ok(&format!("{HEAD}content-encoding: gzip\r\n")).await;
+        let id = client.head().await.header("x-request-id").expect("an id").to_owned();
+        for piece in &pieces[..events] {
+            call.chunk(piece).await;
+            let Piece::Data(data) = client.piece().await else { panic!("cut too early") };
+            assert_eq!(&data, piece);
+        }
+        if events < 20 {
+            assert_eq!(client.rest().await, (Vec::new(), false), "nothing but the cut");
+            call.closed().await;
+            let row = world.row(&id).await;
+            assert_eq!((&*row.end, &*row.usage_source), ("quota_cut", "estimated"));
+            assert_eq!(row.output_tokens, 1000);
+        }
+    }
     world.finish().await;
 }
 
