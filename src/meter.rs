@@ -69,7 +69,7 @@ pub(crate) struct Meter {
     done: bool,
     /// Something has come.
     is_begun: bool,
-    /// Bytes of data in the events that are over, but for the end mark.
+    /// Bytes of data in the events that are over, but for the end mark and what broke off.
     content: u64,
     /// A document broke.
     is_broken: bool,
@@ -343,7 +343,7 @@ impl Meter {
 
     /// No event is open any more.
     fn close(&mut self) {
-        if !self.event.is_mark {
+        if !self.event.is_mark && !self.is_within_document() {
             self.content += self.event.len;
         }
         self.event = Event::none();

@@ -107,7 +107,10 @@ impl Document {
             (Key::Status, Token::String | Token::Number) => self.read_word(Reading::Pending),
             (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
             (Key::Groq, Token::Object) => {}
-            (Key::Delta, Token::String) => self.said(token),
+            (Key::Delta, Token::String) => {
+                self.is_untyped = true;
+                self.said(token);
+            }
             (Key::Audio, Token::String) => self.facts.answered = true,
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
