@@ -85,7 +85,8 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids } = setup;
+        let Setup { kind, coding, hide, answers, prompts, has_output, hears, model, wants_ids } =
+            setup;
         let tap = coding
             .filter(|_| !matches!(kind, Kind::Opaque | Kind::Page))
             .map(|coding| Box::new(DecodingTap::new(coding)));
@@ -102,7 +103,7 @@ impl Meter {
             scanner: Scanner::lenient(),
             document: Document::new(kind == Kind::Sse, model.is_some(), wants_ids),
             event: Event::none(),
-            selection: UsageSelection::new(answers, has_output, hears),
+            selection: UsageSelection::new(answers, prompts, has_output, hears),
             done: false,
             is_begun: false,
             content: 0,

@@ -52,6 +52,8 @@ enum Reading {
     Strange,
     /// What has no name here, at the top; nothing, if it is empty.
     Extra,
+    /// The same: where something is.
+    Address,
     /// `object`, which may be `error`.
     Object,
     Status,
@@ -275,6 +277,7 @@ impl Sink for Document {
             Reading::Result => self.pictures.push(piece),
             Reading::Filled => self.fill(),
             Reading::Extra => self.facts.extra = true,
+            Reading::Address => (self.facts.extra, self.facts.is_linked) = (true, true),
             Reading::Strange => {
                 self.is_strange = true;
                 self.fill();

@@ -114,6 +114,8 @@ pub(super) struct DocumentFacts {
     /// A reason stands there why the answer, or a choice, has ended.
     pub(super) finished: bool,
     pub(super) images: u32,
+    /// An address stands at its top.
+    pub(super) is_linked: bool,
     /// The images stand where the images API puts them, which answers nothing else.
     pub(super) images_api: bool,
     pub(super) kind: Word,

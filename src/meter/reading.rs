@@ -16,7 +16,12 @@ pub(crate) struct Reading {
     /// The usage is that of the prompt, stated before there was an answer (Anthropic's first half).
     pub(crate) is_start: bool,
     /// Usage was stated once only, and not behind text that had come: it may say what there was at the start.
+    /// Or it is not of all the prompts, or pictures, that were asked for.
     pub(crate) is_early: bool,
+    /// The usage is that of some of the prompts.
+    pub(crate) misses_prompts: bool,
+    /// It leaves out choices, of which there are more than are told apart.
+    pub(crate) misses_choices: bool,
     /// The usage object as it was sent; at most 2 KiB.
     pub(crate) raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.
@@ -74,7 +79,8 @@ impl Meter {
     /// Whether an answer that ends here may be whole; of one that could not be read nobody knows.
     pub(crate) fn may_end(&self) -> bool {
         let ends = match self.kind {
-            Kind::Sse => self.ends_unmarked(),
+            // Some make one picture, however many are asked for, and say nothing of the others.
+            Kind::Sse => self.ends_unmarked() || self.selection().is_between_pictures(),
             // An object that is open at its end broke off where nothing said how long it would be.
             Kind::Json => !self.document.is_object || self.event.broken,
             _ => true,
@@ -105,7 +111,10 @@ impl Meter {
         let output_text_bytes = self.document.text_bytes();
         Progress {
             total_tokens: pick
-                .filter(|pick| !pick.is_start && !self.selection.is_early(output_text_bytes))
+                .filter(|pick| {
+                    let is_part = pick.is_start || self.selection.misses_choices();
+                    !is_part && !self.selection.is_early(output_text_bytes)
+                })
                 .map(|pick| pick.usage.total),
             output_text_bytes,
             output_images: self.selection.images.saturating_add(self.document.pictures_in_text()),
@@ -156,6 +165,8 @@ impl Meter {
             is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
             is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
             is_early: selection.is_early(output_text_bytes),
+            misses_prompts: selection.misses_prompts(),
+            misses_choices: selection.misses_choices(),
             raw_usage: match &selection {
                 // A body that was cut.
                 Cow::Owned(selection) => selection.pick.as_ref().and_then(|pick| pick.raw.clone()),

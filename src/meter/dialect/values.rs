@@ -114,6 +114,7 @@ impl Document {
             (Key::Audio, Token::String) => self.facts.answered = true,
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
+            (Key::Url, Token::String) => self.reading = Reading::Address,
             (Key::Text | Key::Reasoning, Token::String) if !self.event => self.said(token),
             (Key::Content | Key::Output | Key::Data, Token::Array)
             | (Key::Response | Key::Message, Token::Object) => self.facts.shell = true,
