@@ -335,7 +335,9 @@ impl Sink for Document {
             (_, Reading::Code) => self.facts.signs.code = is_error_code(self.word.bytes()),
             (_, Reading::Loose(loose)) => {
                 let places = if loose == Loose::Duration { 3 } else { 0 };
-                self.facts.loose[loose as usize] = number(self.word.bytes(), places);
+                let found = number(self.word.bytes(), places);
+                self.facts.is_duration_odd |= loose == Loose::Duration && found.is_none();
+                self.facts.loose[loose as usize] = found;
             }
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),

@@ -109,6 +109,8 @@ pub(super) struct DocumentFacts {
     /// Something stands at the top that is neither usage nor what stands around every answer.
     pub(super) extra: bool,
     pub(super) loose: [Option<u64>; 3],
+    /// A duration stands there that cannot be one.
+    pub(super) is_duration_odd: bool,
     /// Its status is one that an answer has before it is made.
     pub(super) pending: bool,
     /// A reason stands there why the answer, or a choice, has ended.

@@ -169,6 +169,7 @@ impl UsageSelection {
             (OUTPUT, count(Loose::EvalCount)),
         ]);
         if self.hears {
+            self.suspect |= facts.is_duration_odd;
             self.duration_ms = count(Loose::Duration).or(self.duration_ms);
             stated.counts[AUDIO_MS] = self.duration_ms;
         }

@@ -162,8 +162,9 @@ impl Settlement {
             return None;
         }
         // Some upstreams state the prompt with their first event, and then nothing until the end.
-        let counts_nothing =
-            usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0);
+        // What was heard is measured by its length.
+        let has_words = reading.output_text_bytes > 0 && usage.audio_ms == 0;
+        let counts_nothing = usage.output == 0 && (!reading.is_final || has_words);
         let is_early = reading.is_early && !reading.is_final;
         let is_part = reading.is_start || reading.is_pending || reading.misses_choices;
         if is_part || (!is_whole && (is_early || counts_nothing)) {

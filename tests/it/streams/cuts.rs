@@ -26,7 +26,7 @@ use super::{ASK, ASK_USAGE};
 use crate::harness::{Client, MODEL, World, request};
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 273;
+const FIXTURES: usize = 274;
 /// Between two cuts where nothing is edited, beside those that are interesting; a prime, so that it falls
 /// out of step with whatever repeats in a stream.
 const STRIDE: usize = 29;

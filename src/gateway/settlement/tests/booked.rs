@@ -27,6 +27,10 @@ fn numbers_come_from_the_best_that_was_read() {
     let early = || Reading { is_early: true, ..stated(11, 1) };
     let some_prompts = || Reading { misses_prompts: true, ..early() };
     let some_choices = |input| Reading { misses_choices: true, ..stated(input, 1) };
+    let heard_a_part = || {
+        let usage = Usage { audio_ms: 1, ..usage(0, 0) };
+        Reading { usage: Some(usage), ..silent() }
+    };
     let listened = || {
         let usage = Usage { audio_ms: 1, ..usage(0, 0) };
         is_final(Reading { usage: Some(usage), ..silent() })
@@ -48,6 +52,9 @@ fn numbers_come_from_the_best_that_was_read() {
         (is_final(stated(0, 0)), End::Complete, 200, Estimated, (5, 3)),
         (is_final(stated(11, 0)), End::Complete, 200, Estimated, (11, 3)),
         (listened(), End::Complete, 200, Reported, (0, 0)),
+        // How long it was stands before its words.
+        (listened(), cut, 200, Reported, (0, 0)),
+        (heard_a_part(), cut, 200, Estimated, (5, 4)),
         // One prompt of several: the others are taken for what was reserved.
         (Reading { usage: Some(usage(2, 1)), ..some_prompts() }, cut, 200, Estimated, (5, 4)),
         (some_prompts(), cut, 200, Estimated, (11, 4)),
