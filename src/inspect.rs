@@ -69,6 +69,8 @@ pub(crate) struct RequestFacts {
     /// Answers asked for, at least 1: `n` (at most `u32::MAX`), for every prompt of a list where the API
     /// takes one.
     pub(crate) n: u64,
+    /// The prompts of that list, at least 1.
+    pub(crate) prompts: u64,
     /// Answers that are made for them: `best_of` may ask for more, of which the best are shown, and so may
     /// other servers' words for it.
     pub(crate) made: u64,
@@ -219,6 +221,7 @@ impl RequestFacts {
             max_output_tokens: None,
             least_output_tokens: 0,
             n: 1,
+            prompts: 1,
             made: 1,
             tokens: 0,
             text_bytes: 0,
@@ -450,17 +453,18 @@ mod tests {
     /// Each prompt has an answer, in whatever form it comes.
     #[test]
     fn prompts_are_counted_in_all_their_forms() {
-        for (api, field, made) in [
-            (Api::Completions, r#""prompt":"x""#, 1),
-            (Api::Completions, r#""prompt":[1,2,3]"#, 1),
-            (Api::Completions, r#""prompt":["x","y"],"n":2"#, 4),
-            (Api::Completions, r#""prompt_embeds":["A","B","C"]"#, 3),
-            (Api::Completions, r#""prompt":"x","prompt_embeds":["A","B"]"#, 3),
-            (Api::Images, r#""prompt":"x","num_images":8"#, 8),
-            (Api::Images, r#""prompt":"x","n":2,"batch_size":3"#, 3),
+        for (api, field, prompts, made) in [
+            (Api::Completions, r#""prompt":"x""#, 1, 1),
+            (Api::Completions, r#""prompt":[1,2,3]"#, 1, 1),
+            (Api::Completions, r#""prompt":["x","y"],"n":2"#, 2, 4),
+            (Api::Completions, r#""prompt_embeds":["A","B","C"]"#, 3, 3),
+            (Api::Completions, r#""prompt":"x","prompt_embeds":["A","B"]"#, 3, 3),
+            (Api::Images, r#""prompt":"x","num_images":8"#, 1, 8),
+            (Api::Images, r#""prompt":"x","n":2,"batch_size":3"#, 1, 3),
         ] {
             let body = format!(r#"{{"model":"m",{field}}}"#);
-            assert_eq!(scan_for(api, [body.as_bytes()]).expect("valid").made, made, "{body}");
+            let facts = scan_for(api, [body.as_bytes()]).expect("valid");
+            assert_eq!((facts.prompts, facts.made), (prompts, made), "{body}");
         }
     }
 

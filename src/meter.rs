@@ -69,7 +69,7 @@ pub(crate) struct Meter {
     done: bool,
     /// Something has come.
     is_begun: bool,
-    /// Bytes of data in the events that are over, but for the end mark.
+    /// Bytes of data in the events that are over, but for the end mark and what broke off.
     content: u64,
     /// A document broke.
     is_broken: bool,
@@ -85,7 +85,8 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        let Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids } = setup;
+        let Setup { kind, coding, hide, answers, prompts, has_output, hears, model, wants_ids } =
+            setup;
         let tap = coding
             .filter(|_| !matches!(kind, Kind::Opaque | Kind::Page))
             .map(|coding| Box::new(DecodingTap::new(coding)));
@@ -102,7 +103,7 @@ impl Meter {
             scanner: Scanner::lenient(),
             document: Document::new(kind == Kind::Sse, model.is_some(), wants_ids),
             event: Event::none(),
-            selection: UsageSelection::new(answers, has_output, hears),
+            selection: UsageSelection::new(answers, prompts, has_output, hears),
             done: false,
             is_begun: false,
             content: 0,
@@ -343,7 +344,7 @@ impl Meter {
 
     /// No event is open any more.
     fn close(&mut self) {
-        if !self.event.is_mark {
+        if !self.event.is_mark && !self.is_within_document() {
             self.content += self.event.len;
         }
         self.event = Event::none();

@@ -61,8 +61,8 @@ pub(crate) async fn answer(
     settlement.status = head.status.as_u16();
     let model = route.upstream_model.is_some().then_some(&*route.model);
     let (id, wants_ids) = (settlement.event_id, settlement.owns_ids);
-    let AnswerShape { hide, answers, has_output, hears, .. } = asked;
-    let setup = Setup { kind, coding, hide, answers, has_output, hears, model, wants_ids };
+    let AnswerShape { hide, answers, prompts, has_output, hears, .. } = asked;
+    let setup = Setup { kind, coding, hide, answers, prompts, has_output, hears, model, wants_ids };
     let tenant = settlement.tenant.clone();
     let announced = body.size_hint().exact();
     let meter = Meter::new(setup);

@@ -74,6 +74,7 @@ pub(crate) struct AnswerShape {
     pub(crate) hide: Hide,
     /// Answers to one request, at least.
     pub(crate) answers: u64,
+    pub(crate) prompts: u64,
     pub(crate) is_stream: bool,
     /// As in [`Forwarded`].
     pub(crate) has_output: bool,
@@ -119,7 +120,8 @@ impl Plan {
         let Forwarded { has_output, hears, .. } = *endpoint;
         let speaks = endpoint.api == Api::Speech;
         let (hide, answers, is_stream) = (hide(ask, &facts), facts.n, facts.stream);
-        let asked = AnswerShape { hide, answers, is_stream, has_output, hears, speaks };
+        let prompts = facts.prompts;
+        let asked = AnswerShape { hide, answers, prompts, is_stream, has_output, hears, speaks };
         let body = Body { frames, facts, clamp, scoped };
         let mut outbound = Outbound {
             method: head.method,

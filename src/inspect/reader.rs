@@ -235,6 +235,7 @@ impl Reader<'_> {
         let is_bounded = bounds.iter().any(Bound::is_own_number) && !is_unbounded;
         facts.max_output_tokens = is_bounded.then_some(facts.least_output_tokens);
         let prompts = if self.api.answers_each() { self.prompts.max(1) } else { 1 };
+        facts.prompts = prompts;
         facts.n = facts.n.saturating_mul(prompts);
         facts.made = self.made.saturating_mul(prompts);
         facts.named = std::mem::take(&mut self.ids.named);

@@ -3,6 +3,7 @@
 //! data, token by token; it keeps a few numbers and at most 2 KiB of a usage object.
 
 mod codes;
+mod said;
 mod values;
 
 use std::ops::Range;
@@ -51,6 +52,8 @@ enum Reading {
     Strange,
     /// What has no name here, at the top; nothing, if it is empty.
     Extra,
+    /// The same: where something is.
+    Address,
     /// `object`, which may be `error`.
     Object,
     Status,
@@ -97,6 +100,8 @@ pub(super) struct Document {
     repeated: u64,
     /// Bytes of text before the present document.
     begun_at: u64,
+    /// It has a `delta` of which its `type` has not told yet whether it is text.
+    is_untyped: bool,
     /// Where the present text begins, and how much of the present message's thoughts has been said.
     text_from: u64,
     reasoned: u64,
@@ -131,22 +136,17 @@ impl Document {
             message_from: 0,
             repeated: 0,
             begun_at: 0,
+            is_untyped: false,
             text_from: 0,
             reasoned: 0,
             is_strange: false,
         }
     }
 
-    /// The document has ended. What stood there as text may have been sound.
-    pub(super) fn settle(&mut self) {
-        if self.facts.kind.bytes().ends_with(b"audio.delta") {
-            self.text.take_back(self.text.bytes().saturating_sub(self.begun_at));
-        }
-    }
-
     /// The next document begins.
     pub(super) fn reset(&mut self) {
         self.begun_at = self.text.bytes();
+        self.is_untyped = false;
         let mut choice = std::mem::take(&mut self.facts.choice);
         choice.clear();
         self.facts = DocumentFacts { choice, ..DocumentFacts::default() };
@@ -156,17 +156,6 @@ impl Document {
         self.captures.reset();
         self.pictures.reset();
         self.name.reset();
-    }
-
-    /// Pictures in texts, but for those that stand in a place of their own as well.
-    pub(super) fn pictures_in_text(&self) -> u32 {
-        match self.text.pictures() {
-            0 => 0,
-            all => {
-                let known = self.text.prints().count() as u32;
-                all - known.min(all) + self.pictures.without(self.text.prints())
-            }
-        }
     }
 
     /// The next piece stands `base` further in the stream than in the document.
@@ -288,6 +277,7 @@ impl Sink for Document {
             Reading::Result => self.pictures.push(piece),
             Reading::Filled => self.fill(),
             Reading::Extra => self.facts.extra = true,
+            Reading::Address => (self.facts.extra, self.facts.is_linked) = (true, true),
             Reading::Strange => {
                 self.is_strange = true;
                 self.fill();
@@ -345,7 +335,9 @@ impl Sink for Document {
             (_, Reading::Code) => self.facts.signs.code = is_error_code(self.word.bytes()),
             (_, Reading::Loose(loose)) => {
                 let places = if loose == Loose::Duration { 3 } else { 0 };
-                self.facts.loose[loose as usize] = number(self.word.bytes(), places);
+                let found = number(self.word.bytes(), places);
+                self.facts.is_duration_odd |= loose == Loose::Duration && found.is_none();
+                self.facts.loose[loose as usize] = found;
             }
             (Token::String, Reading::Model) => self.name.end(self.base.wrapping_add(end)),
             (Token::String, Reading::Id) => self.ids.end(),

@@ -109,11 +109,15 @@ pub(super) struct DocumentFacts {
     /// Something stands at the top that is neither usage nor what stands around every answer.
     pub(super) extra: bool,
     pub(super) loose: [Option<u64>; 3],
+    /// A duration stands there that cannot be one.
+    pub(super) is_duration_odd: bool,
     /// Its status is one that an answer has before it is made.
     pub(super) pending: bool,
     /// A reason stands there why the answer, or a choice, has ended.
     pub(super) finished: bool,
     pub(super) images: u32,
+    /// An address stands at its top.
+    pub(super) is_linked: bool,
     /// The images stand where the images API puts them, which answers nothing else.
     pub(super) images_api: bool,
     pub(super) kind: Word,

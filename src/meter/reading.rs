@@ -16,7 +16,12 @@ pub(crate) struct Reading {
     /// The usage is that of the prompt, stated before there was an answer (Anthropic's first half).
     pub(crate) is_start: bool,
     /// Usage was stated once only, and not behind text that had come: it may say what there was at the start.
+    /// Or it is not of all the prompts, or pictures, that were asked for.
     pub(crate) is_early: bool,
+    /// The usage is that of some of the prompts.
+    pub(crate) misses_prompts: bool,
+    /// It leaves out choices, of which there are more than are told apart.
+    pub(crate) misses_choices: bool,
     /// The usage object as it was sent; at most 2 KiB.
     pub(crate) raw_usage: Option<Box<str>>,
     /// The model that the upstream says it used.
@@ -74,7 +79,8 @@ impl Meter {
     /// Whether an answer that ends here may be whole; of one that could not be read nobody knows.
     pub(crate) fn may_end(&self) -> bool {
         let ends = match self.kind {
-            Kind::Sse => self.ends_unmarked(),
+            // Some make one picture, however many are asked for, and say nothing of the others.
+            Kind::Sse => self.ends_unmarked() || self.selection().is_between_pictures(),
             // An object that is open at its end broke off where nothing said how long it would be.
             Kind::Json => !self.document.is_object || self.event.broken,
             _ => true,
@@ -102,10 +108,13 @@ impl Meter {
         let pick = self.selection.pick.as_ref();
         let is_final = pick.is_some_and(|pick| pick.is_final);
         let has_ended = self.selection.has_ended();
-        let output_text_bytes = self.document.text.bytes();
+        let output_text_bytes = self.document.text_bytes();
         Progress {
             total_tokens: pick
-                .filter(|pick| !pick.is_start && !self.selection.is_early(output_text_bytes))
+                .filter(|pick| {
+                    let is_part = pick.is_start || self.selection.misses_choices();
+                    !is_part && !self.selection.is_early(output_text_bytes)
+                })
                 .map(|pick| pick.usage.total),
             output_text_bytes,
             output_images: self.selection.images.saturating_add(self.document.pictures_in_text()),
@@ -134,7 +143,7 @@ impl Meter {
     fn read(&self) -> Reading {
         let selection = self.selection();
         let pick = selection.pick.as_ref();
-        let output_text_bytes = self.document.text.bytes();
+        let output_text_bytes = self.document.text_bytes();
         let output_images = selection.images.saturating_add(self.document.pictures_in_text());
         let error = self.kind == Kind::Page || selection.is_error();
         // Alone it is of the whole where nothing but the end has followed.
@@ -143,15 +152,21 @@ impl Meter {
             pick.alone && !pick.is_final && pick.usage.output == 0 && !selection.ends_with_usage
         };
         let has_said = pick.is_some() || output_text_bytes > 0 || output_images > 0;
-        let content = self.content + if self.event.is_mark { 0 } else { self.event.len };
+        let present = if self.event.is_mark { 0 } else { self.event.len };
+        let content = self.content + present;
+        // Of a document that is open nobody knows yet what it is: it may be a picture, or an echo of the prompt.
+        let is_open = self.is_within_document();
+        let whole = if is_open { self.content } else { content };
         let is_known = selection.answered || selection.shell;
-        let is_foreign = content > 0 && (!is_known || self.document.is_strange || self.is_broken);
+        let is_foreign = whole > 0 && (!is_known || self.document.is_strange || self.is_broken);
         let is_foreign = is_foreign && selection.has_output && !has_said && !error;
         Reading {
             usage: selection.usage(),
             is_final: pick.is_some_and(|pick| pick.is_final || (pick.alone && is_last)),
             is_start: pick.is_some_and(|pick| pick.is_start || (says_nothing(pick) && !is_last)),
             is_early: selection.is_early(output_text_bytes),
+            misses_prompts: selection.misses_prompts(),
+            misses_choices: selection.misses_choices(),
             raw_usage: match &selection {
                 // A body that was cut.
                 Cow::Owned(selection) => selection.pick.as_ref().and_then(|pick| pick.raw.clone()),
@@ -167,7 +182,7 @@ impl Meter {
             suspect: selection.suspect,
             total_differs: pick.is_some_and(|pick| pick.differs),
             is_undivided: pick.is_some_and(|pick| pick.is_undivided),
-            unread_bytes: if is_foreign { content } else { 0 },
+            unread_bytes: if is_foreign { whole } else { 0 },
             is_unread: is_foreign || self.is_broken || (self.kind == Kind::Unread && content > 0),
             breaks_off: self.breaks_off || self.tap.as_ref().is_some_and(|tap| tap.is_within()),
             is_no_answer: !error
@@ -179,6 +194,11 @@ impl Meter {
             output_text_bytes,
             output_images,
         }
+    }
+
+    /// Whether an object has begun that has not ended, and is not broken.
+    pub(super) fn is_within_document(&self) -> bool {
+        self.document.is_object && !self.event.broken && !self.scanner.is_complete()
     }
 
     /// Whether what came holds no answer.

@@ -29,6 +29,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) hide: Hide,
     /// Answers that the client asked for (`n`), at least.
     pub(crate) answers: u64,
+    /// Prompts that each get so many of these answers, at least 1.
+    pub(crate) prompts: u64,
     /// The endpoint answers with tokens; else its total is its input.
     pub(crate) has_output: bool,
     /// It listens to audio, whose length may stand at the top of its answer.

@@ -20,9 +20,10 @@ mod names;
 mod usage_selection;
 mod providers;
 mod reordered;
+mod unfinished;
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 269;
+const FIXTURES: usize = 274;
 /// In how many places each of them is cut, about, without `WEIR_TORTURE_CUTS`.
 const CUTS: usize = 128;
 
@@ -70,7 +71,17 @@ impl Endpoint {
 
     fn setup(self, kind: Kind, hide: Hide, model: Option<&str>) -> Setup<'_> {
         let Self { has_output, hears } = self;
-        Setup { kind, coding: None, hide, answers: 1, has_output, hears, model, wants_ids: false }
+        Setup {
+            kind,
+            coding: None,
+            hide,
+            answers: 1,
+            prompts: 1,
+            has_output,
+            hears,
+            model,
+            wants_ids: false,
+        }
     }
 }
 
@@ -793,7 +804,19 @@ fn bounds_hold() {
     run(&mut meter, [stream.as_bytes()]);
     let reading = meter.reading();
     assert_eq!(reading.usage.map(|usage| (usage.input, usage.output)), Some((5, 256)));
-    assert!(reading.suspect);
+    assert!(reading.suspect && reading.misses_choices);
+    assert_eq!(meter.progress().total_tokens, None);
+    // What stands alone is of all of them.
+    let alone = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":600}}"#;
+    let stop = |index| {
+        format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#)
+    };
+    let ends = (0..300).map(stop).chain([alone.to_owned(), "[DONE]".to_owned()]);
+    let ends: String = ends.map(|event| format!("data: {event}\n\n")).collect();
+    run(&mut meter, [ends.as_bytes()]);
+    let reading = meter.reading();
+    assert_eq!(reading.usage.map(|usage| (usage.input, usage.output)), Some((5, 600)));
+    assert!(reading.suspect && reading.is_final && !reading.misses_choices);
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! chunk, per choice, in two halves, or not at all; the rule here makes one record of it and never
 //! adds up what is cumulative.
 
+mod choices;
 mod merge;
 
-use self::merge::{beside, fill_in, is_zero, on_top, takes_back};
+use self::choices::Running;
+use self::merge::{fill_in, is_zero, on_top, takes_back};
 use super::dialect::Document;
-use super::facts::{CHOICES_LIMIT, Choice, DocumentFacts, Loose, Member, Slot};
+use super::facts::{DocumentFacts, Loose, Member, Slot};
 use super::usage_object::{
     AUDIO_MS, Context, INPUT, InvalidUsage, NormalizedUsage, OUTPUT, UsageObject,
 };
@@ -18,6 +20,9 @@ pub(super) struct UsageSelection {
     pub(super) pick: Option<Pick>,
     /// Answers that the client asked for, at least.
     answers: u64,
+    /// Prompts of which each has so many of these answers, and of how many one states usage.
+    prompts: u64,
+    stated_prompts: u64,
     /// The endpoint answers with tokens.
     pub(super) has_output: bool,
     /// The endpoint listens, so that a duration at the top is that of what it heard.
@@ -27,9 +32,14 @@ pub(super) struct UsageSelection {
     /// What is stated apart from `usage`, and comes on top of it.
     apart: Option<Usage>,
     duration_ms: Option<u64>,
+    /// In the order of their indices.
     choices: Vec<Running>,
+    /// More choices came than are told apart.
+    is_crowded: bool,
     /// Events that ended an answer.
     ends: u64,
+    /// The images API says each picture by itself, and in the end that there are no more (Ark, MiniMax).
+    sums_up: bool,
     pub(super) finish_reason: bool,
     /// An API that does not say `[DONE]` has said its last.
     pub(super) is_over: bool,
@@ -62,17 +72,11 @@ pub(super) struct Pick {
     pub(super) alone: bool,
     /// It stands outside of any usage object, and gives way to one.
     is_weak: bool,
+    /// It is the sum of what stands beside single choices.
+    is_of_choices: bool,
     /// As [`NormalizedUsage::differs`] and [`NormalizedUsage::is_undivided`].
     pub(super) differs: bool,
     pub(super) is_undivided: bool,
-}
-
-/// One choice of a stream.
-#[derive(Clone, Debug)]
-struct Running {
-    index: u64,
-    finished: bool,
-    usage: Option<Usage>,
 }
 
 /// Which statement is being considered.
@@ -87,9 +91,9 @@ struct Origin {
 }
 
 impl UsageSelection {
-    /// `answers`: so many the client asked for. `has_output`, `hears`: as in [`super::Setup`].
-    pub(super) fn new(answers: u64, has_output: bool, hears: bool) -> Self {
-        Self { answers, has_output, hears, ..Self::default() }
+    /// `answers`: so many the client asked for. `prompts`, `has_output`, `hears`: as in [`super::Setup`].
+    pub(super) fn new(answers: u64, prompts: u64, has_output: bool, hears: bool) -> Self {
+        Self { answers, prompts, has_output, hears, ..Self::default() }
     }
 
     /// Takes in what a document said. `body`: it is the whole response, not one event of it.
@@ -101,20 +105,23 @@ impl UsageSelection {
         for choice in &facts.choice {
             self.note(choice);
         }
+        self.is_crowded |= facts.more_choices;
         let kind = facts.kind.bytes();
         // Anthropic's, of the whole answer.
         self.finish_reason |= facts.finished && kind == b"message_delta";
-        if !kind.ends_with(b"partial_image") {
+        let is_image = kind.starts_with(b"image_");
+        if is_image && kind.ends_with(b".partial_succeeded") {
+            self.sums_up = true;
+            self.images = self.images.saturating_add(facts.images.max(u32::from(facts.is_linked)));
+        } else if !kind.ends_with(b"partial_image") {
             self.images = self.images.saturating_add(facts.images);
         }
         let ends = ends_answer(kind);
-        if ends {
-            self.ends += 1;
-            self.finish_reason = true;
-            // Only the images API can have further answers in the same stream.
-            let is_image = kind.starts_with(b"image_");
-            self.is_over |= !is_image || self.ends >= self.answers;
-        }
+        self.ends += u64::from(ends);
+        // Only the images API can have further answers in the same stream.
+        let ends_all = ends && (!is_image || self.sums_up || self.ends >= self.answers);
+        self.finish_reason |= ends_all;
+        self.is_over |= ends_all;
         self.error |= matches!(kind, b"response.failed" | b"error");
         self.shell |= facts.shell;
         self.answered |= facts.answered || ends;
@@ -131,7 +138,7 @@ impl UsageSelection {
         let origin = Origin {
             alone,
             is_weak: false,
-            is_final: body || ends || kind == b"message_delta" || finished || is_last,
+            is_final: body || ends_all || kind == b"message_delta" || finished || is_last,
             is_start: kind == b"message_start",
             choice: match facts.choice[..] {
                 [choice] => Some(choice.index),
@@ -162,6 +169,7 @@ impl UsageSelection {
             (OUTPUT, count(Loose::EvalCount)),
         ]);
         if self.hears {
+            self.suspect |= facts.is_duration_odd;
             self.duration_ms = count(Loose::Duration).or(self.duration_ms);
             stated.counts[AUDIO_MS] = self.duration_ms;
         }
@@ -199,16 +207,6 @@ impl UsageSelection {
         self.has_ended() && are_enough
     }
 
-    fn note(&mut self, choice: &Choice) {
-        self.finish_reason |= choice.finished;
-        if let Some(known) = self.choices.iter_mut().find(|one| one.index == choice.index) {
-            known.finished |= choice.finished;
-        } else if self.choices.len() < CHOICES_LIMIT {
-            let Choice { index, finished, .. } = *choice;
-            self.choices.push(Running { index, finished, usage: None });
-        }
-    }
-
     fn state(
         &mut self,
         slot: Slot,
@@ -237,7 +235,7 @@ impl UsageSelection {
         let all_images = match slot {
             Slot::Svg => false,
             Slot::ImageTool => true,
-            _ => facts.images_api,
+            _ => facts.images_api || self.sums_up,
         };
         let has_output = self.has_output;
         let mut normalized = stated.normalized(Context { all_images, has_output })?;
@@ -284,7 +282,11 @@ impl UsageSelection {
                 let less = takes_back(&normalized.usage, &last);
                 self.suspect |= less || normalized.usage.input < last.input;
                 let corrects = origin.is_final && (!was_final || (origin.alone && !alone));
-                if less && !corrects {
+                // Of several pictures the last may be the smallest.
+                if less && (!corrects || self.ends > 1) {
+                    if let Some(pick) = &mut self.pick {
+                        pick.is_final |= origin.is_final;
+                    }
                     return;
                 }
             }
@@ -295,24 +297,23 @@ impl UsageSelection {
             return;
         };
         choice.usage = Some(normalized.usage);
-        let several = self.choices.iter().filter_map(|one| one.usage);
-        let several =
-            several.reduce(|left, right| beside(left, right, left.input.max(right.input)));
-        normalized.usage = several.unwrap_or(normalized.usage);
+        (normalized.usage, self.stated_prompts) = self.over_choices();
         self.set(normalized, raw, origin);
     }
 
-    fn running(&self, index: u64) -> Option<Usage> {
-        self.choices.iter().find(|one| one.index == index).and_then(|one| one.usage)
+    /// As [`super::Reading::is_early`], where so much text has come. Of several pictures each says its own usage.
+    pub(super) fn is_early(&self, text_bytes: u64) -> bool {
+        let is_first = self.statements == 1 && (text_bytes == 0 || text_bytes > self.said_by_then);
+        is_first || self.is_between_pictures() || self.misses_prompts()
     }
 
-    /// As [`super::Reading::is_early`], where so much text has come.
-    pub(super) fn is_early(&self, text_bytes: u64) -> bool {
-        self.statements == 1 && (text_bytes == 0 || text_bytes > self.said_by_then)
+    /// Whether some of the answers that were asked for have ended, of an API that tells no choices apart.
+    pub(super) fn is_between_pictures(&self) -> bool {
+        self.ends > 0 && !self.is_over
     }
 
     fn set(&mut self, normalized: NormalizedUsage, raw: &[u8], origin: Origin) {
-        let Origin { alone, is_final, is_start, is_weak, .. } = origin;
+        let Origin { alone, is_final, is_start, is_weak, choice } = origin;
         let NormalizedUsage { usage, differs, is_undivided } = normalized;
         // What was copied of it may end within a character.
         let valid = |end: usize| std::str::from_utf8(&raw[..end]);
@@ -325,6 +326,7 @@ impl UsageSelection {
             is_start,
             alone,
             is_weak,
+            is_of_choices: choice.is_some(),
             differs,
             is_undivided,
         });

@@ -119,13 +119,16 @@ impl Settlement {
             None => {
                 // Of no prompt nothing was stated, whatever stands there.
                 let stated = stated.filter(|usage| usage.input > 0);
+                let stated = stated.map(|usage| self.of_all_prompts(usage, &reading));
                 let seen = self.seen(stated, &reading);
                 let may_be_more = self.may_be_more(&reading, is_whole, is_success);
                 let reserved = may_be_more.then(|| self.reserved(seen, stated.is_some())).flatten();
-                if reserved.is_some() {
+                // Pictures have a price of their own, so that each was reserved.
+                let pictures = if may_be_more { self.media.pictures } else { 0 };
+                if reserved.is_some() || pictures > images {
                     flags.set(Flags::RESERVED);
-                    images = self.media.pictures.max(images);
                 }
+                images = pictures.max(images);
                 (reserved.unwrap_or(seen), UsageSource::Estimated)
             }
         };
@@ -159,10 +162,12 @@ impl Settlement {
             return None;
         }
         // Some upstreams state the prompt with their first event, and then nothing until the end.
-        let counts_nothing =
-            usage.output == 0 && (!reading.is_final || reading.output_text_bytes > 0);
+        // What was heard is measured by its length.
+        let has_words = reading.output_text_bytes > 0 && usage.audio_ms == 0;
+        let counts_nothing = usage.output == 0 && (!reading.is_final || has_words);
         let is_early = reading.is_early && !reading.is_final;
-        if reading.is_start || reading.is_pending || (!is_whole && (is_early || counts_nothing)) {
+        let is_part = reading.is_start || reading.is_pending || reading.misses_choices;
+        if is_part || (!is_whole && (is_early || counts_nothing)) {
             return None;
         }
         // A complete answer that states its usage along the way has stated it.
@@ -178,6 +183,7 @@ impl Settlement {
             Unstated::Reserved => {
                 !is_whole
                     || reading.breaks_off
+                    || reading.misses_choices
                     || reading.is_blind
                     || self.upstream_status.is_some_and(has_given_up)
                     || (shows_nothing && is_success)
@@ -211,6 +217,12 @@ impl Settlement {
         let output = text.saturating_add(images).max(speech_tokens).max(begun.output);
         let total = begun.input.saturating_add(output);
         Usage { output, image_output: images, total, ..begun }
+    }
+
+    /// With the prompts as they were reserved, where some of them are not stated.
+    fn of_all_prompts(&self, usage: Usage, reading: &Reading) -> Usage {
+        let least = if reading.misses_prompts { self.estimated_input } else { 0 };
+        Usage { input: usage.input.max(least), ..usage }
     }
 
     /// With the prompt as it was reserved.

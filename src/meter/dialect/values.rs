@@ -107,10 +107,14 @@ impl Document {
             (Key::Status, Token::String | Token::Number) => self.read_word(Reading::Pending),
             (Key::Envelope | Key::Label | Key::Id | Key::Status, _) => {}
             (Key::Groq, Token::Object) => {}
-            (Key::Delta, Token::String) => self.said(token),
+            (Key::Delta, Token::String) => {
+                self.is_untyped = true;
+                self.said(token);
+            }
             (Key::Audio, Token::String) => self.facts.answered = true,
             (Key::Image, Token::String) => self.picture(token),
             // The events of the Responses API repeat in the end what their deltas said.
+            (Key::Url, Token::String) => self.reading = Reading::Address,
             (Key::Text | Key::Reasoning, Token::String) if !self.event => self.said(token),
             (Key::Content | Key::Output | Key::Data, Token::Array)
             | (Key::Response | Key::Message, Token::Object) => self.facts.shell = true,

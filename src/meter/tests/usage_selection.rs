@@ -193,7 +193,27 @@ fn the_statement_that_counts() {
                 r#"{{"type":"image_generation.completed","b64_json":"A","usage":{}}}"#,
                 tokens(3, 4)
             )],
-            (of(3, 4), true, false, false),
+            (of(3, 4), false, false, false),
+        ),
+        (
+            "two images of two, of which the last is the smaller",
+            2,
+            [4, 2]
+                .map(|output| {
+                    let usage = tokens(3, output);
+                    format!(r#"{{"type":"image_edit.completed","b64_json":"A","usage":{usage}}}"#)
+                })
+                .into(),
+            (of(3, 4), true, true, true),
+        ),
+        (
+            "images that come one by one, and their usage behind them, whatever was asked for",
+            4,
+            vec![
+                r#"{"type":"image_generation.partial_succeeded","url":"http://x/1"}"#.to_owned(),
+                format!(r#"{{"type":"image_generation.completed","usage":{}}}"#, tokens(3, 4)),
+            ],
+            (of(3, 4), true, false, true),
         ),
         (
             "two images of two",
@@ -263,5 +283,64 @@ fn what_is_stated_once_before_text_is_early() {
         let is_counted = meter.progress().total_tokens.is_some();
         let is_stated = meter.reading().usage.is_some();
         assert_eq!(is_counted, is_stated && !is_early, "{events:?}");
+    }
+}
+
+/// vLLM and SGLang state beside each choice the tokens of its own prompt.
+#[test]
+fn of_several_prompts_each_input_counts_once() {
+    // Answers, prompts, events; input, output, and whether prompts are missing.
+    for (answers, prompts, events, expected) in [
+        (2, 2, vec![chunk(&[0], &tokens(6, 1))], (6, 1, true)),
+        (2, 2, vec![chunk(&[1], &tokens(7, 1)), chunk(&[0], &tokens(6, 1))], (13, 2, false)),
+        (
+            4,
+            2,
+            vec![
+                chunk(&[0], &tokens(6, 1)),
+                chunk(&[2], &tokens(7, 2)),
+                chunk(&[1], &tokens(6, 3)),
+            ],
+            (13, 6, false),
+        ),
+        (4, 2, vec![chunk(&[3], &tokens(7, 1)), chunk(&[2], &tokens(7, 2))], (7, 3, true)),
+        (2, 1, vec![chunk(&[0], &tokens(6, 1)), chunk(&[1], &tokens(6, 1))], (6, 2, false)),
+        // Beside several choices, or alone, it is of all of them.
+        (2, 2, vec![chunk(&[0, 1], &tokens(13, 2))], (13, 2, false)),
+        (2, 2, vec![chunk(&[0], &tokens(6, 1)), chunk(&[], &tokens(13, 2))], (13, 2, false)),
+    ] {
+        let setup = WORDS.setup(Kind::Sse, Hide::Nothing, None);
+        let mut meter = Meter::new(Setup { answers, prompts, ..setup });
+        let mut out = Vec::new();
+        for event in &events {
+            meter.push(Bytes::from(format!("data: {event}\n\n")), &mut out);
+        }
+        let reading = meter.reading();
+        let usage = reading.usage.expect("it was stated");
+        let found = (usage.input, usage.output, reading.misses_prompts);
+        assert_eq!(found, expected, "{answers} {prompts} {events:?}");
+        assert!(reading.is_early || !reading.misses_prompts);
+    }
+}
+
+/// Of several pictures the first is not the whole: who leaves has not stayed, and nothing is cut for the last.
+#[test]
+fn some_pictures_of_several_are_a_part() {
+    let picture =
+        format!(r#"{{"type":"image_edit.completed","b64_json":"A","usage":{}}}"#, tokens(3, 4));
+    for (answers, pictures, is_whole) in [(1, 1, true), (2, 1, false), (3, 2, false), (3, 3, true)]
+    {
+        let setup = WORDS.setup(Kind::Sse, Hide::Nothing, None);
+        let mut meter = Meter::new(Setup { answers, ..setup });
+        for _ in 0..pictures {
+            meter.push(Bytes::from(format!("data: {picture}\n\n")), &mut Vec::new());
+        }
+        let reading = meter.reading();
+        let found =
+            (reading.is_final, reading.finish_reason, meter.is_settled(), meter.progress().is_over);
+        assert_eq!(found, (is_whole, is_whole, is_whole, is_whole), "{pictures} of {answers}");
+        assert!(is_whole || (reading.is_early && !meter.awaits_usage() && !meter.ends_unmarked()));
+        // Some make one however many are asked for.
+        assert!(meter.may_end());
     }
 }

@@ -304,3 +304,41 @@ async fn a_whole_answer_without_usage_is_estimated_for_whoever_has_left() {
     }
     world.finish().await;
 }
+
+/// Of two pictures the first states its usage, and the other is made as well.
+#[tokio::test]
+async fn who_leaves_after_the_first_of_two_pictures_has_not_stayed() {
+    let asked = r#"{"model":"gpt-5.4","prompt":"A weir.","n":2,"stream":true}"#;
+    let picture = |output: u32| {
+        let usage = format!(r#"{{"input_tokens":9,"output_tokens":{output}}}"#);
+        let kind = "image_generation.completed";
+        format!("data: {{\"type\":\"{kind}\",\"b64_json\":\"AAAA\",\"usage\":{usage}}}\n\n")
+    };
+    for (on_disconnect, flag) in [("cancel", "reserved"), ("drain", "drained")] {
+        let upstream = Upstream::start().await;
+        let world = World::before(&upstream)
+            .set("upstream.on_disconnect", format!("\"{on_disconnect}\""))
+            .start()
+            .await;
+        let mut client = world.connect().await;
+        let bytes = request("POST", "/v1/images/generations", &world.key, "", asked);
+        client.send(bytes.as_bytes()).await;
+        let (mut call, _) = upstream.call().await;
+        call.stream().await;
+        call.chunk(picture(900)).await;
+        assert_eq!(client.head().await.status(), 200);
+        client.body_until("output_tokens").await;
+        client.reset();
+        clients_gone(&world).await;
+        if on_disconnect == "drain" {
+            call.chunk(picture(8_000)).await;
+        } else {
+            call.closed().await;
+        }
+        let row = &world.rows_eventually(1).await[0];
+        assert_eq!((&*row.end, &*row.flags), ("client_closed", &[flag.to_owned()][..]));
+        let output = if flag == "drained" { 8_000 } else { 2 * 1_800 };
+        assert_eq!((row.input_tokens, row.output_tokens), (9, output), "{row:?}");
+        world.finish().await;
+    }
+}

@@ -26,7 +26,7 @@ use super::{ASK, ASK_USAGE};
 use crate::harness::{Client, MODEL, World, request};
 
 /// So that no fixture goes missing unnoticed.
-const FIXTURES: usize = 269;
+const FIXTURES: usize = 274;
 /// Between two cuts where nothing is edited, beside those that are interesting; a prime, so that it falls
 /// out of step with whatever repeats in a stream.
 const STRIDE: usize = 29;
@@ -38,7 +38,8 @@ const SAMPLE: usize = 7;
 const NOT_TOKENS: [&str; 2] = ["audio_ms", "reported_cost_nano_usd"];
 /// Fixtures of endpoints that are not asked here, and that have rules of their own; src/meter/tests.rs
 /// has them.
-const ELSEWHERE: [&str; 4] = ["audio/verbose", "embeddings/", "moderations/", "voyage/"];
+const ELSEWHERE: [&str; 5] =
+    ["ark/pictures", "audio/verbose", "embeddings/", "moderations/", "voyage/"];
 /// Clients that ask at the same time.
 const CLIENTS: usize = 4;
 

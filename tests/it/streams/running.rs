@@ -110,3 +110,37 @@ async fn usage_is_exact_where_a_stream_is_broken_off() {
     assert_eq!((row.input_tokens, row.output_tokens, row.total_tokens), (30, 7, 37));
     world.finish().await;
 }
+
+/// Of a list of prompts each states its own tokens: the sum of them counts, once all have stated theirs.
+#[tokio::test]
+async fn of_several_prompts_all_count_where_a_stream_is_broken_off() {
+    let upstream = Upstream::start().await;
+    let world = asking(&upstream).start().await;
+    let body = r#"{"model":"gpt-5.4","prompt":["12345678","1234"],"max_tokens":50,"stream":true}"#;
+    let chunk = |index: u32, input: u32, text: &str| {
+        let usage = format!(r#"{{"prompt_tokens":{input},"completion_tokens":1}}"#);
+        let choice = format!(r#"{{"index":{index},"text":"{text}","finish_reason":null}}"#);
+        format!("data: {{\"choices\":[{choice}],\"usage\":{usage}}}\n\n")
+    };
+    let both = [chunk(1, 6_000, "uno"), chunk(0, 7_000, "one")];
+    for (chunks, source, total) in
+        [(&both[..], "running", 13_002), (&both[..1], "estimated", 6_100)]
+    {
+        let mut client = Client::connect(world.address()).await;
+        client.send(request("POST", "/v1/completions", &world.key, "", body).as_bytes()).await;
+        let (mut call, _) = upstream.call().await;
+        call.stream().await;
+        for chunk in chunks {
+            call.chunk(chunk).await;
+        }
+        let head = client.head().await;
+        client.body_until(if chunks.len() > 1 { "one" } else { "uno" }).await;
+        let id = head.header("x-request-id").expect("every answer has one").to_owned();
+        client.reset();
+        call.closed().await;
+        let row = world.row(&id).await;
+        let found = (&*row.end, &*row.usage_source, row.total_tokens);
+        assert_eq!(found, ("client_closed", source, total), "{row:?}");
+    }
+    world.finish().await;
+}

@@ -25,6 +25,12 @@ fn numbers_come_from_the_best_that_was_read() {
     let picture = || Reading { output_images: 2, ..silent() };
     let pending = |reading| Reading { is_pending: true, ..reading };
     let early = || Reading { is_early: true, ..stated(11, 1) };
+    let some_prompts = || Reading { misses_prompts: true, ..early() };
+    let some_choices = |input| Reading { misses_choices: true, ..stated(input, 1) };
+    let heard_a_part = || {
+        let usage = Usage { audio_ms: 1, ..usage(0, 0) };
+        Reading { usage: Some(usage), ..silent() }
+    };
     let listened = || {
         let usage = Usage { audio_ms: 1, ..usage(0, 0) };
         is_final(Reading { usage: Some(usage), ..silent() })
@@ -46,6 +52,17 @@ fn numbers_come_from_the_best_that_was_read() {
         (is_final(stated(0, 0)), End::Complete, 200, Estimated, (5, 3)),
         (is_final(stated(11, 0)), End::Complete, 200, Estimated, (11, 3)),
         (listened(), End::Complete, 200, Reported, (0, 0)),
+        // How long it was stands before its words.
+        (listened(), cut, 200, Reported, (0, 0)),
+        (heard_a_part(), cut, 200, Estimated, (5, 4)),
+        // One prompt of several: the others are taken for what was reserved.
+        (Reading { usage: Some(usage(2, 1)), ..some_prompts() }, cut, 200, Estimated, (5, 4)),
+        (some_prompts(), cut, 200, Estimated, (11, 4)),
+        (some_prompts(), End::Complete, 200, Reported, (11, 1)),
+        // Some choices of too many, whole or not.
+        (some_choices(11), cut, 200, Estimated, (11, 4)),
+        (some_choices(11), End::Complete, 200, Estimated, (11, 4)),
+        (is_final(some_choices(11)), End::Complete, 200, Estimated, (11, 4)),
         (is_start(stated(11, 1)), cut, 200, Estimated, (11, 4)),
         (is_start(stated(11, 5)), cut, 200, Estimated, (11, 5)),
         (stated(11, 0), cut, 200, Estimated, (11, 4)),
@@ -175,6 +192,10 @@ fn what_an_answer_does_not_show_is_told_by_its_request() {
     assert_eq!((found, spoken.usage.output), ((2, 1_500, 6), 6));
     let painted = used(Reading { output_images: 2, ..Reading::default() }, true);
     assert_eq!((painted.usage.output, painted.images), (544, 2));
+    // By policy as many as were asked for, also where one had more tokens than were reserved for all.
+    let left = used(Reading { output_images: 1, ..Reading::default() }, false);
+    assert_eq!((left.usage.output, left.images), (272, 3));
+    assert!(left.flags.contains(Flags::RESERVED));
     // Of the reservation nobody knows what it was for: it costs what was reserved.
     settlement.media = RequestedMedia { pictures: 3, ..RequestedMedia::default() };
     let used = settlement.unanswered();
