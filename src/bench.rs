@@ -271,6 +271,9 @@ fn row(event_id: EventId) -> Row {
         attempts: 1,
         flags: Flags::default(),
         upstream_request_id: Some("req_0123456789abcdef".into()),
+        upstream: None,
+        upstream_key: "".into(),
+        failed_attempts: None,
         owners: Box::default(),
     };
     Row { opened, closed }

@@ -54,6 +54,7 @@ pub struct Config {
     pub models: Vec<Model>,
     /// By public name; empty: nothing has a price.
     pub prices: Prices,
+    pub retry: Retry,
     pub log: Log,
 }
 
@@ -160,8 +161,11 @@ pub struct Deadlines {
 pub struct Upstream {
     pub name: Arc<str>,
     pub base_url: BaseUrl,
-    pub api_key: Option<SecretString>,
+    /// At least one; without a secret, requests are sent without a key.
+    pub api_keys: Vec<ApiKey>,
     pub models: Vec<ModelName>,
+    /// Failures in a row that let it rest; 0: none do.
+    pub breaker_failures: u32,
     /// Ask streams for usage that the client did not ask for, and hide it again.
     pub inject_usage: bool,
     /// Ask streams for their usage with every chunk, too, and hide it again.
@@ -211,11 +215,43 @@ pub struct BaseUrl {
     pub root: String,
 }
 
-/// A model's public name and what this upstream calls it.
+/// What Weir authenticates with at an upstream: one of its keys.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Empty for the only one.
+    pub name: Arc<str>,
+    pub secret: Option<SecretString>,
+    /// Its part of what the upstream gets.
+    pub weight: u64,
+}
+
+/// Candidates of one model: keys of upstreams that serve it.
+pub(crate) const CANDIDATES_MAX: usize = 64;
+
+/// A model's public name, what this upstream calls it, and when it serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
     pub name: String,
     pub upstream_name: String,
+    /// The lower, the sooner: of those who serve a model, the others get what these can't take.
+    pub priority: u32,
+    /// The part of what those of one priority get.
+    pub weight: u64,
+}
+
+/// When a request goes to another candidate, before anything of an answer has reached its client.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Of one request, the first included.
+    pub attempts: u32,
+    /// No further one begins later than so long after the first.
+    pub within_ms: u64,
+    /// Further attempts among all requests, in percent.
+    pub budget_percent: u64,
+    /// Answers that are tried elsewhere; a key that is not accepted always is.
+    pub on_status: Vec<u16>,
+    /// Also where the upstream may have begun to work: it closed the connection, or did not answer in time.
+    pub on_reset: bool,
 }
 
 /// What happens to the upstream request when the client goes away mid-stream.
@@ -243,6 +279,8 @@ pub struct Model {
     pub makes_images: bool,
     /// Reserve what answers of this model have been like, once enough are known.
     pub learn_reservation: bool,
+    /// Other public names.
+    pub aliases: Vec<String>,
     /// Seconds since the Unix epoch, as the model list shows it.
     pub created: i64,
     pub owned_by: String,
@@ -256,6 +294,7 @@ impl Model {
             default_output_tokens: raw::DEFAULT_OUTPUT_TOKENS,
             makes_images: name == raw::IMAGE_MODEL,
             learn_reservation: false,
+            aliases: Vec::new(),
             created: raw::DEFAULT_CREATED,
             owned_by: raw::DEFAULT_OWNER.to_owned(),
         }
@@ -399,7 +438,7 @@ mod tests {
         let [upstream] = config.upstreams.as_slice() else { panic!("one upstream") };
         assert_eq!((&*upstream.name, upstream.base_url.tls), ("yisu", true));
         assert_eq!(upstream.base_url.authority, "api.yisu.com");
-        assert!(upstream.api_key.is_some() && config.admin.token.is_none());
+        assert!(upstream.api_keys[0].secret.is_some() && config.admin.token.is_none());
         assert!(config.server.workers >= 1 && config.models.is_empty());
         let text = format!("{config:?}");
         assert!(!text.contains("sk-upstream-secret"), "a secret is printed: {text}");
@@ -447,7 +486,7 @@ mod tests {
         assert_eq!(upstream.models[1].upstream_name, "b-2026");
         assert_eq!(upstream.on_disconnect, OnDisconnect::Drain);
         assert_eq!(upstream.unstated, Unstated::Seen);
-        assert!(upstream.api_key.is_none() && config.upstreams.len() == 1);
+        assert!(upstream.api_keys[0].secret.is_none() && config.upstreams.len() == 1);
         assert_eq!(config.models[0].default_output_tokens, 7);
         assert!(config.models[0].learn_reservation);
         let new_key = &config.limits.new_key;
@@ -469,7 +508,7 @@ mod tests {
         );
         let config = Config::build("", Path::new(""), &Variables::default(), Secrets::Optional)
             .expect("no secret is needed");
-        assert!(config.upstreams[0].api_key.is_none());
+        assert!(config.upstreams[0].api_keys[0].secret.is_none());
     }
 
     #[test]

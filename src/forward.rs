@@ -68,6 +68,20 @@ pub(crate) enum SendError {
 impl SendError {
     pub(crate) const COUNT: usize = Self::Protocol as usize + 1;
 
+    /// As rows have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::DnsTimeout => "dns_timeout",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::HeadTimeout => "timeout",
+            Self::Protocol => "protocol",
+        }
+    }
+
     /// Whether a byte of the request may have reached the upstream.
     pub(crate) fn is_sent(self) -> bool {
         matches!(self, Self::Reset | Self::HeadTimeout | Self::Protocol)
@@ -81,14 +95,21 @@ pub(crate) struct Upstream {
     pub(crate) usage_options: Arc<UsageOptions>,
     pub(crate) log_throttles: Arc<LogThrottles>,
     host: HeaderValue,
-    authorization: Option<HeaderValue>,
-    /// The same key without its scheme.
-    api_key: Option<HeaderValue>,
+    /// In the configuration's order.
+    credentials: Vec<Credential>,
     connector: Connector,
     pool: Rc<Pool>,
     shard: Arc<Shard>,
     /// Drains of abandoned streams that run now.
     pub(crate) drains: Rc<Drains>,
+}
+
+/// One of an upstream's keys, as it is sent.
+#[derive(Debug, Default)]
+struct Credential {
+    authorization: Option<HeaderValue>,
+    /// The same key without its scheme.
+    api_key: Option<HeaderValue>,
 }
 
 /// A request, ready to be sent.
@@ -143,6 +164,20 @@ pub struct UnusableUpstream {
     reason: String,
 }
 
+impl Credential {
+    /// `None`: it has characters that cannot be sent.
+    fn new(key: &config::ApiKey) -> Option<Self> {
+        let Some(secret) = &key.secret else { return Some(Self::default()) };
+        let value = |scheme: &str| {
+            let mut value =
+                HeaderValue::from_str(&format!("{scheme}{}", secret.expose_secret())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        Some(Self { authorization: Some(value("Bearer ")?), api_key: Some(value("")?) })
+    }
+}
+
 impl Upstream {
     pub(crate) fn new(
         config: Arc<config::Upstream>,
@@ -155,17 +190,9 @@ impl Upstream {
             |reason: String| UnusableUpstream { upstream: config.name.to_string(), reason };
         let host = HeaderValue::from_str(&config.base_url.authority)
             .map_err(|_| unusable("`base_url` has a host that cannot be sent".into()))?;
-        let credential = |scheme: &str| match &config.api_key {
-            None => Ok(None),
-            Some(key) => {
-                let value = format!("{scheme}{}", key.expose_secret());
-                let mut value = HeaderValue::from_str(&value)
-                    .map_err(|_| unusable("`api_key` has characters that cannot be sent".into()))?;
-                value.set_sensitive(true);
-                Ok(Some(value))
-            }
-        };
-        let (authorization, api_key) = (credential("Bearer ")?, credential("")?);
+        let credentials = config.api_keys.iter().map(Credential::new).collect::<Option<_>>();
+        let credentials = credentials
+            .ok_or_else(|| unusable("`api_key` has characters that cannot be sent".into()))?;
         let connector =
             Connector::new(&config, log_throttles.clone(), resolve).map_err(unusable)?;
         let idle = Duration::from_millis(config.pool_idle_ms);
@@ -175,8 +202,7 @@ impl Upstream {
             usage_options,
             log_throttles,
             host,
-            authorization,
-            api_key,
+            credentials,
             connector,
             pool,
             shard,
@@ -184,11 +210,12 @@ impl Upstream {
         })
     }
 
-    /// The head that goes upstream, made from the client's in place. `with_api_key`: the key goes in
-    /// both forms, because servers of Anthropic's API differ in which one they take.
-    pub(crate) fn rewrite(&self, headers: &mut HeaderMap, with_api_key: bool) {
-        let api_key = self.api_key.as_ref().filter(|_| with_api_key);
-        let (host, authorization) = (&self.host, self.authorization.as_ref());
+    /// The head that goes upstream, made from the client's in place. `key`: which of the upstream's. `with_api_key`:
+    /// it goes in both forms, because servers of Anthropic's API differ in which one they take.
+    pub(crate) fn rewrite(&self, headers: &mut HeaderMap, key: usize, with_api_key: bool) {
+        let Credential { authorization, api_key } = &self.credentials[key];
+        let api_key = api_key.as_ref().filter(|_| with_api_key);
+        let (host, authorization) = (&self.host, authorization.as_ref());
         headers::toward_upstream(
             headers,
             host,

@@ -6,6 +6,7 @@
 mod admission;
 mod upstream_policy;
 mod answer;
+mod attempt_log;
 pub(crate) mod client;
 mod cors;
 mod endpoints;
@@ -20,6 +21,7 @@ mod send;
 mod settlement;
 mod upstream_body;
 mod rate_limit_headers;
+mod routing;
 mod transfer;
 mod worker;
 
@@ -34,6 +36,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -46,7 +49,8 @@ use crate::gateway::client::{Client, Phase, Surplus};
 use crate::gateway::disconnect::{DisconnectGuard, ReadOn};
 use crate::gateway::endpoints::{Action, Endpoint, Forwarded, Keyed};
 use crate::gateway::request_body::{InFlightBytes, ReadError, RequestBody};
-use crate::gateway::send::{Plan, not_answered, send};
+use crate::gateway::routing::{Chosen, Tries};
+use crate::gateway::send::{ClientRequest, Plan, not_answered, send};
 use crate::gateway::settlement::Settlement;
 use crate::record::EventId;
 use crate::refusal::{Family, ORIGIN, Refusal};
@@ -195,38 +199,32 @@ async fn serve(
     let now = worker.clock.now();
     let identity = confirm(worker, client, &head, endpoint, identified, now, exchange)?;
     let route = worker.routes.find(&facts.model, identity.models.as_deref())?;
-    let upstream = &worker.upstreams[route.upstream];
-    worker.owners.check(&facts.named, &identity, &upstream.config)?;
+    let (chosen, tries) = Tries::begin(worker, route, &head.uri, &facts, &identity)?;
+    let Chosen { mut attempt, target } = chosen;
     let needs_price = identity.has_cost_quota() && !forwarded.is_free;
     let price = route.price(now.unix_ms, needs_price)?;
-    let refusable = &worker.bounds.refusable;
-    let target =
-        upstream_policy::target(&head.uri, &facts, &upstream.config, route.upstream, refusable)?;
     let ask = ask_for(forwarded, &facts, route, &identity, price);
     let permit = admit(worker, &identity, arriving, ask, now, exchange)?;
+    attempt.weigh(permit.reserved_tokens());
     let clamp = permit.clamp();
-    let opened = opened(worker, exchange.event_id, &identity, route, endpoint, &facts, &permit);
+    let upstream = &worker.upstreams[attempt.candidate().backend.upstream];
+    let name = upstream.config.name.clone();
+    let opened =
+        opened(worker, exchange.event_id, &identity, route, name, endpoint, &facts, &permit);
+    let arrived = exchange.arrived;
     let settlement =
-        Settlement::new(worker, client, permit, &opened, exchange.arrived, route, held);
+        Settlement::new(worker, client, permit, attempt, &opened, arrived, route, held);
     let mut settlement = record_open(settlement).await?;
     set_policy(&mut settlement, &identity, upstream, route, forwarded, &facts, clamp);
     let drain = ReadOn::of(upstream, facts.stream, identity.tenant.clone());
-    let plan = Plan::new(
-        worker,
-        upstream,
-        route,
-        head,
-        target,
-        frames,
-        facts,
-        forwarded,
-        clamp,
-        &identity.tenant,
-        exchange.event_id,
-    );
+    let (event_id, Parts { method, uri, headers, .. }) = (exchange.event_id, head);
+    let endpoint = forwarded;
+    let request =
+        ClientRequest { method, uri, headers, frames, facts, endpoint, clamp, identity, event_id };
     let left = drain.is_whole.then(|| settlement.survive_client());
     // On the heap, for it may outlive this future, which would else have room for it twice.
-    let answer = fulfil(worker.clone(), client.clone(), route.index, plan, settlement, family);
+    let sent = (request, target, tries);
+    let answer = fulfil(worker.clone(), client.clone(), route.index, sent, settlement, family);
     let answer = Box::pin(answer);
     match left {
         Some(left) => DisconnectGuard::new(worker, drain, left, answer).await,
@@ -234,19 +232,34 @@ async fn serve(
     }
 }
 
-/// The last stages: the request goes upstream, and what comes back is on its way. It holds on to all that
-/// it needs, because it may go on when its client has left.
+/// The last stages: the request goes upstream, to another candidate where that does not answer, and what comes back
+/// is on its way. It holds on to all that it needs, because it may go on when its client has left.
 async fn fulfil(
     worker: Rc<Worker>,
     client: Rc<Client>,
     route: usize,
-    plan: Plan,
+    (mut request, mut target, mut tries): (ClientRequest, PathAndQuery, Tries),
     mut settlement: Box<Settlement>,
     family: Family,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let route = worker.routes.at(route);
-    let upstream = &worker.upstreams[route.upstream];
-    let (inbound, asked) = match send(&worker, upstream, route, plan, &mut settlement).await {
+    let sent = loop {
+        let headers = match tries.may_go_on(&worker, route) {
+            true => request.headers.clone(),
+            false => std::mem::take(&mut request.headers),
+        };
+        let candidate = settlement.log.candidate();
+        let plan = Plan::new(&worker, route, candidate, target, headers, &request);
+        let mut sent = send(&worker, route, plan, &request, &mut settlement).await;
+        routing::report(&worker, &mut settlement, &mut sent).await;
+        match tries.next(&worker, route, &sent, &request, settlement.reserved_tokens()) {
+            Some(next) => target = routing::go_on(&worker, &mut settlement, next, sent),
+            None => break sent,
+        }
+    };
+    drop(request);
+    let upstream = &worker.upstreams[settlement.log.candidate().backend.upstream];
+    let (inbound, asked) = match sent {
         Ok(answered) => answered,
         Err(error) => return Err(not_answered(upstream, settlement, error).await),
     };

@@ -61,6 +61,12 @@ pub struct Closed {
     pub attempts: u32,
     pub flags: Flags,
     pub upstream_request_id: Option<Box<str>>,
+    /// The upstream that it was sent to last, where that is not the one of its `Opened`.
+    pub upstream: Option<Arc<str>>,
+    /// What that one's key is called; empty where it has but one.
+    pub upstream_key: Arc<str>,
+    /// Where it had been before, in order, and how that went: a list in JSON.
+    pub failed_attempts: Option<Box<str>>,
     /// Of a response that the upstream keeps: whose it is, and its items.
     pub owners: Box<[ResponseOwner]>,
 }
@@ -105,6 +111,11 @@ impl std::fmt::Display for EventId {
 }
 
 impl Row {
+    /// The upstream that it was sent to last.
+    pub(crate) fn upstream(&self) -> &Arc<str> {
+        self.closed.upstream.as_ref().unwrap_or(&self.opened.upstream)
+    }
+
     /// The price that it is charged by.
     pub(crate) fn price_version(&self) -> Option<PriceVersion> {
         self.closed.price_version.or(self.opened.price_version)
@@ -143,6 +154,9 @@ impl Closed {
             attempts: 1,
             flags: Flags::default(),
             upstream_request_id: None,
+            upstream: None,
+            upstream_key: "".into(),
+            failed_attempts: None,
             owners: Box::default(),
         }
     }

@@ -13,6 +13,7 @@
 mod tenant_scope;
 mod body;
 mod framing;
+mod upstream;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -177,41 +178,6 @@ impl Refusal {
             "Something is wrong in the gateway; its log has the cause under this request id.";
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self::new(status, "server_error", "internal_error", message).should_retry(false)
-    }
-
-    /// The upstream does not know the gateway's own key.
-    pub(crate) fn upstream_auth() -> Self {
-        let message = "The upstream does not accept the gateway's credentials; \
-                       the operator of this gateway has to renew them.";
-        Self::upstream("upstream_auth", StatusCode::BAD_GATEWAY, message).should_retry(false)
-    }
-
-    /// An error without a body that a client could read.
-    pub(crate) fn upstream_failed(status: StatusCode) -> Self {
-        let message = "The upstream failed.";
-        let refusal = Self::upstream("upstream_error", StatusCode::BAD_GATEWAY, message);
-        Self { upstream_status: Some(status.as_u16()), ..refusal }.should_retry(false)
-    }
-
-    pub(crate) fn upstream_protocol() -> Self {
-        SendError::Protocol.into()
-    }
-
-    pub(crate) fn upstream_truncated() -> Self {
-        let message = "The upstream's answer ended before it was complete.";
-        Self::upstream("upstream_truncated", StatusCode::BAD_GATEWAY, message).should_retry(false)
-    }
-
-    /// The connection broke when a part of the answer was here.
-    pub(crate) fn upstream_broke() -> Self {
-        let message = "The upstream's connection broke before its answer was complete.";
-        Self::upstream("upstream_reset", StatusCode::BAD_GATEWAY, message).should_retry(false)
-    }
-
-    pub(crate) fn upstream_idle() -> Self {
-        let message = "The upstream stopped sending before its answer was complete.";
-        let status = StatusCode::GATEWAY_TIMEOUT;
-        Self::upstream("upstream_idle_timeout", status, message).should_retry(false)
     }
 
     /// A running stream has used up its reservation, and its quotas have no room for more.

@@ -1,14 +1,23 @@
-//! Which upstream serves a model, and under which name. In this version the first upstream that lists a
-//! model serves it.
+//! Who serves a model: all upstreams that list it, each of their keys for itself, and which of them a request goes
+//! to.
 
+mod breaker;
+mod budget;
+mod candidate;
+mod choice;
 mod learned;
 mod served_model;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Model, Unpriced};
+use crate::config::{self, Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
+use crate::route::breaker::Breaker;
+use crate::route::candidate::Backend;
+pub(crate) use budget::RetryBudget;
+pub(crate) use candidate::{AllRest, Attempt, Candidate, Outcome};
+pub(crate) use choice::{Lots, Tried};
 pub(crate) use learned::{Learned, LearnedByTenant};
 pub(crate) use served_model::{Served, WarnedModels};
 
@@ -37,10 +46,8 @@ pub(crate) struct Routes {
 pub(crate) struct Route {
     /// The public name.
     pub(crate) model: Arc<str>,
-    /// The upstream's name for it, where that differs.
-    pub(crate) upstream_model: Option<String>,
-    /// Index into the configuration's upstreams.
-    pub(crate) upstream: usize,
+    /// Who serves it, in the order of their priorities; at least one.
+    pub(crate) candidates: Vec<Arc<Candidate>>,
     /// Its place in the metrics.
     pub(crate) index: usize,
     /// Reserved for an answer whose length the request does not limit.
@@ -61,6 +68,26 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// Leaves only those candidates where what a request names is kept, if that is known of any.
+    pub(crate) fn bind(&self, tried: &mut Tried, is_kept: impl Fn(&str) -> bool) {
+        let is_kept = |one: &Arc<Candidate>| is_kept(&one.backend.place);
+        if self.candidates.iter().any(is_kept) {
+            let others = self.candidates.iter().enumerate().filter(|(_, one)| !is_kept(one));
+            others.for_each(|(index, _)| tried.add(index));
+        }
+    }
+
+    /// Begins a request at one of its candidates that has not been tried, as [`choice::choose`] does.
+    pub(crate) fn choose(
+        &self,
+        tried: &mut Tried,
+        tokens: u64,
+        lots: &Lots,
+        now_ns: u64,
+    ) -> Result<Attempt, AllRest> {
+        choice::choose(&self.candidates, tried, tokens, lots, now_ns)
+    }
+
     /// What an answer of this model to this tenant usually stays below, as far as that is known.
     pub(crate) fn usual_output_tokens(&self, tenant: &str) -> u64 {
         let learned = self.learned.as_ref().and_then(|learned| learned.usual(tenant));
@@ -72,20 +99,29 @@ impl Routes {
     pub(crate) fn new(config: &Config) -> Self {
         let mut routes = Self { models: Vec::new(), by_name: HashMap::new() };
         for (upstream, settings) in config.upstreams.iter().enumerate() {
+            let backends = backends(upstream, settings);
             for listed in &settings.models {
+                let renamed =
+                    (listed.upstream_name != listed.name).then(|| listed.upstream_name.clone());
+                let candidates = backends.iter().zip(&settings.api_keys).map(|(backend, key)| {
+                    let weight = listed.weight * key.weight;
+                    let (backend, renamed) = (backend.clone(), renamed.clone());
+                    Arc::new(Candidate::new(backend, renamed, listed.priority, weight))
+                });
                 let model: Arc<str> = Arc::from(listed.name.as_str());
-                if routes.by_name.contains_key(&model) {
+                if let Some(index) = routes.by_name.get(&model) {
+                    routes.models[*index].candidates.extend(candidates);
                     continue;
                 }
                 let entry = config.models.iter().find(|entry| entry.name == listed.name);
                 let entry = entry.cloned().unwrap_or_else(|| Model::unconfigured(&listed.name));
                 let index = routes.models.len();
                 routes.by_name.insert(model.clone(), index);
+                let aliases = entry.aliases.iter().map(|alias| Arc::from(alias.as_str()));
+                routes.by_name.extend(aliases.map(|alias: Arc<str>| (alias, index)));
                 routes.models.push(Route {
                     model,
-                    upstream_model: (listed.upstream_name != listed.name)
-                        .then(|| listed.upstream_name.clone()),
-                    upstream,
+                    candidates: candidates.collect(),
                     index,
                     default_output_tokens: entry.default_output_tokens,
                     makes_images: entry.makes_images,
@@ -97,6 +133,9 @@ impl Routes {
                     owned_by: entry.owned_by,
                 });
             }
+        }
+        for route in &mut routes.models {
+            route.candidates.sort_by_key(|candidate| candidate.priority);
         }
         routes
     }
@@ -149,6 +188,19 @@ impl Route {
             price => Ok(price.copied()),
         }
     }
+}
+
+/// An upstream's keys, which share what is known of the upstream.
+fn backends(upstream: usize, settings: &config::Upstream) -> Vec<Arc<Backend>> {
+    let failures = settings.breaker_failures;
+    let breaker = Arc::new(Breaker::new(failures));
+    let upstream_name = settings.name.clone();
+    let keys = settings.api_keys.iter().enumerate();
+    keys.map(|(key, settings)| {
+        let (names, breaker) = ((&*upstream_name, settings.name.clone()), breaker.clone());
+        Arc::new(Backend::new(upstream, key, names, failures, breaker))
+    })
+    .collect()
 }
 
 fn is_allowed(route: &Route, allowed: Option<&[String]>) -> bool {

@@ -14,7 +14,7 @@ mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::identify::FailedKeys;
 use crate::inspect::RefusableFields;
 use crate::ledger::{Ledger, LedgerError, ROW_WAIT};
 use crate::registry::Registry;
-use crate::route::Routes;
+use crate::route::{RetryBudget, Routes};
 use crate::server::accept::{ConnectionLimits, WorkerQueue};
 use crate::server::registry_refresh::RegistryRefresher;
 use crate::store::StoreError;
@@ -374,6 +374,9 @@ fn shared(
             .map(|_| Arc::new(LogThrottles::new(&parts.clock)))
             .collect(),
         resolve,
+        retry: Arc::new(config.retry.clone()),
+        retry_budget: Arc::new(RetryBudget::new(config.retry.budget_percent)),
+        lots: Arc::new(AtomicU64::new(parts.clock.now().unix_ms.unsigned_abs())),
     }
 }
 

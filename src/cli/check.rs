@@ -58,10 +58,12 @@ fn report(config: &Config, origin: &str, secrets: Secrets) -> String {
 fn describe(upstream: &Upstream, secrets: Secrets) -> String {
     let url = &upstream.base_url;
     let scheme = if url.tls { "https" } else { "http" };
-    let key = match (&upstream.api_key, secrets) {
-        (Some(_), _) => "with a key",
-        (None, Secrets::Required) => "without a key",
-        (None, Secrets::Optional) => "key not checked",
+    let keys = upstream.api_keys.len();
+    let key = match (&upstream.api_keys[0].secret, secrets) {
+        _ if keys > 1 => format!("with {keys} keys"),
+        (Some(_), _) => "with a key".to_owned(),
+        (None, Secrets::Required) => "without a key".to_owned(),
+        (None, Secrets::Optional) => "key not checked".to_owned(),
     };
     let models: Vec<String> = upstream
         .models

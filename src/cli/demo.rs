@@ -97,7 +97,7 @@ fn config(args: &Args, base_url: &str) -> anyhow::Result<Config> {
     let mut config = Config::from_toml(&text, Secrets::Required)?;
     for upstream in &mut config.upstreams {
         // The simulator takes any key, but like every upstream it wants one.
-        Arc::make_mut(upstream).api_key = Some(SecretString::from("demo"));
+        Arc::make_mut(upstream).api_keys[0].secret = Some(SecretString::from("demo"));
     }
     Ok(config)
 }

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     format: Format,
 }
 
-pub(super) const COLUMNS: [Column; 37] = [
+pub(super) const COLUMNS: [Column; 39] = [
     Column::shown("event_id", "request"),
     Column::shown("started_at", "started"),
     Column::ranked("tenant", "tenant", 1),
@@ -48,6 +48,7 @@ pub(super) const COLUMNS: [Column; 37] = [
     Column::ranked("model", "model", 4),
     Column::hidden("model_served"),
     Column::hidden("upstream"),
+    Column::hidden("upstream_key"),
     Column::ranked("endpoint", "path", 10),
     Column::shown("status", "status"),
     Column::hidden("upstream_status"),
@@ -75,6 +76,7 @@ pub(super) const COLUMNS: [Column; 37] = [
     Column::ranked("ttfb_ms", "first byte ms", 11),
     Column::ranked("duration_ms", "duration ms", 8),
     Column::hidden("attempts"),
+    Column::hidden("failed_attempts"),
     Column::hidden("streamed"),
     Column::ranked("flags", "flags", 5),
     Column::hidden("upstream_request_id"),

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use clap::Parser;
 
-use crate::config::{Admin, Admission, Config, Data, Deadlines, Durability, Log, Server, Unpriced};
+use crate::config::{
+    Admin, Admission, Config, Data, Deadlines, Durability, Log, Retry, Server, Unpriced,
+};
 use crate::price::Prices;
 use crate::tenancy::Limits;
 
@@ -53,6 +55,13 @@ pub(crate) fn config_in(dir: &Path) -> Config {
         upstreams: Vec::new(),
         models: Vec::new(),
         prices: Prices::default(),
+        retry: Retry {
+            attempts: 1,
+            within_ms: 1,
+            budget_percent: 0,
+            on_status: Vec::new(),
+            on_reset: false,
+        },
         log: Log { filter: "info".to_owned(), json: false },
     }
 }

@@ -59,6 +59,7 @@ pub(super) const ROOT: &[Key] = &[
     key("upstream", Kind::Tables(UPSTREAM)),
     key("model", Kind::Tables(MODEL)),
     key("price", Kind::Tables(PRICE)),
+    key("retry", Kind::Table(RETRY)),
     key("log", Kind::Table(LOG)),
 ];
 
@@ -121,7 +122,11 @@ const UPSTREAM: &[Key] = &[
     key("name", Kind::Text("a name, such as \"yisu\"")),
     key("base_url", Kind::Text("a URL, such as \"https://api.example.com/v1\"")),
     key("api_key", Kind::Secret),
+    key("api_keys", Kind::Tables(API_KEY)),
     key("models", Kind::Models),
+    key("priority", Kind::Int(0, 1_000)),
+    key("weight", Kind::Int(1, 1_000)),
+    key("breaker_failures", Kind::Int(0, 1_000)),
     key("inject_usage", Kind::Bool),
     key("running_usage", Kind::Bool),
     key("allow_query", Kind::Texts("names of parameters, such as [\"api-version\"]")),
@@ -144,10 +149,27 @@ const UPSTREAM: &[Key] = &[
     key("allow_ids", Kind::Texts("kinds of ids, such as [\"file_id\"]")),
 ];
 
-/// A model under another name.
+/// One of several keys of an upstream.
+const API_KEY: &[Key] = &[
+    key("name", Kind::Text("a name, such as \"team-a\"")),
+    key("key", Kind::Secret),
+    key("weight", Kind::Int(1, 1_000)),
+];
+
+const RETRY: &[Key] = &[
+    key("attempts", Kind::Int(1, 10)),
+    key("within_ms", Kind::Int(1, DAY_MS)),
+    key("budget_percent", Kind::Int(0, 100)),
+    key("on_status", Kind::Ints(16, 400, 599)),
+    key("on_reset", Kind::Bool),
+];
+
+/// A model under another name, or with a place of its own among those who serve it.
 const MAPPING: &[Key] = &[
     key("name", Kind::Text("the public name")),
     key("upstream_name", Kind::Text("the upstream's name")),
+    key("priority", Kind::Int(0, 1_000)),
+    key("weight", Kind::Int(1, 1_000)),
 ];
 
 const MODEL: &[Key] = &[
@@ -155,6 +177,7 @@ const MODEL: &[Key] = &[
     key("default_output_tokens", Kind::Int(1, 100_000_000)),
     key("makes_images", Kind::Bool),
     key("learn_reservation", Kind::Bool),
+    key("aliases", Kind::Texts("other public names, such as [\"gpt-latest\"]")),
     // Up to the end of the year 9999.
     key("created", Kind::Int(0, 253_402_300_799)),
     key("owned_by", Kind::Text("a name, such as \"system\"")),
@@ -368,8 +391,8 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::super::raw::{
-        Raw, RawAdmin, RawData, RawDeadlines, RawLimits, RawLog, RawMapping, RawModel, RawPrice,
-        RawServer, RawUpstream,
+        Raw, RawAdmin, RawApiKey, RawData, RawDeadlines, RawLimits, RawLog, RawMapping, RawModel,
+        RawPrice, RawRetry, RawServer, RawUpstream,
     };
     use super::*;
 
@@ -392,6 +415,8 @@ mod tests {
             (LIMITS, fields::<RawLimits>()),
             (DEADLINES, fields::<RawDeadlines>()),
             (UPSTREAM, fields::<RawUpstream>()),
+            (API_KEY, fields::<RawApiKey>()),
+            (RETRY, fields::<RawRetry>()),
             (MAPPING, fields::<RawMapping>()),
             (MODEL, fields::<RawModel>()),
             (PRICE, fields::<RawPrice>()),

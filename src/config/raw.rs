@@ -37,6 +37,7 @@ pub(super) struct Raw {
     pub(super) upstream: Option<Vec<RawUpstream>>,
     pub(super) model: Vec<RawModel>,
     pub(super) price: Vec<RawPrice>,
+    pub(super) retry: RawRetry,
     pub(super) log: RawLog,
 }
 
@@ -117,7 +118,12 @@ pub(super) struct RawUpstream {
     pub(super) base_url: Option<String>,
     /// A secret reference; empty: requests are sent without a key.
     pub(super) api_key: String,
+    /// Several, in the place of `api_key`.
+    pub(super) api_keys: Vec<RawApiKey>,
     pub(super) models: Option<Vec<RawModelName>>,
+    pub(super) priority: u32,
+    pub(super) weight: u64,
+    pub(super) breaker_failures: u32,
     pub(super) inject_usage: bool,
     pub(super) running_usage: bool,
     pub(super) allow_query: Vec<String>,
@@ -141,6 +147,26 @@ pub(super) struct RawUpstream {
     pub(super) allow_ids: Vec<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawApiKey {
+    pub(super) name: Option<String>,
+    /// A secret reference.
+    pub(super) key: String,
+    pub(super) weight: u64,
+}
+
+/// When a request is sent to another candidate.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRetry {
+    pub(super) attempts: u32,
+    pub(super) within_ms: u64,
+    pub(super) budget_percent: u64,
+    pub(super) on_status: Vec<u16>,
+    pub(super) on_reset: bool,
+}
+
 /// `"gpt-5.4"`, or `{ name = "gpt-5.4", upstream_name = "gpt-5.4-2026" }`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -154,6 +180,9 @@ pub(super) enum RawModelName {
 pub(super) struct RawMapping {
     pub(super) name: Option<String>,
     pub(super) upstream_name: Option<String>,
+    /// `None`: the upstream's.
+    pub(super) priority: Option<u32>,
+    pub(super) weight: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,6 +193,7 @@ pub(super) struct RawModel {
     /// `None`: by its name.
     pub(super) makes_images: Option<bool>,
     pub(super) learn_reservation: bool,
+    pub(super) aliases: Vec<String>,
     pub(super) created: i64,
     pub(super) owned_by: String,
 }
@@ -276,7 +306,11 @@ impl Default for RawUpstream {
             name: None,
             base_url: None,
             api_key: String::new(),
+            api_keys: Vec::new(),
             models: None,
+            priority: 0,
+            weight: 1,
+            breaker_failures: 5,
             inject_usage: true,
             running_usage: false,
             allow_query: DEFAULT_QUERY.map(str::to_owned).into(),
@@ -321,8 +355,27 @@ impl Default for RawModel {
             default_output_tokens: DEFAULT_OUTPUT_TOKENS,
             makes_images: None,
             learn_reservation: false,
+            aliases: Vec::new(),
             created: DEFAULT_CREATED,
             owned_by: DEFAULT_OWNER.to_owned(),
+        }
+    }
+}
+
+impl Default for RawApiKey {
+    fn default() -> Self {
+        Self { name: None, key: String::new(), weight: 1 }
+    }
+}
+
+impl Default for RawRetry {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            within_ms: 30_000,
+            budget_percent: 20,
+            on_status: vec![429, 503],
+            on_reset: false,
         }
     }
 }

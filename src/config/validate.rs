@@ -14,7 +14,7 @@ use super::raw::{Raw, RawAdmin, RawLimits, RawServer};
 use super::secret::{Reference, SecretError};
 use super::variables::Variables;
 use super::{
-    Admin, Admission, Config, Data, Deadlines, Durability, Log, Secrets, Server, Unpriced,
+    Admin, Admission, Config, Data, Deadlines, Durability, Log, Retry, Secrets, Server, Unpriced,
 };
 use crate::price;
 use crate::tenancy::Limits;
@@ -54,6 +54,13 @@ pub(super) fn config(raw: Raw, context: &Context<'_>, problems: &mut Problems) -
         upstreams,
         models,
         prices,
+        retry: Retry {
+            attempts: raw.retry.attempts,
+            within_ms: raw.retry.within_ms,
+            budget_percent: raw.retry.budget_percent,
+            on_status: raw.retry.on_status,
+            on_reset: raw.retry.on_reset,
+        },
         log: log(raw.log.filter, &raw.log.format, problems),
     };
     if raw.data.dir.is_empty() {

@@ -1,6 +1,8 @@
 //! The admit stage as the gateway uses it: what a request asks of the limits, what they say to it, and
 //! what is written down and agreed before it goes upstream.
 
+use std::sync::Arc;
+
 use crate::admit::{Clamp, Demand, Denied, PendingPermit, Permit};
 use crate::clock::Now;
 use crate::config::Unstated;
@@ -136,8 +138,8 @@ pub(crate) fn set_policy(
     let are_pictures = are_pictures(forwarded, route);
     let is_speech = forwarded.api == Api::Speech;
     settlement.unstated = upstream.config.unstated;
+    settlement.is_background = facts.background;
     if facts.background {
-        // It goes on without its client, and without Weir.
         settlement.unstated = Unstated::Reserved;
     }
     settlement.media = RequestedMedia {
@@ -154,11 +156,13 @@ pub(crate) fn set_policy(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a record begins with")]
 pub(crate) fn opened(
     worker: &Worker,
     event_id: EventId,
     identity: &Identity,
     route: &Route,
+    upstream: Arc<str>,
     endpoint: &Endpoint,
     facts: &RequestFacts,
     permit: &Permit,
@@ -170,7 +174,7 @@ pub(crate) fn opened(
         tenant: identity.tenant.clone(),
         key_id: identity.key_id.clone(),
         model: route.model.clone(),
-        upstream: worker.upstreams[route.upstream].config.name.clone(),
+        upstream,
         endpoint: worker.endpoint_name(endpoint.path),
         estimated_input_tokens: match endpoint.is_free() {
             true => 0,

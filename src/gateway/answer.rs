@@ -59,7 +59,8 @@ pub(crate) async fn answer(
         return Err(booked(settlement, End::UpstreamError, used, refusal).await);
     }
     settlement.status = head.status.as_u16();
-    let model = route.upstream_model.is_some().then_some(&*route.model);
+    let is_renamed = settlement.log.candidate().upstream_model.is_some();
+    let model = is_renamed.then_some(&*route.model);
     let (id, wants_ids) = (settlement.event_id, settlement.owns_ids);
     let AnswerShape { hide, answers, prompts, has_output, hears, .. } = asked;
     let setup = Setup { kind, coding, hide, answers, prompts, has_output, hears, model, wants_ids };

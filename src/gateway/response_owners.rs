@@ -94,8 +94,7 @@ impl Owners {
         Ok(owners)
     }
 
-    /// Remembers a response; what is returned is for the ledger.
-    pub(crate) fn add(&self, tenant: &str, id: &str) -> ResponseOwner {
+    fn add(&self, tenant: &str, id: &str) -> ResponseOwner {
         let owner = owner(tenant, id);
         self.take(tenant, owner);
         owner
@@ -103,6 +102,26 @@ impl Owners {
 
     fn take(&self, tenant: &str, owner: ResponseOwner) {
         self.shard(owner).take(tenant, owner.0, self.most);
+    }
+
+    /// Remembers a response, and where it is kept if it could be elsewhere; what is returned is for the ledger.
+    pub(crate) fn remember(
+        &self,
+        tenant: &str,
+        id: &str,
+        place: Option<&str>,
+    ) -> impl Iterator<Item = ResponseOwner> + use<> {
+        let at = place.map(|place| owner_at(tenant, id, place));
+        at.iter().for_each(|owner| self.take(tenant, *owner));
+        std::iter::once(self.add(tenant, id)).chain(at)
+    }
+
+    /// Whether it is known that what a request names is kept there.
+    pub(crate) fn is_at(&self, tenant: &str, named: &Named, place: &str) -> bool {
+        named.ids().any(|id| {
+            let owner = owner_at(tenant, id, place);
+            self.shard(owner).known.contains(&owner.0)
+        })
     }
 
     fn has(&self, tenant: &str, id: &str) -> bool {
@@ -143,6 +162,11 @@ impl Owners {
             _ => Ok(()),
         }
     }
+}
+
+/// The same at a place, which no id can be mistaken for: it ends with a byte that ids do not have.
+fn owner_at(tenant: &str, id: &str, place: &str) -> ResponseOwner {
+    owner(tenant, &format!("{id}\0{place}"))
 }
 
 /// Half of a hash's half: with a million known, one of 10¹³ that are made up would be taken for one of them.

@@ -3,13 +3,13 @@
 
 mod cause;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::forward::{At, Inbound, ModelOptions, Outbound, SendError, Upstream, UsageOption};
 use crate::gateway::Worker;
@@ -20,7 +20,8 @@ use crate::inspect::{self, Api, RequestFacts, Splice, UsageAsk};
 use crate::meter::Hide;
 use crate::record::EventId;
 use crate::refusal::{Family, Refusal};
-use crate::route::Route;
+use crate::registry::Identity;
+use crate::route::{Candidate, Route};
 use crate::tenancy::{hex, tenant_hash};
 use crate::usage::{End, Flags};
 
@@ -28,6 +29,22 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// So much of a refusal is read to see what it is about.
 const REFUSAL_BYTES: usize = 16 * 1024;
+
+/// What a client asks for, of which each candidate gets its own edition.
+#[derive(Debug)]
+pub(crate) struct ClientRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    /// Empty once the last candidate that may have to be asked has got them.
+    pub(crate) headers: HeaderMap,
+    pub(crate) frames: Vec<Bytes>,
+    pub(crate) facts: RequestFacts,
+    pub(crate) endpoint: &'static Forwarded,
+    /// The most that each answer may be, in tokens.
+    pub(crate) clamp: Option<u64>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) event_id: EventId,
+}
 
 /// What goes upstream for one client request.
 pub(crate) struct Plan {
@@ -43,25 +60,17 @@ pub(crate) struct Plan {
 struct Added {
     /// Without a body, which is made only where it is needed: that is rare.
     outbound: Outbound,
-    body: Body,
+    /// Values that are set apart by tenant.
+    scoped: Vec<Splice>,
     ask: UsageAsk,
     at: At,
 }
 
-/// A client's body, and what is edited in it whatever is asked for.
-struct Body {
-    frames: Vec<Bytes>,
-    facts: RequestFacts,
-    clamp: Option<u64>,
-    /// Values that are set apart by tenant.
-    scoped: Vec<Splice>,
-}
-
-impl Body {
-    fn edited(&self, route: &Route, ask: UsageAsk) -> Vec<Bytes> {
-        let mut splices = self.facts.splices(route.upstream_model.as_deref(), ask, self.clamp);
-        if !self.scoped.is_empty() {
-            splices.extend_from_slice(&self.scoped);
+impl ClientRequest {
+    fn edited(&self, name: Option<&str>, ask: UsageAsk, scoped: &[Splice]) -> Vec<Bytes> {
+        let mut splices = self.facts.splices(name, ask, self.clamp);
+        if !scoped.is_empty() {
+            splices.extend_from_slice(scoped);
             splices.sort_by_key(|splice| splice.at.start);
         }
         inspect::apply(&self.frames, &splices)
@@ -84,58 +93,60 @@ pub(crate) struct AnswerShape {
 }
 
 impl Plan {
-    /// The client's request with its head rewritten and what has to be spliced in. `target`: what may go
-    /// upstream of its own. `clamp`: the most that each answer may be, in tokens. `tenant`: whose values are
-    /// set apart. `event_id`: what the request is called here.
-    #[expect(clippy::too_many_arguments, reason = "whose request, to where, and how it is edited")]
+    /// The client's request with its head rewritten for a candidate and what has to be spliced in. `target`: what may
+    /// go upstream of its own. `headers`: the client's.
     pub(crate) fn new(
         worker: &Worker,
-        upstream: &Upstream,
         route: &Route,
-        mut head: Parts,
+        candidate: &Candidate,
         target: PathAndQuery,
-        frames: Vec<Bytes>,
-        facts: RequestFacts,
-        endpoint: &Forwarded,
-        clamp: Option<u64>,
-        tenant: &str,
-        event_id: EventId,
+        mut headers: HeaderMap,
+        request: &ClientRequest,
     ) -> Self {
+        let upstream = &worker.upstreams[candidate.backend.upstream];
+        let ClientRequest { facts, endpoint, identity, .. } = request;
+        let tenant = &*identity.tenant;
         if upstream.config.separate_tenants {
-            hash_idempotency_key(&mut head.headers, tenant);
-            replace_request_id(&mut head.headers, event_id);
+            hash_idempotency_key(&mut headers, tenant);
+            replace_request_id(&mut headers, request.event_id);
         }
-        upstream.rewrite(&mut head.headers, endpoint.family == Family::Anthropic);
+        let with_api_key = endpoint.family == Family::Anthropic;
+        upstream.rewrite(&mut headers, candidate.backend.key, with_api_key);
         // After that, so that nothing in the head takes it out: what was read as JSON is JSON to the upstream.
-        head.headers.insert(CONTENT_TYPE, facts.content_type.clone());
+        headers.insert(CONTENT_TYPE, facts.content_type.clone());
         let at = endpoint.usage_option.filter(|_| facts.stream && upstream.config.inject_usage);
-        let known = at.and_then(|at| known(upstream, route, at));
+        let known = at.and_then(|at| upstream.usage_options.of(route.name_at(candidate), at));
         let (ask, is_refused) = known.map_or((UsageAsk::Nothing, false), |known| {
-            ask(known, upstream.config.running_usage, &facts, worker.clock.mono_ns())
+            ask(known, upstream.config.running_usage, facts, worker.clock.mono_ns())
         });
         let scoped = match upstream.config.separate_tenants {
-            true => facts.scoped(&frames, tenant),
+            true => facts.scoped(&request.frames, tenant),
             false => Vec::new(),
         };
-        let Forwarded { has_output, hears, .. } = *endpoint;
+        let Forwarded { has_output, hears, .. } = **endpoint;
         let speaks = endpoint.api == Api::Speech;
-        let (hide, answers, is_stream) = (hide(ask, &facts), facts.n, facts.stream);
+        let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
         let prompts = facts.prompts;
         let asked = AnswerShape { hide, answers, prompts, is_stream, has_output, hears, speaks };
-        let body = Body { frames, facts, clamp, scoped };
-        let mut outbound = Outbound {
-            method: head.method,
-            path_and_query: target,
-            headers: head.headers,
-            body: Vec::new(),
-        };
-        let edited = body.edited(route, ask);
+        let body = request.edited(renamed(route, candidate, facts), ask, &scoped);
+        let method = request.method.clone();
+        let mut outbound = Outbound { method, path_and_query: target, headers, body: Vec::new() };
         let added = at
             .filter(|_| ask != UsageAsk::Nothing)
-            .map(|at| Box::new(Added { outbound: outbound.clone(), body, ask, at }));
-        outbound.body = edited;
+            .map(|at| Box::new(Added { outbound: outbound.clone(), scoped, ask, at }));
+        outbound.body = body;
         Self { outbound, added, is_refused, asked }
     }
+}
+
+/// What the model has to be called there, if not what the client calls it.
+fn renamed<'r>(
+    route: &'r Route,
+    candidate: &'r Candidate,
+    facts: &RequestFacts,
+) -> Option<&'r str> {
+    let name = route.name_at(candidate);
+    (facts.model != name).then_some(name)
 }
 
 /// Two tenants may choose the same key, and one would get what the other had asked for.
@@ -190,32 +201,28 @@ fn hide(ask: UsageAsk, facts: &RequestFacts) -> Hide {
     }
 }
 
-/// What is known of the options at this model's upstream.
-fn known<'u>(upstream: &'u Upstream, route: &Route, at: At) -> Option<&'u ModelOptions> {
-    upstream.usage_options.of(upstreams_name(route), at)
-}
-
-fn upstreams_name(route: &Route) -> &str {
-    route.upstream_model.as_deref().unwrap_or(&route.model)
-}
-
 /// Sends the request, and once more without the usage option where that is, or may be, what the
 /// upstream refuses.
 pub(crate) async fn send(
     worker: &Worker,
-    upstream: &Upstream,
     route: &Route,
     plan: Plan,
+    request: &ClientRequest,
     settlement: &mut Settlement,
 ) -> Result<(Inbound, AnswerShape), SendError> {
     let Plan { outbound, added, is_refused, asked } = plan;
-    settlement.attempts = 1;
+    let candidate = settlement.log.candidate().clone();
+    let upstream = &worker.upstreams[candidate.backend.upstream];
+    let name = route.name_at(&candidate);
+    settlement.attempts += 1;
     if is_refused {
         went_without(worker, settlement);
     }
     let inbound = upstream.send(outbound).await?;
     let Some(added) = added else { return Ok((inbound, asked)) };
-    let Some(known) = known(upstream, route, added.at) else { return Ok((inbound, asked)) };
+    let Some(known) = upstream.usage_options.of(name, added.at) else {
+        return Ok((inbound, asked));
+    };
     let status = inbound.response.status();
     if status.is_success() {
         option(known, added.ask).accepted();
@@ -230,9 +237,10 @@ pub(crate) async fn send(
         Err(inbound) => return Ok((*inbound, asked)),
     };
     settlement.attempts += 1;
-    let Added { outbound, body, ask, .. } = *added;
-    let plain = Outbound { body: body.edited(route, UsageAsk::Nothing), ..outbound };
-    drop(body);
+    let Added { outbound, scoped, ask, .. } = *added;
+    let renamed = renamed(route, &candidate, &request.facts);
+    let body = request.edited(renamed, UsageAsk::Nothing, &scoped);
+    let plain = Outbound { body, ..outbound };
     // Many servers close a connection on which they have refused something, a moment later: the next
     // request on it would be lost, and nobody could tell that it was not worked on.
     let inbound = Box::pin(upstream.send_anew(plain)).await?;
@@ -240,7 +248,7 @@ pub(crate) async fn send(
         // Of both, the one that asks for more: the other is asked for by itself then.
         option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
         went_without(worker, settlement);
-        log_option_refused(upstream, upstreams_name(route), cause);
+        log_option_refused(upstream, name, cause);
     }
     Ok((inbound, AnswerShape { hide: Hide::Nothing, ..asked }))
 }

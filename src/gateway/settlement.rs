@@ -17,6 +17,7 @@ use crate::admit::Permit;
 use crate::clock::Now;
 use crate::config::Unstated;
 use crate::gateway::Worker;
+use crate::gateway::attempt_log::AttemptLog;
 use crate::gateway::client::Client;
 use crate::gateway::disconnect::LeftUntil;
 use crate::gateway::request_body::InFlightBytes;
@@ -24,7 +25,7 @@ use crate::journal::{AppendError, Receipt};
 use crate::meter::Progress;
 use crate::price::{Billed, Price, PriceVersion};
 use crate::record::{Closed, EventId, Opened};
-use crate::route::{Learned, Route, Served};
+use crate::route::{Attempt, Learned, Route, Served};
 use crate::telemetry::metrics::{Level, LevelGuard as InFlight};
 use crate::usage::{End, Flags, UsageSource};
 
@@ -41,6 +42,8 @@ pub(crate) struct Settlement {
     client: Rc<Client>,
     /// Gone once settled.
     permit: Option<Permit>,
+    /// Where it is, and where it has been.
+    pub(crate) log: AttemptLog,
     /// Of its `Opened`; gone once that is known to be written.
     opening: Option<Receipt>,
     pub(crate) event_id: EventId,
@@ -52,6 +55,8 @@ pub(crate) struct Settlement {
     estimated_input: u64,
     /// What it is booked at if its usage is never stated.
     pub(crate) unstated: Unstated,
+    /// It goes on without its client, and without Weir.
+    pub(crate) is_background: bool,
     pub(crate) media: RequestedMedia,
     /// There for a request that goes on without its client.
     left: Option<LeftUntil>,
@@ -123,10 +128,12 @@ impl Future for Booking {
 }
 
 impl Settlement {
+    #[expect(clippy::too_many_arguments, reason = "all that is owed for, and to whom")]
     pub(crate) fn new(
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         permit: Permit,
+        attempt: Attempt,
         opened: &Opened,
         arrived: Now,
         route: &Route,
@@ -139,6 +146,7 @@ impl Settlement {
             client: client.clone(),
             in_flight: Some(in_flight),
             permit: Some(permit),
+            log: AttemptLog::new(attempt, worker.clock.mono_ns()),
             opening: Some(opening),
             event_id: opened.event_id,
             arrived,
@@ -147,6 +155,7 @@ impl Settlement {
             price: route.prices.at(opened.started_at_ms).copied(),
             estimated_input: opened.estimated_input_tokens,
             unstated: Unstated::Reserved,
+            is_background: false,
             media: RequestedMedia::default(),
             left: None,
             cuts: false,
@@ -193,6 +202,11 @@ impl Settlement {
     /// How long the answer is will be told, if it ends as it should; `n`: how many answers it is.
     pub(crate) fn learn(&mut self, learned: Option<Arc<Learned>>, n: u64) {
         self.learned = learned.map(|learned| (learned, n));
+    }
+
+    /// What is set aside for it, in tokens.
+    pub(crate) fn reserved_tokens(&self) -> u64 {
+        self.permit.as_ref().map_or(0, Permit::reserved_tokens)
     }
 
     /// Whether a stream that may be cut can go on. Its reservation grows with what it uses, as long as
@@ -282,8 +296,13 @@ impl Settlement {
             "request settled"
         );
         // Only those that were asked for are there.
-        let ids = used.response_ids.iter();
-        let owners = ids.map(|id| self.worker.owners.add(&self.tenant, id)).collect();
+        let is_one_of_several = self.worker.routes.at(self.model_index).candidates.len() > 1;
+        let place = is_one_of_several.then(|| &*self.log.candidate().backend.place);
+        let remember = |id: &str| self.worker.owners.remember(&self.tenant, id, place);
+        let owners = used.response_ids.iter().flat_map(|id| remember(id)).collect();
+        if matches!(end, End::UpstreamTruncated | End::Timeout) {
+            self.log.broke_off(now.mono_ns);
+        }
         let closed = Closed {
             event_id: self.event_id,
             end,
@@ -301,6 +320,9 @@ impl Settlement {
             attempts: self.attempts,
             flags: self.flags,
             upstream_request_id: self.upstream_request_id.take(),
+            upstream: self.log.other_upstream(&self.worker),
+            upstream_key: self.log.candidate().backend.key_name.clone(),
+            failed_attempts: self.log.failed_json(),
             owners,
         };
         let _in_flight = self.in_flight.take();
@@ -313,7 +335,7 @@ impl Settlement {
     /// is returned; one that nobody knows is charged as the one that was asked for, and the row says so.
     fn charge_as(&mut self, name: &str) -> Option<PriceVersion> {
         let asked = self.worker.routes.at(self.model_index);
-        let other = match self.worker.routes.served(asked, name) {
+        let other = match self.worker.routes.served(asked, self.log.candidate(), name) {
             Served::Asked => return None,
             Served::Other(other) => other.prices.at(self.started_at_ms).copied(),
             Served::Unknown => None,

@@ -4,11 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::admin::Readiness;
 use crate::clock::Clock;
+use crate::config::Retry;
 use crate::forward::{LogThrottles, Resolve, UnusableUpstream, Upstream, UsageOptions};
 use crate::gateway::cors::Cors;
 use crate::gateway::endpoints::ENDPOINTS;
@@ -19,7 +21,7 @@ use crate::identify::FailedKeys;
 use crate::journal::{AppendError, Committed, Journal, Receipt};
 use crate::record::{Closed, Opened};
 use crate::registry::Registry;
-use crate::route::Routes;
+use crate::route::{Lots, RetryBudget, Routes};
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{Level, LevelGuard, Refused, Shard};
 
@@ -28,6 +30,9 @@ const MAX_STAGED_BYTES: usize = 64 * 1024;
 /// Records that are written at once after one that had waited for company in vain: waiting costs two more
 /// turns of its connection's task.
 const ALONE: u32 = 16;
+
+/// Far apart, so that no two workers draw alike (the golden ratio's bits).
+const LOTS_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -45,6 +50,10 @@ pub(crate) struct Shared {
     /// What the log says of each of them.
     pub(crate) log_throttles: Vec<Arc<LogThrottles>>,
     pub(crate) resolve: Resolve,
+    pub(crate) retry: Arc<Retry>,
+    pub(crate) retry_budget: Arc<RetryBudget>,
+    /// What the next worker's lots begin with.
+    pub(crate) lots: Arc<AtomicU64>,
 }
 
 pub(crate) struct Worker {
@@ -59,6 +68,10 @@ pub(crate) struct Worker {
     /// In the configuration's order.
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) retry: Arc<Retry>,
+    pub(crate) retry_budget: Arc<RetryBudget>,
+    /// By which candidates are drawn.
+    pub(crate) lots: Lots,
     registry: Arc<Registry>,
     readiness: Arc<Readiness>,
     journal: RefCell<Journal>,
@@ -113,6 +126,9 @@ impl Worker {
             refused: shared.refused.clone(),
             owners: shared.owners.clone(),
             routes: shared.routes.clone(),
+            retry: shared.retry.clone(),
+            retry_budget: shared.retry_budget.clone(),
+            lots: Lots::new(shared.lots.fetch_add(LOTS_STEP, Ordering::Relaxed)),
             registry: shared.registry.clone(),
             readiness: shared.readiness.clone(),
             journal: RefCell::new(journal),

@@ -34,6 +34,14 @@ pub(crate) struct Named {
     pub(crate) kinds: IdKinds,
 }
 
+impl Named {
+    /// The ids that it names of what an upstream keeps.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        let items = self.items.iter().chain(&self.containers);
+        self.previous_response.iter().chain(items).map(String::as_str)
+    }
+}
+
 /// Anthropic's own skills, which are everybody's (its Agent Skills documentation).
 const PREBUILT_SKILLS: [&[u8]; 4] = [b"pptx", b"xlsx", b"docx", b"pdf"];
 

@@ -21,6 +21,8 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 
 const KIND_OPENED: u8 = 1;
 const KIND_CLOSED: u8 = 2;
+/// The same of a request that was sent elsewhere, or with one of several keys.
+const KIND_CLOSED_ELSEWHERE: u8 = 3;
 
 /// What a journal holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +63,10 @@ pub(crate) fn encode_opened(opened: &Opened, out: &mut Vec<u8>) {
 
 /// Appends `closed` to `out`, framed.
 pub(crate) fn encode_closed(closed: &Closed, out: &mut Vec<u8>) {
+    let Closed { upstream, upstream_key, failed_attempts, .. } = closed;
+    let is_elsewhere = upstream.is_some() || !upstream_key.is_empty() || failed_attempts.is_some();
     frame(out, |out| {
-        out.push(KIND_CLOSED);
+        out.push(if is_elsewhere { KIND_CLOSED_ELSEWHERE } else { KIND_CLOSED });
         out.extend_from_slice(&closed.event_id.0);
         out.push(closed.end as u8);
         out.push(closed.usage_source as u8);
@@ -82,6 +86,11 @@ pub(crate) fn encode_closed(closed: &Closed, out: &mut Vec<u8>) {
         put_optional_text(out, closed.upstream_request_id.as_deref());
         // Records of older versions end here.
         put_u64(out, closed.price_version.map_or(0, PriceVersion::number));
+        if is_elsewhere {
+            put_optional_text(out, closed.upstream.as_deref());
+            put_text(out, &closed.upstream_key);
+            put_optional_text(out, closed.failed_attempts.as_deref());
+        }
         for owner in &closed.owners {
             out.extend_from_slice(&owner.0.to_le_bytes());
         }
@@ -103,7 +112,8 @@ pub(crate) fn decode(bytes: &[u8], names: &mut Names) -> Step {
     let mut reader = Reader { rest: &payload[1..], names };
     let record = match payload[0] {
         KIND_OPENED => reader.opened().map(Record::Opened),
-        KIND_CLOSED => reader.closed().map(Record::Closed),
+        KIND_CLOSED => reader.closed(false).map(Record::Closed),
+        KIND_CLOSED_ELSEWHERE => reader.closed(true).map(Record::Closed),
         _ => None,
     };
     match record {
@@ -174,7 +184,7 @@ impl<'a> Reader<'a, '_> {
         })
     }
 
-    fn closed(&mut self) -> Option<Closed> {
+    fn closed(&mut self, is_elsewhere: bool) -> Option<Closed> {
         let mut closed = Closed {
             event_id: self.event_id()?,
             end: End::from_code(self.byte()?)?,
@@ -192,13 +202,26 @@ impl<'a> Reader<'a, '_> {
             attempts: u32::try_from(self.u64()?).ok()?,
             flags: Flags(u32::try_from(self.u64()?).ok()?),
             upstream_request_id: self.optional_text()?,
+            upstream: None,
+            upstream_key: self.names.none(),
+            failed_attempts: None,
             owners: Box::default(),
         };
         if !self.rest.is_empty() {
             closed.price_version = PriceVersion::from_number(self.u64()?);
+            if is_elsewhere {
+                self.elsewhere(&mut closed)?;
+            }
             closed.owners = self.owners()?;
         }
         Some(closed)
+    }
+
+    fn elsewhere(&mut self, closed: &mut Closed) -> Option<()> {
+        closed.upstream = self.optional_text()?.map(Arc::from);
+        closed.upstream_key = Arc::from(self.plain_text()?);
+        closed.failed_attempts = self.optional_text()?;
+        Some(())
     }
 
     fn usage(&mut self) -> Option<Usage> {
@@ -258,6 +281,11 @@ impl<'a> Reader<'a, '_> {
 
     fn text(&mut self, length: u64) -> Option<&'a str> {
         std::str::from_utf8(self.take(usize::try_from(length).ok()?)?).ok()
+    }
+
+    fn plain_text(&mut self) -> Option<&'a str> {
+        let length = self.u64()?;
+        self.text(length)
     }
 
     fn name(&mut self, field: usize) -> Option<Arc<str>> {

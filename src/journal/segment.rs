@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The version is raised with whatever a program of the version before would read wrongly, or not at all.
 /// - 1: the first. Its `Closed` may end behind `upstream_request_id`.
 /// - 2: `Closed` always goes on, with `price_version` and the owners.
-pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x02\0\0\0\0\0\0\0";
+/// - 3: there is a second kind of `Closed`, of a request that was sent elsewhere.
+pub(crate) const HEADER: [u8; 16] = *b"WEIRJRNL\x03\0\0\0\0\0\0\0";
 /// So many bytes say that a file is a segment; the next one is the version.
 const NAME: usize = 8;
 /// So many bytes of a header are the same in all segments.

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Route, Routes};
+use super::{Candidate, Route, Routes};
 
 /// So often at most one model's answers are a warning.
 const WARN_EVERY_NS: u64 = 60_000_000_000;
@@ -35,32 +35,40 @@ impl WarnedModels {
 }
 
 impl Route {
-    /// The upstream's name for the model.
-    fn name_upstream(&self) -> &str {
-        self.upstream_model.as_deref().unwrap_or(&self.model)
+    /// What the model is called by one of its candidates.
+    pub(crate) fn name_at<'r>(&'r self, candidate: &'r Candidate) -> &'r str {
+        candidate.upstream_model.as_deref().unwrap_or(&self.model)
     }
 }
 
 impl Routes {
-    /// Which model an answer of `asked`'s upstream is from that names `name`.
-    pub(crate) fn served(&self, asked: &Route, name: &str) -> Served<'_> {
-        if name == asked.name_upstream() {
+    /// Which model an answer is from that names `name`, by a candidate of `asked`.
+    pub(crate) fn served(&self, asked: &Route, by: &Candidate, name: &str) -> Served<'_> {
+        let expected = asked.name_at(by);
+        if name == expected {
             return Served::Asked;
         }
         // Those of the same upstream first: another one's names may mean something else.
-        let others = || {
-            let is_near = |route: &&Route| route.upstream == asked.upstream;
-            let is_far = |route: &&Route| route.upstream != asked.upstream;
-            self.models.iter().filter(is_near).chain(self.models.iter().filter(is_far))
+        let all = || {
+            self.models
+                .iter()
+                .flat_map(|route| route.candidates.iter().map(move |one| (route, one)))
         };
-        if let Some(other) = others().find(|route| route.name_upstream() == name) {
+        let is_near = |one: &Candidate| one.backend.upstream == by.backend.upstream;
+        let others = || {
+            let near = all().filter(move |(_, one)| is_near(one));
+            near.chain(all().filter(move |(_, one)| !is_near(one)))
+        };
+        let named = |is_it: &dyn Fn(&str) -> bool| {
+            others().find(|(route, one)| is_it(route.name_at(one))).map(|(route, _)| route)
+        };
+        if let Some(other) = named(&|other| other == name) {
             return Served::Other(other);
         }
-        if is_same(asked.name_upstream(), name) {
+        if is_same(expected, name) {
             return Served::Asked;
         }
-        let alike = others().find(|route| is_same(route.name_upstream(), name));
-        alike.map_or(Served::Unknown, Served::Other)
+        named(&|other| is_same(other, name)).map_or(Served::Unknown, Served::Other)
     }
 }
 
@@ -160,7 +168,7 @@ mod tests {
             ("a/m", "m", "asked"),
         ] {
             let route = routes.find(asked, None).expect("it is listed");
-            let found = match routes.served(route, named) {
+            let found = match routes.served(route, &route.candidates[0], named) {
                 Served::Asked => "asked",
                 Served::Other(other) => &other.model,
                 Served::Unknown => "unknown",

@@ -29,7 +29,10 @@ pub(crate) struct Request {
     /// The model that was asked for.
     pub model: String,
     pub model_served: Option<String>,
+    /// Where it was sent last.
     pub upstream: String,
+    /// With which of that one's keys; none where it has but one.
+    pub upstream_key: Option<String>,
     pub endpoint: String,
     /// RFC 3339 with milliseconds, in UTC.
     pub started_at: String,
@@ -66,6 +69,8 @@ pub(crate) struct Request {
     /// What the upstream says that it cost.
     pub reported_cost_usd: Option<String>,
     pub attempts: u32,
+    /// Where it had been before, in order, and how that went.
+    pub failed_attempts: Option<Box<RawValue>>,
     pub streamed: bool,
     pub flags: Vec<&'static str>,
     pub upstream_request_id: Option<String>,

@@ -78,6 +78,9 @@ impl Sample<'_> {
             attempts: 1,
             flags: Flags::default(),
             upstream_request_id: Some("req_1".into()),
+            upstream: None,
+            upstream_key: "".into(),
+            failed_attempts: None,
             owners: Box::default(),
         };
         Row { opened, closed }

@@ -393,13 +393,13 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         let version =
             |conn: &Connection| conn.pragma_query_value(None, "user_version", |row| row.get(0));
-        assert_eq!(version(&conn), Ok(9_i64));
-
-        conn.pragma_update(None, "user_version", 10).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 10, ours: 9, .. }), "{error}");
-        assert!(error.to_string().contains("newer weir"), "{error}");
         assert_eq!(version(&conn), Ok(10_i64));
+
+        conn.pragma_update(None, "user_version", 11).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 11, ours: 10, .. }), "{error}");
+        assert!(error.to_string().contains("newer weir"), "{error}");
+        assert_eq!(version(&conn), Ok(11_i64));
     }
 
     /// Who comes beside a server changes nothing of what an older or newer one has made.
@@ -617,7 +617,7 @@ mod tests {
         // As an earlier build left it, which did not say how it made the tables.
         conn.pragma_update(None, "application_id", 0).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::OtherSchema { version: 9, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherSchema { version: 10, .. }), "{error}");
         // What is no store at all is not made into one.
         conn.pragma_update(None, "user_version", 0).unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();

@@ -137,6 +137,8 @@ impl Builder {
         default("upstream.name", "\"up\"".into());
         default("upstream.base_url", "\"http://127.0.0.1:9\"".into());
         default("upstream.api_key", quoted(Path::new(&format!("file:{}", secret.display()))));
+        // The clock stands still: who rests would rest for ever.
+        default("upstream.breaker_failures", "0".into());
         default("upstream.models", format!("[\"{MODEL}\", \"{IMAGE_MODEL}\"]"));
         // How a test asks the simulator for something.
         let base_url = keys["upstream.base_url"].trim_matches('"').to_owned();
@@ -390,6 +392,8 @@ pub struct Row {
     pub streamed: bool,
     pub flags: Vec<String>,
     pub upstream_request_id: Option<String>,
+    pub upstream_key: Option<String>,
+    pub failed_attempts: Option<serde_json::Value>,
 }
 
 /// A key with another last letter: keys are random, and some end in any letter.

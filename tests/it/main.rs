@@ -8,6 +8,7 @@ mod conformance;
 mod streams;
 mod sdk;
 mod faults;
+mod failover;
 mod http;
 mod confidentiality;
 mod tenant_isolation;

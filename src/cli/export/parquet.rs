@@ -36,7 +36,7 @@ enum Kind {
 }
 
 /// A field of a row, by the name that it has in JSON; `true`: there may be no value.
-const COLUMNS: [(&str, Kind, bool); 37] = [
+const COLUMNS: [(&str, Kind, bool); 39] = [
     ("event_id", Kind::Text, false),
     ("started_at", Kind::Time, false),
     ("tenant", Kind::Text, false),
@@ -44,6 +44,7 @@ const COLUMNS: [(&str, Kind, bool); 37] = [
     ("model", Kind::Text, false),
     ("model_served", Kind::Text, true),
     ("upstream", Kind::Text, false),
+    ("upstream_key", Kind::Text, true),
     ("endpoint", Kind::Text, false),
     ("status", Kind::Count, false),
     ("upstream_status", Kind::Count, true),
@@ -71,6 +72,7 @@ const COLUMNS: [(&str, Kind, bool); 37] = [
     ("ttfb_ms", Kind::Count, true),
     ("duration_ms", Kind::Count, false),
     ("attempts", Kind::Count, false),
+    ("failed_attempts", Kind::Text, true),
     ("streamed", Kind::Bool, false),
     ("flags", Kind::Text, false),
     ("upstream_request_id", Kind::Text, true),

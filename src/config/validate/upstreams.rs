@@ -1,18 +1,18 @@
 //! Validation of upstreams and models: names, addresses, keys, and that they fit together.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::super::error::Problems;
-use super::super::raw::{IMAGE_MODEL, RawModel, RawModelName, RawUpstream};
+use super::super::raw::{IMAGE_MODEL, RawApiKey, RawMapping, RawModel, RawModelName, RawUpstream};
 use super::super::secret::Reference;
 use super::super::suggest::nearest;
 use super::super::{
-    BaseUrl, HeaderList, IdKind, IdKinds, Model, ModelName, OnDisconnect, Secrets, Unstated,
-    Upstream,
+    ApiKey, BaseUrl, CANDIDATES_MAX, HeaderList, IdKind, IdKinds, Model, ModelName, OnDisconnect,
+    Secrets, Unstated, Upstream,
 };
 use super::Context;
 use crate::printable::is_hidden;
@@ -21,6 +21,8 @@ use crate::printable::is_hidden;
 const MAX_FIELD_BYTES: usize = 40;
 /// Different fields that all upstreams together refuse.
 const MAX_FIELDS: usize = 512;
+/// Keys of one upstream.
+const API_KEYS_MAX: usize = 16;
 /// Bytes of a model's name.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -42,6 +44,16 @@ pub(super) fn upstreams(
             problems.wrong(&format!("{at}.name"), &upstream.name, "must differ from all others");
         }
         upstreams.push(Arc::new(upstream));
+    }
+    let mut candidates = HashMap::<&str, usize>::new();
+    for upstream in &upstreams {
+        for model in &upstream.models {
+            *candidates.entry(&model.name).or_default() += upstream.api_keys.len();
+        }
+    }
+    for (model, count) in candidates.iter().filter(|(_, count)| **count > CANDIDATES_MAX) {
+        let what = format!("keys of upstreams that serve {model:?} are {count}");
+        problems.at("upstream", format!("{what}; at most {CANDIDATES_MAX} fit"));
     }
     let fields: HashSet<&str> = upstreams
         .iter()
@@ -66,8 +78,9 @@ fn upstream(
     Upstream {
         name: upstream_name(at, raw.name, problems).into(),
         base_url: base_url(at, raw.base_url.as_deref(), problems),
-        api_key: upstream_key(at, &raw.api_key, context, problems),
-        models: model_names(at, raw.models, problems),
+        api_keys: api_keys(at, &raw.api_key, raw.api_keys, context, problems),
+        models: model_names(at, raw.models, (raw.priority, raw.weight), problems),
+        breaker_failures: raw.breaker_failures,
         inject_usage: raw.inject_usage,
         running_usage: running_usage(at, raw.running_usage, raw.inject_usage, problems),
         allow_query: plain_names(at, "allow_query", raw.allow_query, problems),
@@ -214,8 +227,44 @@ fn base_url(at: &str, text: Option<&str>, problems: &mut Problems) -> BaseUrl {
     })
 }
 
-fn upstream_key(
+/// One without a name, or several with one each, which stands in the ledger.
+fn api_keys(
     at: &str,
+    only: &str,
+    several: Vec<RawApiKey>,
+    context: &Context<'_>,
+    problems: &mut Problems,
+) -> Vec<ApiKey> {
+    if several.is_empty() {
+        let secret = upstream_key(&format!("{at}.api_key"), only, context, problems);
+        return vec![ApiKey { name: "".into(), secret, weight: 1 }];
+    }
+    if !only.is_empty() {
+        problems.at(&format!("{at}.api_key"), "is set beside api_keys; put it into that list");
+    }
+    if several.len() > API_KEYS_MAX {
+        let count = several.len();
+        let wanted = format!("has {count} keys; at most {API_KEYS_MAX} fit");
+        problems.at(&format!("{at}.api_keys"), wanted);
+    }
+    let mut names = HashSet::new();
+    let mut key = |(index, raw): (usize, RawApiKey)| {
+        let at = format!("{at}.api_keys[{index}]");
+        let name = upstream_name(&at, raw.name, problems);
+        if !names.insert(name.clone()) {
+            problems.wrong(&format!("{at}.name"), &name, "must differ from all others");
+        }
+        if raw.key.is_empty() {
+            problems.at(&format!("{at}.key"), "is missing, such as \"env:WEIR_UPSTREAM_API_KEY\"");
+        }
+        let secret = upstream_key(&format!("{at}.key"), &raw.key, context, problems);
+        ApiKey { name: name.into(), secret, weight: raw.weight }
+    };
+    several.into_iter().enumerate().map(&mut key).collect()
+}
+
+fn upstream_key(
+    key: &str,
     text: &str,
     context: &Context<'_>,
     problems: &mut Problems,
@@ -228,7 +277,7 @@ fn upstream_key(
         Ok(reference) => reference.resolve(context.variables),
         Err(error) => Err(error),
     };
-    resolved.map_err(|error| problems.at(&format!("{at}.api_key"), error.to_string())).ok()
+    resolved.map_err(|error| problems.at(key, error.to_string())).ok()
 }
 
 fn ca_file(
@@ -248,6 +297,7 @@ fn ca_file(
 fn model_names(
     at: &str,
     raw: Option<Vec<RawModelName>>,
+    (priority, weight): (u32, u64),
     problems: &mut Problems,
 ) -> Vec<ModelName> {
     let key = format!("{at}.models");
@@ -259,10 +309,11 @@ fn model_names(
     let mut names = Vec::with_capacity(raw.len());
     for (index, raw) in raw.into_iter().enumerate() {
         let at = format!("{key}[{index}]");
-        let (name, upstream_name) = match raw {
-            RawModelName::Same(name) => (Some(name), None),
-            RawModelName::Mapped(mapping) => (mapping.name, mapping.upstream_name),
+        let raw = match raw {
+            RawModelName::Same(name) => RawMapping { name: Some(name), ..RawMapping::default() },
+            RawModelName::Mapped(mapping) => mapping,
         };
+        let RawMapping { name, upstream_name, .. } = raw;
         let name = model_name(&at, name, problems);
         let upstream_name = match upstream_name {
             Some(other) => model_name(&format!("{at}.upstream_name"), Some(other), problems),
@@ -271,7 +322,9 @@ fn model_names(
         if !name.is_empty() && !seen.insert(name.clone()) {
             problems.wrong(&at, &name, "is listed twice by this upstream");
         }
-        names.push(ModelName { name, upstream_name });
+        let priority = raw.priority.unwrap_or(priority);
+        let weight = raw.weight.unwrap_or(weight);
+        names.push(ModelName { name, upstream_name, priority, weight });
     }
     names
 }
@@ -298,6 +351,7 @@ pub(super) fn models(
         .flat_map(|upstream| upstream.models.iter().map(|model| model.name.as_str()))
         .collect();
     let mut seen = HashSet::new();
+    let mut aliases_seen = HashSet::new();
     let mut models = Vec::with_capacity(raw.len());
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("model[{index}].name");
@@ -315,7 +369,15 @@ pub(super) fn models(
         } else if !seen.insert(name.clone()) {
             problems.wrong(&key, &name, "has a [[model]] already");
         }
+        for (at, alias) in raw.aliases.iter().enumerate() {
+            let key = format!("model[{index}].aliases[{at}]");
+            let alias = model_name(&key, Some(alias.clone()), problems);
+            if listed.contains(&alias.as_str()) || !aliases_seen.insert(alias.clone()) {
+                problems.wrong(&key, &alias, "is another model's name already");
+            }
+        }
         models.push(Model {
+            aliases: raw.aliases,
             makes_images: raw.makes_images.unwrap_or(name == IMAGE_MODEL),
             name,
             default_output_tokens: raw.default_output_tokens,

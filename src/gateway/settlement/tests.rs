@@ -22,7 +22,7 @@ use crate::inspect::NOTHING;
 use crate::journal::{Directory, Journal};
 use crate::ledger::drain::Drain;
 use crate::registry::Registry;
-use crate::route::Routes;
+use crate::route::{Lots, RetryBudget, Routes, Tried};
 use crate::store::Store;
 use crate::store::{Filter, Request};
 use crate::telemetry::log::tests::logged;
@@ -42,7 +42,10 @@ struct World {
 
 impl World {
     fn new(dir: &Path) -> Self {
-        let config = Config::from_toml("", Secrets::Optional).expect("the defaults");
+        // However often a request ends badly here, it is a test of what is booked.
+        let text = "[[upstream]]\nname = \"up\"\nbase_url = \"http://127.0.0.1:9\"\n\
+                    models = [\"gpt-5.4\", \"gpt-5.4-image-2\"]\nbreaker_failures = 0";
+        let config = Config::from_toml(text, Secrets::Optional).expect("it is valid");
         let routes = Arc::new(Routes::new(&config));
         let (clock, hand) = Clock::manual(AT_MS);
         let store = Store::open(dir).expect("a new store");
@@ -70,6 +73,9 @@ impl World {
             upstreams: Vec::new(),
             log_throttles: Vec::new(),
             resolve: system_resolver(),
+            retry: Arc::new(config.retry.clone()),
+            retry_budget: Arc::new(RetryBudget::new(0)),
+            lots: Arc::default(),
         };
         let directory = Directory::open(dir, 1 << 20, Durability::Crash).expect("a directory");
         let directory = Arc::new(directory);
@@ -113,7 +119,9 @@ impl World {
         };
         let route = self.routes.find("gpt-5.4", None).expect("a default model");
         let held = InFlightBytes::nothing();
-        Settlement::new(&self.worker, &self.client, permit, &opened, now, route, held)
+        let attempt = route.choose(&mut Tried::default(), 9, &Lots::new(1), now.mono_ns);
+        let attempt = attempt.expect("it has been told nothing");
+        Settlement::new(&self.worker, &self.client, permit, attempt, &opened, now, route, held)
     }
 
     /// Requests in flight and what is reserved for them, and the requests of today.

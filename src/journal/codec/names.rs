@@ -28,6 +28,11 @@ impl Names {
         shared
     }
 
+    /// No name, shared as well.
+    pub(super) fn none(&mut self) -> Arc<str> {
+        self.find("")
+    }
+
     fn find(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.known.get(name) {
             return known.clone();

@@ -43,7 +43,39 @@ pub(crate) fn closed(n: u8) -> Closed {
         attempts: 1,
         flags: Flags::NO_DONE,
         upstream_request_id: None,
+        upstream: None,
+        upstream_key: "".into(),
+        failed_attempts: None,
         owners: Box::default(),
+    }
+}
+
+/// A request that went to two others before.
+fn closed_elsewhere(n: u8) -> Closed {
+    Closed {
+        attempts: 3,
+        upstream: Some("other".into()),
+        upstream_key: "b".into(),
+        failed_attempts: Some(r#"[{"upstream":"yisu","status":503,"duration_ms":5}]"#.into()),
+        ..closed(n)
+    }
+}
+
+#[test]
+fn where_a_request_has_been_is_read_again_and_costs_nothing_where_it_is_not() {
+    let plain = Closed { upstream_key: "".into(), ..closed(1) };
+    let owners: Box<[_]> = [ResponseOwner(7)].into();
+    let only_key = Closed { upstream_key: "b".into(), ..closed(1) };
+    for (record, kind) in [
+        (plain, KIND_CLOSED),
+        (only_key, KIND_CLOSED_ELSEWHERE),
+        (Closed { owners, ..closed_elsewhere(1) }, KIND_CLOSED_ELSEWHERE),
+    ] {
+        let mut bytes = Vec::new();
+        encode_closed(&record, &mut bytes);
+        assert_eq!(bytes[FRAME_BYTES], kind);
+        let read = decode(&bytes, &mut Names::default());
+        assert_eq!(read, Step::Record(Record::Closed(record), bytes.len()));
     }
 }
 

@@ -25,7 +25,7 @@ macro_rules! columns {
     audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens,
     accepted_prediction_tokens, rejected_prediction_tokens, total_tokens, output_images, audio_ms,
     raw_usage, reserved_tokens, price_version, cost_nano_usd, reported_cost_nano_usd, attempts,
-    streamed, flags, upstream_request_id"#
+    streamed, flags, upstream_request_id, upstream_key, failed_attempts"#
     };
 }
 
@@ -33,7 +33,7 @@ macro_rules! columns {
 macro_rules! values {
     () => {
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-        ?, ?, ?, ?, ?, ?, ?)"
+        ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -55,7 +55,7 @@ pub(super) const SELECT_ROW: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE event_id = ?1");
 
 /// The parameters of [`INSERT_ROW`].
-const COLUMNS: usize = 37;
+const COLUMNS: usize = 39;
 
 /// A sum stops at the largest integer: SQLite turns an addition that overflows into a float, which
 /// is larger, so that `min` answers the integer.
@@ -222,7 +222,7 @@ pub(super) fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
         ValueRef::from(&*opened.key_id),
         ValueRef::from(&*opened.model),
         closed.model_served.as_deref().into(),
-        ValueRef::from(&*opened.upstream),
+        ValueRef::from(&**row.upstream()),
         ValueRef::from(&*opened.endpoint),
         ValueRef::Integer(opened.started_at_ms),
         closed.ttfb_ms.map_or(ValueRef::Null, count),
@@ -254,6 +254,8 @@ pub(super) fn columns(row: &Row) -> [ValueRef<'_>; COLUMNS] {
         count(opened.streamed.into()),
         count(closed.flags.0.into()),
         closed.upstream_request_id.as_deref().into(),
+        Some(&*closed.upstream_key).filter(|name| !name.is_empty()).into(),
+        closed.failed_attempts.as_deref().into(),
     ]
 }
 

@@ -24,7 +24,7 @@ SELECT r.event_id, r.tenant, r.key_id, r.model, r.model_served, r.upstream, r.en
     r.image_output_tokens, r.accepted_prediction_tokens, r.rejected_prediction_tokens,
     r.total_tokens, r.raw_usage, r.reserved_tokens, r.cost_nano_usd, r.attempts, r.streamed,
     r.flags, r.upstream_request_id, r.output_images, r.audio_ms, r.price_version,
-    r.reported_cost_nano_usd
+    r.reported_cost_nano_usd, r.upstream_key, r.failed_attempts
 FROM requests AS one CROSS JOIN requests AS r ON r.rowid = one.rowid
 WHERE "#,
             $from,
@@ -136,6 +136,8 @@ pub(super) fn request_of(row: &rusqlite::Row<'_>) -> Result<Request, rusqlite::E
         audio_ms: from_sql(row.get(34)?),
         price_version: version.map(|version| version.to_string()),
         reported_cost_usd: row.get::<_, Option<i64>>(36)?.map(usd),
+        upstream_key: row.get(37)?,
+        failed_attempts: row.get::<_, Option<String>>(38)?.map(raw_json),
     })
 }
 

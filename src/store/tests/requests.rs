@@ -41,13 +41,17 @@ fn a_row_comes_back_with_every_field_under_its_name() {
     row.closed.output_images = 3;
     row.closed.flags.set(Flags::NO_DONE);
     row.closed.flags.set(Flags::DRAINED);
+    row.closed.attempts = 2;
+    (row.closed.upstream, row.closed.upstream_key) = (Some("other".into()), "b".into());
+    let failed = r#"[{"upstream":"yisu","status":429,"duration_ms":5}]"#;
+    row.closed.failed_attempts = Some(failed.into());
     let (_dir, mut store) = store_with(&[]);
     store.append(&[row.clone()], &[]).unwrap();
     let request = store.requests(&Filter::default(), None, 1).unwrap().remove(0);
-    let expected = json!({
+    let mut expected = json!({
         "event_id": "00000000-0000-0000-0000-000000000001", "tenant": "acme",
         "key_id": "key_a", "model": "gpt-5.4", "model_served": "gpt-5.4-2026",
-        "upstream": "yisu", "endpoint": "/v1/chat/completions",
+        "upstream": "other", "endpoint": "/v1/chat/completions",
         "started_at": "2026-11-18T11:06:40.123Z", "ttfb_ms": 12, "duration_ms": 345,
         "status": 200, "upstream_status": 200, "end": "complete", "usage_source": "reported",
         "input_tokens": 1, "cached_tokens": 2, "cache_write_tokens": 3, "output_tokens": 4,
@@ -56,9 +60,11 @@ fn a_row_comes_back_with_every_field_under_its_name() {
         "rejected_prediction_tokens": 11, "total_tokens": 12,
         "raw_usage": {"prompt_tokens": 7, "x": 1.5}, "reserved_tokens": 1029,
         "output_images": 3, "audio_ms": 1500, "cost_usd": "1.2345",
-        "price_version": "000000c0ffee", "reported_cost_usd": "0.00", "attempts": 1, "streamed": true, "flags": ["no_done", "drained"],
+        "price_version": "000000c0ffee", "reported_cost_usd": "0.00", "attempts": 2, "streamed": true, "flags": ["no_done", "drained"],
         "upstream_request_id": "req_1",
     });
+    expected["upstream_key"] = "b".into();
+    expected["failed_attempts"] = json!([{"upstream": "yisu", "status": 429, "duration_ms": 5}]);
     assert_eq!(serde_json::to_value(&request).unwrap(), expected);
     // What the upstream said is not even formatted anew.
     assert!(serde_json::to_string(&request).unwrap().contains(r#"{"prompt_tokens":7, "x":1.50}"#));

@@ -192,6 +192,8 @@ pub(crate) struct Shard {
     pub(super) upstream_opened: Counter,
     pub(super) upstream_reused: Counter,
     pub(super) usage_options_refused: Counter,
+    pub(super) failovers: Counter,
+    pub(super) retries_refused: Counter,
     pub(super) journal_records: Counter,
     pub(super) journal_bytes: Counter,
     pub(super) journal_errors: Counter,
@@ -261,6 +263,8 @@ impl Shard {
             upstream_opened: Counter::default(),
             upstream_reused: Counter::default(),
             usage_options_refused: Counter::default(),
+            failovers: Counter::default(),
+            retries_refused: Counter::default(),
             journal_records: Counter::default(),
             journal_bytes: Counter::default(),
             journal_errors: Counter::default(),
@@ -330,6 +334,16 @@ impl Shard {
     /// Counts a stream whose upstream refuses to be asked for its usage.
     pub(crate) fn usage_option_refused(&self) {
         self.usage_options_refused.add(1);
+    }
+
+    /// Counts a request that is tried with another candidate.
+    pub(crate) fn failed_over(&self) {
+        self.failovers.add(1);
+    }
+
+    /// Counts one that is not, because too many were.
+    pub(crate) fn retry_refused(&self) {
+        self.retries_refused.add(1);
     }
 
     /// Counts records that were appended to the journal at once, and how long that took.

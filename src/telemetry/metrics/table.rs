@@ -214,6 +214,20 @@ pub(super) const TABLE: &[Metric] = &[
         read: |metrics| count(metrics.sum(|shard| shard.usage_options_refused.value())),
     },
     Metric {
+        name: "weir_upstream_failovers_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Attempts after which a request was sent to another upstream, or with another key.",
+        read: |metrics| count(metrics.sum(|shard| shard.failovers.value())),
+    },
+    Metric {
+        name: "weir_upstream_retries_refused_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Requests that were not sent elsewhere because retry.budget_percent was used up.",
+        read: |metrics| count(metrics.sum(|shard| shard.retries_refused.value())),
+    },
+    Metric {
         name: "weir_journal_records_total",
         kind: Kind::Counter,
         labels: &[],

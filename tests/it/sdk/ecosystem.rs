@@ -51,7 +51,12 @@ fn assert_error(got: &Value, class: &str, status: u16, says: &str) {
 
 fn assert_errors(got: &Value, key: &str, quota: &str) {
     assert_error(&got["key"], key, 401, "Invalid API key.");
-    assert_error(&got["quota"], quota, 429, "The quota key-monthly-requests (requests per calendar month) has no room");
+    assert_error(
+        &got["quota"],
+        quota,
+        429,
+        "The quota key-monthly-requests (requests per calendar month) has no room",
+    );
 }
 
 pub fn anthropic(got: &Value) {

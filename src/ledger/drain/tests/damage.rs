@@ -45,10 +45,12 @@ fn five(fixture: &Fixture) -> (std::path::PathBuf, Vec<u8>, Vec<usize>) {
 
 #[test]
 fn a_segment_of_an_older_version_is_read_and_one_of_a_newer_stops_the_start_and_is_left_alone() {
-    for (version, refused) in [(0, Some("an older")), (1, None), (2, None), (3, Some("a newer"))] {
+    for (version, refused) in
+        [(0, Some("an older")), (1, None), (2, None), (3, None), (4, Some("a newer"))]
+    {
         let fixture = Fixture::new(1 << 20);
         let (path, mut bytes, _) = five(&fixture);
-        assert_eq!(bytes[8], 2, "what is written is of the newest");
+        assert_eq!(bytes[8], 3, "what is written is of the newest");
         bytes[8] = version;
         std::fs::write(&path, &bytes).expect("writes");
         match (fixture.drain(&fixture.directory()).replay(), refused) {

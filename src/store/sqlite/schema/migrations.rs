@@ -3,7 +3,7 @@
 /// What brings a file from schema version `i` to `i + 1`, in order. Never change one that was
 /// released, not even its spaces: add another. A file carries their
 /// [`fingerprint`](super::fingerprint).
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     FIRST,
     RETENTION,
     CHANGES,
@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     OWNERS_AND_STAMPS,
     SUSPENSION,
     OWNERS_BY_TENANT,
+    ATTEMPTS,
 ];
 
 /// Whatever the drain writes lies together on few pages, however many keys are busy: rows go to the
@@ -322,4 +323,10 @@ CREATE TABLE response_owner_counts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX response_owner_counts_by_owners ON response_owner_counts (owners);
 INSERT INTO response_owner_counts (tenant, owners) SELECT '', count(*) FROM response_owners;
+";
+
+/// With which of an upstream's keys a request was served, and where it had been before, as JSON.
+const ATTEMPTS: &str = "
+ALTER TABLE requests ADD COLUMN upstream_key TEXT;
+ALTER TABLE requests ADD COLUMN failed_attempts TEXT;
 ";
