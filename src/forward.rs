@@ -137,22 +137,28 @@ impl Inbound {
     /// whole.
     pub(crate) async fn read_ahead(&mut self, most: usize, time: Duration) -> Option<Bytes> {
         let (lease, body) = (&mut self.lease, self.response.body_mut());
+        let mut read = BytesMut::new();
         let reading = async {
-            let mut read = BytesMut::new();
             while read.len() < most {
                 match poll_fn(|cx| lease.poll_frame(cx, body)).await {
                     // Trailers are not part of these APIs and are dropped.
                     Some(frame) => {
-                        read.extend_from_slice(&frame.ok()?.into_data().unwrap_or_default())
+                        read.extend_from_slice(&frame?.into_data().unwrap_or_default());
                     }
                     None => break,
                 }
             }
-            Some(read.freeze())
+            Ok(())
         };
-        let read = tokio::time::timeout(time, reading).await.ok()??;
-        body.put_back(read.clone());
-        Some(read)
+        let is_read = tokio::time::timeout(time, reading).await;
+        let (is_whole, broken) = match is_read {
+            Ok(Ok(())) => (true, None),
+            Ok(Err(error)) => (false, Some(error)),
+            Err(_) => (false, None),
+        };
+        let read = read.freeze();
+        body.put_back(read.clone(), broken);
+        is_whole.then_some(read)
     }
 }
 

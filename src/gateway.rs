@@ -252,7 +252,7 @@ async fn fulfil(
         let plan = Plan::new(&worker, route, candidate, target, headers, &request);
         let mut sent = send(&worker, route, plan, &request, &mut settlement).await;
         routing::report(&worker, &mut settlement, &mut sent).await;
-        match tries.next(&worker, route, &sent, &request, settlement.reserved_tokens()) {
+        match tries.next(&worker, route, &sent, &request, &settlement) {
             Some(next) => target = routing::go_on(&worker, &mut settlement, next, sent),
             None => break sent,
         }
@@ -261,7 +261,7 @@ async fn fulfil(
     let upstream = &worker.upstreams[settlement.log.candidate().backend.upstream];
     let (inbound, asked) = match sent {
         Ok(answered) => answered,
-        Err(error) => return Err(not_answered(upstream, settlement, error).await),
+        Err(error) => return Err(not_answered(settlement, error).await),
     };
     answer(&worker, &client, upstream, route, inbound, settlement, asked, family).await
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::config::{self, Config, Model, Unpriced};
 use crate::price::{Price, Schedule};
 use crate::route::breaker::Breaker;
+pub(crate) use crate::route::breaker::Changed;
 use crate::route::candidate::Backend;
 pub(crate) use budget::RetryBudget;
 pub(crate) use candidate::{AllRest, Attempt, Candidate, Outcome};
@@ -68,10 +69,17 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Leaves only those candidates where what a request names is kept, if that is known of any.
-    pub(crate) fn bind(&self, tried: &mut Tried, is_kept: impl Fn(&str) -> bool) {
-        let is_kept = |one: &Arc<Candidate>| is_kept(&one.backend.place);
-        if self.candidates.iter().any(is_kept) {
+    /// Leaves only those candidates where what a request names is kept. If that is known of none, and it `is_theirs`
+    /// who ask for it, it is from before there were several: the first one of the configuration has it.
+    pub(crate) fn bind(&self, tried: &mut Tried, is_kept: impl Fn(&str) -> bool, is_theirs: bool) {
+        let is_known = self.candidates.iter().any(|one| is_kept(&one.backend.place));
+        let place = |one: &&Arc<Candidate>| (one.backend.upstream, one.backend.key);
+        let first = self.candidates.iter().min_by_key(place);
+        let is_kept = |one: &Arc<Candidate>| match is_known {
+            true => is_kept(&one.backend.place),
+            false => first.is_some_and(|first| Arc::ptr_eq(first, one)),
+        };
+        if is_known || is_theirs {
             let others = self.candidates.iter().enumerate().filter(|(_, one)| !is_kept(one));
             others.for_each(|(index, _)| tried.add(index));
         }

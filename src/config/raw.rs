@@ -310,7 +310,7 @@ impl Default for RawUpstream {
             models: None,
             priority: 0,
             weight: 1,
-            breaker_failures: 5,
+            breaker_failures: 0,
             inject_usage: true,
             running_usage: false,
             allow_query: DEFAULT_QUERY.map(str::to_owned).into(),

@@ -12,17 +12,20 @@ use hyper::body::Incoming;
 pub(crate) struct PeekedBody {
     /// Read, and not taken yet.
     ahead: Option<Bytes>,
+    /// How it broke off when it was read in advance.
+    broken: Option<hyper::Error>,
     rest: Incoming,
 }
 
 impl PeekedBody {
     pub(crate) fn new(rest: Incoming) -> Self {
-        Self { ahead: None, rest }
+        Self { ahead: None, broken: None, rest }
     }
 
-    /// Puts back what was read of its beginning, to be read again.
-    pub(super) fn put_back(&mut self, read: Bytes) {
+    /// Puts back what was read of its beginning, to be read again, and how it broke off, if it did.
+    pub(super) fn put_back(&mut self, read: Bytes, broken: Option<hyper::Error>) {
         self.ahead = Some(read).filter(|read| !read.is_empty());
+        self.broken = broken;
     }
 }
 
@@ -36,12 +39,15 @@ impl Body for PeekedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.ahead.take() {
             Some(ahead) => Poll::Ready(Some(Ok(Frame::data(ahead)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+            None => match self.broken.take() {
+                Some(error) => Poll::Ready(Some(Err(error))),
+                None => Pin::new(&mut self.rest).poll_frame(cx),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.rest.is_end_stream()
+        self.ahead.is_none() && self.broken.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -16,7 +16,7 @@ use crate::forward::{self, Inbound, PeekedBody, Upstream};
 use crate::gateway::client::Client;
 use crate::gateway::disconnect::ReadOn;
 use crate::gateway::metered_body::MeteredBody;
-use crate::gateway::send::{AnswerShape, booked};
+use crate::gateway::send::{AnswerShape, booked, went_without};
 use crate::gateway::settlement::{Settlement, Used};
 use crate::gateway::upstream_body::{BodyTimeouts, Event, UpstreamBody};
 use crate::gateway::{ANTHROPICS_REQUEST_ID, REQUEST_ID, ResponseBody, Worker};
@@ -37,6 +37,9 @@ pub(crate) async fn answer(
     asked: AnswerShape,
     family: Family,
 ) -> Result<Response<ResponseBody>, Refusal> {
+    if asked.went_without {
+        went_without(worker, &mut settlement);
+    }
     let Inbound { response, lease, begun } = inbound;
     let (mut head, body) = response.into_parts();
     settlement.answered(head.status, request_id(&head.headers));

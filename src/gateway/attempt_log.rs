@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::gateway::Worker;
-use crate::route::{Attempt, Candidate, Outcome};
+use crate::route::{Attempt, Candidate, Changed, Outcome};
 
 #[derive(Debug)]
 pub(crate) struct AttemptLog {
@@ -45,13 +45,33 @@ impl AttemptLog {
     }
 
     /// Tells the candidate how it went.
-    pub(crate) fn report(&mut self, outcome: Outcome, now_ns: u64) {
-        self.attempt.report(outcome, now_ns);
+    pub(crate) fn report(&mut self, worker: &Worker, outcome: Outcome) {
+        let [key, upstream] = self.attempt.report(outcome, worker.clock.mono_ns());
+        self.log(worker, upstream, "the upstream fails, and rests", "the upstream serves again");
+        self.log(
+            worker,
+            key,
+            "a key is not accepted, or not paid for, and rests",
+            "a key serves again",
+        );
     }
 
     /// The answer broke off that had begun.
-    pub(crate) fn broke_off(&mut self, now_ns: u64) {
-        self.attempt.broke_off(now_ns);
+    pub(crate) fn broke_off(&mut self, worker: &Worker) {
+        let changed = self.attempt.broke_off(worker.clock.mono_ns());
+        self.log(worker, changed, "the upstream fails, and rests", "the upstream serves again");
+    }
+
+    fn log(&self, worker: &Worker, changed: Changed, opened: &str, closed: &str) {
+        if changed == Changed::Nothing {
+            return;
+        }
+        let backend = &self.candidate().backend;
+        let (upstream, key) = (&worker.upstreams[backend.upstream].config.name, &backend.key_name);
+        match changed {
+            Changed::Opened => tracing::warn!(%upstream, %key, "{opened}"),
+            _ => tracing::info!(%upstream, %key, "{closed}"),
+        }
     }
 
     /// Goes on with the next candidate. Of the last one: what it answered, or why it did not.

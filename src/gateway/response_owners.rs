@@ -116,6 +116,11 @@ impl Owners {
         std::iter::once(self.add(tenant, id)).chain(at)
     }
 
+    /// Whether anything that a request names is known as the tenant's.
+    pub(crate) fn is_any(&self, tenant: &str, named: &Named) -> bool {
+        named.ids().any(|id| self.has(tenant, id))
+    }
+
     /// Whether it is known that what a request names is kept there.
     pub(crate) fn is_at(&self, tenant: &str, named: &Named, place: &str) -> bool {
         named.ids().any(|id| {

@@ -10,7 +10,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use crate::forward::{Inbound, SendError};
-use crate::gateway::send::{AnswerShape, ClientRequest};
+use crate::gateway::send::{AnswerShape, ClientRequest, log_failure};
 use crate::gateway::settlement::Settlement;
 use crate::gateway::{Worker, upstream_policy};
 use crate::inspect::RequestFacts;
@@ -47,7 +47,8 @@ impl Tries {
         let mut tries = Self { tried: Tried::default(), count: 1, begun_ns };
         if route.candidates.len() > 1 && facts.named.ids().next().is_some() {
             let is_kept = |place: &str| worker.owners.is_at(&identity.tenant, &facts.named, place);
-            route.bind(&mut tries.tried, is_kept);
+            let is_theirs = worker.owners.is_any(&identity.tenant, &facts.named);
+            route.bind(&mut tries.tried, is_kept, is_theirs);
         }
         let chosen = tries.choose(worker, route, uri, facts, identity, 0)?;
         Ok((chosen, tries))
@@ -67,6 +68,7 @@ impl Tries {
         loop {
             let attempt = match route.choose(&mut self.tried, tokens, &worker.lots, now_ns) {
                 Ok(attempt) => attempt,
+                Err(rest) if rest.until_ns.is_some() => return Err(resting(rest, now_ns)),
                 Err(rest) => return Err(not_allowed.unwrap_or_else(|| resting(rest, now_ns))),
             };
             match allowed(worker, attempt.candidate(), uri, facts, identity) {
@@ -81,17 +83,19 @@ impl Tries {
         route.candidates.len() > 1 && self.count < worker.retry.attempts
     }
 
-    /// Where the request goes next, if what came of it is to be tried elsewhere; `tokens`: what is reserved for it.
+    /// Where the request goes next, if what came of it is to be tried elsewhere.
     pub(crate) fn next(
         &mut self,
         worker: &Worker,
         route: &Route,
         sent: &Result<(Inbound, AnswerShape), SendError>,
         request: &ClientRequest,
-        tokens: u64,
+        settlement: &Settlement,
     ) -> Option<Chosen> {
         let retry = &worker.retry;
-        if !self.may_go_on(worker, route) || worker.is_cut() {
+        // Nobody would hear the answer of another one.
+        let has_left = settlement.left_until().is_some();
+        if has_left || !self.may_go_on(worker, route) || worker.is_cut() {
             return None;
         }
         let is_elsewhere = match sent {
@@ -104,6 +108,7 @@ impl Tries {
             return None;
         }
         let ClientRequest { uri, facts, identity, .. } = request;
+        let tokens = settlement.reserved_tokens();
         let chosen = self.choose(worker, route, uri, facts, identity, tokens).ok()?;
         if !worker.retry_budget.spend() {
             worker.shard.retry_refused();
@@ -149,7 +154,11 @@ pub(crate) async fn report(
         }
         Ok((inbound, _)) => outcome::of_status(inbound.response.status()),
     };
-    settlement.log.report(outcome, worker.clock.mono_ns());
+    if let Err(error) = sent {
+        let upstream = settlement.log.candidate().backend.upstream;
+        log_failure(&worker.upstreams[upstream], *error);
+    }
+    settlement.log.report(worker, outcome);
 }
 
 /// Goes on with the next candidate, by whose upstream's rules the request is booked from here on. Returns its target.
@@ -167,7 +176,15 @@ pub(crate) fn go_on(
     let (event_id, before) = (settlement.event_id, settlement.log.candidate().backend.upstream);
     let after = &worker.upstreams[attempt.candidate().backend.upstream].config;
     settlement.log.go_on(worker, attempt, status, error);
-    if !settlement.is_background {
+    match sent {
+        Err(error) if !error.is_sent() => {
+            settlement.attempts = settlement.attempts.saturating_sub(1);
+        }
+        // By its policy, whoever answers in the end.
+        Err(_) => settlement.is_owed_before = true,
+        Ok(_) => {}
+    }
+    if !settlement.is_background && !settlement.is_owed_before {
         settlement.unstated = after.unstated;
     }
     worker.shard.failed_over();

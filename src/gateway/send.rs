@@ -51,8 +51,6 @@ pub(crate) struct Plan {
     outbound: Outbound,
     /// What is asked for in it that the client did not ask for.
     added: Option<Box<Added>>,
-    /// The model's upstream refuses to be asked, so it is not.
-    is_refused: bool,
     asked: AnswerShape,
 }
 
@@ -81,6 +79,8 @@ impl ClientRequest {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnswerShape {
     pub(crate) hide: Hide,
+    /// Its usage was not asked for, because the model's upstream refuses that.
+    pub(crate) went_without: bool,
     /// Answers to one request, at least.
     pub(crate) answers: u64,
     pub(crate) prompts: u64,
@@ -127,7 +127,16 @@ impl Plan {
         let speaks = endpoint.api == Api::Speech;
         let (hide, answers, is_stream) = (hide(ask, facts), facts.n, facts.stream);
         let prompts = facts.prompts;
-        let asked = AnswerShape { hide, answers, prompts, is_stream, has_output, hears, speaks };
+        let asked = AnswerShape {
+            hide,
+            went_without: is_refused,
+            answers,
+            prompts,
+            is_stream,
+            has_output,
+            hears,
+            speaks,
+        };
         let body = request.edited(renamed(route, candidate, facts), ask, &scoped);
         let method = request.method.clone();
         let mut outbound = Outbound { method, path_and_query: target, headers, body: Vec::new() };
@@ -135,7 +144,7 @@ impl Plan {
             .filter(|_| ask != UsageAsk::Nothing)
             .map(|at| Box::new(Added { outbound: outbound.clone(), scoped, ask, at }));
         outbound.body = body;
-        Self { outbound, added, is_refused, asked }
+        Self { outbound, added, asked }
     }
 }
 
@@ -210,14 +219,11 @@ pub(crate) async fn send(
     request: &ClientRequest,
     settlement: &mut Settlement,
 ) -> Result<(Inbound, AnswerShape), SendError> {
-    let Plan { outbound, added, is_refused, asked } = plan;
+    let Plan { outbound, added, asked } = plan;
     let candidate = settlement.log.candidate().clone();
     let upstream = &worker.upstreams[candidate.backend.upstream];
     let name = route.name_at(&candidate);
     settlement.attempts += 1;
-    if is_refused {
-        went_without(worker, settlement);
-    }
     let inbound = upstream.send(outbound).await?;
     let Some(added) = added else { return Ok((inbound, asked)) };
     let Some(known) = upstream.usage_options.of(name, added.at) else {
@@ -247,10 +253,10 @@ pub(crate) async fn send(
     if inbound.response.status().is_success() {
         // Of both, the one that asks for more: the other is asked for by itself then.
         option(known, ask).refused(worker.clock.mono_ns(), cause != Cause::Unknown);
-        went_without(worker, settlement);
         log_option_refused(upstream, name, cause);
     }
-    Ok((inbound, AnswerShape { hide: Hide::Nothing, ..asked }))
+    let went_without = inbound.response.status().is_success();
+    Ok((inbound, AnswerShape { hide: Hide::Nothing, went_without, ..asked }))
 }
 
 fn option(known: &ModelOptions, ask: UsageAsk) -> &UsageOption {
@@ -269,7 +275,8 @@ async fn refusal(mut inbound: Inbound, time: Duration) -> Result<Cause, Box<Inbo
     }
 }
 
-fn went_without(worker: &Worker, settlement: &mut Settlement) {
+/// Notes that an answer's usage was not asked for.
+pub(crate) fn went_without(worker: &Worker, settlement: &mut Settlement) {
     settlement.flags.set(Flags::USAGE_OPTION_REFUSED);
     worker.shard.usage_option_refused();
 }
@@ -289,11 +296,7 @@ fn log_option_refused(upstream: &Upstream, model: &str, cause: Cause) {
 }
 
 /// Books a request that got no answer.
-pub(crate) async fn not_answered(
-    upstream: &Upstream,
-    mut settlement: Box<Settlement>,
-    error: SendError,
-) -> Refusal {
+pub(crate) async fn not_answered(mut settlement: Box<Settlement>, error: SendError) -> Refusal {
     let refusal = Refusal::from(error);
     settlement.status = refusal.status.as_u16();
     let (end, used) = match error {
@@ -301,15 +304,15 @@ pub(crate) async fn not_answered(
         error if error.is_sent() => (End::UpstreamError, settlement.unanswered()),
         _ => {
             settlement.attempts = settlement.attempts.saturating_sub(1);
-            (End::NotSent, Used::nothing())
+            let end = if settlement.attempts == 0 { End::NotSent } else { End::UpstreamError };
+            (end, Used::nothing())
         }
     };
-    log_failure(upstream, error);
     booked(settlement, end, used, refusal).await
 }
 
 /// Tells the operator, once a minute for each cause. What TLS said was told where it was said.
-fn log_failure(upstream: &Upstream, cause: SendError) {
+pub(crate) fn log_failure(upstream: &Upstream, cause: SendError) {
     if cause == SendError::Tls {
         return;
     }

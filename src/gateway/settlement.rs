@@ -57,6 +57,8 @@ pub(crate) struct Settlement {
     pub(crate) unstated: Unstated,
     /// It goes on without its client, and without Weir.
     pub(crate) is_background: bool,
+    /// Somebody may have worked on it before it went elsewhere, and cost.
+    pub(crate) is_owed_before: bool,
     pub(crate) media: RequestedMedia,
     /// There for a request that goes on without its client.
     left: Option<LeftUntil>,
@@ -156,6 +158,7 @@ impl Settlement {
             estimated_input: opened.estimated_input_tokens,
             unstated: Unstated::Reserved,
             is_background: false,
+            is_owed_before: false,
             media: RequestedMedia::default(),
             left: None,
             cuts: false,
@@ -256,13 +259,13 @@ impl Settlement {
         self.left.as_ref().and_then(|left| left.get())
     }
 
-    /// Books the request: the permit is settled, the record taken down, the metrics told. The end of the
-    /// response must not be released before the receipt is ready, nor if that is an error.
+    /// Books the request: permit, record and metrics. The end of the response must wait for the receipt.
     pub(crate) fn settle(mut self: Box<Self>, end: End, used: Used) -> Booking {
         self.settle_once(end, used)
     }
 
     fn settle_once(&mut self, end: End, used: Used) -> Booking {
+        let used = self.with_owed(used);
         let Some(permit) = self.permit.take() else { return Booking::done() };
         let now = self.worker.clock.now();
         let end = self.seen_end(end);
@@ -300,8 +303,8 @@ impl Settlement {
         let place = is_one_of_several.then(|| &*self.log.candidate().backend.place);
         let remember = |id: &str| self.worker.owners.remember(&self.tenant, id, place);
         let owners = used.response_ids.iter().flat_map(|id| remember(id)).collect();
-        if matches!(end, End::UpstreamTruncated | End::Timeout) {
-            self.log.broke_off(now.mono_ns);
+        if end == End::UpstreamTruncated && !self.is_background {
+            self.log.broke_off(&self.worker);
         }
         let closed = Closed {
             event_id: self.event_id,

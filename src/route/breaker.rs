@@ -52,6 +52,16 @@ pub(crate) enum State {
     Probed,
 }
 
+/// What a report has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Nothing,
+    /// It was closed, and rests now.
+    Opened,
+    /// It had rested, and serves again.
+    Closed,
+}
+
 /// Leave to send one request, which is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "whoever has passed reports how it went"]
@@ -99,13 +109,14 @@ impl Breaker {
     }
 
     /// The request went well. Who passed before it opened says nothing of how it is now.
-    pub(crate) fn succeeded(&self, pass: Pass, now_ns: u64) {
+    pub(crate) fn succeeded(&self, pass: Pass, now_ns: u64) -> Changed {
         match pass {
             Pass::Probe(_) if self.end_probe(pass) => {
                 self.rests.store(0, Relaxed);
                 self.in_a_row.store(0, Relaxed);
                 self.window.iter().for_each(|bucket| bucket.0.store(0, Relaxed));
                 self.rests_until_ns.store(0, Relaxed);
+                return Changed::Closed;
             }
             Pass::Probe(_) => {}
             Pass::Ordinary => {
@@ -115,36 +126,39 @@ impl Breaker {
                 self.count(now_ns, false);
             }
         }
+        Changed::Nothing
     }
 
     /// The request failed. `is_in_a_row`: it counts among failures in a row, and not only in their share.
-    pub(crate) fn failed(&self, pass: Pass, now_ns: u64, is_in_a_row: bool) {
+    pub(crate) fn failed(&self, pass: Pass, now_ns: u64, is_in_a_row: bool) -> Changed {
         if let Pass::Probe(_) = pass {
             if self.end_probe(pass) {
                 self.rest(now_ns, 0);
             }
-            return;
+            return Changed::Nothing;
         }
         self.count(now_ns, true);
         if self.failures == 0 {
-            return;
+            return Changed::Nothing;
         }
         let in_a_row = match is_in_a_row {
             true => self.in_a_row.fetch_add(1, Relaxed).saturating_add(1),
             false => self.in_a_row.load(Relaxed),
         };
         if (is_in_a_row && in_a_row >= self.failures) || self.is_share_too_large(now_ns) {
-            self.open(now_ns, 0);
+            return self.open(now_ns, 0);
         }
+        Changed::Nothing
     }
 
     /// Opens it at once, for `least_ns` at least: one answer has said all.
-    pub(crate) fn trip(&self, pass: Pass, now_ns: u64, least_ns: u64) {
+    pub(crate) fn trip(&self, pass: Pass, now_ns: u64, least_ns: u64) -> Changed {
         match pass {
             Pass::Probe(_) if self.end_probe(pass) => self.rest(now_ns, least_ns),
             Pass::Probe(_) => {}
-            Pass::Ordinary => self.open(now_ns, least_ns),
+            Pass::Ordinary => return self.open(now_ns, least_ns),
         }
+        Changed::Nothing
     }
 
     /// Nothing is known of how the request went; a probe's place is free again.
@@ -159,11 +173,13 @@ impl Breaker {
     }
 
     /// Of several failures at once, one opens it.
-    fn open(&self, now_ns: u64, least_ns: u64) {
+    fn open(&self, now_ns: u64, least_ns: u64) -> Changed {
         let until = now_ns + REST_NS.max(least_ns);
-        if self.rests_until_ns.compare_exchange(0, until, Relaxed, Relaxed).is_ok() {
-            self.rests.store(1, Relaxed);
+        if self.rests_until_ns.compare_exchange(0, until, Relaxed, Relaxed).is_err() {
+            return Changed::Nothing;
         }
+        self.rests.store(1, Relaxed);
+        Changed::Opened
     }
 
     fn rest(&self, now_ns: u64, least_ns: u64) {
@@ -228,13 +244,14 @@ mod tests {
     fn it_opens_on_failures_in_a_row_and_one_probe_at_a_time_closes_it() {
         let breaker = Breaker::new(3);
         let fail = |now_ns| breaker.failed(breaker.enter(now_ns).unwrap(), now_ns, true);
-        fail(1);
-        fail(2);
+        assert_eq!([fail(1), fail(2)], [Changed::Nothing; 2]);
         breaker.succeeded(breaker.enter(3).unwrap(), 3);
         fail(4);
         fail(5);
         assert_eq!(breaker.state(5), State::Closed);
-        fail(6);
+        let late = breaker.enter(6).unwrap();
+        assert_eq!(fail(6), Changed::Opened);
+        assert_eq!(breaker.failed(late, 6, true), Changed::Nothing, "it is open already");
         let until = 6 + REST_NS;
         assert_eq!((breaker.state(6), breaker.enter(until - 1)), (State::Resting(until), None));
         // To look takes nothing.
@@ -251,7 +268,7 @@ mod tests {
         let probe = breaker.enter(late).unwrap();
         breaker.failed(forgotten, late, true);
         assert_eq!(breaker.state(late), State::Probed, "it has no say any more");
-        breaker.succeeded(probe, late);
+        assert_eq!(breaker.succeeded(probe, late), Changed::Closed);
         assert_eq!(breaker.state(late), State::Closed);
         fail(late);
         assert_eq!(breaker.state(late), State::Closed, "it begins anew");
@@ -264,10 +281,10 @@ mod tests {
             let breaker = Breaker::new(1_000);
             for n in 0..20 {
                 let pass = breaker.enter(at(n / 4)).unwrap();
-                match n < 20 - failed {
+                let _ = match n < 20 - failed {
                     true => breaker.succeeded(pass, at(n / 4)),
                     false => breaker.failed(pass, at(n / 4), false),
-                }
+                };
             }
             assert_eq!(breaker.state(at(5)) != State::Closed, opens, "{failed}");
         }
@@ -347,8 +364,8 @@ mod tests {
                         }
                         let pass = out.swap_remove(which % out.len());
                         match how {
-                            0 => breaker.succeeded(pass, now),
-                            1 => breaker.failed(pass, now, true),
+                            0 => drop(breaker.succeeded(pass, now)),
+                            1 => drop(breaker.failed(pass, now, true)),
                             _ => breaker.released(pass),
                         }
                         match (pass, how) {

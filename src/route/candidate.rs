@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::route::breaker::{Breaker, Pass, State};
+use crate::route::breaker::{Breaker, Changed, Pass, State};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// How long a key rests that the upstream does not accept, or does not pay for; longer each time.
@@ -55,8 +55,6 @@ pub(crate) struct Candidate {
     pub(crate) weight: u64,
     /// Until when the model rests there, by the monotonic clock: it was told to wait.
     limited_until_ns: AtomicU64,
-    /// How long it takes to answer, lately; 0: nobody knows.
-    answers_in_ns: AtomicU64,
 }
 
 /// Whose fault it is how an attempt went.
@@ -93,7 +91,8 @@ pub(super) enum Availability {
 pub(crate) struct Attempt {
     candidate: Arc<Candidate>,
     tokens: u64,
-    begun_ns: u64,
+    /// It was answered well, as far as the head says.
+    is_answered: bool,
     /// Of the key and of the upstream; gone once reported.
     passes: Option<(Pass, Pass)>,
 }
@@ -135,8 +134,8 @@ impl Candidate {
         priority: u32,
         weight: u64,
     ) -> Self {
-        let (limited_until_ns, answers_in_ns) = Default::default();
-        Self { backend, upstream_model, priority, weight, limited_until_ns, answers_in_ns }
+        let limited_until_ns = AtomicU64::new(0);
+        Self { backend, upstream_model, priority, weight, limited_until_ns }
     }
 
     /// Nothing changes by being asked.
@@ -157,22 +156,10 @@ impl Candidate {
         Availability::Ready
     }
 
-    /// Whether it has less to do than another one, for its weight; if both have as much, whether it answers in less
-    /// than half the time.
+    /// Whether it has less to do than another one, for its weight.
     pub(super) fn is_freer(&self, other: &Self, now_ns: u64) -> bool {
         let (mine, its) = (self.backend.load(now_ns), other.backend.load(now_ns));
-        let mine = u128::from(mine) * u128::from(other.weight);
-        let its = u128::from(its) * u128::from(self.weight);
-        let answers_in = |one: &Self| one.answers_in_ns.load(Relaxed);
-        mine < its || (mine == its && answers_in(self).saturating_mul(2) < answers_in(other))
-    }
-
-    /// It took so long to answer. An average of the latest, each of which counts an eighth.
-    fn answered_in(&self, ns: u64) {
-        let before = self.answers_in_ns.load(Relaxed);
-        let after = if before == 0 { ns } else { before - before / 8 + ns / 8 };
-        // Two at once: one of them is lost, which is as good.
-        self.answers_in_ns.store(after.max(1), Relaxed);
+        u128::from(mine) * u128::from(other.weight) < u128::from(its) * u128::from(self.weight)
     }
 
     /// Begins a request for which so many tokens are reserved; `None`: another one was quicker to be the probe.
@@ -186,7 +173,7 @@ impl Candidate {
         self.backend.requests.fetch_add(1, Relaxed);
         self.backend.tokens.fetch_add(tokens, Relaxed);
         let passes = Some((key, upstream));
-        Some(Attempt { candidate: self.clone(), tokens, begun_ns: now_ns, passes })
+        Some(Attempt { candidate: self.clone(), tokens, is_answered: false, passes })
     }
 }
 
@@ -201,45 +188,44 @@ impl Attempt {
         self.tokens += tokens;
     }
 
-    /// How it went; only what is said first counts.
-    pub(crate) fn report(&mut self, outcome: Outcome, now_ns: u64) {
-        let Some((key, upstream)) = self.passes.take() else { return };
+    /// How it went; only what is said first counts. Returns what became of the key and of the upstream.
+    pub(crate) fn report(&mut self, outcome: Outcome, now_ns: u64) -> [Changed; 2] {
+        let Some((key, upstream)) = self.passes.take() else { return [Changed::Nothing; 2] };
         let Backend { breaker, upstream_breaker, penalized_until_ns, never_rests, .. } =
             &*self.candidate.backend;
-        match outcome {
-            Outcome::KeyRejected | Outcome::Limited(_) if *never_rests => {
-                breaker.released(key);
-                upstream_breaker.succeeded(upstream, now_ns);
-            }
+        let of_key = match outcome {
             Outcome::Answered => {
-                self.candidate.answered_in(now_ns.saturating_sub(self.begun_ns));
-                breaker.succeeded(key, now_ns);
-                upstream_breaker.succeeded(upstream, now_ns);
+                self.is_answered = true;
+                breaker.succeeded(key, now_ns)
             }
-            Outcome::KeyRejected => {
-                breaker.trip(key, now_ns, REJECTED_NS);
-                upstream_breaker.succeeded(upstream, now_ns);
-            }
-            Outcome::Limited(wait) => {
+            Outcome::KeyRejected if !never_rests => breaker.trip(key, now_ns, REJECTED_NS),
+            Outcome::Limited(wait) if !never_rests => {
                 let wait = wait.unwrap_or(LIMITED).clamp(LIMITED, LIMITED_MOST);
                 let until = now_ns.saturating_add(wait.as_nanos() as u64);
                 self.candidate.limited_until_ns.fetch_max(until, Relaxed);
                 breaker.released(key);
-                upstream_breaker.succeeded(upstream, now_ns);
+                Changed::Nothing
             }
-            Outcome::Failed => {
-                penalized_until_ns.fetch_max(now_ns + PENALTY_NS, Relaxed);
+            Outcome::KeyRejected | Outcome::Limited(_) | Outcome::Failed => {
                 breaker.released(key);
-                upstream_breaker.failed(upstream, now_ns, true);
+                Changed::Nothing
             }
+        };
+        if outcome != Outcome::Failed {
+            return [of_key, upstream_breaker.succeeded(upstream, now_ns)];
         }
+        penalized_until_ns.fetch_max(now_ns + PENALTY_NS, Relaxed);
+        [of_key, upstream_breaker.failed(upstream, now_ns, true)]
     }
 
     /// An answer that had begun well broke off: a failure of the upstream like any other.
-    pub(crate) fn broke_off(&mut self, now_ns: u64) {
+    pub(crate) fn broke_off(&mut self, now_ns: u64) -> Changed {
+        if !std::mem::take(&mut self.is_answered) {
+            return Changed::Nothing;
+        }
         let Backend { upstream_breaker, penalized_until_ns, .. } = &*self.candidate.backend;
         penalized_until_ns.fetch_max(now_ns + PENALTY_NS, Relaxed);
-        upstream_breaker.failed(Pass::Ordinary, now_ns, true);
+        upstream_breaker.failed(Pass::Ordinary, now_ns, true)
     }
 }
 
@@ -252,5 +238,29 @@ impl Drop for Attempt {
             breaker.released(key);
             upstream_breaker.released(upstream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_and_then_breaks_off_has_failed_once() {
+        let upstream = Arc::new(Breaker::new(2));
+        let backend = Backend::new(0, 0, ("up", "".into()), 2, upstream.clone());
+        let candidate = Arc::new(Candidate::new(Arc::new(backend), None, 0, 1));
+        let mut attempt = candidate.begin(5, 1).unwrap();
+        attempt.report(Outcome::Failed, 1);
+        assert_eq!(attempt.broke_off(1), Changed::Nothing);
+        drop(attempt);
+        assert_eq!(upstream.state(1), State::Closed);
+        let mut attempt = candidate.begin(5, 1).unwrap();
+        assert_eq!(attempt.report(Outcome::Failed, 1)[1], Changed::Opened);
+        let Backend { requests, tokens, .. } = &*candidate.backend;
+        attempt.weigh(3);
+        assert_eq!((requests.load(Relaxed), tokens.load(Relaxed)), (1, 8));
+        drop(attempt);
+        assert_eq!((requests.load(Relaxed), tokens.load(Relaxed)), (0, 0));
     }
 }

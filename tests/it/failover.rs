@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use weir::clock::Clock;
 use weir::server::Environment;
 
-use crate::harness::{Answer, Builder, Call, Received, Upstream, World, request};
+use crate::harness::{
+    Answer, Builder, Call, Received, Upstream, World, chunk, eventually, request,
+};
 
 const CHAT: &str = r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"hi"}]}"#;
 const STREAM: &str =
@@ -372,5 +374,97 @@ async fn who_goes_on_from_a_response_goes_where_it_is_kept() {
     assert!(!first.was_called(), "its upstream is the only one that has it");
     let mut client = post(&next.replace("resp_1", "resp_2")).await;
     assert_eq!(client.answer().await.code(), "previous_response_not_found");
+    world.finish().await;
+}
+
+/// Only the body says whether a 429 is about money; what was read for that comes to the client all the same.
+#[tokio::test]
+async fn a_slow_refusal_comes_whole() {
+    let upstream = Upstream::start().await;
+    let world = World::before(&upstream).start().await;
+    for is_chunked in [false, true] {
+        let mut client = world.post(CHAT).await;
+        let (mut call, _) = upstream.call().await;
+        let (first, rest) = (r#"{"error":{"message":"slow"#, r#" down"}}"#);
+        let length = first.len() + rest.len();
+        let framing = match is_chunked {
+            true => "transfer-encoding: chunked".to_owned(),
+            false => format!("content-length: {length}"),
+        };
+        call.write(format!("HTTP/1.1 429 Too Many Requests\r\n{JSON}{framing}\r\n\r\n")).await;
+        let piece = |text: &str| match is_chunked {
+            true => chunk(text),
+            false => text.as_bytes().to_vec(),
+        };
+        call.write(piece(first)).await;
+        // Longer than it is waited for.
+        let head = client.head().await;
+        assert_eq!(head.status(), 429);
+        call.write(piece(rest)).await;
+        if is_chunked {
+            call.chunk("").await;
+        }
+        let (body, is_whole) = client.rest().await;
+        assert_eq!((body, is_whole), ((first.to_owned() + rest).into_bytes(), true));
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_may_have_cost_is_booked_where_nobody_answers() {
+    let first = Upstream::start().await;
+    let second = Upstream::start().await;
+    let world = before(&first.base_url(), &second, "").set("retry.on_reset", true).start().await;
+    let mut client = world.post(CHAT).await;
+    let (call, _) = first.call().await;
+    call.reset();
+    let (mut call, _) = second.call().await;
+    call.answer("400 Bad Request", JSON, r#"{"error":{"message":"No."}}"#).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 400);
+    let row = world.row(answer.event_id()).await;
+    assert_eq!((row.attempts, row.total_tokens), (2, row.reserved_tokens), "{row:?}");
+    world.finish().await;
+
+    // None of these was sent, or cost.
+    let world = before("http://127.0.0.1:9", &second, "").start().await;
+    let mut client = world.post(CHAT).await;
+    let (mut call, _) = second.call().await;
+    call.answer("400 Bad Request", JSON, r#"{"error":{"message":"No."}}"#).await;
+    let row = world.row(client.answer().await.event_id()).await;
+    assert_eq!((row.attempts, row.total_tokens), (1, 0), "a byte of it left once");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn who_has_left_is_tried_nowhere_else() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let world = before(&first.base_url(), &second, "").start().await;
+    let client = world.post(CHAT).await;
+    let (mut call, _) = first.call().await;
+    client.reset();
+    // It is read on, for what it may state; its client is seen to have left before that.
+    eventually("the client is gone", || (world.server().connections() == [0]).then_some(())).await;
+    call.answer("503 Service Unavailable", JSON, "{}").await;
+    let rows = world.rows_eventually(1).await;
+    assert_eq!((&*rows[0].end, rows[0].attempts), ("client_closed", 1));
+    assert!(!second.was_called());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn that_the_one_that_takes_it_rests_is_said_and_not_that_another_may_not() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let world = before(&first.base_url(), &second, "refuse_fields = [\"seed\"]")
+        .set("upstream.breaker_failures", 1)
+        .start()
+        .await;
+    let seeded = CHAT.replacen('{', "{\"seed\":1,", 1);
+    let mut client = world.post(&seeded).await;
+    let (mut call, _) = first.call().await;
+    call.answer("500 Internal Server Error", JSON, r#"{"error":{"message":"No."}}"#).await;
+    assert_eq!(client.answer().await.status, 500);
+    let answer = world.post(&seeded).await.answer().await;
+    assert_eq!(answer.code(), "upstream_unavailable");
     world.finish().await;
 }

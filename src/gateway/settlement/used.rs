@@ -88,6 +88,17 @@ impl Settlement {
         self.used(Reading::default(), End::ClientClosed, false)
     }
 
+    /// Where the last one did nothing, what one before it may have done, of which its status says nothing.
+    pub(super) fn with_owed(&mut self, used: Used) -> Used {
+        if !self.is_owed_before || used.source != Some(UsageSource::None) {
+            return used;
+        }
+        let status = self.upstream_status.take();
+        let owed = self.unanswered();
+        self.upstream_status = status;
+        owed
+    }
+
     /// What the meter has read, or what counts where it has read no usage. `is_whole`: the answer is
     /// all there.
     pub(crate) fn used(&self, reading: Reading, end: End, is_whole: bool) -> Used {
