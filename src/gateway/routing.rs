@@ -146,10 +146,11 @@ pub(crate) async fn report(
     settlement: &mut Settlement,
     sent: &mut Result<(Inbound, AnswerShape), SendError>,
 ) {
+    let may_rest = settlement.log.candidate().may_rest();
     let outcome = match sent {
         Err(error) => outcome::of_error(*error),
         // Rare, so it does not make every request's future as large.
-        Ok((inbound, _)) if outcome::needs_body(inbound.response.status()) => {
+        Ok((inbound, _)) if may_rest && outcome::needs_body(inbound.response.status()) => {
             Box::pin(outcome::of_body(inbound)).await
         }
         Ok((inbound, _)) => outcome::of_status(inbound.response.status()),

@@ -119,6 +119,8 @@ impl Breaker {
                 return Changed::Closed;
             }
             Pass::Probe(_) => {}
+            // Nothing is written that all workers share.
+            Pass::Ordinary if self.failures == 0 => {}
             Pass::Ordinary => {
                 if self.in_a_row.load(Relaxed) != 0 {
                     self.in_a_row.store(0, Relaxed);
@@ -137,10 +139,10 @@ impl Breaker {
             }
             return Changed::Nothing;
         }
-        self.count(now_ns, true);
         if self.failures == 0 {
             return Changed::Nothing;
         }
+        self.count(now_ns, true);
         let in_a_row = match is_in_a_row {
             true => self.in_a_row.fetch_add(1, Relaxed).saturating_add(1),
             false => self.in_a_row.load(Relaxed),

@@ -138,6 +138,11 @@ impl Candidate {
         Self { backend, upstream_model, priority, weight, limited_until_ns }
     }
 
+    /// Whether anything that comes of a request can make it rest.
+    pub(crate) fn may_rest(&self) -> bool {
+        !self.backend.never_rests
+    }
+
     /// Nothing changes by being asked.
     pub(super) fn availability(&self, now_ns: u64) -> Availability {
         let limited_until = self.limited_until_ns.load(Relaxed);

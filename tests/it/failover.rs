@@ -381,8 +381,9 @@ async fn who_goes_on_from_a_response_goes_where_it_is_kept() {
 #[tokio::test]
 async fn a_slow_refusal_comes_whole() {
     let upstream = Upstream::start().await;
-    let world = World::before(&upstream).start().await;
     for is_chunked in [false, true] {
+        let breaker = "upstream.breaker_failures";
+        let world = World::before(&upstream).set(breaker, 5).start().await;
         let mut client = world.post(CHAT).await;
         let (mut call, _) = upstream.call().await;
         let (first, rest) = (r#"{"error":{"message":"slow"#, r#" down"}}"#);
@@ -406,8 +407,8 @@ async fn a_slow_refusal_comes_whole() {
         }
         let (body, is_whole) = client.rest().await;
         assert_eq!((body, is_whole), ((first.to_owned() + rest).into_bytes(), true));
+        world.finish().await;
     }
-    world.finish().await;
 }
 
 #[tokio::test]
